@@ -1,0 +1,1 @@
+"""The HTTP API operators use: models, publications, keys, tenants, usage, audit."""

@@ -1,0 +1,183 @@
+"""The records of the catalog: tenants, models, publications, keys and the hosts' model tables.
+
+Owns what each record holds and how it is written as JSON. Pure: knows no store and no clock.
+Times are milliseconds since the epoch by the store's clock (``_ms``); ``None`` in a limit means unlimited.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from pydantic import TypeAdapter
+
+MAX_LIMIT: Final = 10**9
+"""Largest limit of any budget, in calls or tokens."""
+
+
+class ModelType(enum.StrEnum):
+    """How a model is spoken to."""
+
+    TRADITIONAL = "traditional"
+    OPENAI = "openai"
+
+
+class Protocol(enum.StrEnum):
+    """What the model's server was found to speak; it decides how paths are rewritten."""
+
+    KSERVE_V1 = "kserve-v1"
+    OPENAI = "openai"
+    HTTP = "http"
+
+
+class Kind(enum.StrEnum):
+    """The kinds of records; a record's reference is ``kind:id``."""
+
+    TENANT = "tenant"
+    MODEL = "model"
+    PUBLICATION = "pub"
+    KEY = "key"
+    HOST = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The budgets of one subject: most calls in any second, minute and hour, most tokens in any hour."""
+
+    burst: int | None = None  # calls in any one second: 10
+    per_minute: int | None = None  # calls in any one minute: 100
+    per_hour: int | None = None  # calls in any one hour: 5_000
+    tokens_per_hour: int | None = None  # stored; enforced once token budgets are
+
+
+UNLIMITED: Final = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class TenantRecord:
+    """Who owns models and keys. ``id`` is the tenant's name: ``tenant-a``."""
+
+    id: str
+    shard: int  # 0..4095, fixed at creation; the first three characters of its ids
+    created_at_ms: int
+    updated_at_ms: int
+    version: int = 1  # counts the record's writes
+    disabled: bool = False  # its keys are refused
+    limits: Limits = UNLIMITED
+
+
+@dataclass(frozen=True, slots=True)
+class ModelRecord:
+    """A model server known by its URL. Its record id is ``tenant/name``."""
+
+    uid: str
+    tenant: str
+    name: str
+    url: str  # http://127.0.0.1:9001 , no path, no trailing slash
+    type: ModelType
+    protocol: Protocol
+    ready: bool
+    message: str  # why it is not ready; empty when it is
+    checked_at_ms: int
+    created_at_ms: int
+    updated_at_ms: int
+    version: int = 1
+
+    @property
+    def id(self) -> str:
+        """``tenant-a/my-model``: unique among all models."""
+        return f"{self.tenant}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class PublicationRecord:
+    """A model put before callers. ``uid`` is new at each publishing, so old keys do not come back to life."""
+
+    uid: str  # shard (3 hex) + 16 base32 characters
+    tenant: str
+    model: str
+    url: str  # the model server's URL when published
+    type: ModelType
+    protocol: Protocol
+    host: str  # api.router.inference-in-a-box
+    path: str  # /models/my-model
+    limits: Limits
+    require_api_key: bool
+    allowed_tenants: tuple[str, ...]  # sorted, the owner always in it
+    key_id: str  # the publication's own key
+    created_at_ms: int
+    updated_at_ms: int
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    version: int = 1
+
+    @property
+    def id(self) -> str:
+        """The record id: the uid."""
+        return self.uid
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """One accepted text of a key, stored as a hash only."""
+
+    hash: str  # base64url of HMAC-SHA256 folded over `peppers`, see catalog.hashing
+    peppers: tuple[int, ...]  # pepper versions in the order applied: (1,) or after wrapping (1, 2)
+    valid_until_ms: int | None = None  # the end of a rotated text's grace; None: no end of its own
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRecord:
+    """A caller's key. It belongs to a tenant and names the publications it may call."""
+
+    id: str  # shard (3 hex) + 16 base32 characters
+    tenant: str
+    name: str
+    publications: tuple[str, ...]  # uids
+    current: Credential
+    created_at_ms: int
+    updated_at_ms: int
+    previous: Credential | None = None  # one rotated text at most, while its grace lasts
+    expires_at_ms: int | None = None
+    disabled: bool = False
+    limits: Limits = UNLIMITED
+    recovery: str | None = None  # the text, encrypted, where key recovery is on
+    version: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class HostRecord:
+    """The models a host serves by the name in the request's body. Its record id is the host."""
+
+    id: str
+    models: Mapping[str, str]  # "tenant/name" -> publication uid; openai publications only
+    version: int = 1
+
+
+Record = TenantRecord | ModelRecord | PublicationRecord | KeyRecord | HostRecord
+
+KIND_OF: Final[Mapping[type[Record], Kind]] = {
+    TenantRecord: Kind.TENANT,
+    ModelRecord: Kind.MODEL,
+    PublicationRecord: Kind.PUBLICATION,
+    KeyRecord: Kind.KEY,
+    HostRecord: Kind.HOST,
+}
+_CODECS: Final = {kind: TypeAdapter(cls) for cls, kind in KIND_OF.items()}
+
+
+def ref(kind: Kind, record_id: str) -> str:
+    """Name a record in the store and in the change feed: ``ref(Kind.KEY, "0a1x…")`` is ``key:0a1x…``."""
+    return f"{kind.value}:{record_id}"
+
+
+def encode(record: Record) -> bytes:
+    """Write a record as JSON."""
+    return _CODECS[KIND_OF[type(record)]].dump_json(record)
+
+
+def decode(kind: Kind, raw: bytes) -> Record:
+    """Read a record of this kind from JSON; raises ``pydantic.ValidationError`` where it is corrupt."""
+    record: Record = _CODECS[kind].validate_json(raw)
+    return record

@@ -1,0 +1,1 @@
+"""Publications to Envoy: manifests are pure functions, sinks do the I/O."""

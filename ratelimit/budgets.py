@@ -1,0 +1,119 @@
+"""The nouns of the limiter: windows, budgets, subjects, charges, grants. Pure values.
+
+A *subject* is an opaque name that is counted (``k:…``, ``t:…``, ``p:…``: the caller's business).
+A *budget* is one limit on one window of one subject. A *charge* is what one call asks of all its subjects at once.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class WindowShape:
+    """A trailing window of ``n`` sub-buckets of ``bucket_ms``; the current and the ``n`` before it are counted."""
+
+    id: int  # one byte in the packed value, never reused for another shape
+    name: str
+    n: int
+    bucket_ms: int
+
+    @property
+    def window_ms(self) -> int:
+        """Length of the window: 20 x 50 ms is one second."""
+        return self.n * self.bucket_ms
+
+
+class Window(enum.Enum):
+    """The windows budgets may have."""
+
+    SECOND = WindowShape(1, "second", 20, 50)
+    MINUTE = WindowShape(2, "minute", 60, 1_000)
+    HOUR = WindowShape(3, "hour", 60, 60_000)
+    DAY = WindowShape(4, "day", 96, 900_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A limit on one window: at most ``limit`` units in any trailing ``window``."""
+
+    window: Window
+    limit: int  # 1..10^9
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Subject:
+    """One counted thing with its budgets. Compared by identity on the hot path; make one per record and keep it."""
+
+    name: str  # "p:0a1…": opaque here, names its counters in the store
+    budgets: tuple[Budget, ...]  # at most one per window; may be empty
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """What one call asks: ``cost`` units of every budget of every subject, all or nothing."""
+
+    subjects: tuple[Subject, ...]
+    cost: int = 1
+    valid_until_ms: int = 0  # store time from which the call is refused as expired; 0: never
+    refs: tuple[str, ...] = ()  # record references the call was decided on (the third try compares them)
+    usage: tuple[str, ...] = ()  # usage subjects to count the admitted call under
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetState:
+    """One budget after a call was decided."""
+
+    subject: Subject
+    budget: Budget
+    remaining: int  # units left: limit 100, 40 counted -> 60; never negative
+    reset_at_ms: (
+        int  # store time at which the budget is whole again if nothing else is admitted; 0: it is whole
+    )
+
+
+class Answer(enum.Enum):
+    """What the script said about one call."""
+
+    ADMITTED = "admitted"
+    REFUSED = "refused"  # some budget is full; see retry_at_ms
+    NEVER_FITS = "never_fits"  # the cost is above a limit, waiting does not help
+    EXPIRED = "expired"  # valid_until_ms has come by the store's clock
+    STALE = "stale"  # a record of the call changed; decide again
+    CORRUPT = "corrupt"  # a subject's stored value cannot be read; nothing was taken
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """The answer to one charge."""
+
+    answer: Answer
+    states: tuple[
+        BudgetState, ...
+    ] = ()  # of every budget of the call, in order; empty unless admitted or refused
+    refused_by: BudgetState | None = None  # the budget that takes longest to free the cost
+    retry_at_ms: int = 0  # store time at which the cost fits if nothing else intervenes; 0 unless refused
+
+
+class Fence(enum.Enum):
+    """Outcome of the epoch fence for the whole script."""
+
+    PASSED = "passed"
+    STALE = "stale"  # another epoch is in force; nothing was taken
+    LATE = "late"  # the batch's deadline had passed on the store's clock; nothing was taken
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The script's reply for a batch."""
+
+    fence: Fence
+    epoch: str  # in force at the script; "" where none is set
+    now_ms: int  # the store's clock in the script
+    grants: tuple[Grant, ...]  # one per charge, in order; empty unless PASSED
+    clock_steps: int = 0  # windows whose newest bucket lay ahead of the store's clock
+
+
+ONE_CALL: Final = 1

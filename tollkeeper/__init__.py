@@ -1,0 +1,1 @@
+"""The command line and the one-screen wiring of each process."""

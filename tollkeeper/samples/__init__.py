@@ -1,0 +1,1 @@
+"""Two small model servers to publish: KServe v1 and OpenAI-compatible."""

@@ -1,0 +1,1 @@
+"""The one-command machine: Valkey, Envoy, gate, admin and two sample models on this computer."""
