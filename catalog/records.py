@@ -83,6 +83,7 @@ class ModelRecord:
     checked_at_ms: int
     created_at_ms: int
     updated_at_ms: int
+    publication: str | None = None  # uid while published; its compare-and-set makes publishing unique
     version: int = 1
 
     @property
@@ -148,9 +149,10 @@ class KeyRecord:
 
 @dataclass(frozen=True, slots=True)
 class HostRecord:
-    """The models a host serves by the name in the request's body. Its record id is the host."""
+    """What is published under a host. Its record id is the host; its compare-and-set keeps paths unique."""
 
     id: str
+    paths: Mapping[str, str]  # external path -> publication uid, every publication of the host
     models: Mapping[str, str]  # "tenant/name" -> publication uid; openai publications only
     version: int = 1
 
