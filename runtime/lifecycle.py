@@ -1,0 +1,52 @@
+"""How a process starts, stops and owns what runs in it. Knows no process."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Final, NoReturn
+
+STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
+
+
+class CannotStart(Exception):  # noqa: N818  what it says to the operator is the name
+    """What the operator can mend, in one sentence: printed without a traceback, and the process exits 1."""
+
+
+async def stop_requested() -> signal.Signals:
+    """Wait for SIGINT or SIGTERM and return it: the process drains. A second one ends the process at once.
+
+    Await it as soon as there is something to drain: the signals are caught only from then on.
+    """
+    loop = asyncio.get_running_loop()
+    asked: asyncio.Future[signal.Signals] = loop.create_future()
+
+    def heard(one: signal.Signals) -> None:
+        if asked.done():
+            _exit_at_once(one)
+        asked.set_result(one)
+
+    for one in STOP_SIGNALS:
+        loop.add_signal_handler(one, heard, one)
+    return await asked
+
+
+def _exit_at_once(one: signal.Signals) -> NoReturn:
+    os._exit(128 + one)  # no finalisers: a drain that hangs must not hold the operator
+
+
+@asynccontextmanager
+async def running(work: Coroutine[Any, Any, object], *, name: str) -> AsyncIterator[asyncio.Task[object]]:
+    """Run ``work`` under ``name`` while the body runs; afterwards it is cancelled and awaited.
+
+    A fault of ``work`` cancels the body and is raised from here (in an ``ExceptionGroup``).
+    """
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(work, name=name)
+        try:
+            yield task
+        finally:
+            task.cancel()
