@@ -1,4 +1,4 @@
-"""The records of the catalog: tenants, models, publications, keys and the hosts' model tables.
+"""The records of the catalog: tenants, models, publications, keys, users and the hosts' model tables.
 
 Owns what each record holds and how it is written as JSON. Pure: knows no store and no clock.
 Times are milliseconds since the epoch by the store's clock (``_ms``); ``None`` in a limit means unlimited.
@@ -40,6 +40,13 @@ class Kind(enum.StrEnum):
     PUBLICATION = "pub"
     KEY = "key"
     HOST = "host"
+    USER = "user"
+
+
+class Role(enum.StrEnum):
+    """What a user may do with the tenants he is given."""
+
+    ADMIN = "admin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +164,26 @@ class HostRecord:
     version: int = 1
 
 
-Record = TenantRecord | ModelRecord | PublicationRecord | KeyRecord | HostRecord
+ALL_TENANTS: Final = "*"
+"""In a user's ``tenants``: every tenant, those to come included."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserRecord:
+    """Who may log in to the admin API. ``id`` is the user's name."""
+
+    id: str
+    password_hash: str = field(repr=False)  # argon2id, as argon2-cffi writes it
+    role: Role
+    tenants: tuple[str, ...]  # names, or ALL_TENANTS alone
+    created_at_ms: int
+    updated_at_ms: int
+    token_version: int = 1  # tokens of another version are refused: logout and password change count it up
+    disabled: bool = False
+    version: int = 1
+
+
+Record = TenantRecord | ModelRecord | PublicationRecord | KeyRecord | HostRecord | UserRecord
 
 KIND_OF: Final[Mapping[type[Record], Kind]] = {
     TenantRecord: Kind.TENANT,
@@ -165,6 +191,7 @@ KIND_OF: Final[Mapping[type[Record], Kind]] = {
     PublicationRecord: Kind.PUBLICATION,
     KeyRecord: Kind.KEY,
     HostRecord: Kind.HOST,
+    UserRecord: Kind.USER,
 }
 _CODECS: Final = {kind: TypeAdapter(cls) for cls, kind in KIND_OF.items()}
 

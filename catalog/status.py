@@ -1,4 +1,4 @@
-"""Where a publication stands on its way into the proxy. Shared by the publisher, who knows, and the API, which shows."""
+"""Where a publication stands on its way into the proxy. Shared by the publisher, who knows, and the API, who shows."""
 
 from __future__ import annotations
 

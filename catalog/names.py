@@ -1,0 +1,41 @@
+"""The names of the catalog's keys in the store. Knows no values and talks to nobody.
+
+The only module of the catalog that holds key strings. ``<cell>`` is ``0`` while there is one cell.
+
+key                   type                                                          TTL   written by
+tk:epoch:{<cell>}     string ``<counter>-<16 hex>``                                 none  lua/commit.lua
+tk:feed:{<cell>}      stream, entry ``<counter>-0``: epoch, refs; newest 10,000     none  lua/commit.lua
+tk:rec:<kind>:<id>    string, JSON of catalog.records                               none  lua/commit.lua
+tk:index:<kind>       sorted set of record ids, every score 0                       none  lua/commit.lua
+tk:audit              stream: time_ms, actor, action, …; newest year                none  lua/commit.lua
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from catalog.records import Kind
+
+AUDIT: Final = "tk:audit"
+PERMANENT: Final = ("tk:epoch:", "tk:feed:", "tk:rec:", "tk:index:", AUDIT)
+"""Beginnings of the keys that live without a TTL; any other key without one is a leak."""
+
+
+def epoch(cell: str) -> str:
+    """Key of the epoch in force: ``tk:epoch:{0}``."""
+    return f"tk:epoch:{{{cell}}}"
+
+
+def feed(cell: str) -> str:
+    """Key of the change feed: ``tk:feed:{0}``."""
+    return f"tk:feed:{{{cell}}}"
+
+
+def record(ref: str) -> str:
+    """Key of a record, named by its reference: ``tk:rec:key:0a1x…``."""
+    return f"tk:rec:{ref}"
+
+
+def index(kind: Kind) -> str:
+    """Key of the ids of all records of one kind: ``tk:index:tenant``."""
+    return f"tk:index:{kind.value}"

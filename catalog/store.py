@@ -1,0 +1,358 @@
+"""The catalog's store: records read, and changed by compare-and-set in one atomic script.
+
+The one caller of lua/commit.lua. Knows no meaning of a change: which records go together is the caller's business.
+
+A commit is answered by the store when it is as durable as the store's settings make it: under ``appendfsync always``
+the reply comes after the disk has it. ``WAITAOF`` is not used: under ``everysec`` it was seen to answer before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Final
+
+import redis.asyncio
+from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
+
+from catalog import names
+from catalog.records import KIND_OF, Kind, Record, decode, encode, ref
+
+TIMEOUT_S: Final = 3.0
+"""Longest wait for an answer: after it the outcome is unknown and the operator looks."""
+
+AUDIT_AGE_MS: Final = 366 * 24 * 3_600_000
+"""How long audit entries are kept, in milliseconds: a year."""
+
+PAGE: Final = 500
+"""Most records or ids read by one command."""
+
+CORRUPT: Final = -1
+"""Version of a stored record that cannot be read. Only a ``Delete`` may expect it."""
+
+MAX_ID_BYTES: Final = 512
+
+_COMMIT: Final = files("catalog").joinpath("lua/commit.lua").read_bytes()
+_EPOCH_BYTES: Final = 8  # 64 random bits: a counter that comes again never makes the same epoch
+_REFUSALS: Final = (ResponseError, BusyLoadingError, AuthenticationError)  # replies, not lost connections
+_log: Final = logging.getLogger(__name__)
+
+
+class Conflict(Exception):  # noqa: N818  an outcome, not a fault
+    """An expectation did not hold; nothing was written."""
+
+    def __init__(self, ref: str, found_version: int) -> None:
+        super().__init__(f"{ref}: version {found_version} found where another was expected")
+        self.ref = ref
+        self.found_version = found_version  # 0: there is no such record; CORRUPT: it cannot be read
+
+
+class OutcomeUnknown(Exception):  # noqa: N818
+    """The commit was sent and no answer came: it is in force or it never will be. Look before trying again."""
+
+
+class StoreUnavailable(Exception):  # noqa: N818
+    """The store did not run the command: not reached, or it refused. Nothing was written."""
+
+
+class StoreRefused(StoreUnavailable):
+    """The store answered that it does not run the command: no disk, no memory, a replica, no permission."""
+
+
+class CorruptRecord(Exception):  # noqa: N818
+    """A stored record cannot be read."""
+
+    def __init__(self, ref: str) -> None:
+        super().__init__(f"{ref}: the stored record cannot be read")
+        self.ref = ref
+
+
+@dataclass(frozen=True, slots=True)
+class Put:
+    """Write a record. It is stored as version ``expected_version + 1``, whatever its own says."""
+
+    record: Record
+    expected_version: int  # what the stored one must be; 0: there must be none
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Remove a record."""
+
+    kind: Kind
+    id: str
+    expected_version: int  # what the stored one must be; CORRUPT removes one that cannot be read
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Change nothing, but let the commit happen only if this record is so (the tenant is still there)."""
+
+    kind: Kind
+    id: str
+    expected_version: int  # what the stored one must be; 0: there must be none
+
+
+Change = Put | Delete | Check
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Who did what, written with the change itself. Never put a secret here."""
+
+    actor: str  # user name
+    action: str  # "publication.create"
+    target: str  # what it was done to: "tenant-a/my-model"
+    tenant: str
+    request_id: str
+    detail: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A change that is in force."""
+
+    epoch: str  # the one it made
+    records: dict[str, Record]  # the records put, by reference, as written
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEntry:
+    """An act as it was recorded."""
+
+    id: str  # of the entry; the next page starts before it
+    time_ms: int  # the store's clock at the act
+    audit: Audit
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the store keeps what it answered; None where it does not tell (managed stores hide CONFIG)."""
+
+    appendonly: bool | None
+    appendfsync: str | None  # always | everysec | no
+    maxmemory_policy: str | None  # noeviction, else records may be evicted
+
+    @property
+    def durable(self) -> bool | None:
+        """Whether an answered commit survives a power cut; None when the store does not tell."""
+        if self.appendonly is None or self.appendfsync is None:
+            return None
+        return self.appendonly and self.appendfsync == "always"
+
+    @property
+    def evicts(self) -> bool | None:
+        """Whether a full store may drop records; None when the store does not tell."""
+        return None if self.maxmemory_policy is None else self.maxmemory_policy.startswith("allkeys")
+
+
+class CatalogStore:
+    """Reads and commits records.
+
+    Takes connections from ``client``'s pool and speaks on them itself, so nothing is sent twice, whatever retries
+    the client was made with. Every method raises ``StoreUnavailable`` when no answer could be had in ``timeout_s``;
+    ``commit`` alone raises ``OutcomeUnknown`` when it may have run.
+    """
+
+    def __init__(
+        self,
+        client: redis.asyncio.Redis,
+        *,
+        cell: str = "0",
+        timeout_s: float = TIMEOUT_S,
+        entropy: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self._pool = client.connection_pool
+        self._cell = cell
+        self._timeout_s = timeout_s
+        self._entropy = entropy
+
+    async def get(self, kind: Kind, record_id: str) -> Record | None:
+        """Read one record, None when there is none; raises ``CorruptRecord`` when it cannot be read."""
+        raw = await self._ask("GET", names.record(ref(kind, record_id)))
+        return None if raw is None else _decoded(kind, record_id, raw)
+
+    async def get_many(self, kind: Kind, ids: Sequence[str]) -> dict[str, Record]:
+        """Read records by id, in the order asked; those that do not exist or cannot be read (logged) are left out."""
+        found: dict[str, Record] = {}
+        for start in range(0, len(ids), PAGE):
+            page = ids[start : start + PAGE]
+            values = await self._ask("MGET", *(names.record(ref(kind, record_id)) for record_id in page))
+            found |= _readable(kind, zip(page, values, strict=True))
+        return found
+
+    async def ids(self, kind: Kind, *, after: str = "", limit: int = PAGE) -> list[str]:
+        """Read the ids of a kind in lexicographic order, those after ``after``, ``limit`` at most."""
+        start = f"({after}" if after else "-"
+        reply = await self._ask("ZRANGE", names.index(kind), start, "+", "BYLEX", "LIMIT", 0, limit)
+        return [raw.decode() for raw in reply]
+
+    async def now_ms(self) -> int:
+        """Return the store's clock in milliseconds."""
+        seconds, microseconds = await self._ask("TIME")
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def commit(self, changes: Sequence[Change], *, audit: Audit, forget_usage: Sequence[str] = ()) -> Committed:
+        """Write all changes, a new epoch, the feed's entry and the audit entry, or nothing.
+
+        ``forget_usage`` are full names of keys to remove along with it. Raises ``Conflict`` when an expectation fails,
+        ``OutcomeUnknown`` when no answer came, ``StoreUnavailable`` when it surely did not run, ``ValueError``
+        for changes that make no sense (the same record twice, an id with spaces).
+        """
+        written = [_versioned(change) for change in changes]
+        _refuse_nonsense(written)
+        command = _commit_command(self._cell, written, audit, forget_usage, self._entropy(_EPOCH_BYTES))
+        done, *answer = await _exchange(self._pool, command, self._timeout_s)
+        if not done:
+            raise Conflict(answer[0].decode(), int(answer[1]))
+        records = {_ref(change): change.record for change in written if isinstance(change, Put)}
+        return Committed(answer[0].decode(), records)
+
+    async def audit_page(self, *, before: str = "", limit: int = 100) -> list[AuditEntry]:
+        """Read audit entries, newest first; ``before`` is the id of the last entry already seen."""
+        end = f"({before}" if before else "+"
+        reply = await self._ask("XREVRANGE", names.AUDIT, end, "-", "COUNT", limit)
+        return [_audit_entry(entry_id, fields) for entry_id, fields in reply]
+
+    async def health(self) -> Health:
+        """Ask the store how it keeps its data."""
+        appendonly = await self._setting("appendonly")
+        return Health(
+            appendonly=None if appendonly is None else appendonly == "yes",
+            appendfsync=await self._setting("appendfsync"),
+            maxmemory_policy=await self._setting("maxmemory-policy"),
+        )
+
+    async def _setting(self, name: str) -> str | None:
+        """Return a setting of the store, None where it does not tell."""
+        try:
+            reply = await self._ask("CONFIG", "GET", name)
+        except StoreRefused:
+            return None
+        values = list(reply.values()) if isinstance(reply, dict) else reply[1::2]
+        return values[0].decode() if values else None
+
+    async def _ask(self, *command: Any) -> Any:
+        """Run a command that changes nothing."""
+        try:
+            return await _exchange(self._pool, command, self._timeout_s)
+        except OutcomeUnknown as error:
+            raise StoreUnavailable(str(error)) from error
+
+
+async def _exchange(pool: redis.asyncio.ConnectionPool, command: Sequence[Any], timeout_s: float) -> Any:
+    """Send one command once, on a connection that was alive, and return the reply as it came."""
+    sent = False
+    try:
+        async with asyncio.timeout(timeout_s):
+            connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py's decorator hides its type
+            try:
+                sent = True
+                await connection.send_command(*command)
+                return await connection.read_response(disable_decoding=True)
+            finally:
+                await pool.release(connection)
+    except _REFUSALS as error:
+        raise _refusal(error) from error
+    except (RedisError, OSError) as error:  # TimeoutError is an OSError
+        if sent:
+            raise OutcomeUnknown(f"no answer from the store: {error}") from error
+        raise StoreUnavailable(f"the store cannot be reached: {error}") from error
+
+
+def _refusal(error: Exception) -> StoreRefused | OutcomeUnknown:
+    """Tell a command that the store refused to start from a script that failed within, perhaps after a write."""
+    if "script:" in str(error):
+        return OutcomeUnknown(f"the script failed: {error}")
+    return StoreRefused(f"the store refused: {error}")
+
+
+def _commit_command(
+    cell: str, changes: Sequence[Change], audit: Audit, forget: Sequence[str], randomness: bytes
+) -> list[Any]:
+    """Lay out commit.lua's keys and arguments. EVAL, as commits are rare and need no NOSCRIPT round."""
+    keys = [names.epoch(cell), names.feed(cell), names.AUDIT]
+    arguments: list[Any] = [randomness.hex(), len(changes), AUDIT_AGE_MS, *_audit_arguments(audit)]
+    for change in changes:
+        keys += [names.record(_ref(change)), names.index(_kind(change))]
+        arguments += _change_arguments(change)
+    keys += forget
+    return ["EVAL", _COMMIT, len(keys), *keys, *arguments]
+
+
+def _audit_arguments(audit: Audit) -> list[str]:
+    detail = json.dumps(dict(audit.detail), ensure_ascii=False, sort_keys=True)
+    return [audit.actor, audit.action, audit.target, audit.tenant, audit.request_id, detail]
+
+
+def _change_arguments(change: Change) -> list[Any]:
+    act = type(change).__name__.lower()
+    content = encode(change.record) if isinstance(change, Put) else b""
+    return [act, _ref(change), change.expected_version, _id(change), content]
+
+
+def _versioned(change: Change) -> Change:
+    """Give a record to be put the version it will have."""
+    if not isinstance(change, Put):
+        return change
+    return dataclasses.replace(change, record=dataclasses.replace(change.record, version=change.expected_version + 1))
+
+
+def _refuse_nonsense(changes: Sequence[Change]) -> None:
+    refs = [_ref(change) for change in changes]
+    if len(set(refs)) < len(refs):
+        raise ValueError("a commit names each record once")
+    for change in changes:
+        _refuse_bad_id(_id(change))
+        least = CORRUPT if isinstance(change, Delete) else 0
+        if change.expected_version < least:
+            raise ValueError(f"{_ref(change)}: expected version must be at least {least}")
+
+
+def _refuse_bad_id(record_id: str) -> None:
+    """References stand between spaces in the feed."""
+    if not record_id or len(record_id.encode()) > MAX_ID_BYTES or record_id.split() != [record_id]:
+        raise ValueError(f"record id {record_id!r}: must be 1 to {MAX_ID_BYTES} bytes without white space")
+
+
+def _kind(change: Change) -> Kind:
+    return KIND_OF[type(change.record)] if isinstance(change, Put) else change.kind
+
+
+def _id(change: Change) -> str:
+    return change.record.id if isinstance(change, Put) else change.id
+
+
+def _ref(change: Change) -> str:
+    return ref(_kind(change), _id(change))
+
+
+def _decoded(kind: Kind, record_id: str, raw: bytes) -> Record:
+    try:
+        return decode(kind, raw)
+    except ValueError:  # its text would quote the record
+        raise CorruptRecord(ref(kind, record_id)) from None
+
+
+def _readable(kind: Kind, values: Iterable[tuple[str, bytes | None]]) -> dict[str, Record]:
+    """Decode what is there; a corrupt record fails alone."""
+    found = {}
+    for record_id, raw in values:
+        try:
+            if raw is not None:
+                found[record_id] = _decoded(kind, record_id, raw)
+        except CorruptRecord as error:
+            _log.error("%s; it is left out", error)
+    return found
+
+
+def _audit_entry(entry_id: bytes, flat: Sequence[bytes]) -> AuditEntry:
+    fields = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    time_ms, detail = int(fields.pop("time_ms")), json.loads(fields.pop("detail"))
+    return AuditEntry(entry_id.decode(), time_ms, Audit(detail=detail, **fields))
