@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
+
+MAX_UNITS: Final = 10**9
+"""Largest limit of a budget and largest cost of a call, in units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,11 @@ class Budget:
     window: Window
     limit: int  # 1..10^9
 
+    def __post_init__(self) -> None:
+        """Refuse a limit that the store could not hold."""
+        if not 1 <= self.limit <= MAX_UNITS:
+            raise ValueError(f"limit must be 1..{MAX_UNITS}, not {self.limit}")
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Subject:
@@ -50,28 +58,30 @@ class Subject:
     name: str  # "p:0a1…": opaque here, names its counters in the store
     budgets: tuple[Budget, ...]  # at most one per window; may be empty
 
+    def __post_init__(self) -> None:
+        """Refuse two limits on one window."""
+        if len({budget.window for budget in self.budgets}) < len(self.budgets):
+            raise ValueError(f"subject {self.name!r} has two budgets on one window")
+
 
 @dataclass(frozen=True, slots=True)
 class Charge:
     """What one call asks: ``cost`` units of every budget of every subject, all or nothing."""
 
-    subjects: tuple[Subject, ...]
-    cost: int = 1
+    subjects: tuple[Subject, ...]  # distinct names
+    cost: int = 1  # 1..10^9
     valid_until_ms: int = 0  # store time from which the call is refused as expired; 0: never
     refs: tuple[str, ...] = ()  # record references the call was decided on (the third try compares them)
     usage: tuple[str, ...] = ()  # usage subjects to count the admitted call under
 
 
-@dataclass(frozen=True, slots=True)
-class BudgetState:
-    """One budget after a call was decided."""
+class BudgetState(NamedTuple):
+    """One budget after a call was decided. A tuple, because the hot path makes several for every call."""
 
     subject: Subject
     budget: Budget
     remaining: int  # units left: limit 100, 40 counted -> 60; never negative
-    reset_at_ms: (
-        int  # store time at which the budget is whole again if nothing else is admitted; 0: it is whole
-    )
+    reset_at_ms: int  # store time at which it is whole again if nothing else is admitted; 0: it is whole
 
 
 class Answer(enum.Enum):
@@ -90,10 +100,8 @@ class Grant:
     """The answer to one charge."""
 
     answer: Answer
-    states: tuple[
-        BudgetState, ...
-    ] = ()  # of every budget of the call, in order; empty unless admitted or refused
-    refused_by: BudgetState | None = None  # the budget that takes longest to free the cost
+    states: tuple[BudgetState, ...] = ()  # of every budget, in order; if admitted, refused or never fitting
+    refused_by: BudgetState | None = None  # the budget that takes longest to free the cost, or never will
     retry_at_ms: int = 0  # store time at which the cost fits if nothing else intervenes; 0 unless refused
 
 
@@ -114,6 +122,4 @@ class Taken:
     now_ms: int  # the store's clock in the script
     grants: tuple[Grant, ...]  # one per charge, in order; empty unless PASSED
     clock_steps: int = 0  # windows whose newest bucket lay ahead of the store's clock
-
-
-ONE_CALL: Final = 1
+    usage_faults: int = 0  # usage subjects whose counters could not be written; their calls stand

@@ -1,0 +1,379 @@
+-- take: decide a batch of calls against their budgets, count the admitted ones, change nothing for the others.
+--
+-- KEYS  1 the change feed (stream)   2 the epoch (string)   then S budget values, then U usage hashes.
+--       All carry one hash tag. The script also writes KEYS[usage] .. ':' .. hour (the store's clock names the
+--       hour, so the caller cannot declare it); the tag puts it in the same slot.
+-- ARGV  1 base epoch the calls were decided on        2 '1': compare the calls' records if the epoch has moved
+--       3 '1': look only, write nothing               4 deadline_ms on the store's clock, 0 = none
+--       5 now_ms, '' = this store's TIME              6 S, number of budget values
+--       7 shapes   '<BBd' each, ids ascending: window id, buckets, bucket_ms
+--       8 plans    '<HB' budget value, budgets; then '<BI' each: window id, limit
+--       9 calls    '<IdBB' cost, valid_until_ms (0 = always), plans, usages; then '<H' each: plans, usage hashes
+--       10.. with ARGV[2] = '1' only: per call the record references it was decided on, separated by spaces
+-- Returns { fence, epoch in force, now_ms, clock steps, failed usage writes,
+--           answers: one letter a call, { total, newest bucket } of every budget of every plan before the batch
+--           (flat), { place of the refusing budget among the call's, retry_at_ms } of every R and N (flat) };
+--       fence P passed, S stale, L late; after S and L nothing was taken and the reply ends with now_ms.
+--       Answers: A admitted, R refused, N never fits, E expired, S stale record, C corrupt value.
+--
+-- One script, so that all budgets of a call, the epoch and the clock are seen at one instant: a call is counted
+-- in all of its budgets or in none. Numbers are integers below 2^53; times are milliseconds since the Unix epoch.
+--
+-- A budget value is one string: the byte FORMAT, then a section per window that holds units, ids ascending:
+--   id, newest bucket, units in it, units in all its buckets, number of older entries; then the entries, oldest
+--   first: bucket mod 256, units. Only buckets that hold units are kept. A window of n buckets counts its current
+--   bucket and the n before it, so n < 256 makes the remainder unambiguous.
+
+local byte, sub, rep, concat = string.byte, string.sub, string.rep, table.concat
+local pack, unpack_bytes, floor = struct.pack, struct.unpack, math.floor
+
+local FORMAT = 1
+local SECTION, SECTION_BYTES = '<BI6I4I4B', 16
+local ENTRY, ENTRY_BYTES = '<BI4', 5
+local FEED_READ_MAX = 1000 -- entries; a base epoch further back is answered as stale
+local USAGE_HOUR_TTL_S = 8 * 24 * 3600
+
+local function store_now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + floor(time[2] / 1000)
+end
+
+local function read_shapes(blob)
+  local shapes, at = {}, 1
+  while at <= #blob do
+    local shape = {}
+    shape.id, shape.n, shape.bucket_ms, at = unpack_bytes('<BBd', blob, at)
+    shapes[#shapes + 1] = shape
+    shapes[shape.id] = shape
+  end
+  return shapes
+end
+
+---------------------------------------------------------------------------------------------------- the fence
+
+local function counter_of(epoch)
+  return tonumber(string.match(epoch, '^(%d+)%-'))
+end
+
+local function fields_of(entry)
+  local fields = {}
+  for i = 1, #entry[2], 2 do fields[entry[2][i]] = entry[2][i + 1] end
+  return fields
+end
+
+-- The set of record references changed after `base`, or nil when the feed cannot prove that it tells all:
+-- it must hold the base epoch itself and every counter from there to the epoch in force.
+local function changed_since(base, current)
+  local from, to = counter_of(base), counter_of(current)
+  if not from or not to or to <= from or to - from > FEED_READ_MAX then return nil end
+  local entries = redis.call('XRANGE', KEYS[1], from .. '-0', '+', 'COUNT', FEED_READ_MAX + 1)
+  if #entries ~= to - from + 1 then return nil end
+  local changed, last = {}, nil
+  for i, entry in ipairs(entries) do
+    last = fields_of(entry)
+    if entry[1] ~= (from + i - 1) .. '-0' or not last.refs then return nil end
+    if i == 1 then
+      if last.epoch ~= base then return nil end
+    else
+      for ref in string.gmatch(last.refs, '%S+') do changed[ref] = true end
+    end
+  end
+  if last.epoch ~= current then return nil end
+  return changed
+end
+
+-- Whether a call's records changed. A call that names none cannot be cleared.
+local function is_stale(refs, changed)
+  local named = false
+  for ref in string.gmatch(refs, '%S+') do
+    if changed[ref] then return true end
+    named = true
+  end
+  return not named
+end
+
+-------------------------------------------------------------------------------------------------- the windows
+
+-- Drops the entries that are no longer counted; false when an entry contradicts the section.
+local function drop_old(window, value)
+  local oldest_age = window.n - (window.current - window.newest)
+  local before = window.n + 1
+  while window.older > 0 do
+    local remainder, units = unpack_bytes(ENTRY, value, window.first)
+    local age = (window.newest - remainder) % 256
+    if age == 0 or age >= before then return false end
+    if age <= oldest_age then break end
+    before = age
+    window.total = window.total - units
+    window.first = window.first + ENTRY_BYTES
+    window.older = window.older - 1
+  end
+  local older_units = window.total - window.newest_units
+  return older_units == 0 and window.older == 0 or older_units > 0 and window.older > 0
+end
+
+-- Brings a window to the present: nothing but time passing frees units, so a clock that lies before the newest
+-- bucket is not followed. False when the section is corrupt.
+local function advance(window, shape, value, now_ms)
+  local current = floor(now_ms / shape.bucket_ms)
+  window.n, window.bucket_ms = shape.n, shape.bucket_ms
+  window.stepped = window.newest > current
+  if window.stepped then current = window.newest end
+  window.current = current
+  if window.newest < current - shape.n then
+    window.newest, window.newest_units, window.total, window.older = current, 0, 0, 0
+  elseif not drop_old(window, value) then
+    return false
+  end
+  window.before = window.total
+  return true
+end
+
+local function empty_window(shape, now_ms)
+  local current = floor(now_ms / shape.bucket_ms)
+  return {
+    n = shape.n, bucket_ms = shape.bucket_ms, current = current, newest = current, newest_units = 0,
+    total = 0, before = 0, first = 1, older = 0, stepped = false,
+  }
+end
+
+-- The sections of a value by window id, or nil when it is corrupt.
+local function read_sections(value)
+  local sections, at, last_id, length = {}, 2, 0, #value
+  if byte(value, 1) ~= FORMAT then return nil end
+  while at <= length do
+    local first = at + SECTION_BYTES
+    if first > length + 1 then return nil end
+    local id, newest, newest_units, total, older = unpack_bytes(SECTION, value, at)
+    at = first + older * ENTRY_BYTES
+    if id <= last_id or at > length + 1 or newest_units == 0 or newest_units > total then return nil end
+    sections[id] = { newest = newest, newest_units = newest_units, total = total, first = first, older = older }
+    last_id = id
+  end
+  return sections
+end
+
+-- When the window will have room for `cost`, which it has not now and which is not above `limit`.
+-- Calls of one batch often ask the same again; appending units never changes the answer for the same need.
+local function retry_at_ms(window, value, cost, limit)
+  local need = window.total + cost - limit
+  if window.asked_need == need then return window.asked_retry end
+  local bucket, left, at = window.current, need, window.first
+  for _ = 1, window.older do
+    local remainder, units = unpack_bytes(ENTRY, value, at)
+    left, at = left - units, at + ENTRY_BYTES
+    if left <= 0 then
+      bucket = window.newest - (window.newest - remainder) % 256
+      break
+    end
+  end
+  if left > 0 and left <= window.newest_units then bucket = window.newest end
+  window.asked_need, window.asked_retry = need, (bucket + window.n + 1) * window.bucket_ms
+  return window.asked_retry
+end
+
+-- A window's section after the batch.
+local function section_of(id, window, value)
+  local added = window.total - window.before
+  local newest, units, older, last = window.newest, window.newest_units, window.older, ''
+  if added > 0 and newest < window.current then
+    last, older = pack(ENTRY, newest % 256, units), older + 1
+    newest, units = window.current, 0
+  end
+  local entries = sub(value, window.first, window.first + window.older * ENTRY_BYTES - 1)
+  return pack(SECTION, id, newest, units + added, window.total, older) .. entries .. last
+end
+
+------------------------------------------------------------------------------------------------- the subjects
+
+-- A subject's working copy. Windows appear in it as plans ask for them.
+local function read_subject(key, value)
+  local subject = { key = key, value = value or '', sections = {}, windows = {}, ttl_ms = 0, changed = false }
+  if value then subject.sections = read_sections(value) end
+  return subject
+end
+
+-- The subject's window of this shape, brought to the present; nil when it is corrupt.
+local function window_of(subject, shape, now_ms)
+  local window = subject.windows[shape.id]
+  if window then return window end
+  window = subject.sections[shape.id]
+  if not window then
+    window = empty_window(shape, now_ms)
+  elseif not advance(window, shape, subject.value, now_ms) then
+    return nil
+  end
+  subject.windows[shape.id] = window
+  local lifetime_ms = (shape.n + 1) * shape.bucket_ms
+  if lifetime_ms > subject.ttl_ms then subject.ttl_ms = lifetime_ms end
+  return window
+end
+
+local function write_subject(subject, shapes)
+  local parts = { string.char(FORMAT) }
+  for i = 1, #shapes do
+    local id = shapes[i].id
+    local window = subject.windows[id]
+    if window and window.total > 0 then parts[#parts + 1] = section_of(id, window, subject.value) end
+  end
+  redis.call('SET', subject.key, concat(parts), 'PX', subject.ttl_ms)
+end
+
+---------------------------------------------------------------------------------------------------- the calls
+
+-- Plans: one version of a subject's limits; { window, limit, window, limit .., subject = , corrupt = }.
+local function read_plans(blob, subjects, shapes, now_ms, tallies)
+  local plans, at, steps = {}, 1, 0
+  while at <= #blob do
+    local index, count
+    index, count, at = unpack_bytes('<HB', blob, at)
+    local subject = subjects[index]
+    local plan = { subject = subject, corrupt = not subject.sections }
+    for i = 1, count do
+      local id, limit
+      id, limit, at = unpack_bytes('<BI4', blob, at)
+      local window = not plan.corrupt and window_of(subject, shapes[id], now_ms)
+      if not window then
+        plan.corrupt = true
+        window = { before = 0, newest = 0 }
+      end
+      if window.stepped then
+        steps = steps + 1
+        window.stepped = false
+      end
+      plan[2 * i - 1], plan[2 * i] = window, limit
+      tallies[#tallies + 1] = window.before
+      tallies[#tallies + 1] = window.newest
+    end
+    plans[#plans + 1] = plan
+  end
+  return plans, steps
+end
+
+-- Why a call that does not fit is refused: the answer, the place of the budget that says so, when it will fit.
+local function refusal(plans, asked, count, cost)
+  local place, worst_place, worst_ms = 0, 0, 0
+  for i = 1, count do
+    local plan = plans[asked[i]]
+    for j = 1, #plan, 2 do
+      local window, limit = plan[j], plan[j + 1]
+      place = place + 1
+      if cost > limit then return 'N', place, 0 end
+      if window.total + cost > limit then
+        local retry_ms = retry_at_ms(window, plan.subject.value, cost, limit)
+        if retry_ms > worst_ms then worst_place, worst_ms = place, retry_ms end
+      end
+    end
+  end
+  return 'R', worst_place, worst_ms
+end
+
+-- 'A' when every budget has room, 'C' when a value cannot be read, else 'R'.
+local function fits(plans, asked, count, cost)
+  local answer = 'A'
+  for i = 1, count do
+    local plan = plans[asked[i]]
+    if plan.corrupt then return 'C' end
+    for j = 1, #plan, 2 do
+      if plan[j].total + cost > plan[j + 1] then answer = 'R' end
+    end
+  end
+  return answer
+end
+
+local function count_call(plans, asked, count, cost)
+  for i = 1, count do
+    local plan = plans[asked[i]]
+    for j = 1, #plan, 2 do
+      local window = plan[j]
+      window.total = window.total + cost
+    end
+    plan.subject.changed = true
+  end
+end
+
+local LISTS = {} -- LISTS[k]: format of k indexes
+local function list_format(k)
+  local format = LISTS[k]
+  if not format then
+    format = '<' .. rep('H', k)
+    LISTS[k] = format
+  end
+  return format
+end
+
+-- Decides the calls one after another against the working copies.
+local function decide_calls(blob, plans, now_ms, changed, used)
+  local answers, refusals, at, number = {}, {}, 1, 0
+  while at <= #blob do
+    local cost, valid_until_ms, asks, usages, asked, answer
+    cost, valid_until_ms, asks, usages, at = unpack_bytes('<I4dBB', blob, at)
+    asked = { unpack_bytes(list_format(asks + usages), blob, at) }
+    at = asked[asks + usages + 1]
+    number = number + 1
+    if changed and is_stale(ARGV[9 + number], changed) then
+      answer = 'S'
+    elseif valid_until_ms > 0 and now_ms >= valid_until_ms then
+      answer = 'E'
+    else
+      answer = fits(plans, asked, asks, cost)
+    end
+    if answer == 'A' then
+      count_call(plans, asked, asks, cost)
+      for i = asks + 1, asks + usages do used[asked[i]] = (used[asked[i]] or 0) + 1 end
+    elseif answer == 'R' then
+      local place, retry_ms
+      answer, place, retry_ms = refusal(plans, asked, asks, cost)
+      refusals[#refusals + 1] = place
+      refusals[#refusals + 1] = retry_ms
+    end
+    answers[number] = answer
+  end
+  return concat(answers), refusals
+end
+
+---------------------------------------------------------------------------------------------------- the usage
+
+-- Usage never decides a call: a hash that cannot be written is reported and passed over.
+local function write_usage(used, first_key, now_ms)
+  local failed = 0
+  local hour, minute = floor(now_ms / 3600000), floor(now_ms / 60000) % 60
+  for index, calls in pairs(used) do
+    local key = KEYS[first_key + index]
+    local hour_key = key .. ':' .. string.format('%d', hour)
+    local total = redis.pcall('HINCRBY', key, 'total', calls)
+    local in_minute = redis.pcall('HINCRBY', hour_key, minute, calls)
+    if type(total) == 'number' then redis.call('HSET', key, 'last_ms', string.format('%d', now_ms)) end
+    if in_minute == calls then redis.call('EXPIRE', hour_key, USAGE_HOUR_TTL_S) end
+    if type(total) ~= 'number' or type(in_minute) ~= 'number' then failed = failed + 1 end
+  end
+  return failed
+end
+
+---------------------------------------------------------------------------------------------------- the batch
+
+local base, by_records, look_only = ARGV[1], ARGV[2] == '1', ARGV[3] == '1'
+local deadline_ms, now_ms, subject_count = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+now_ms = now_ms or store_now_ms()
+
+local values = redis.call('MGET', unpack(KEYS, 2, 2 + subject_count))
+local epoch, changed = values[1] or '', nil
+if deadline_ms > 0 and now_ms > deadline_ms then return { 'L', epoch, now_ms } end
+if epoch ~= base then
+  changed = by_records and changed_since(base, epoch)
+  if not changed then return { 'S', epoch, now_ms } end
+end
+
+local subjects = {}
+for i = 1, subject_count do subjects[i] = read_subject(KEYS[2 + i], values[1 + i]) end
+
+local shapes, tallies, used, failed = read_shapes(ARGV[7]), {}, {}, 0
+local plans, steps = read_plans(ARGV[8], subjects, shapes, now_ms, tallies)
+local answers, refusals = decide_calls(ARGV[9], plans, now_ms, changed, used)
+if not look_only then
+  for i = 1, subject_count do
+    if subjects[i].changed then write_subject(subjects[i], shapes) end
+  end
+  failed = write_usage(used, 2 + subject_count, now_ms)
+end
+return { 'P', epoch, now_ms, steps, failed, answers, tallies, refusals }
