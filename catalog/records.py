@@ -91,6 +91,7 @@ class ModelRecord:
     created_at_ms: int
     updated_at_ms: int
     publication: str | None = None  # uid while published; its compare-and-set makes publishing unique
+    type_given: bool = False  # an operator said the type; asking the server does not change it
     version: int = 1
 
     @property
