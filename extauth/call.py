@@ -13,12 +13,12 @@ class Call:
     a route names one publication, or the table of models its host serves by the body's ``model``.
     """
 
-    api_keys: tuple[str, ...]  # values of X-API-Key as sent, trimmed; two values are refused
+    api_key: str  # X-API-Key, "" when absent; Envoy joins a header sent twice by commas, which no key contains
     authorization: str  # the Authorization header, "" when absent
     publication: str  # uid named by the route, "" when it names none
     openai_host: str  # host whose model table decides, "" when the route names a publication
     method: str
-    path: str
+    content_type: str  # the Content-Type header in lower case, "" when absent
     body_model: str | None  # `model` of a JSON body: None when no body was parsed or it has none
     body_parsed: bool  # whether a JSON body reached us
     source: str  # the caller's address

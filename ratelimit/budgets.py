@@ -121,5 +121,6 @@ class Taken:
     epoch: str  # in force at the script; "" where none is set
     now_ms: int  # the store's clock in the script
     grants: tuple[Grant, ...]  # one per charge, in order; empty unless PASSED
+    spent_us: int = 0  # processor time of the script in the store
     clock_steps: int = 0  # windows whose newest bucket lay ahead of the store's clock
     usage_faults: int = 0  # usage subjects whose counters could not be written; their calls stand

@@ -1,0 +1,176 @@
+"""May this key call this model, and what must be taken for it? Pure: no I/O, no clock.
+
+``present`` reads the key off the call, ``resolve_model`` finds the publication of a body-routed call, ``decide``
+answers with a refusal or with the charge that the limiter must admit. Expiry is not judged here: the charge
+carries ``valid_until_ms`` and the taking script compares it with the store's clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from catalog.hashing import matches
+from catalog.keytext import Malformed, ParsedKey, parse
+from catalog.records import Credential, KeyRecord, ModelType
+from catalog.secrets import Secrets
+from extauth.call import Call
+from extauth.entries import HostEntry, KeyEntry, PublicationEntry, TenantEntry
+from extauth.reasons import Reason
+from ratelimit.budgets import Charge
+
+BEARER = "bearer "
+BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Facts:
+    """What the catalog says about the names in a call; ``None`` where there is no such record."""
+
+    key: KeyEntry | None
+    tenant: TenantEntry | None  # the key's
+    publication: PublicationEntry | None
+    host: HostEntry | None  # of a body-routed call
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Admission:
+    """A call that may pass if its charge fits."""
+
+    key: KeyEntry
+    tenant: TenantEntry
+    publication: PublicationEntry
+    charge: Charge
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Refusal:
+    """A call that may not pass, whatever its budgets; with what is known of it, for the metrics."""
+
+    reason: Reason
+    publication: PublicationEntry | None = None
+    tenant: TenantEntry | None = None
+
+
+def needs_records(call: Call, presented: ParsedKey | Reason) -> bool:
+    """Tell whether any record could still admit the call; if not, the store need not be asked."""
+    return not isinstance(presented, Reason) and bool(call.publication or call.openai_host)
+
+
+def present(call: Call, secrets: Secrets) -> ParsedKey | Reason:
+    """Read the one key a call presents: ``X-API-Key``, else ``Authorization: Bearer``."""
+    if "," in call.api_key:
+        return Reason.KEY_REPEATED
+    text = call.api_key or _bearer(call.authorization)
+    if not text:
+        return Reason.KEY_MISSING
+    parsed = parse(text, secrets)
+    return Reason.KEY_MALFORMED if isinstance(parsed, Malformed) else parsed
+
+
+def _bearer(authorization: str) -> str:
+    if authorization[: len(BEARER)].lower() != BEARER:
+        return ""
+    return authorization[len(BEARER) :].strip(" ")
+
+
+def resolve_model(host: HostEntry | None, key: KeyEntry | None, body_model: str | None) -> str:
+    """Find what a body's ``model`` means to this key: its own tenant's by name, another's as ``tenant/name``.
+
+    Returns the publication's uid, or "" where the host serves no such model.
+    """
+    if host is None or key is None or not body_model:
+        return ""
+    models = host.record.models
+    return models.get(f"{key.record.tenant}/{body_model}") or models.get(body_model, "")
+
+
+def decide(call: Call, presented: ParsedKey | Reason, facts: Facts, secrets: Secrets) -> Admission | Refusal:
+    """Answer a call from its facts alone. The order is the order in which a caller may learn things."""
+    if not call.publication and not call.openai_host:
+        return Refusal(Reason.NO_PUBLICATION)
+    if isinstance(presented, Reason):
+        return Refusal(presented, facts.publication)
+    if call.publication and facts.publication is None:
+        return Refusal(Reason.NO_PUBLICATION)
+    credential = _accepted(presented, facts, secrets)
+    if isinstance(credential, Reason):
+        return Refusal(credential, facts.publication)
+    if facts.key is None or facts.tenant is None:  # _accepted has refused these; said again for the types
+        return Refusal(Reason.KEY_UNKNOWN, facts.publication)
+    return _authorise(call, facts, facts.key, facts.tenant, credential)
+
+
+def _accepted(presented: ParsedKey, facts: Facts, secrets: Secrets) -> Credential | Reason:
+    """Find the stored credential that the presented text matches."""
+    if facts.key is None:
+        return Reason.KEY_UNKNOWN
+    record = facts.key.record
+    credential = _matching(record, presented, secrets)
+    if credential is None:
+        return Reason.KEY_UNKNOWN
+    if record.disabled:
+        return Reason.KEY_DISABLED
+    if facts.tenant is None or facts.tenant.record.disabled:
+        return Reason.TENANT_DISABLED
+    return credential
+
+
+def _matching(record: KeyRecord, presented: ParsedKey, secrets: Secrets) -> Credential | None:
+    for credential in (record.current, record.previous):
+        if credential is not None and matches(credential, presented.text, secrets):
+            return credential
+    return None
+
+
+def _authorise(
+    call: Call, facts: Facts, key: KeyEntry, tenant: TenantEntry, credential: Credential
+) -> Admission | Refusal:
+    body_fault = _body_fault(call, facts)
+    if body_fault is not None:
+        return Refusal(body_fault, facts.publication, tenant)
+    publication = facts.publication
+    if publication is None or key.record.tenant not in publication.record.allowed_tenants:
+        return Refusal(_invisible(call), publication, tenant)
+    if publication.record.uid not in key.record.publications:
+        return Refusal(Reason.NOT_ALLOWED, publication, tenant)
+    return Admission(key, tenant, publication, _charge(facts, key, tenant, publication, credential))
+
+
+def _invisible(call: Call) -> Reason:
+    """What a caller learns about a publication that is not for its tenant: that there is nothing."""
+    return Reason.MODEL_NOT_FOUND if call.openai_host else Reason.NO_PUBLICATION
+
+
+def _body_fault(call: Call, facts: Facts) -> Reason | None:
+    """Check what an openai call says in its body: a JSON object whose model is the one its route publishes."""
+    publication = facts.publication
+    if not call.openai_host and (publication is None or publication.record.type is not ModelType.OPENAI):
+        return None
+    if call.method in BODILESS_METHODS:
+        return Reason.MODEL_NOT_FOUND if call.openai_host else None
+    if not call.body_parsed:
+        return Reason.BODY_NOT_JSON if call.content_type.startswith("application/json") else Reason.BODY_TYPE
+    if call.body_model is None:
+        return Reason.MODEL_MISSING
+    if publication is not None and not call.openai_host and call.body_model != publication.record.model:
+        return Reason.MODEL_NOT_FOUND
+    return None
+
+
+def _charge(
+    facts: Facts, key: KeyEntry, tenant: TenantEntry, publication: PublicationEntry, credential: Credential
+) -> Charge:
+    subjects = tuple(entry.subject for entry in (key, tenant, publication) if entry.subject.budgets)
+    refs = (key.ref, tenant.ref, publication.ref) + ((facts.host.ref,) if facts.host else ())
+    return Charge(
+        subjects=subjects,
+        valid_until_ms=_valid_until_ms(key.record, credential),
+        refs=refs,
+        usage=(key.subject.name, publication.subject.name),
+    )
+
+
+def _valid_until_ms(record: KeyRecord, credential: Credential) -> int:
+    """Give the store time at which this text of the key stops working; 0 when it does not."""
+    ends = [end for end in (record.expires_at_ms, credential.valid_until_ms) if end is not None]
+    return min(ends, default=0)

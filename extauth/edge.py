@@ -1,0 +1,201 @@
+"""The Check edge: the only module of this room that sees protobuf. Bytes to ``Call``, verdicts to bytes.
+
+Every answer is a gRPC OK; a refusal is a status inside the CheckResponse with our HTTP answer
+(envoy.service.auth.v3.CheckResponse). What every admitted call of a key and publication shares is encoded once:
+protobuf messages that are concatenated are merged ("Encoding: last one wins", protobuf.dev), so an answer is the
+shared bytes followed by the call's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+from weakref import WeakKeyDictionary
+
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Struct
+
+from catalog.keytext import TEXT_CHARACTERS, mask
+from extauth.answers import Denial, Headers, denial, limit_headers
+from extauth.batch import Verdict
+from extauth.call import Call
+from extauth.decide import Admission
+from extauth.entries import KeyEntry, PublicationEntry
+from extauth.reasons import Reason
+from protos.core_pb2 import HeaderValueOption
+from protos.external_auth_pb2 import CheckRequest, CheckResponse
+from runtime.clock import Clock
+
+CHECK_PATH: Final = "/envoy.service.auth.v3.Authorization/Check"
+ROUTE_NAMESPACE: Final = "tollkeeper"
+REQUEST_NAMESPACE: Final = "tollkeeper.request"
+KEY_HEADERS: Final = ("x-api-key", "authorization")
+PERMISSION_DENIED: Final = 7  # google.rpc.Code; any code but 0 makes Envoy send the denied response
+
+_OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+
+
+def read_call(payload: bytes) -> Call | None:
+    """Read Envoy's question; ``None`` where it is not one."""
+    try:
+        attributes = CheckRequest.FromString(payload).attributes
+    except DecodeError:
+        return None
+    http = attributes.request.http
+    headers = http.headers
+    route = attributes.route_metadata_context.filter_metadata
+    publication, host = "", ""
+    if ROUTE_NAMESPACE in route:
+        fields = route[ROUTE_NAMESPACE].fields
+        publication = fields["publication"].string_value if "publication" in fields else ""
+        host = fields["openai_host"].string_value if "openai_host" in fields else ""
+    body_model, body_parsed = _read_body(attributes.metadata_context.filter_metadata)
+    return Call(
+        api_key=headers.get("x-api-key", "").strip(" \t"),
+        authorization=headers.get("authorization", ""),
+        publication=publication,
+        openai_host=host,
+        method=http.method,
+        content_type=headers.get("content-type", "").lower(),
+        body_model=body_model,
+        body_parsed=body_parsed,
+        source=attributes.source.address.socket_address.address,
+        request_id=http.id,
+    )
+
+
+def _read_body(namespaces: Mapping[str, Struct]) -> tuple[str | None, bool]:
+    """Read what json_to_metadata found in the body: the model's name, and whether there was a JSON body at all."""
+    if REQUEST_NAMESPACE not in namespaces:
+        return None, False
+    fields = namespaces[REQUEST_NAMESPACE].fields
+    model = fields.get("model")
+    is_text = model is not None and model.WhichOneof("kind") == "string_value" and model.string_value != ""
+    return (model.string_value if is_text and model else None), True
+
+
+_Shared = WeakKeyDictionary[PublicationEntry, WeakKeyDictionary[KeyEntry, bytes]]
+
+
+class AnswerEncoder:
+    """Verdicts to CheckResponse bytes."""
+
+    def __init__(self) -> None:
+        # Weak: a shared answer lives as long as the cached records it was made of.
+        self._by_path: _Shared = WeakKeyDictionary()
+        self._by_body: _Shared = WeakKeyDictionary()
+
+    def encode(self, verdict: Verdict, call: Call | None) -> bytes:
+        """Encode one answer."""
+        if verdict.reason is Reason.OK and verdict.admission is not None and call is not None:
+            return self._admitted(verdict, verdict.admission, body_routed=bool(call.openai_host))
+        return _denied(_denial(verdict, call), verdict.reason)
+
+    def _admitted(self, verdict: Verdict, admission: Admission, *, body_routed: bool) -> bytes:
+        states = verdict.grant.states if verdict.grant else ()
+        shared = self._shared_part(admission, body_routed=body_routed)
+        headers = limit_headers(states, verdict.now_ms, admission.publication.record.type)
+        if not headers:
+            return shared
+        own = CheckResponse()
+        _fill(own.ok_response.response_headers_to_add, headers)
+        return shared + own.SerializeToString()
+
+    def _shared_part(self, admission: Admission, *, body_routed: bool) -> bytes:
+        answers = self._by_body if body_routed else self._by_path
+        by_key = answers.setdefault(admission.publication, WeakKeyDictionary())
+        shared = by_key.get(admission.key)
+        if shared is None:
+            shared = by_key[admission.key] = _shared_answer(admission, body_routed=body_routed)
+        return shared
+
+
+def _shared_answer(admission: Admission, *, body_routed: bool) -> bytes:
+    """What Envoy must do for every call of this key to this publication."""
+    key, publication = admission.key.record, admission.publication.record
+    to_upstream = [("x-tenant-id", key.tenant), ("x-key-id", key.id)]
+    if body_routed:  # the route is chosen again by this header; other routes add it for the upstream themselves
+        to_upstream.append(("x-tollkeeper-publication", publication.uid))
+    response = CheckResponse()
+    _fill(response.ok_response.headers, to_upstream)
+    response.ok_response.headers_to_remove.extend(KEY_HEADERS)
+    response.dynamic_metadata.update({"key": key.id, "tenant": key.tenant, "publication": publication.uid})
+    return response.SerializeToString()
+
+
+def _denial(verdict: Verdict, call: Call | None) -> Denial:
+    publication = verdict.publication
+    return denial(
+        verdict.reason,
+        grant=verdict.grant,
+        now_ms=verdict.now_ms,
+        masked=_masked(call) if call else "",
+        model_type=publication.record.type if publication else None,
+    )
+
+
+def _masked(call: Call) -> str:
+    """Show the caller which key it sent, if what it sent has at least the length of one."""
+    text = call.api_key or call.authorization.rpartition(" ")[2]
+    return mask(text[3:22]) if len(text) == TEXT_CHARACTERS else ""
+
+
+def _denied(answer: Denial, reason: Reason) -> bytes:
+    response = CheckResponse()
+    response.status.code = PERMISSION_DENIED
+    response.status.message = reason.value
+    denied = response.denied_response
+    denied.status.code = answer.status
+    denied.body = answer.body
+    _fill(denied.headers, answer.headers)
+    return response.SerializeToString()
+
+
+def _fill(options: RepeatedCompositeFieldContainer[HeaderValueOption], headers: Headers) -> None:
+    for name, value in headers:
+        option = options.add()
+        option.header.key = name
+        option.header.value = value
+        option.append_action = _OVERWRITE
+
+
+class CheckService:
+    """``Authorization/Check`` in batches."""
+
+    def __init__(
+        self,
+        check: Callable[[Sequence[Call], float], list[Verdict]],
+        observe: Callable[[Sequence[Verdict], float], None],
+        max_batch: Callable[[], int],
+        clock: Clock,
+    ) -> None:
+        self._check = check
+        self._clock = clock
+        self._observe = observe
+        self._max_batch = max_batch
+        self._encoder = AnswerEncoder()
+
+    @property
+    def max_batch(self) -> int:
+        """Most calls that one script should take, as measured so far."""
+        return self._max_batch()
+
+    def answer(self, payloads: Sequence[bytes], deadline_ms: float) -> Sequence[bytes]:
+        """Answer every question, in order; a fault of ours refuses, it never admits."""
+        begun_ms = self._clock.monotonic_ms()
+        calls = [read_call(payload) for payload in payloads]
+        verdicts = self._verdicts(calls, deadline_ms)
+        answers = [self._encoder.encode(verdict, call) for verdict, call in zip(verdicts, calls, strict=True)]
+        self._observe(verdicts, self._clock.monotonic_ms() - begun_ms)
+        return answers
+
+    def _verdicts(self, calls: Sequence[Call | None], deadline_ms: float) -> list[Verdict]:
+        decided = iter(self._check([call for call in calls if call is not None], deadline_ms))
+        return [next(decided) if call is not None else Verdict(Reason.CALL_UNREADABLE) for call in calls]
+
+    def overloaded(self, _payload: bytes) -> bytes:
+        """Refuse a call that cannot be looked at in time."""
+        verdict = Verdict(Reason.OVERLOADED)
+        self._observe([verdict], 0.0)
+        return self._encoder.encode(verdict, None)

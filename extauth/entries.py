@@ -1,0 +1,93 @@
+"""Records made ready for deciding: each with the subject that is counted for it. Pure.
+
+Entries are made once, when a record enters the cache, so that the hot path builds nothing that outlives a call.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from catalog.records import HostRecord, KeyRecord, Kind, Limits, PublicationRecord, Record, TenantRecord, ref
+from ratelimit.budgets import Budget, BudgetState, Subject, Window
+
+
+class Level(enum.StrEnum):
+    """Whose budget a call is held to."""
+
+    KEY = "key"
+    TENANT = "tenant"
+    PUBLICATION = "publication"
+
+
+_PREFIX: Final = {Level.KEY: "k:", Level.TENANT: "t:", Level.PUBLICATION: "p:"}
+_LEVEL_OF_PREFIX: Final = {prefix: level for level, prefix in _PREFIX.items()}
+WINDOW_NAMES: Final = {Window.SECOND: "burst", Window.MINUTE: "minute", Window.HOUR: "hour"}
+
+
+def subject_of(level: Level, record_id: str, limits: Limits) -> Subject:
+    """Name what is counted and with which budgets: ``p:0a1…`` at most 10 a second, 100 a minute, 5,000 an hour."""
+    given = ((Window.SECOND, limits.burst), (Window.MINUTE, limits.per_minute), (Window.HOUR, limits.per_hour))
+    budgets = tuple(Budget(window, limit) for window, limit in given if limit is not None)
+    return Subject(_PREFIX[level] + record_id, budgets)
+
+
+def level_of(state: BudgetState) -> Level:
+    """Whose budget a state describes."""
+    return _LEVEL_OF_PREFIX[state.subject.name[:2]]
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class KeyEntry:
+    """A key, ready."""
+
+    record: KeyRecord
+    subject: Subject
+    ref: str
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class TenantEntry:
+    """A caller's tenant, ready."""
+
+    record: TenantRecord
+    subject: Subject
+    ref: str
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class PublicationEntry:
+    """A publication, ready."""
+
+    record: PublicationRecord
+    subject: Subject
+    ref: str
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class HostEntry:
+    """A host's table of models, ready."""
+
+    record: HostRecord
+    ref: str
+
+
+Entry = KeyEntry | TenantEntry | PublicationEntry | HostEntry
+
+
+def entry_of(record: Record) -> Entry | None:
+    """Make a record ready; ``None`` for kinds that no decision reads."""
+    match record:
+        case KeyRecord():
+            return KeyEntry(record, subject_of(Level.KEY, record.id, record.limits), ref(Kind.KEY, record.id))
+        case TenantRecord():
+            subject = subject_of(Level.TENANT, record.id, record.limits)
+            return TenantEntry(record, subject, ref(Kind.TENANT, record.id))
+        case PublicationRecord():
+            subject = subject_of(Level.PUBLICATION, record.uid, record.limits)
+            return PublicationEntry(record, subject, ref(Kind.PUBLICATION, record.uid))
+        case HostRecord():
+            return HostEntry(record, ref(Kind.HOST, record.id))
+        case _:
+            return None

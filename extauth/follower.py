@@ -1,0 +1,82 @@
+"""Keeps the record cache warm: follows the change feed and drops what changed.
+
+A convenience, never a safeguard: the taking script compares epochs whether this thread lives or not.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from redis.exceptions import RedisError
+
+from catalog.reader import Delta, Snapshot
+from extauth.cache import RecordCache
+from runtime.link import StoreLink
+
+BLOCK_MS: Final = 1_000
+PATIENCE_MS: Final = 5_000
+"""How long one wait for the feed may take in all, blocking included."""
+RETRY_S: Final = 0.2
+
+Follow = Callable[[Callable[..., Any], str, int], Delta | None]
+ReadEpoch = Callable[[Callable[..., Any]], Snapshot]
+
+
+class FeedFollower:
+    """Owns the thread ``feed-follower`` and a link of its own."""
+
+    def __init__(
+        self,
+        cache: RecordCache,
+        *,
+        make: Callable[[], StoreLink],
+        follow: Follow,
+        read_epoch: ReadEpoch,
+        on_error: Callable[[], None],
+        now_ms: Callable[[], float],
+    ) -> None:
+        self._cache = cache
+        self._make = make
+        self._follow = follow
+        self._read_epoch = read_epoch
+        self._on_error = on_error
+        self._now_ms = now_ms
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="feed-follower", daemon=True)
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        while not self._stopping.is_set():
+            link = self._make()
+            try:
+                link.connect()
+                while not self._stopping.is_set():
+                    self._step(link)
+            except (RedisError, OSError):
+                self._on_error()
+                self._stopping.wait(RETRY_S)
+            finally:
+                link.close()
+
+    def _step(self, link: StoreLink) -> None:
+        """Wait for one change and pass it on."""
+
+        def execute(*command: Any) -> Any:
+            return link.execute(self._now_ms() + PATIENCE_MS, *command)
+
+        seen = self._cache.epoch
+        delta = self._follow(execute, seen, BLOCK_MS)
+        if delta is None:
+            self._cache.reset(self._read_epoch(execute).epoch)
+        elif delta.epoch != seen:
+            self._cache.advance(seen, delta.epoch, delta.refs)
+
+    def stop(self, timeout_s: float) -> None:
+        """End the thread; it may be in a wait of ``BLOCK_MS``."""
+        self._stopping.set()
+        self._thread.join(timeout_s)

@@ -1,0 +1,99 @@
+"""Every instrument of the Check service, in one place. Labels come from enums or bounded sets, never from key ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from extauth.batch import Verdict
+from extauth.reasons import WIRE
+
+MAX_LABELS: Final = 500
+"""Most publications, and most tenants, that get a label of their own in one process; the rest are ``other``."""
+OTHER: Final = "other"
+NONE: Final = ""
+
+_LATENCY_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+_BATCH: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class BoundedNames:
+    """Lets the first ``MAX_LABELS`` names through and calls the rest ``other``."""
+
+    def __init__(self, limit: int = MAX_LABELS) -> None:
+        self._limit = limit
+        self._names: set[str] = set()
+
+    def label(self, name: str) -> str:
+        """Return the name or ``other``."""
+        if name not in self._names:
+            if len(self._names) >= self._limit:
+                return OTHER
+            self._names.add(name)
+        return name
+
+
+class CheckMetrics:
+    """The instruments and what a batch adds to them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._publications = BoundedNames()
+        self._tenants = BoundedNames()
+        self._decisions = Counter(
+            "tollkeeper_decisions",
+            "Calls decided, by outcome, reason, publication (tenant/model) and the caller's tenant.",
+            ["outcome", "reason", "publication", "tenant"],
+            registry=registry,
+        )
+        self.latency_s = Histogram(
+            "tollkeeper_decision_seconds",
+            "From reading a batch of calls to its answers, in seconds, for each call.",
+            buckets=_LATENCY_S,
+            registry=registry,
+        )
+        self.batch_calls = Histogram(
+            "tollkeeper_batch_calls", "Calls decided together.", buckets=_BATCH, registry=registry
+        )
+        self.store_errors = Counter(
+            "tollkeeper_store_errors", "Commands to the store that failed, by kind.", ["kind"], registry=registry
+        )
+        self.stale = Counter(
+            "tollkeeper_stale_batches", "Batches decided again because a record had changed.", registry=registry
+        )
+        self.unknown_outcomes = Counter(
+            "tollkeeper_unknown_outcomes",
+            "Calls refused although the store may have counted them: it did not answer in time.",
+            registry=registry,
+        )
+        self.clock_steps = Counter(
+            "tollkeeper_store_clock_steps",
+            "Windows found ahead of the store's clock: it stepped back.",
+            registry=registry,
+        )
+        self.usage_faults = Counter(
+            "tollkeeper_usage_faults", "Usage counters that could not be written; their calls stand.", registry=registry
+        )
+        self.feed_errors = Counter(
+            "tollkeeper_feed_errors", "Times the change feed could not be followed.", registry=registry
+        )
+        self.cache_entries = Gauge("tollkeeper_cache_entries", "Records in the cache.", registry=registry)
+
+    def batch(self, verdicts: Sequence[Verdict], spent_ms: float) -> None:
+        """Count a batch that was answered in ``spent_ms``."""
+        self.batch_calls.observe(len(verdicts))
+        for verdict in verdicts:
+            self.latency_s.observe(spent_ms / 1000)
+            self._decided(verdict)
+
+    def _decided(self, verdict: Verdict) -> None:
+        publication, tenant = verdict.publication, verdict.tenant
+        self._decisions.labels(
+            WIRE[verdict.reason].outcome.value,
+            verdict.reason.value,
+            self._publications.label(f"{publication.record.tenant}/{publication.record.model}")
+            if publication
+            else NONE,
+            self._tenants.label(tenant.record.id) if tenant else NONE,
+        ).inc()

@@ -1,0 +1,117 @@
+"""Why a call was let through or refused: one closed list, and what each means on the wire. Pure."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+
+class Reason(enum.StrEnum):
+    """The outcome of a Check; also the ``reason`` label of ``decisions_total``."""
+
+    OK = "ok"
+    NO_PUBLICATION = "no_publication"
+    KEY_MISSING = "key_missing"
+    KEY_REPEATED = "key_repeated"
+    KEY_MALFORMED = "key_malformed"
+    KEY_UNKNOWN = "key_unknown"
+    KEY_DISABLED = "key_disabled"
+    KEY_EXPIRED = "key_expired"
+    TENANT_DISABLED = "tenant_disabled"
+    NOT_ALLOWED = "not_allowed"
+    MODEL_NOT_FOUND = "model_not_found"
+    MODEL_MISSING = "model_missing"
+    BODY_NOT_JSON = "body_not_json"
+    BODY_TYPE = "body_type"
+    LIMITED = "limited"
+    NEVER_FITS = "never_fits"
+    OVERLOADED = "overloaded"
+    STORE_AWAY = "store_away"
+    STORE_TIMEOUT = "store_timeout"
+    RECORDS_CHANGING = "records_changing"
+    STATE_UNREADABLE = "state_unreadable"
+    CALL_UNREADABLE = "call_unreadable"
+    FAULT = "fault"
+
+
+class Outcome(enum.StrEnum):
+    """The coarse ``outcome`` label of ``decisions_total``."""
+
+    ALLOWED = "allowed"
+    DENIED = "denied"
+    LIMITED = "limited"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Wire:
+    """A reason as the caller sees it: HTTP status and the error object of OpenAI's API."""
+
+    status: int
+    type: str
+    code: str
+    message: str
+    outcome: Outcome
+    param: str | None = None
+
+
+def _unauthenticated() -> Wire:
+    """One text for every way a key can be wrong: an attacker learns nothing from it."""
+    message = (
+        "No valid API key was given. Send one as 'X-API-Key: tk_…' or 'Authorization: Bearer tk_…'; "
+        "a key that was rotated, revoked, disabled or has expired no longer works."
+    )
+    return Wire(401, "authentication_error", "invalid_api_key", message, Outcome.DENIED)
+
+
+def _unavailable(code: str, message: str) -> Wire:
+    return Wire(503, "service_unavailable", code, message, Outcome.ERROR)
+
+
+def _not_found(message: str) -> Wire:
+    return Wire(404, "invalid_request_error", "model_not_found", message, Outcome.DENIED, "model")
+
+
+def _bad_request(code: str, message: str, *, status: int = 400, param: str | None = None) -> Wire:
+    return Wire(status, "invalid_request_error", code, message, Outcome.DENIED, param)
+
+
+UNAUTHENTICATED: Final = _unauthenticated()
+_NO_MODEL = "The model does not exist or this key may not see it."
+_STORE = "The gateway cannot check budgets at the moment; try again shortly."
+
+WIRE: Final[Mapping[Reason, Wire]] = {
+    Reason.OK: Wire(200, "", "", "", Outcome.ALLOWED),
+    Reason.NO_PUBLICATION: Wire(
+        404, "invalid_request_error", "not_found", "Nothing is published at this host and path.", Outcome.DENIED
+    ),
+    Reason.KEY_MISSING: UNAUTHENTICATED,
+    Reason.KEY_REPEATED: UNAUTHENTICATED,
+    Reason.KEY_MALFORMED: UNAUTHENTICATED,
+    Reason.KEY_UNKNOWN: UNAUTHENTICATED,
+    Reason.KEY_DISABLED: UNAUTHENTICATED,
+    Reason.KEY_EXPIRED: UNAUTHENTICATED,
+    Reason.TENANT_DISABLED: UNAUTHENTICATED,
+    Reason.NOT_ALLOWED: Wire(
+        403, "permission_error", "model_not_allowed", "This key may not call this model.", Outcome.DENIED, "model"
+    ),
+    Reason.MODEL_NOT_FOUND: _not_found(_NO_MODEL),
+    Reason.MODEL_MISSING: _bad_request("model_required", "The body must name a 'model', a string.", param="model"),
+    Reason.BODY_NOT_JSON: _bad_request("invalid_json", "The body must be a JSON object."),
+    Reason.BODY_TYPE: _bad_request(
+        "unsupported_media_type", "The body must be sent as 'Content-Type: application/json'.", status=415
+    ),
+    Reason.LIMITED: Wire(429, "rate_limit_error", "rate_limit_exceeded", "", Outcome.LIMITED),
+    Reason.NEVER_FITS: _bad_request("exceeds_limit", "This call costs more than the budget allows at any time."),
+    Reason.OVERLOADED: _unavailable("overloaded", "The gateway has more calls than it can check; try again shortly."),
+    Reason.STORE_AWAY: _unavailable("store_unavailable", _STORE),
+    Reason.STORE_TIMEOUT: _unavailable("store_timeout", _STORE),
+    Reason.RECORDS_CHANGING: _unavailable(
+        "records_changing", "The key or its publication is being changed; try again."
+    ),
+    Reason.STATE_UNREADABLE: _unavailable("state_unreadable", "A stored record of this call cannot be read."),
+    Reason.CALL_UNREADABLE: _unavailable("call_unreadable", "The proxy's question could not be read."),
+    Reason.FAULT: _unavailable("internal_error", "The gateway failed to decide; nothing was let through."),
+}

@@ -1,0 +1,63 @@
+"""A process's small HTTP face: ``/healthz``, ``/readyz``, ``/metrics``. Knows no process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from runtime.addresses import Address, TcpAddress, UnixAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether a process can do its job, and if not, what is wrong and what to do."""
+
+    ready: bool
+    problems: tuple[str, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def process_face(readiness: Callable[[], Readiness], registry: CollectorRegistry) -> web.Application:
+    """Build the application."""
+
+    async def healthz(_request: web.Request) -> web.Response:
+        return web.json_response({"status": "alive"})
+
+    async def readyz(_request: web.Request) -> web.Response:
+        state = readiness()
+        body = {"ready": state.ready, "problems": list(state.problems), **state.facts}
+        return web.json_response(body, status=200 if state.ready else 503)
+
+    async def metrics(_request: web.Request) -> web.Response:
+        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    app = web.Application()
+    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    return app
+
+
+@asynccontextmanager
+async def listening(app: web.Application, address: Address) -> AsyncIterator[str]:
+    """Serve ``app`` while the body runs; yields where it listens (the real port where 0 was asked)."""
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        yield await _bind(runner, address)
+    finally:
+        await runner.cleanup()
+
+
+async def _bind(runner: web.AppRunner, address: Address) -> str:
+    match address:
+        case UnixAddress(path):
+            await web.UnixSite(runner, str(path)).start()
+            return str(address)
+        case TcpAddress(host, port):
+            await web.TCPSite(runner, host, port).start()
+            return str(TcpAddress(host, runner.addresses[0][1]))

@@ -1,0 +1,101 @@
+"""Keeps one good link to the store. Whoever uses the link never waits for a new one: without a link it refuses at once.
+
+A thread of its own makes and prepares links; a link is handed out only once ``prepare`` has proved it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from redis.exceptions import RedisError
+
+from runtime.link import StoreLink
+
+FIRST_BACKOFF_S: Final = 0.05
+LAST_BACKOFF_S: Final = 1.0
+
+_log = logging.getLogger(__name__)
+
+
+class StoreKeeper:
+    """Owns the thread ``store-keeper`` and the current link."""
+
+    def __init__(
+        self,
+        make: Callable[[], StoreLink],
+        prepare: Callable[[StoreLink], None],
+        on_error: Callable[[Exception], None],
+    ) -> None:
+        self._make = make
+        self._prepare = prepare
+        self._on_error = on_error
+        self._link: StoreLink | None = None
+        self._wanted = threading.Event()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="store-keeper", daemon=True)
+        self.trouble = "no connection to the store yet"
+
+    def start(self) -> None:
+        """Begin to connect."""
+        self._wanted.set()
+        self._thread.start()
+
+    def current(self) -> StoreLink | None:
+        """Return the link if it is good; otherwise ask for a new one and return ``None``."""
+        link = self._link
+        if link is not None and link.connected:
+            return link
+        self._wanted.set()
+        return None
+
+    @property
+    def ready(self) -> bool:
+        """Whether a proved link is there."""
+        link = self._link
+        return link is not None and link.connected
+
+    def _run(self) -> None:
+        backoff_s = FIRST_BACKOFF_S
+        while not self._stopping.is_set():
+            self._wanted.wait()
+            self._wanted.clear()
+            if self._stopping.is_set() or self.ready:
+                continue
+            if self._renew():
+                backoff_s = FIRST_BACKOFF_S
+            else:
+                self._stopping.wait(backoff_s)
+                backoff_s = min(2 * backoff_s, LAST_BACKOFF_S)
+                self._wanted.set()
+
+    def _renew(self) -> bool:
+        link = self._make()
+        try:
+            link.connect()
+            self._prepare(link)
+        except (RedisError, OSError) as error:
+            self._fail(link, error)
+            return False
+        self._link = link
+        self.trouble = ""
+        _log.info("connected to the store")
+        return True
+
+    def _fail(self, link: StoreLink, error: Exception) -> None:
+        link.close()
+        self._on_error(error)
+        trouble = f"the store cannot be used: {error}"
+        if trouble != self.trouble:
+            _log.warning("%s", trouble)
+        self.trouble = trouble
+
+    def stop(self, timeout_s: float) -> None:
+        """End the thread and close the link."""
+        self._stopping.set()
+        self._wanted.set()
+        self._thread.join(timeout_s)
+        if self._link is not None:
+            self._link.close()

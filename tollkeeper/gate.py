@@ -1,0 +1,122 @@
+"""The gate process: Check over gRPC, health and metrics over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry
+from pydantic import Field
+
+from catalog.secrets import SecretsError, load_secrets
+from extauth.admissions import AdmissionLog
+from extauth.gate import Gate
+from runtime.addresses import TcpAddress, UnixAddress, is_loopback
+from runtime.clock import SystemClock
+from runtime.http import listening, process_face
+from runtime.lifecycle import CannotStart, stop_requested
+from runtime.settings import ListenAddress, Settings, StoreUrl
+
+_log = logging.getLogger(__name__)
+
+
+class GateSettings(Settings):
+    """Decide every call: ext_authz Check over gRPC, with health and metrics over HTTP."""
+
+    redis_url: StoreUrl = "redis://127.0.0.1:6379/0"
+    """The store of records and budgets: redis://, rediss:// or unix:// with an optional ?db=N."""
+
+    listen: ListenAddress = UnixAddress(Path("/run/tollkeeper/gate.sock"))
+    """Where Envoy asks, in plaintext gRPC: a Unix socket, or a loopback address."""
+
+    http_listen: ListenAddress = TcpAddress("127.0.0.1", 9090)
+    """Where /healthz, /readyz and /metrics answer."""
+
+    secrets_file: Path
+    """The file of peppers and MAC keys that gate and admin share; `tollkeeper secrets init FILE` makes one."""
+
+    insecure_plaintext: bool = False
+    """Allow `--listen` on an address that other machines reach, without TLS: only inside a mesh that encrypts."""
+
+    drain_s: float = Field(default=0.5, ge=0, le=600)
+    """Seconds between turning unready and closing on SIGTERM, so that Envoy's health checks can notice."""
+
+    admission_log: Path | None = None
+    """Append one JSON line per admitted call, timed by the store: for proofs and tests, not for production."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Refuse plaintext beyond this machine unless the operator insists."""
+        if not is_loopback(self.listen) and not self.insecure_plaintext:
+            yield "listen", "is reachable from other machines and has no TLS; add --insecure-plaintext to allow it"
+
+
+async def serve(settings: GateSettings) -> None:
+    """Run until a signal, then drain: unready first, then answer what was taken, then close."""
+    registry = CollectorRegistry()
+    fault = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    with _admission_log(settings.admission_log) as admission_log:
+        gate = _gate(settings, registry, admission_log, on_fault=lambda: loop.call_soon_threadsafe(fault.set))
+        async with listening(process_face(gate.readiness, registry), settings.http_listen) as http:
+            try:
+                _start(gate, settings)
+                _log.info("listening: grpc %s, http %s", gate.address, http)
+                await _until_stop(fault)
+                gate.drain()
+                await asyncio.sleep(settings.drain_s)
+            finally:
+                await asyncio.to_thread(gate.stop)
+
+
+def _gate(
+    settings: GateSettings,
+    registry: CollectorRegistry,
+    admission_log: AdmissionLog | None,
+    *,
+    on_fault: Callable[[], object],
+) -> Gate:
+    if settings.insecure_plaintext and not is_loopback(settings.listen):
+        _log.warning("--insecure-plaintext: %s takes keys unencrypted from other machines", settings.listen)
+    try:
+        secrets = load_secrets(settings.secrets_file)
+    except SecretsError as error:
+        raise CannotStart(str(error)) from error
+    return Gate(
+        target=str(settings.listen),
+        redis_url=settings.redis_url,
+        secrets=secrets,
+        clock=SystemClock(),
+        registry=registry,
+        on_fault=on_fault,
+        on_taken=admission_log,
+    )
+
+
+@contextlib.contextmanager
+def _admission_log(path: Path | None) -> Iterator[AdmissionLog | None]:
+    if path is None:
+        yield None
+        return
+    with AdmissionLog(path) as log:
+        yield log
+
+
+def _start(gate: Gate, settings: GateSettings) -> None:
+    try:
+        gate.start()
+    except (OSError, RuntimeError) as error:
+        raise CannotStart(f"--listen {settings.listen}: cannot be bound: {error}") from error
+
+
+async def _until_stop(fault: asyncio.Event) -> None:
+    """Wait for a signal; a gate that can answer no more ends the process, so that its supervisor starts a new one."""
+    faulted = asyncio.create_task(fault.wait(), name="gate-fault")
+    stop = asyncio.create_task(stop_requested(), name="gate-stop")
+    done, pending = await asyncio.wait({faulted, stop}, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    if faulted in done:
+        raise CannotStart("the gate's batch loop ended by a fault of its own; see the log above")
