@@ -16,6 +16,7 @@ SHARDS: Final = 4096
 
 SHARD_CHARACTERS: Final = 3
 RANDOM_BYTES: Final = 10  # 80 bits: 16 characters of base32 without padding
+ID_CHARACTERS: Final = 19
 ID_PATTERN: Final = r"[0-9a-f]{3}[a-z2-7]{16}"
 """The form of an id, as a regular expression."""
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn, final
 
-from catalog.ids import ID_PATTERN, SHARD_CHARACTERS, is_id
+from catalog.ids import ID_CHARACTERS, ID_PATTERN, SHARD_CHARACTERS, is_id
 from catalog.secrets import Secrets
 
 SECRET_BYTES: Final = 32  # 256 bits: beyond guessing, so a plain HMAC of it may be stored
@@ -26,14 +26,13 @@ CHECK_BYTES: Final = 6  # 48 bits: one forged text in 2.8e14 costs a look in the
 CHECK_CHARACTERS: Final = 9  # 62^9 > 2^48
 MASK_CHARACTERS: Final = 3  # of the id, after the shard: enough to tell two keys of a list apart
 
-_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # in ASCII order
 _PREFIX: Final = "tk_"
 _FORM: Final = re.compile(
     f"{_PREFIX}(?P<id>{ID_PATTERN})_"
     f"(?P<secret>[0-9A-Za-z]{{{SECRET_CHARACTERS}}})(?P<check>[0-9A-Za-z]{{{CHECK_CHARACTERS}}})"
 )
-TEXT_CHARACTERS: Final = len(_PREFIX) + 19 + 1 + SECRET_CHARACTERS + CHECK_CHARACTERS  # 75
-_LARGEST_SECRET: Final = 2 ** (8 * SECRET_BYTES) - 1
+TEXT_CHARACTERS: Final = len(_PREFIX) + ID_CHARACTERS + 1 + SECRET_CHARACTERS + CHECK_CHARACTERS  # 75
 
 
 @final
@@ -110,7 +109,7 @@ def mint(key_id: str, secrets: Secrets, entropy: Callable[[int], bytes]) -> KeyT
 def parse(text: str, secrets: Secrets) -> ParsedKey | Malformed:
     """Recognise a text minted under any of the MAC keys; no other text than the minted one is accepted."""
     form = _FORM.fullmatch(text) if len(text) == TEXT_CHARACTERS else None
-    if form is None or _number(form["secret"]) > _LARGEST_SECRET:
+    if form is None or form["secret"] > _LARGEST_SECRET:
         return Malformed.FORM
     if not _checks(text[:-CHECK_CHARACTERS], form["check"], secrets):
         return Malformed.CHECK
@@ -122,9 +121,13 @@ def mask(key: str | KeyText) -> str:
 
     ``key`` is a key's id or its text; of any other string nothing is shown: ``tk_…``.
     """
-    key_id = key.reveal()[len(_PREFIX) : len(_PREFIX) + 19] if isinstance(key, KeyText) else key
+    key_id = _id_part(key.reveal()) if isinstance(key, KeyText) else key
     shown = key_id[SHARD_CHARACTERS : SHARD_CHARACTERS + MASK_CHARACTERS] if is_id(key_id) else ""
     return f"{_PREFIX}{shown}…"
+
+
+def _id_part(text: str) -> str:
+    return text[len(_PREFIX) : len(_PREFIX) + ID_CHARACTERS]
 
 
 def _checks(checked: str, check: str, secrets: Secrets) -> bool:
@@ -146,8 +149,4 @@ def _base62(number: int, characters: int) -> str:
     return "".join(reversed(digits))
 
 
-def _number(digits: str) -> int:
-    number = 0
-    for digit in digits:
-        number = number * len(_ALPHABET) + _ALPHABET.index(digit)
-    return number
+_LARGEST_SECRET: Final = _base62(2 ** (8 * SECRET_BYTES) - 1, SECRET_CHARACTERS)  # compares as the number does

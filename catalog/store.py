@@ -34,11 +34,13 @@ PAGE: Final = 500
 """Most records or ids read by one command."""
 
 CORRUPT: Final = -1
-"""Version of a stored record that cannot be read. Only a ``Delete`` may expect it."""
+"""Version of a stored record whose version cannot be read. Only a ``Delete`` may expect it."""
+
+MAX_CHANGES: Final = 1_000
+"""Most changes of one commit: the store does nothing else meanwhile (some ms)."""
 
 MAX_ID_BYTES: Final = 512
 
-_COMMIT: Final = files("catalog").joinpath("lua/commit.lua").read_bytes()
 _EPOCH_BYTES: Final = 8  # 64 random bits: a counter that comes again never makes the same epoch
 _REFUSALS: Final = (ResponseError, BusyLoadingError, AuthenticationError)  # replies, not lost connections
 _log: Final = logging.getLogger(__name__)
@@ -172,6 +174,7 @@ class CatalogStore:
         self._cell = cell
         self._timeout_s = timeout_s
         self._entropy = entropy
+        self._script = files("catalog").joinpath("lua/commit.lua").read_bytes()
 
     async def get(self, kind: Kind, record_id: str) -> Record | None:
         """Read one record, None when there is none; raises ``CorruptRecord`` when it cannot be read."""
@@ -207,7 +210,8 @@ class CatalogStore:
         """
         written = [_versioned(change) for change in changes]
         _refuse_nonsense(written)
-        command = _commit_command(self._cell, written, audit, forget_usage, self._entropy(_EPOCH_BYTES))
+        keys, arguments = self._layout(written, audit, forget_usage)
+        command = ("EVAL", self._script, len(keys), *keys, *arguments)  # so rare that it needs no NOSCRIPT round
         done, *answer = await _exchange(self._pool, command, self._timeout_s)
         if not done:
             raise Conflict(answer[0].decode(), int(answer[1]))
@@ -229,6 +233,16 @@ class CatalogStore:
             maxmemory_policy=await self._setting("maxmemory-policy"),
         )
 
+    def _layout(self, changes: Sequence[Change], audit: Audit, forget: Sequence[str]) -> tuple[list[str], list[Any]]:
+        """Lay out commit.lua's keys and arguments."""
+        keys = [names.epoch(self._cell), names.feed(self._cell), names.AUDIT]
+        arguments: list[Any] = [self._entropy(_EPOCH_BYTES).hex(), len(changes), AUDIT_AGE_MS]
+        arguments += _audit_arguments(audit)
+        for change in changes:
+            keys += [names.record(_ref(change)), names.index(_kind(change))]
+            arguments += _change_arguments(change)
+        return [*keys, *forget], arguments
+
     async def _setting(self, name: str) -> str | None:
         """Return a setting of the store, None where it does not tell."""
         try:
@@ -247,15 +261,14 @@ class CatalogStore:
 
 
 async def _exchange(pool: redis.asyncio.ConnectionPool, command: Sequence[Any], timeout_s: float) -> Any:
-    """Send one command once, on a connection that was alive, and return the reply as it came."""
+    """Send one command once and return the reply as it came."""
     sent = False
     try:
         async with asyncio.timeout(timeout_s):
-            connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # redis-py's decorator hides its type
+            connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # its decorator hides its type
+            sent = True
             try:
-                sent = True
-                await connection.send_command(*command)
-                return await connection.read_response(disable_decoding=True)
+                return await _converse(connection, command)
             finally:
                 await pool.release(connection)
     except _REFUSALS as error:
@@ -266,24 +279,23 @@ async def _exchange(pool: redis.asyncio.ConnectionPool, command: Sequence[Any], 
         raise StoreUnavailable(f"the store cannot be reached: {error}") from error
 
 
+async def _converse(connection: redis.asyncio.Connection, command: Sequence[Any]) -> Any:
+    """Send and receive; a connection left in the middle of that is closed, so no reply meets another command."""
+    try:
+        await connection.send_command(*command)
+        return await connection.read_response(disable_decoding=True)
+    except ResponseError:
+        raise
+    except BaseException:
+        await connection.disconnect(nowait=True)
+        raise
+
+
 def _refusal(error: Exception) -> StoreRefused | OutcomeUnknown:
     """Tell a command that the store refused to start from a script that failed within, perhaps after a write."""
     if "script:" in str(error):
         return OutcomeUnknown(f"the script failed: {error}")
     return StoreRefused(f"the store refused: {error}")
-
-
-def _commit_command(
-    cell: str, changes: Sequence[Change], audit: Audit, forget: Sequence[str], randomness: bytes
-) -> list[Any]:
-    """Lay out commit.lua's keys and arguments. EVAL, as commits are rare and need no NOSCRIPT round."""
-    keys = [names.epoch(cell), names.feed(cell), names.AUDIT]
-    arguments: list[Any] = [randomness.hex(), len(changes), AUDIT_AGE_MS, *_audit_arguments(audit)]
-    for change in changes:
-        keys += [names.record(_ref(change)), names.index(_kind(change))]
-        arguments += _change_arguments(change)
-    keys += forget
-    return ["EVAL", _COMMIT, len(keys), *keys, *arguments]
 
 
 def _audit_arguments(audit: Audit) -> list[str]:
@@ -305,6 +317,8 @@ def _versioned(change: Change) -> Change:
 
 
 def _refuse_nonsense(changes: Sequence[Change]) -> None:
+    if len(changes) > MAX_CHANGES:
+        raise ValueError(f"a commit of {len(changes)} changes: must be at most {MAX_CHANGES}")
     refs = [_ref(change) for change in changes]
     if len(set(refs)) < len(refs):
         raise ValueError("a commit names each record once")

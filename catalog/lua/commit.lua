@@ -5,7 +5,7 @@
 -- ARGV  1 16 random hexadecimal characters, 2 number of changes, 3 how long audit entries are kept in ms,
 --       4 actor, 5 action, 6 target, 7 tenant, 8 request id, 9 detail (JSON);
 --       then five for each change: put | delete | check, reference, expected version (0: there is no such record,
---       -1: it cannot be read), record id, JSON of the record
+--       -1: one whose version cannot be read), record id, JSON of the record
 -- Returns {1, epoch} when everything is written, {0, reference, version found} when nothing is
 --
 -- Atomic, because every expectation must hold at the instant of the writes, and because a reader that sees the new
@@ -27,9 +27,9 @@ local function change(n)
 end
 
 local function version_found(record)
-  local json = redis.call('GET', record)
+  local json = redis.pcall('GET', record)
   if not json then return 0 end
-  local ok, value = pcall(cjson.decode, json)
+  local ok, value = pcall(cjson.decode, json)  -- what is no string gave an error, which is no JSON either
   return ok and type(value) == 'table' and tonumber(value.version) or -1
 end
 
