@@ -96,11 +96,11 @@ def _encoded(secret: bytes) -> str:
 def _write_new(path: Path, content: bytes) -> None:
     draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     try:
-        _write_durably(draft, content)
         try:
+            _write_durably(draft, content)
             os.link(draft, path)  # unlike a rename, refuses to replace
         finally:
-            draft.unlink()
+            draft.unlink(missing_ok=True)
         _sync_folder(path.parent)
     except FileExistsError:
         raise SecretsError(path, "exists already and is not overwritten") from None
