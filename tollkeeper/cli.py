@@ -1,0 +1,81 @@
+"""The command line: ``tollkeeper gate | admin | up | secrets init FILE``.
+
+Each process is imported only when it is run. What the operator can mend is one sentence on stderr, never a traceback.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+import click
+
+from runtime import log
+from runtime.lifecycle import CannotStart
+from runtime.options import command_from
+from runtime.settings import Settings
+from tollkeeper.processes import PROCESSES, Process, all_settings
+from tollkeeper.secrets_command import secrets_command
+
+_KEY_TEXT: Final = re.compile(r"tk_[0-9a-z]{19}_[0-9A-Za-z]+")
+"""The whole text of a key; the log masks it should one ever slip in."""
+
+
+class _Commands(click.Group):
+    """The processes and ``secrets``, imported at need."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return [*PROCESSES, "secrets"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name == "secrets":
+            return secrets_command
+        process = PROCESSES.get(cmd_name)
+        return None if process is None else _command(cmd_name, process)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        rows = [(name, process.summary) for name, process in PROCESSES.items()]
+        with formatter.section("Commands"):
+            formatter.write_dl([*rows, ("secrets", secrets_command.get_short_help_str(limit=80))])
+
+
+def _installed_version() -> str:
+    try:
+        return version("tollkeeper")
+    except PackageNotFoundError:  # run from a source tree
+        return "0 (not installed)"
+
+
+@click.group(cls=_Commands)
+@click.version_option(_installed_version(), prog_name="tollkeeper")
+def main() -> None:
+    """An API-key gateway for AI/ML models on Envoy."""
+
+
+def _command(name: str, process: Process) -> click.Command:
+    def run(settings: Settings) -> None:
+        log.configure(settings.log_level, settings.log_format, masked=_KEY_TEXT)
+        try:
+            asyncio.run(_serve(process, settings))
+        except (Exception, asyncio.CancelledError) as error:
+            if (sentence := _sentence(error)) is None:
+                raise
+            raise click.ClickException(f"tollkeeper {name}: {sentence}") from error
+
+    return command_from(process.settings(), run, name=name, all_settings=all_settings)
+
+
+async def _serve(process: Process, settings: Settings) -> None:
+    await process.serve()(settings)
+
+
+def _sentence(error: BaseException) -> str | None:
+    """Return what the operator is told of an error that is his to mend; None for a fault of ours."""
+    if isinstance(error, BaseExceptionGroup):
+        return next(filter(None, map(_sentence, error.exceptions)), None)
+    return str(error) if isinstance(error, CannotStart) else None

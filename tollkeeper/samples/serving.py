@@ -1,0 +1,70 @@
+"""What both sample servers share: their options, their start and their stop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from aiohttp import web
+
+from runtime import log
+from runtime.addresses import Address, UnixAddress
+from runtime.lifecycle import stop_requested
+from runtime.options import command_from
+from runtime.settings import ListenAddress, Settings, Words
+
+MAX_BODY_BYTES: Final = 2**20
+SHUTDOWN_S: Final = 2.0
+"""Longest wait for answers in flight at the stop, in seconds."""
+
+_log = logging.getLogger(__name__)
+
+
+class SampleSettings(Settings):
+    """A sample model server; one process may serve several names."""
+
+    listen: ListenAddress
+    """Where to listen."""
+
+    model: Words
+    """The names it serves, with commas between them."""
+
+
+def run_sample(application: Callable[[tuple[str, ...]], web.Application], *, name: str) -> None:
+    """Run ``application(names)`` as a command with ``SampleSettings``."""
+
+    def run(settings: SampleSettings) -> None:
+        log.configure(settings.log_level, settings.log_format)
+        asyncio.run(_serve(application(settings.model), settings.listen))
+
+    command_from(SampleSettings, run, name=name, all_settings=lambda: [SampleSettings])()
+
+
+async def _serve(application: web.Application, listen: Address) -> None:
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_S)
+    await runner.setup()
+    try:
+        await _site(runner, listen).start()
+        _log.info("listening %s", listen)
+        await stop_requested()
+    finally:
+        await runner.cleanup()
+
+
+def _site(runner: web.AppRunner, listen: Address) -> web.BaseSite:
+    if isinstance(listen, UnixAddress):
+        Path(listen.path).unlink(missing_ok=True)
+        return web.UnixSite(runner, str(listen.path))
+    return web.TCPSite(runner, listen.host, listen.port)
+
+
+async def json_body(request: web.Request) -> Any:
+    """Return the request's JSON; raises ``ValueError`` with what is wrong with it."""
+    try:
+        return json.loads(await request.read())
+    except ValueError as error:
+        raise ValueError("the body is not JSON") from error
