@@ -1,0 +1,345 @@
+"""Envoy's start-up configuration: listeners, filters and their bounds. Pure: from options to a JSON-ready dict.
+
+Owns how the proxy is hardened and how it asks the gate. Knows no publication: those come by the cluster and route files
+(``envoy_files``), which change while Envoy runs; nothing here does, so no listener ever drains.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from publisher.envoy_files import (
+    BODY_FILTER,
+    CREDENTIAL_HEADERS,
+    IDLE_S,
+    ROUTE_NAMESPACE,
+    ROUTES_NAME,
+    Json,
+    assignment,
+    error_body,
+    http_options,
+    socket_address,
+)
+
+CLUSTERS_FILE: Final = "clusters.json"
+ROUTES_FILE: Final = "routes.json"
+
+REQUEST_NAMESPACE: Final = "tollkeeper.request"
+"""What json_to_metadata read from the body; present only where a JSON body was parsed."""
+
+STAT_PREFIX: Final = "ingress"
+GATE: Final = "tollkeeper-gate"
+
+CHECK_TIMEOUT_MS: Final = 200
+"""Longest wait for Check, in milliseconds; the gate answers by itself long before."""
+
+_TYPE: Final = "type.googleapis.com/envoy."
+_UNIX: Final = "unix:"
+
+REMOVED_PREFIXES: Final = ("x-envoy-", "x-tollkeeper-")
+REMOVED_HEADERS: Final = ("x-tenant-id", "x-key-id", "x-forwarded-host", "accept-encoding")
+"""Taken off a caller's request before anything looks at it. A compressed answer would hide its token usage."""
+
+CHECKED_HEADERS: Final = (*CREDENTIAL_HEADERS, "content-type", "content-encoding")
+"""The request headers Check is told, and no others."""
+
+_JSON_TYPE: Final = r"(?i)application/json[ \t]*(;.*)?"
+_MAX_GATE_CALLS: Final = 4096
+_MAX_HEADERS_KB: Final = 32
+_MAX_HEADERS: Final = 100
+_HEADERS_TIMEOUT: Final = "10s"
+_STREAMS_PER_CONNECTION: Final = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootstrapOptions:
+    """What differs from one Envoy to another."""
+
+    folder: str
+    """Holds clusters.json and routes.json; both must exist when Envoy starts."""
+    admin_socket: str
+    """Unix socket of Envoy's admin interface, which is never on TCP. At most 107 bytes."""
+    gate: Sequence[str]
+    """The gate's workers: ``unix:/run/gate-0.sock`` or ``127.0.0.1:9001``. At least one."""
+    http_port: int
+    address: str = "127.0.0.1"
+    https_port: int | None = None
+    """None: no https listener."""
+    certificate: str = ""
+    """PEM file of the https listener's certificate chain."""
+    private_key: str = ""
+    trusted_hops: int = 0
+    """Proxies in front whose X-Forwarded-For is believed."""
+    max_request_bytes: int = 4 * 1024 * 1024
+    """Largest body that is read for Check (openai publications); above: 413. HTTP/2 windows are as large."""
+    request_timeout_s: int = 60
+    """Longest time for a whole request to arrive, in seconds; slow uploads end here with 408."""
+    max_heap_bytes: int = 1024 * 1024 * 1024
+    """At 90 % connections are not kept alive, at 95 % requests get 503."""
+    max_connections: int = 10_000
+    """Callers' connections at once."""
+
+
+def bootstrap(options: BootstrapOptions) -> Json:
+    """Everything Envoy is started with."""
+    return {
+        "node": {"id": "tollkeeper", "cluster": "tollkeeper"},
+        "admin": {"address": {"pipe": {"path": options.admin_socket, "mode": 0o600}}},
+        "static_resources": {"listeners": listeners(options), "clusters": [gate_cluster(options.gate)]},
+        "dynamic_resources": {"cds_config": _file(options.folder, CLUSTERS_FILE)},
+        "overload_manager": overload_manager(options),
+    }
+
+
+def listeners(options: BootstrapOptions) -> list[Json]:
+    """The http listener and, where asked for, the https one, with the same routes and filters."""
+    made = [_listener("http", options, options.http_port)]
+    if options.https_port is not None:
+        made.append(_listener("https", options, options.https_port, transport_socket=_tls(options)))
+    return made
+
+
+def connection_manager(options: BootstrapOptions) -> Json:
+    """How a call is read, bounded, checked and routed."""
+    return {
+        "@type": f"{_TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": STAT_PREFIX,
+        "rds": {"route_config_name": ROUTES_NAME, "config_source": _file(options.folder, ROUTES_FILE)},
+        "server_name": "tollkeeper",
+        **_identity(options),
+        **_plain_requests(),
+        **_bounds(options),
+        "early_header_mutation_extensions": [_removals()],
+        "local_reply_config": {"mappers": _local_replies()},
+        "http_filters": [_body_filter(), _check_filter(), _router()],
+    }
+
+
+def gate_cluster(targets: Sequence[str]) -> Json:
+    """The gate's workers over HTTP/2."""
+    return {
+        "name": GATE,
+        "type": "STRICT_DNS" if any(_is_named(target) for target in targets) else "STATIC",
+        "connect_timeout": f"{CHECK_TIMEOUT_MS / 1000}s",
+        "load_assignment": assignment(GATE, [_gate_address(target) for target in targets]),
+        "circuit_breakers": {
+            "thresholds": [{"max_pending_requests": _MAX_GATE_CALLS, "max_requests": _MAX_GATE_CALLS}]
+        },
+        "typed_extension_protocol_options": http_options({"http2_protocol_options": {}}),
+    }
+
+
+def overload_manager(options: BootstrapOptions) -> Json:
+    """What Envoy does before it runs out of memory or connections."""
+    heap = "envoy.resource_monitors.fixed_heap"
+    connections = "envoy.resource_monitors.global_downstream_max_connections"
+    return {
+        "refresh_interval": "0.25s",
+        "resource_monitors": [
+            _monitor(heap, "fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=options.max_heap_bytes),
+            _monitor(
+                connections,
+                "downstream_connections.v3.DownstreamConnectionsConfig",
+                max_active_downstream_connections=options.max_connections,
+            ),
+        ],
+        "actions": [
+            _action("envoy.overload_actions.disable_http_keepalive", heap, 0.9),
+            _action("envoy.overload_actions.stop_accepting_requests", heap, 0.95),
+        ],
+    }
+
+
+def _file(folder: str, name: str) -> Json:
+    """A file that is read again whenever something is renamed into its folder."""
+    source = {"path": f"{folder}/{name}", "watched_directory": {"path": folder}}
+    return {"resource_api_version": "V3", "path_config_source": source}
+
+
+def _listener(name: str, options: BootstrapOptions, port: int, **chain: Any) -> Json:
+    manager = {
+        "name": "envoy.filters.network.http_connection_manager",
+        "typed_config": connection_manager(options),
+    }
+    return {
+        "name": name,
+        "address": socket_address(options.address, port),
+        "per_connection_buffer_limit_bytes": options.max_request_bytes,
+        "filter_chains": [{"filters": [manager], **chain}],
+    }
+
+
+def _tls(options: BootstrapOptions) -> Json:
+    certificate = {
+        "certificate_chain": {"filename": options.certificate},
+        "private_key": {"filename": options.private_key},
+    }
+    context = {
+        "@type": f"{_TYPE}extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        "common_tls_context": {
+            "alpn_protocols": ["h2", "http/1.1"],
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
+            "tls_certificates": [certificate],
+        },
+    }
+    return {"name": "envoy.transport_sockets.tls", "typed_config": context}
+
+
+def _identity(options: BootstrapOptions) -> Json:
+    """Who calls: the connection's address unless hops are trusted; nobody is internal, whatever the address."""
+    return {
+        "use_remote_address": True,
+        "xff_num_trusted_hops": options.trusted_hops,
+        "internal_address_config": {},
+    }
+
+
+def _plain_requests() -> Json:
+    """One way to write each host and path, decided before any route is looked at. No upgrades: none are listed."""
+    return {
+        "normalize_path": True,
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        "strip_any_host_port": True,
+        "strip_trailing_host_dot": True,
+    }
+
+
+def _bounds(options: BootstrapOptions) -> Json:
+    return {
+        "common_http_protocol_options": {
+            "headers_with_underscores_action": "REJECT_REQUEST",
+            "max_headers_count": _MAX_HEADERS,
+            "idle_timeout": f"{IDLE_S}s",
+        },
+        "http2_protocol_options": {
+            "max_concurrent_streams": _STREAMS_PER_CONNECTION,
+            "initial_stream_window_size": options.max_request_bytes,
+            "initial_connection_window_size": options.max_request_bytes,
+        },
+        "max_request_headers_kb": _MAX_HEADERS_KB,
+        "request_headers_timeout": _HEADERS_TIMEOUT,
+        "request_timeout": f"{options.request_timeout_s}s",
+        "stream_idle_timeout": f"{IDLE_S}s",
+    }
+
+
+def _removals() -> Json:
+    matchers: Iterable[Json] = (
+        *({"prefix": prefix} for prefix in REMOVED_PREFIXES),
+        *({"exact": name} for name in REMOVED_HEADERS),
+    )
+    return {
+        "name": "envoy.http.early_header_mutation.header_mutation",
+        "typed_config": {
+            "@type": f"{_TYPE}extensions.http.early_header_mutation.header_mutation.v3.HeaderMutation",
+            "mutations": [{"remove_on_match": {"key_matcher": matcher}} for matcher in matchers],
+        },
+    }
+
+
+def _local_replies() -> list[Json]:
+    """Bodies for the answers Envoy gives by itself, in OpenAI's shape. Check's answers keep their own."""
+    unknown = error_body(message="Nothing is published here.", kind="invalid_request_error", code="not_found")
+    large = error_body(
+        message="The request's body is too large.", kind="invalid_request_error", code="request_too_large"
+    )
+    upstream = error_body(
+        message="The model's server did not answer.", kind="server_error", code="upstream_unavailable"
+    )
+    return [
+        _reply({"response_flag_filter": {"flags": ["NR"]}}, unknown),
+        _reply({"status_code_filter": _status_is(413)}, large),
+        _reply({"response_flag_filter": {"flags": ["UF", "UH", "UC", "UO", "UR", "UPE", "NC"]}}, upstream),
+    ]
+
+
+def _reply(condition: Json, body: str) -> Json:
+    text = {"text_format_source": {"inline_string": body}, "content_type": "application/json"}
+    return {"filter": condition, "body_format_override": text}
+
+
+def _status_is(status: int) -> Json:
+    value = {"default_value": status, "runtime_key": "tollkeeper.unused"}
+    return {"comparison": {"op": "EQ", "value": value}}
+
+
+def _body_filter() -> Json:
+    """Tells Check the body's ``model`` and, by ``json``, that there was a JSON body."""
+    rules = [
+        _body_rule("model"),
+        _body_rule("json", value=True),
+    ]
+    return {
+        "name": BODY_FILTER,
+        "disabled": True,
+        "typed_config": {
+            "@type": f"{_TYPE}extensions.filters.http.json_to_metadata.v3.JsonToMetadata",
+            "request_rules": {"rules": rules, "allow_content_types_regex": {"regex": _JSON_TYPE}},
+        },
+    }
+
+
+def _body_rule(key: str, **fixed: bool) -> Json:
+    on_present = {"metadata_namespace": REQUEST_NAMESPACE, "key": key, **fixed}
+    return {"selectors": [{"key": "model"}], "on_present": on_present}
+
+
+def _check_filter() -> Json:
+    """The one policy on the whole gateway: no answer, no way through."""
+    return {
+        "name": "envoy.filters.http.ext_authz",
+        "typed_config": {
+            "@type": f"{_TYPE}extensions.filters.http.ext_authz.v3.ExtAuthz",
+            "transport_api_version": "V3",
+            "grpc_service": {
+                "envoy_grpc": {"cluster_name": GATE},
+                "timeout": f"{CHECK_TIMEOUT_MS / 1000}s",
+            },
+            "failure_mode_allow": False,
+            "status_on_error": {"code": "ServiceUnavailable"},
+            "clear_route_cache": True,
+            "route_metadata_context_namespaces": [ROUTE_NAMESPACE],
+            "metadata_context_namespaces": [REQUEST_NAMESPACE],
+            "allowed_headers": {"patterns": [{"exact": name} for name in CHECKED_HEADERS]},
+        },
+    }
+
+
+def _router() -> Json:
+    return {
+        "name": "envoy.filters.http.router",
+        "typed_config": {
+            "@type": f"{_TYPE}extensions.filters.http.router.v3.Router",
+            "suppress_envoy_headers": True,
+        },
+    }
+
+
+def _is_named(target: str) -> bool:
+    host = _split(target)[0]
+    return not target.startswith(_UNIX) and not host.replace(".", "").isdigit() and ":" not in host
+
+
+def _gate_address(target: str) -> Json:
+    if target.startswith(_UNIX):
+        return {"pipe": {"path": target.removeprefix(_UNIX)}}
+    return socket_address(*_split(target))
+
+
+def _split(target: str) -> tuple[str, int]:
+    host, _, port = target.rpartition(":")
+    return host.strip("[]"), int(port) if port.isdigit() else 0
+
+
+def _monitor(name: str, config: str, **bounds: int) -> Json:
+    return {
+        "name": name,
+        "typed_config": {"@type": f"{_TYPE}extensions.resource_monitors.{config}", **bounds},
+    }
+
+
+def _action(name: str, resource: str, threshold: float) -> Json:
+    return {"name": name, "triggers": [{"name": resource, "threshold": {"value": threshold}}]}

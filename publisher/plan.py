@@ -1,0 +1,217 @@
+"""Publications to hosts, routes and upstreams: what any gateway must be told, in no gateway's words.
+
+Owns the order in which routes are tried, how paths are rewritten, and which publications no gateway can be given.
+Pure: knows no Envoy, no file and no store. The same publications give the same plan, whatever order they come in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+from urllib.parse import urlsplit
+
+from catalog.records import ModelType, Protocol, PublicationRecord
+
+OPENAI_ROOT: Final = "/v1"
+"""Below it a host's openai models are called by the body's ``model``."""
+
+_MAX_PATH: Final = 512
+_PORTS: Final = {"http": 80, "https": 443}
+_LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
+_HOST: Final = re.compile(rf"{_LABEL}(\.{_LABEL})*")
+_SEGMENT: Final = re.compile(r"[A-Za-z0-9._~-]+")
+_UID: Final = re.compile(r"[A-Za-z0-9-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """The server of one publication's model."""
+
+    publication: str  # uid
+    tls: bool
+    hostname: str  # a name or an address, without brackets
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A match of paths, the publication it leads to, and what the server sees."""
+
+    name: str  # "<uid>/predict": stable, unique in the plan
+    publication: str  # uid
+    path: str  # "/models/iris/predict"
+    below: bool  # True: every path that begins with `path` + "/"; False: `path` itself
+    rewrite: str  # replaces what matched: "/v1/models/iris:predict", or below: "/v1/" for "/models/llm/"
+    authority: str  # what the server is told as Host: "models.local:9001"
+    chosen_by_body: bool = False  # matches only once Check has named the publication
+    reads_body: bool = False  # Check must be told the JSON body's fields
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host name and its routes, in the order they are tried."""
+
+    name: str  # lower case, no port, no trailing dot
+    routes: tuple[Route, ...]
+    openai: bool  # calls below /v1 that no route takes are decided by the body's `model`
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """All that is published, in a stable order."""
+
+    upstreams: tuple[Upstream, ...]
+    hosts: tuple[Host, ...]
+    refused: Mapping[str, str]  # uid -> why it is left out
+
+
+def plan(publications: Iterable[PublicationRecord]) -> Plan:
+    """Lay out the publications. One that cannot be laid out is refused with a reason; the others go on."""
+    fit, refused = _sorted_out(publications)
+    by_host = groupby(sorted(fit, key=_order), key=lambda record: record.host)
+    return Plan(
+        upstreams=tuple(sorted((_upstream(record) for record in fit), key=lambda up: up.publication)),
+        hosts=tuple(_host(name, list(records)) for name, records in by_host),
+        refused=refused,
+    )
+
+
+def _order(record: PublicationRecord) -> tuple[str, int, str]:
+    """Longest path first within a host, so that a nested publication is found before the one around it."""
+    return record.host, -len(record.path), record.path
+
+
+def _sorted_out(
+    publications: Iterable[PublicationRecord],
+) -> tuple[list[PublicationRecord], dict[str, str]]:
+    fit: dict[tuple[str, str], PublicationRecord] = {}
+    refused: dict[str, str] = {}
+    for record in sorted(publications, key=lambda record: (record.created_at_ms, record.uid)):
+        taken = fit.get((record.host, record.path))
+        fault = _fault(record) or (taken and f"path: {record.path} of {record.host} is {taken.uid}'s")
+        if fault:
+            refused[record.uid] = fault
+        else:
+            fit[record.host, record.path] = record
+    return list(fit.values()), refused
+
+
+def _fault(record: PublicationRecord) -> str | None:
+    """The first reason for which no gateway could be given this publication."""
+    if not _UID.fullmatch(record.uid):
+        return "uid: must be letters, digits and dashes"
+    if not _HOST.fullmatch(record.host):
+        return "host: must be a lower-case host name without a port"
+    if not _is_plain_path(record.path):
+        return "path: must be /segments of letters, digits and -._~ without a trailing slash"
+    if not _SEGMENT.fullmatch(record.model):
+        return "model: must be letters, digits and -._~"
+    return _url_fault(record.url)
+
+
+def _is_plain_path(path: str) -> bool:
+    head, *segments = path.split("/")
+    plain = all(_SEGMENT.fullmatch(segment) and segment not in {".", ".."} for segment in segments)
+    return head == "" and bool(segments) and plain and len(path) <= _MAX_PATH
+
+
+def _url_fault(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        return f"url: {error}"
+    if parts.scheme not in _PORTS:
+        return "url: must begin with http:// or https://"
+    if not parts.hostname or port == 0:
+        return "url: must name a host, and a port from 1 to 65535"
+    if parts.username is not None or parts.path or parts.query or parts.fragment:
+        return "url: must be scheme, host and port only"
+    return None
+
+
+def _upstream(record: PublicationRecord) -> Upstream:
+    parts = urlsplit(record.url)
+    return Upstream(
+        publication=record.uid,
+        tls=parts.scheme == "https",
+        hostname=parts.hostname or "",
+        port=parts.port or _PORTS[parts.scheme],
+    )
+
+
+def _host(name: str, records: list[PublicationRecord]) -> Host:
+    """Paths first, so that a call which a path decides is decided by it alone, whatever headers Check adds."""
+    by_path = [route for record in records for route in _path_routes(record)]
+    by_body = [_body_route(record) for record in records if record.type is ModelType.OPENAI]
+    return Host(
+        name=name,
+        routes=(*by_path, *sorted(by_body, key=lambda route: route.publication)),
+        openai=bool(by_body),
+    )
+
+
+def _path_routes(record: PublicationRecord) -> Iterator[Route]:
+    if record.type is ModelType.OPENAI:
+        return _openai_routes(record)
+    if record.protocol is Protocol.KSERVE_V1:
+        return _kserve_routes(record)
+    return _stripped_routes(record)
+
+
+def _kserve_routes(record: PublicationRecord) -> Iterator[Route]:
+    """KServe v1: the model's status, ``predict`` and ``explain``; nothing else of the server."""
+    model = f"/v1/models/{record.model}"
+    yield _route(record, "status", record.path, rewrite=model)
+    yield _route(record, "predict", f"{record.path}/predict", rewrite=f"{model}:predict")
+    yield _route(record, "explain", f"{record.path}/explain", rewrite=f"{model}:explain")
+
+
+def _openai_routes(record: PublicationRecord) -> Iterator[Route]:
+    """``PATH/chat/completions`` is the server's ``/v1/chat/completions``."""
+    status = f"{OPENAI_ROOT}/models/{record.model}"
+    yield _route(record, "status", record.path, rewrite=status)
+    yield _route(record, "below", record.path, below=True, rewrite=f"{OPENAI_ROOT}/", reads_body=True)
+
+
+def _stripped_routes(record: PublicationRecord) -> Iterator[Route]:
+    """Any other server: the external path is taken off."""
+    yield _route(record, "root", record.path, rewrite="/")
+    yield _route(record, "below", record.path, below=True, rewrite="/")
+
+
+def _route(
+    record: PublicationRecord,
+    part: str,
+    path: str,
+    *,
+    rewrite: str,
+    below: bool = False,
+    reads_body: bool = False,
+) -> Route:
+    return Route(
+        name=f"{record.uid}/{part}",
+        publication=record.uid,
+        path=path,
+        below=below,
+        rewrite=rewrite,
+        authority=urlsplit(record.url).netloc,
+        reads_body=reads_body,
+    )
+
+
+def _body_route(record: PublicationRecord) -> Route:
+    """Below /v1, once Check has named the publication; the path stays as it is."""
+    return Route(
+        name=f"{record.uid}/body",
+        publication=record.uid,
+        path=OPENAI_ROOT,
+        below=True,
+        rewrite=f"{OPENAI_ROOT}/",
+        authority=urlsplit(record.url).netloc,
+        chosen_by_body=True,
+        reads_body=True,
+    )
