@@ -8,6 +8,7 @@ shared bytes followed by the call's own.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 from weakref import WeakKeyDictionary
@@ -33,6 +34,7 @@ REQUEST_NAMESPACE: Final = "tollkeeper.request"
 KEY_HEADERS: Final = ("x-api-key", "authorization")
 PERMISSION_DENIED: Final = 7  # google.rpc.Code; any code but 0 makes Envoy send the denied response
 
+_log = logging.getLogger(__name__)
 _OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
 
@@ -184,9 +186,14 @@ class CheckService:
     def answer(self, payloads: Sequence[bytes], deadline_ms: float) -> Sequence[bytes]:
         """Answer every question, in order; a fault of ours refuses, it never admits."""
         begun_ms = self._clock.monotonic_ms()
-        calls = [read_call(payload) for payload in payloads]
-        verdicts = self._verdicts(calls, deadline_ms)
-        answers = [self._encoder.encode(verdict, call) for verdict, call in zip(verdicts, calls, strict=True)]
+        try:
+            calls = [read_call(payload) for payload in payloads]
+            verdicts = self._verdicts(calls, deadline_ms)
+            answers = [self._encoder.encode(verdict, call) for verdict, call in zip(verdicts, calls, strict=True)]
+        except Exception:  # noqa: BLE001  whatever it was, these calls are refused and the next ones served
+            _log.exception("a batch of %d calls could not be decided and is refused", len(payloads))
+            verdicts = [Verdict(Reason.FAULT)] * len(payloads)
+            answers = [self._encoder.encode(verdict, None) for verdict in verdicts]
         self._observe(verdicts, self._clock.monotonic_ms() - begun_ms)
         return answers
 

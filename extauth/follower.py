@@ -43,6 +43,7 @@ class FeedFollower:
         self._read_epoch = read_epoch
         self._on_error = on_error
         self._now_ms = now_ms
+        self._link: StoreLink | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feed-follower", daemon=True)
 
@@ -52,14 +53,15 @@ class FeedFollower:
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            link = self._make()
+            link = self._link = self._make()
             try:
                 link.connect()
                 while not self._stopping.is_set():
                     self._step(link)
             except (RedisError, OSError):
-                self._on_error()
-                self._stopping.wait(RETRY_S)
+                if not self._stopping.is_set():
+                    self._on_error()
+                    self._stopping.wait(RETRY_S)
             finally:
                 link.close()
 
@@ -77,6 +79,8 @@ class FeedFollower:
             self._cache.advance(seen, delta.epoch, delta.refs)
 
     def stop(self, timeout_s: float) -> None:
-        """End the thread; it may be in a wait of ``BLOCK_MS``."""
+        """End the thread, waking it if it waits for a change."""
         self._stopping.set()
+        if self._link is not None:
+            self._link.interrupt()
         self._thread.join(timeout_s)

@@ -97,7 +97,7 @@ class Gate:
             secrets=secrets,
             on_stale=self._metrics.stale.inc,
             on_unknown_outcome=self._metrics.unknown_outcomes.inc,
-            on_store_error=self._store_failed,
+            on_store_error=self._link_failed,
         )
 
     # Life
@@ -156,6 +156,10 @@ class Gate:
 
     def _store_failed(self, error: Exception) -> None:
         self._metrics.store_errors.labels(_error_kind(error)).inc()
+
+    def _link_failed(self, error: Exception) -> None:
+        self._store_failed(error)
+        self._keeper.renew()
 
     # Proving a link
 

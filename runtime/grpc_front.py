@@ -15,12 +15,14 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
-from pygrpc_native._native import DetailedEvent
 
 from runtime.clock import Clock
+
+if TYPE_CHECKING:  # the stub has this type, the module does not
+    from pygrpc_native._native import DetailedEvent
 
 POLL_MS: Final = 100
 """How long the loop sleeps in the front before it looks whether it should stop."""

@@ -43,12 +43,16 @@ class StoreKeeper:
         self._wanted.set()
         self._thread.start()
 
+    def renew(self) -> None:
+        """Ask for a new link if the current one is broken; returns at once."""
+        self._wanted.set()
+
     def current(self) -> StoreLink | None:
         """Return the link if it is good; otherwise ask for a new one and return ``None``."""
         link = self._link
         if link is not None and link.connected:
             return link
-        self._wanted.set()
+        self.renew()
         return None
 
     @property

@@ -7,6 +7,7 @@ reply must never be taken for the next command's. Knows nothing of what is asked
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import Any, Final
 
@@ -107,6 +108,13 @@ class StoreLink:
         if left_ms <= 0:
             raise StoreTimeoutError("the deadline has passed")
         return left_ms / 1000
+
+    def interrupt(self) -> None:
+        """Wake whoever waits on this link, from another thread; its command fails as on a broken connection."""
+        sock = self._socket
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close the connection; idempotent."""

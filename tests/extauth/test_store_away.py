@@ -1,0 +1,205 @@
+"""A store that hangs, breaks or is away: every answer still comes in time, and the gate heals by itself."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+import redis
+from gatebench import Asker, Catalog, make_gate, question, wait_until
+from prometheus_client import CollectorRegistry
+
+from catalog.records import Limits
+from catalog.secrets import Secrets
+from extauth.gate import Gate
+from protos.external_auth_pb2 import CheckResponse
+from runtime.clock import SystemClock
+from runtime.link import StoreLink
+
+ENVOY_TIMEOUT_S = 0.2
+
+
+@contextmanager
+def running_gate(url: str, secrets: Secrets, registry: CollectorRegistry) -> Iterator[tuple[Gate, Asker]]:
+    """A gate and a client, ready or not."""
+    with tempfile.TemporaryDirectory(prefix="tk-gate-") as folder:
+        gate = make_gate(f"unix:{folder}/gate.sock", url, secrets, registry)
+        gate.start()
+        asker = Asker(gate.address)
+        try:
+            yield gate, asker
+        finally:
+            asker.close()
+            gate.stop()
+
+
+@pytest.fixture
+def own_valkey(valkey_binary: str) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """A Valkey of this test alone, that may be stopped and killed; its URL and process."""
+    with tempfile.TemporaryDirectory(prefix="tk-") as folder:
+        path = Path(folder) / "v.sock"
+        command = [valkey_binary, "--port", "0", "--unixsocket", str(path), "--save", "", "--dir", folder]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            try:
+                wait_until(lambda: _pings(path))
+                yield f"unix://{path}", process
+            finally:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+
+
+def _pings(path: Path) -> bool:
+    try:
+        with redis.Redis(unix_socket_path=str(path)) as client:
+            return bool(client.ping())
+    except redis.ConnectionError:
+        return False
+
+
+def status(answer: CheckResponse) -> int:
+    """The HTTP status; 200 stands for admitted."""
+    return answer.denied_response.status.code if answer.HasField("denied_response") else 200
+
+
+def test_with_a_hung_store_our_503_comes_before_envoys(
+    own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry
+) -> None:
+    """A store that stops answering costs 50 ms, not Envoy's 200; and when it goes on, so do we."""
+    url, process = own_valkey
+    catalog = Catalog(url, secrets)
+    catalog.tenant()
+    publication = catalog.publication(limits=Limits(per_minute=100))
+    _, text = catalog.key(publication)
+    ask = question(key=text, publication=publication)
+    with running_gate(url, secrets, registry) as (gate, asker):
+        wait_until(lambda: gate.readiness().ready)
+        assert status(asker.ask(ask)) == 200
+        process.send_signal(signal.SIGSTOP)
+        for _ in range(5):
+            assert status(asker.ask(ask, timeout_s=5 * ENVOY_TIMEOUT_S)) == 503
+        assert not gate.readiness().ready
+        assert gate.readiness().problems
+        unknown = registry.get_sample_value("tollkeeper_unknown_outcomes_total")
+        assert unknown is not None
+        assert 1 <= unknown <= 5
+        process.send_signal(signal.SIGCONT)
+        wait_until(lambda: gate.readiness().ready)
+        assert status(asker.ask(ask)) == 200
+
+
+def test_a_batch_the_store_sees_too_late_takes_nothing(
+    own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry
+) -> None:
+    """What was sent before the store hung is not counted when it wakes: its deadline has passed."""
+    url, process = own_valkey
+    catalog = Catalog(url, secrets)
+    catalog.tenant()
+    publication = catalog.publication(limits=Limits(per_minute=100))
+    _, text = catalog.key(publication)
+    ask = question(key=text, publication=publication)
+    with running_gate(url, secrets, registry) as (gate, asker), redis.Redis.from_url(url) as store:
+        wait_until(lambda: gate.readiness().ready)
+        assert status(asker.ask(ask)) == 200
+        process.send_signal(signal.SIGSTOP)
+        assert status(asker.ask(ask)) == 503
+        process.send_signal(signal.SIGCONT)
+        wait_until(lambda: gate.readiness().ready)
+        assert store.hget(f"tk:usage:{{0}}:p:{publication.uid}", "total") == b"1"
+
+
+def test_without_a_store_the_gate_refuses_at_once_and_says_why(
+    tmp_path: Path, secrets: Secrets, registry: CollectorRegistry, catalog: Catalog
+) -> None:
+    """Never connected: 503 for keys that must be looked up, 401 for what cannot be a key, unready with a reason."""
+    publication = catalog.publication()
+    _, text = catalog.key(publication)
+    with running_gate(f"unix://{tmp_path}/absent.sock", secrets, registry) as (gate, asker):
+        begun_s = time.monotonic()
+        assert status(asker.ask(question(key=text, publication=publication))) == 503
+        assert status(asker.ask(question(key="tk_forged", publication=publication))) == 401
+        assert time.monotonic() - begun_s < 5 * ENVOY_TIMEOUT_S
+        wait_until(lambda: "absent.sock" in " ".join(gate.readiness().problems))
+
+
+def test_a_restarted_store_is_used_again(
+    own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry
+) -> None:
+    """A store that forgot the script and dropped the connection is found again without help."""
+    url, _ = own_valkey
+    catalog = Catalog(url, secrets)
+    catalog.tenant()
+    publication = catalog.publication()
+    _, text = catalog.key(publication)
+    ask = question(key=text, publication=publication)
+    with running_gate(url, secrets, registry) as (gate, asker), redis.Redis.from_url(url) as store:
+        wait_until(lambda: gate.readiness().ready)
+        store.script_flush()
+        assert status(asker.ask(ask)) == 200
+        store.client_kill_filter(_type="normal")
+        wait_until(lambda: status(asker.ask(ask)) == 200)
+
+
+class Dribble:
+    """A server on a Unix socket that answers everything one byte at a time, without end."""
+
+    def __init__(self, path: Path) -> None:
+        self._server = socket.socket(socket.AF_UNIX)
+        self._server.bind(str(path))
+        self._server.listen()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        connection, _ = self._server.accept()
+        with connection:
+            with suppress(BrokenPipeError):
+                while not self._done.wait(0.01):
+                    connection.sendall(b"+")
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._done.set()
+        self._thread.join()
+        self._server.close()
+
+
+def test_a_dribbling_reply_does_not_stretch_the_deadline(tmp_path: Path) -> None:
+    """The deadline holds for the whole exchange, however often a byte arrives."""
+    server = Dribble(tmp_path / "d.sock")
+    clock = SystemClock()
+    link = StoreLink(f"unix://{tmp_path}/d.sock", clock)
+    with socket.socket(socket.AF_UNIX) as connection:  # past redis-py's handshake, which wants real answers
+        connection.connect(str(tmp_path / "d.sock"))
+        link._socket = connection
+        begun_ms = clock.monotonic_ms()
+        with pytest.raises(redis.TimeoutError):
+            link.execute(begun_ms + 50, "PING")
+    assert 50 <= clock.monotonic_ms() - begun_ms < 250
+    assert not link.connected
+    server.stop()
+
+
+def test_a_drained_gate_answers_what_it_has_taken(
+    redis_url: str, catalog: Catalog, secrets: Secrets, registry: CollectorRegistry
+) -> None:
+    """Stopping loses no call that was taken: each of 200 in flight is answered."""
+    catalog.tenant()
+    publication = catalog.publication()
+    _, text = catalog.key(publication)
+    with running_gate(redis_url, secrets, registry) as (gate, asker):
+        wait_until(lambda: gate.readiness().ready)
+        raw = question(key=text, publication=publication).SerializeToString()
+        futures = [asker._check.future(raw, timeout=10) for _ in range(200)]
+        futures[0].result()
+        gate.drain()
+        assert not gate.readiness().ready
+        assert [status(CheckResponse.FromString(future.result())) for future in futures] == [200] * 200

@@ -1,0 +1,186 @@
+"""A catalog writer, a gRPC client that asks as Envoy does, and gates: for tests of the gate."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import grpc
+import pytest
+import redis.asyncio
+from prometheus_client import CollectorRegistry
+
+from catalog.hashing import hash_key
+from catalog.ids import new_id, shard_of
+from catalog.keytext import mint
+from catalog.records import (
+    HostRecord,
+    KeyRecord,
+    Kind,
+    Limits,
+    ModelType,
+    Protocol,
+    PublicationRecord,
+    Record,
+    TenantRecord,
+)
+from catalog.secrets import Secrets
+from catalog.store import Audit, CatalogStore, Change, Delete, Put
+from extauth.edge import CHECK_PATH
+from extauth.gate import Gate
+from protos.external_auth_pb2 import CheckRequest, CheckResponse
+from runtime.clock import SystemClock
+
+HOST = "api.router.inference-in-a-box"
+
+
+class Catalog:
+    """Writes records as the admin does; synchronous for tests."""
+
+    def __init__(self, url: str, secrets: Secrets) -> None:
+        self._url = url
+        self.secrets = secrets
+
+    def commit(self, *changes: Change) -> None:
+        """Write changes in one atomic act."""
+
+        async def work() -> None:
+            async with redis.asyncio.Redis.from_url(self._url) as client:
+                audit = Audit("tester", "test", "target", "tenant-a", "request-1")
+                await CatalogStore(client).commit(changes, audit=audit)
+
+        asyncio.run(work())
+
+    def add(self, *records: Record) -> None:
+        """Write new records."""
+        self.commit(*(Put(record, 0) for record in records))
+
+    def change(self, record: Record, **fields: Any) -> Any:
+        """Write a changed copy of a record and return it."""
+        changed = replace(record, **fields)
+        self.commit(Put(changed, record.version))
+        return replace(changed, version=record.version + 1)
+
+    def remove(self, kind: Kind, record: Any) -> None:
+        """Delete a record."""
+        self.commit(Delete(kind, record.id, record.version))
+
+    # Ready-made records
+
+    def tenant(self, name: str = "tenant-a", **fields: Any) -> TenantRecord:
+        """Add a tenant."""
+        record = TenantRecord(name, shard_of(name), 0, 0, **fields)
+        self.add(record)
+        return record
+
+    def publication(self, tenant: str = "tenant-a", model: str = "my-model", **fields: Any) -> PublicationRecord:
+        """Add a publication; traditional and unlimited unless told otherwise."""
+        facts: dict[str, Any] = {
+            "uid": new_id(shard_of(tenant), os.urandom),
+            "tenant": tenant,
+            "model": model,
+            "url": "http://127.0.0.1:1",
+            "type": ModelType.TRADITIONAL,
+            "protocol": Protocol.KSERVE_V1,
+            "host": HOST,
+            "path": f"/models/{model}",
+            "limits": Limits(),
+            "require_api_key": True,
+            "allowed_tenants": (tenant,),
+            "key_id": "",
+            "created_at_ms": 0,
+            "updated_at_ms": 0,
+        }
+        record = PublicationRecord(**(facts | fields))
+        self.add(record)
+        return record
+
+    def key(self, *publications: PublicationRecord, tenant: str = "tenant-a", **fields: Any) -> tuple[KeyRecord, str]:
+        """Add a key for these publications; the record and its text."""
+        key_id = new_id(shard_of(tenant), os.urandom)
+        text = mint(key_id, self.secrets, os.urandom)
+        uids = tuple(publication.uid for publication in publications)
+        facts = {"current": hash_key(text, self.secrets), "created_at_ms": 0, "updated_at_ms": 0}
+        record = KeyRecord(key_id, tenant, "test", uids, **(facts | fields))
+        self.add(record)
+        return record, text.reveal()
+
+    def host(self, *publications: PublicationRecord) -> HostRecord:
+        """Add the table of the host's openai models."""
+        models = {f"{one.tenant}/{one.model}": one.uid for one in publications}
+        record = HostRecord(HOST, {one.path: one.uid for one in publications}, models)
+        self.add(record)
+        return record
+
+
+class Asker:
+    """Asks a gate's Check over gRPC."""
+
+    def __init__(self, target: str) -> None:
+        self._channel = grpc.insecure_channel(target)
+        self._check = self._channel.unary_unary(CHECK_PATH)
+
+    def ask_many(self, requests: Sequence[CheckRequest], timeout_s: float = 5) -> list[CheckResponse]:
+        """Send all at once and await every answer."""
+        calls = [self._check.future(request.SerializeToString(), timeout=timeout_s) for request in requests]
+        return [CheckResponse.FromString(call.result()) for call in calls]
+
+    def ask(self, request: CheckRequest, timeout_s: float = 5) -> CheckResponse:
+        """Send one and await its answer."""
+        return self.ask_many([request], timeout_s)[0]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+
+def question(
+    *,
+    key: str | None = None,
+    publication: PublicationRecord | None = None,
+    openai_host: str = "",
+    model: Any = None,
+    method: str = "POST",
+    headers: dict[str, str] | None = None,
+) -> CheckRequest:
+    """Make a CheckRequest as Envoy sends it for a route of this publication, or of this host's models."""
+    request = CheckRequest()
+    http = request.attributes.request.http
+    http.method = method
+    http.headers.update({"content-type": "application/json"} | (headers or {}))
+    if key is not None:
+        http.headers["x-api-key"] = key
+    route = request.attributes.route_metadata_context.filter_metadata
+    if publication is not None:
+        route["tollkeeper"].update({"publication": publication.uid})
+    if openai_host:
+        route["tollkeeper"].update({"openai_host": openai_host})
+    if model is not None:
+        body = {"json": True, "model": model}
+        request.attributes.metadata_context.filter_metadata["tollkeeper.request"].update(body)
+    return request
+
+
+def make_gate(target: str, url: str, secrets: Secrets, registry: CollectorRegistry) -> Gate:
+    """Put a gate together, not started."""
+    return Gate(
+        target=target,
+        redis_url=url,
+        secrets=secrets,
+        clock=SystemClock(),
+        registry=registry,
+        on_fault=lambda: pytest.fail("the batch loop ended by a fault"),
+    )
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
+    """Wait for a condition that has no event to await; fails the test after ``timeout_s``."""
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline_s:
+            pytest.fail("the condition did not come true in time")
+        time.sleep(0.005)
