@@ -23,7 +23,7 @@ from extauth.taker import Taker
 from ratelimit.budgets import Charge, Taken
 from ratelimit.limiter import Limiter
 from runtime.clock import Clock
-from runtime.grpc_front import NativeFront
+from runtime.grpc_front import NativeFront, QueueLimits
 from runtime.grpc_health import HEALTH_PATH, HealthService
 from runtime.http import Readiness
 from runtime.keeper import StoreKeeper
@@ -63,6 +63,7 @@ class Gate:
         clock: Clock,
         registry: CollectorRegistry,
         on_fault: Callable[[], object],
+        limits: QueueLimits,
         on_taken: OnTaken | None = None,
     ) -> None:
         self._clock = clock
@@ -87,7 +88,8 @@ class Gate:
         )
         service = CheckService(self._check, self._observe, lambda: self._taker.sizer.calls, clock)
         health = HealthService(lambda: self.readiness().ready, (CHECK_SERVICE,))
-        self._front = NativeFront(target, {CHECK_PATH: service, HEALTH_PATH: health}, clock, on_fault=on_fault)
+        services = {CHECK_PATH: service, HEALTH_PATH: health}
+        self._front = NativeFront(target, services, clock, on_fault=on_fault, limits=limits)
 
     def _make_checker(self, secrets: Secrets) -> Checker:
         return Checker(

@@ -74,10 +74,10 @@ class NativeFront:
         clock: Clock,
         *,
         on_fault: Callable[[], object],
-        limits: QueueLimits | None = None,
+        limits: QueueLimits,
     ) -> None:
         self._clock = clock
-        self._limits = limits or QueueLimits()
+        self._limits = limits
         self._services = list(services.values())
         self._target = target
         methods = [(path, False) for path in services]
@@ -143,7 +143,7 @@ class NativeFront:
     def _answer_all(self, service: BatchService, calls: list[Incoming], taken_ms: float) -> None:
         begin = 0
         limit = min(len(calls), self._limits.calls)
-        while begin < limit and self._clock.monotonic_ms() - taken_ms <= self._limits.wait_ms:
+        while begin == 0 or (begin < limit and self._clock.monotonic_ms() - taken_ms <= self._limits.wait_ms):
             chunk = calls[begin : begin + service.max_batch]
             self._answer_chunk(service, chunk, taken_ms)
             begin += len(chunk)

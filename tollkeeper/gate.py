@@ -16,6 +16,7 @@ from extauth.admissions import AdmissionLog
 from extauth.gate import Gate
 from runtime.addresses import TcpAddress, UnixAddress, is_loopback
 from runtime.clock import SystemClock
+from runtime.grpc_front import QueueLimits
 from runtime.http import listening, process_face
 from runtime.lifecycle import CannotStart, stop_requested
 from runtime.settings import ListenAddress, Settings, StoreUrl
@@ -40,6 +41,9 @@ class GateSettings(Settings):
 
     insecure_plaintext: bool = False
     """Allow `--listen` on an address that other machines reach, without TLS: only inside a mesh that encrypts."""
+
+    store_wait_ms: int = Field(default=50, ge=5, le=1000)
+    """Milliseconds after taking a call at which any wait on the store ends with a 503; keep it below Envoy's 200."""
 
     drain_s: float = Field(default=0.5, ge=0, le=600)
     """Seconds between turning unready and closing on SIGTERM, so that Envoy's health checks can notice."""
@@ -91,6 +95,7 @@ def _gate(
         clock=SystemClock(),
         registry=registry,
         on_fault=on_fault,
+        limits=QueueLimits(answer_ms=settings.store_wait_ms),
         on_taken=admission_log,
     )
 

@@ -34,6 +34,7 @@ from extauth.edge import CHECK_PATH
 from extauth.gate import Gate
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
 from runtime.clock import SystemClock
+from runtime.grpc_front import QueueLimits
 
 HOST = "api.router.inference-in-a-box"
 
@@ -165,7 +166,13 @@ def question(
     return request
 
 
-def make_gate(target: str, url: str, secrets: Secrets, registry: CollectorRegistry) -> Gate:
+PATIENT = QueueLimits(answer_ms=2_000, wait_ms=2_000)
+"""For tests of what is decided: a busy machine must not turn a 200 into a 503."""
+
+
+def make_gate(
+    target: str, url: str, secrets: Secrets, registry: CollectorRegistry, limits: QueueLimits = PATIENT
+) -> Gate:
     """Put a gate together, not started."""
     return Gate(
         target=target,
@@ -173,6 +180,7 @@ def make_gate(target: str, url: str, secrets: Secrets, registry: CollectorRegist
         secrets=secrets,
         clock=SystemClock(),
         registry=registry,
+        limits=limits,
         on_fault=lambda: pytest.fail("the batch loop ended by a fault"),
     )
 
