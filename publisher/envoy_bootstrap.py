@@ -42,10 +42,16 @@ REMOVED_PREFIXES: Final = ("x-envoy-", "x-tollkeeper-")
 REMOVED_HEADERS: Final = ("x-tenant-id", "x-key-id", "x-forwarded-host", "accept-encoding")
 """Taken off a caller's request before anything looks at it. A compressed answer would hide its token usage."""
 
-CHECKED_HEADERS: Final = (*CREDENTIAL_HEADERS, "content-type", "content-encoding")
+CALLER_HEADER: Final = "x-envoy-external-address"
+"""The caller's address as Envoy sees it, trusted hops counted; Check's ``source`` is the connection's other end."""
+
+CHECKED_HEADERS: Final = (*CREDENTIAL_HEADERS, "content-type", "content-encoding", CALLER_HEADER)
 """The request headers Check is told, and no others."""
 
 _JSON_TYPE: Final = r"(?i)application/json[ \t]*(;.*)?"
+_NOBODY: Final = {"address_prefix": "255.255.255.255", "prefix_len": 32}
+"""No caller has this address. An empty list would mean loopback and the private ranges."""
+
 _MAX_GATE_CALLS: Final = 4096
 _MAX_HEADERS_KB: Final = 32
 _MAX_HEADERS: Final = 100
@@ -192,7 +198,7 @@ def _identity(options: BootstrapOptions) -> Json:
     return {
         "use_remote_address": True,
         "xff_num_trusted_hops": options.trusted_hops,
-        "internal_address_config": {},
+        "internal_address_config": {"cidr_ranges": [_NOBODY]},
     }
 
 
