@@ -21,7 +21,7 @@ Execute = Callable[..., Any]
 """Sends one command and returns the server's reply as it came: bytes, integers and lists, nothing parsed."""
 
 MAX_DELTA_ENTRIES: Final = 1_000
-"""Changes told one by one; a reader further behind (100 ms of reading, seconds of writing) starts afresh."""
+"""Changes told one by one; a reader further behind starts afresh."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +89,16 @@ def follow(execute_blocking: Execute, epoch: str, block_ms: int, *, cell: str) -
     """Wait for a change after ``epoch``, ``block_ms`` at most, then answer as ``catch_up`` does.
 
     When nothing changed the answer is an empty delta. A feed that was lost wakes nobody and is noticed when the
-    wait ends. From ``""`` only what is committed during the wait wakes.
+    wait ends. A feed that runs ahead of the epoch (a damaged store) is waited for at its own end, so that following
+    it is never a busy loop.
     """
-    after = f"{_counter(epoch)}-0" if epoch else "$"
-    execute_blocking("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", names.feed(cell), after)
-    return catch_up(execute_blocking, epoch, cell=cell)
+    delta = None
+    for after in (f"{_counter(epoch)}-0", "$"):
+        woken = execute_blocking("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", names.feed(cell), after)
+        delta = catch_up(execute_blocking, epoch, cell=cell)
+        if not woken or delta is None or delta.epoch != epoch:
+            break
+    return delta
 
 
 def _decoded(ref: str, raw: bytes) -> Record:

@@ -79,8 +79,8 @@ end
 
 local counter, epoch = next_epoch()
 redis.call('XADD', FEED, 'MAXLEN', FEED_LENGTH, counter .. '-0', 'epoch', epoch, 'refs', table.concat(refs, ' '))
+record_act()  -- both streams before the records: a stream damaged by hand stops the script while nothing is in force
 redis.call('SET', EPOCH, epoch)
 for _, c in ipairs(changed) do write(c) end
 for n = 3 + 2 * CHANGES + 1, #KEYS do redis.call('DEL', KEYS[n]) end
-record_act()
 return {1, epoch}
