@@ -1,0 +1,147 @@
+"""The machine's processes: watched, stopped in order, and gone when their parent is."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from runtime.lifecycle import CannotStart
+from tollkeeper.up import children as children_module
+from tollkeeper.up.children import ChildDied, Children, ChildSpec
+
+_FAMILY = """
+import asyncio, os, sys
+from pathlib import Path
+from tollkeeper.up.children import Children, ChildSpec
+async def main():
+    async def ready(): return True
+    async with Children(Path(sys.argv[1])) as children:
+        for name in ("a", "b"):
+            await children.start(ChildSpec(name, ["/bin/sh", "-c", "sleep 60 & sleep 60; true"], ready, os.environ))
+        print("up", flush=True)
+        await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+async def always() -> bool:
+    """A readiness that is there at once."""
+    return True
+
+
+async def never() -> bool:
+    """A readiness that does not come."""
+    return False
+
+
+def shell(name: str, script: str, ready: Callable[[], object] = always) -> ChildSpec:
+    """A child that runs a shell script."""
+    return ChildSpec(name, ["/bin/sh", "-c", script], ready, dict(os.environ))  # type: ignore[arg-type]
+
+
+def in_folder(folder: Path) -> set[str]:
+    """Command lines of the processes whose standard output is a file of this folder."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if (process / "fd/1").readlink().is_relative_to(folder):
+                found.add((process / "cmdline").read_text())
+        except OSError:
+            continue
+    return found
+
+
+def until(condition: Callable[[], bool], seconds: float = 5) -> bool:
+    """Poll: foreign processes have no event of ours."""
+    deadline_s = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    return condition()
+
+
+async def test_children_stop_in_reverse_order(tmp_path: Path) -> None:
+    """What was started last stops first, and nothing is left."""
+    said = tmp_path / "said"
+    script = "trap 'echo {0} >> {1}; exit' TERM; echo up; while :; do sleep 0.02; done"
+    async with Children(tmp_path) as children:
+        for name in ("a", "b", "c"):
+            await children.start(shell(name, script.format(name, said)))
+        for name in ("a", "b", "c"):
+            log = tmp_path / f"{name}.log"
+            assert until(lambda log=log: log.read_text() == "up\n")  # type: ignore[misc]
+    assert said.read_text().split() == ["c", "b", "a"]
+    assert not in_folder(tmp_path)
+
+
+async def test_a_death_is_told_with_the_last_words(tmp_path: Path) -> None:
+    """The operator sees why everything stopped."""
+    async with Children(tmp_path) as children:
+        await children.start(shell("steady", "exec sleep 60"))
+        await children.start(shell("frail", "echo farewell; exit 3"))
+        with pytest.raises(ChildDied, match=r"(?s)frail ended.*farewell"):
+            await asyncio.wait_for(children.death(), 5)
+
+
+async def test_a_child_that_ends_during_its_start_is_told(tmp_path: Path) -> None:
+    """No waiting for the readiness of the dead."""
+    async with Children(tmp_path) as children:
+        with pytest.raises(CannotStart, match=r"(?s)frail ended during its start.*no luck"):
+            await children.start(shell("frail", "echo no luck; exit 1", never))
+
+
+async def test_a_child_that_is_never_ready_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting is bounded."""
+    monkeypatch.setattr(children_module, "READY_S", 0.2)
+    async with Children(tmp_path) as children:
+        with pytest.raises(CannotStart, match="slow was not ready within"):
+            await children.start(shell("slow", "exec sleep 60", never))
+    assert not in_folder(tmp_path)
+
+
+async def test_a_child_that_ignores_the_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stop is bounded, children of children included."""
+    monkeypatch.setattr(children_module, "STOP_S", 0.2)
+    async with Children(tmp_path) as children:
+        await children.start(shell("deaf", "trap '' TERM; echo up; while :; do sleep 0.1; done"))
+        assert until(lambda: (tmp_path / "deaf.log").read_text() == "up\n")
+    assert until(lambda: not in_folder(tmp_path))
+
+
+async def test_the_last_start_s_log_is_kept_once(tmp_path: Path) -> None:
+    """Logs do not grow from start to start."""
+    for words in ("one", "two", "three"):
+        async with Children(tmp_path) as children:
+            await children.start(shell("child", f"echo {words}; exec sleep 60"))
+            assert until(lambda words=words: (tmp_path / "child.log").read_text() == f"{words}\n")  # type: ignore[misc]
+    assert (tmp_path / "child.log").read_text() == "three\n"
+    assert (tmp_path / "child.log.1").read_text() == "two\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+def test_children_die_with_a_killed_parent(tmp_path: Path) -> None:
+    """Even kill -9 of the parent leaves no child and no child's child."""
+    command = [sys.executable, "-c", _FAMILY, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == "up\n"
+        assert until(lambda: len(in_folder(tmp_path)) >= 2)
+        os.kill(parent.pid, signal.SIGKILL)
+    assert until(lambda: not in_folder(tmp_path))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
+async def test_a_child_is_out_of_the_terminals_reach(tmp_path: Path) -> None:
+    """Ctrl-C is for the parent, which stops its children in order."""
+    async with Children(tmp_path) as children:
+        await children.start(shell("child", "echo $$; exec sleep 60"))
+        assert until(lambda: (tmp_path / "child.log").read_text().endswith("\n"))
+        pid = int((tmp_path / "child.log").read_text())
+        assert os.getsid(pid) == pid != os.getsid(0)

@@ -1,0 +1,142 @@
+"""The processes of the machine: started in order, watched, stopped in reverse, gone when we are gone.
+
+A child has a session of its own (the terminal's Ctrl-C does not reach it) and a log file. Before it becomes its
+program it tells its process id to the guardian, a shell that waits for the end of a pipe that only we hold open:
+should we be killed, the guardian kills every child.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Final, Self
+
+from runtime.lifecycle import CannotStart
+
+READY_S: Final = 30.0
+"""Longest wait for a child's readiness, in seconds; on a slow machine a start takes two."""
+
+STOP_S: Final = 5.0
+"""Longest wait for a child to stop by itself, in seconds; then it is killed."""
+
+POLL_S: Final = 0.03
+LAST_LINES: Final = 12
+LAST_BYTES: Final = 8192
+
+_GUARDIAN: Final = 'while read -r one; do [ "$one" = bye ] && exit; all="$all -$one"; done; kill -s KILL -- $all'
+_LEASHED: Final = 'echo $$ >&0; exec "$@" </dev/null'
+
+
+@dataclass(frozen=True, slots=True)
+class ChildSpec:
+    """What is started and how it is known to be ready."""
+
+    name: str
+    command: Sequence[str]
+    ready: Callable[[], Awaitable[bool]]
+    environment: Mapping[str, str]
+
+
+class ChildDied(Exception):  # noqa: N818  what happened is the name
+    """A child ended by itself; the message holds its last words."""
+
+
+class Children:
+    """The running children; leaving the context stops them all, the last started first."""
+
+    def __init__(self, logs: Path) -> None:
+        self._logs = logs
+        self._running: list[tuple[ChildSpec, asyncio.subprocess.Process]] = []
+        self._deaths: asyncio.Queue[str] = asyncio.Queue()
+        self._watches: list[asyncio.Task[None]] = []
+
+    async def __aenter__(self) -> Self:
+        self._guardian = subprocess.Popen(  # noqa: ASYNC220, S603  the fork is all there is to it; ours, not input
+            ["/bin/sh", "-c", _GUARDIAN],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for watch in self._watches:
+            watch.cancel()
+        for _, process in reversed(self._running):
+            await _stop(process)
+        with contextlib.suppress(BrokenPipeError):
+            self._guardian.communicate(b"bye\n", timeout=STOP_S)
+
+    async def start(self, spec: ChildSpec) -> None:
+        """Start a child and return once it is ready; raises ``CannotStart`` with its last words."""
+        process = await self._spawn(spec)
+        deadline_s = time.monotonic() + READY_S
+        while not await spec.ready():
+            if process.returncode is not None:
+                raise CannotStart(f"{spec.name} ended during its start ({self._last_words(spec.name)})")
+            if time.monotonic() > deadline_s:
+                words = self._last_words(spec.name)
+                raise CannotStart(f"{spec.name} was not ready within {READY_S:.0f} s ({words})")
+            await asyncio.sleep(POLL_S)  # a foreign program's readiness has no event
+
+    async def death(self) -> None:
+        """Wait for any child to end, then raise ``ChildDied`` with its last words."""
+        name = await self._deaths.get()
+        raise ChildDied(f"{name} ended, so everything was stopped ({self._last_words(name)})")
+
+    async def _spawn(self, spec: ChildSpec) -> asyncio.subprocess.Process:
+        with _fresh_log(self._logs, spec.name) as log:
+            process = await asyncio.create_subprocess_exec(
+                *("/bin/sh", "-c", _LEASHED, spec.name, *spec.command),
+                stdin=self._guardian.stdin,
+                stdout=log,
+                stderr=log,
+                env=dict(spec.environment),
+                start_new_session=True,
+            )
+        self._running.append((spec, process))
+        self._watches.append(asyncio.create_task(self._watch(spec.name, process), name=f"watch-{spec.name}"))
+        return process
+
+    async def _watch(self, name: str, process: asyncio.subprocess.Process) -> None:
+        await process.wait()
+        self._deaths.put_nowait(name)
+
+    def _last_words(self, name: str) -> str:
+        path = self._logs / f"{name}.log"
+        lines = path.read_bytes()[-LAST_BYTES:].decode(errors="replace").splitlines()[-LAST_LINES:]
+        return f"{path} ends with:\n" + "\n".join(f"  {line}" for line in lines) + "\n"
+
+
+def _fresh_log(logs: Path, name: str) -> BinaryIO:
+    """Open an empty log; the one of the last start is kept as ``NAME.log.1``, older ones are gone."""
+    path = logs / f"{name}.log"
+    if path.exists():
+        path.replace(logs / f"{name}.log.1")
+    return path.open("wb")
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), STOP_S)
+    except TimeoutError:
+        _kill_group(process.pid)
+        await process.wait()
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
