@@ -1,0 +1,40 @@
+"""The tables of hosts: what a publication claims and gives back. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+from admin.places import is_taken, without
+from admin.problems import Code, Fault, Problem, Rule
+from catalog.records import HostRecord, Kind, ModelType, PublicationRecord
+from catalog.store import Change, Delete, Put
+
+
+def claim(host: HostRecord | None, publication: PublicationRecord) -> Change:
+    """Enter a publication into its host's table in place of whatever entries it had."""
+    table = host or HostRecord(publication.host, paths={}, models={}, version=0)
+    models = without(table.models, publication.uid)
+    if publication.type is ModelType.OPENAI:
+        models[f"{publication.tenant}/{publication.model}"] = publication.uid
+    paths = without(table.paths, publication.uid) | {publication.path: publication.uid}
+    return Put(dataclasses.replace(table, paths=paths, models=models), table.version)
+
+
+def release(host: HostRecord, publication: PublicationRecord) -> Change:
+    """Take a publication out of a host's table; a table without entries goes."""
+    paths = without(host.paths, publication.uid)
+    if not paths:
+        return Delete(Kind.HOST, host.id, host.version)
+    return Put(dataclasses.replace(host, paths=paths, models=without(host.models, publication.uid)), host.version)
+
+
+def require_free(host: HostRecord | None, publication: PublicationRecord, foreign: Iterable[str]) -> None:
+    """Raise ``Problem`` PATH_TAKEN when the publication's path is not its to claim.
+
+    ``foreign`` are the uids of other tenants' publications. Whose the path is, is not told.
+    """
+    paths = without(host.paths, publication.uid) if host else {}
+    if is_taken(publication.path, paths, foreign):
+        message = "is taken on this host, or stands above or below another tenant's path"
+        raise Problem(Code.PATH_TAKEN, f"the path {message}", [Fault("config.externalPath", Rule.RESERVED, message)])

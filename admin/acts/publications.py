@@ -1,0 +1,119 @@
+"""Publishing, changing and unpublishing: what a publication is made of and which records change with it. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+from admin.acts import hosts, limits
+from admin.discovery import Finding
+from admin.places import default_path
+from admin.schemas import ConfigInput
+from catalog.records import (
+    HostRecord,
+    KeyRecord,
+    Kind,
+    ModelRecord,
+    PublicationRecord,
+)
+from catalog.store import Change, Delete, Put
+
+
+def observed(model: ModelRecord, finding: Finding, now_ms: int) -> ModelRecord:
+    """Return a model with what its server said."""
+    return dataclasses.replace(
+        model,
+        type=finding.type,
+        protocol=finding.protocol,
+        ready=finding.ready,
+        message=finding.message,
+        checked_at_ms=now_ms,
+    )
+
+
+def created(
+    model: ModelRecord, config: ConfigInput, *, uid: str, key_id: str, default_host: str, now_ms: int
+) -> PublicationRecord:
+    """Make the publication of a model: what the config does not say is the default."""
+    return PublicationRecord(
+        uid=uid,
+        tenant=model.tenant,
+        model=model.name,
+        url=model.url,
+        type=model.type,
+        protocol=model.protocol,
+        host=config.public_hostname or default_host,
+        path=config.external_path or default_path(model.name, model.type),
+        limits=limits.merged(limits.defaults(model.type), config.rate_limiting),
+        require_api_key=True,
+        allowed_tenants=_with_owner(model.tenant, config.authentication.allowed_tenants),
+        key_id=key_id,
+        created_at_ms=now_ms,
+        updated_at_ms=now_ms,
+        metadata=config.metadata,
+    )
+
+
+def updated(
+    publication: PublicationRecord, config: ConfigInput, finding: Finding | None, now_ms: int
+) -> PublicationRecord:
+    """Return a publication with what the config says; everything else is kept.
+
+    ``finding``: what asking the server anew found, where the config changes the model's type.
+    """
+    allowed = publication.allowed_tenants
+    if "allowed_tenants" in config.authentication.model_fields_set:
+        allowed = _with_owner(publication.tenant, config.authentication.allowed_tenants)
+    return dataclasses.replace(
+        publication,
+        host=config.public_hostname or publication.host,
+        path=config.external_path or publication.path,
+        type=finding.type if finding else publication.type,
+        protocol=finding.protocol if finding else publication.protocol,
+        limits=limits.merged(publication.limits, config.rate_limiting),
+        allowed_tenants=allowed,
+        metadata=config.metadata if "metadata" in config.model_fields_set else publication.metadata,
+        updated_at_ms=now_ms,
+    )
+
+
+def _with_owner(owner: str, allowed: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted({owner, *allowed}))
+
+
+def publish(
+    model: ModelRecord, publication: PublicationRecord, key: KeyRecord, host: HostRecord | None
+) -> list[Change]:
+    """The changes that put a model before callers. The model's compare-and-set makes publishing unique."""
+    claimed = dataclasses.replace(model, publication=publication.uid, updated_at_ms=publication.created_at_ms)
+    return [
+        Put(claimed, model.version),
+        Put(publication, 0),
+        Put(key, 0),
+        hosts.claim(host, publication),
+    ]
+
+
+def update(old: PublicationRecord, new: PublicationRecord, tables: Mapping[str, HostRecord]) -> list[Change]:
+    """The changes of an update. ``tables``: the hosts of both, where they exist."""
+    changes: list[Change] = [Put(new, old.version)]
+    if (old.host, old.path, old.type) != (new.host, new.path, new.type):
+        changes.append(hosts.claim(tables.get(new.host), new))
+    if old.host != new.host and old.host in tables:
+        changes.append(hosts.release(tables[old.host], old))
+    return changes
+
+
+def unpublish(
+    model: ModelRecord, publication: PublicationRecord, key: KeyRecord | None, host: HostRecord | None, now_ms: int
+) -> list[Change]:
+    """The changes that take a model away from callers, its own key with it."""
+    changes: list[Change] = [
+        Put(dataclasses.replace(model, publication=None, updated_at_ms=now_ms), model.version),
+        Delete(Kind.PUBLICATION, publication.uid, publication.version),
+    ]
+    if key is not None:
+        changes.append(Delete(Kind.KEY, key.id, key.version))
+    if host is not None:
+        changes.append(hosts.release(host, publication))
+    return changes

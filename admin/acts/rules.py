@@ -1,0 +1,31 @@
+"""Rules of a publication's config that need more than the config: each broken one is a fault. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from admin.places import shared_host_fault
+from admin.problems import Fault, Rule
+from admin.schemas import ConfigInput
+
+NO_ANONYMOUS = "must be true: calls without a key need the setting allowAnonymous, which is off"
+
+
+def faults_of(config: ConfigInput, known_tenants: Collection[str]) -> Iterator[Fault]:
+    """Yield what is wrong with a config wherever it is applied. ``known_tenants``: those named that exist."""
+    if not config.authentication.require_api_key:
+        yield Fault("config.authentication.requireApiKey", Rule.NOT_ENABLED, NO_ANONYMOUS)
+    for position, tenant in enumerate(config.authentication.allowed_tenants):
+        if tenant not in known_tenants:
+            field = f"config.authentication.allowedTenants[{position}]"
+            yield Fault(field, Rule.EXISTS, "there is no such tenant")
+
+
+def place_faults(config: ConfigInput, host: str, path: str, default_host: str) -> Iterator[Fault]:
+    """Yield what is wrong with standing at ``path`` of ``host``; told of the field that was given."""
+    given = config.model_fields_set
+    if host != default_host or not given & {"public_hostname", "external_path"}:
+        return
+    if fault := shared_host_fault(path):
+        name = "externalPath" if "external_path" in given else "publicHostname"
+        yield Fault(f"config.{name}", Rule.RESERVED, fault)

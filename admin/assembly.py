@@ -1,0 +1,75 @@
+"""The parts of the API put together, bottom up."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import redis.asyncio
+from prometheus_client import CollectorRegistry
+from redis.exceptions import RedisError
+
+from admin.acts.keys import Mint
+from admin.addresses import AddressRules
+from admin.committing import Committer
+from admin.logins import Logins
+from admin.metrics import AdminMetrics
+from admin.passwords import Passwords
+from admin.ports import Publisher
+from admin.probing import Prober
+from admin.services import Gateway, Services, UsageReader
+from admin.throttle import Throttler
+from catalog.secrets import Secrets
+from catalog.store import CatalogStore, StoreUnavailable
+from ratelimit.usage import Usage, read_usage
+from runtime.clock import Clock
+
+CELL = "0"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the operator decided."""
+
+    gateway: Gateway
+    rules: AddressRules  # which model servers may be asked
+    key_recovery: bool = False
+
+
+def assemble(
+    client: redis.asyncio.Redis,
+    store: CatalogStore,
+    passwords: Passwords,
+    publisher: Publisher,
+    *,
+    secrets: Secrets,
+    facts: Facts,
+    clock: Clock,
+    registry: CollectorRegistry,
+) -> Services:
+    """Build what handlers work with; nothing runs before it is asked."""
+    metrics, throttler = AdminMetrics(registry), Throttler(client)
+    return Services(
+        store=store,
+        committer=Committer(store, publisher, metrics),
+        logins=Logins(store, passwords, throttler),
+        throttler=throttler,
+        prober=Prober(facts.rules),
+        publisher=publisher,
+        usage=_usage_reader(client),
+        mint=Mint(secrets, os.urandom, recovery=facts.key_recovery),
+        gateway=facts.gateway,
+        clock=clock,
+        metrics=metrics,
+        cell=CELL,
+    )
+
+
+def _usage_reader(client: redis.asyncio.Redis) -> UsageReader:
+    async def read(subject: str, now_ms: int) -> Usage:
+        try:
+            return await read_usage(client, CELL, subject, now_ms)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(f"the store cannot be reached: {error}") from error
+
+    return read

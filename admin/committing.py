@@ -1,0 +1,70 @@
+"""Committing an act: one atomic write with its audit entry, counted, told to the publisher; and trying it again.
+
+An act that meets a change of someone else's is read and decided anew, a bounded number of times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+from admin.metrics import AdminMetrics
+from admin.ports import Publisher
+from admin.problems import Code, Problem
+from catalog.store import (
+    Audit,
+    CatalogStore,
+    Change,
+    Committed,
+    Conflict,
+    OutcomeUnknown,
+)
+
+MAX_TRIES: Final = 20
+_PAUSE_S: Final = 0.005  # grows with each try, at random, so that writers of one record do not march in step
+_log: Final = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Committer:
+    """Writes acts."""
+
+    def __init__(self, store: CatalogStore, publisher: Publisher, metrics: AdminMetrics) -> None:
+        self._store = store
+        self._publisher = publisher
+        self._metrics = metrics
+
+    async def commit(self, changes: Sequence[Change], audit: Audit, forget_usage: Sequence[str] = ()) -> Committed:
+        """Write an act whole or not at all; raises what ``CatalogStore.commit`` raises."""
+        outcome = "unavailable"
+        try:
+            committed = await self._store.commit(changes, audit=audit, forget_usage=forget_usage)
+            outcome = "committed"
+        except Conflict:
+            outcome = "conflict"
+            raise
+        except OutcomeUnknown:
+            outcome = "unknown"
+            raise
+        finally:
+            self._metrics.acts.labels(audit.action, outcome).inc()
+            if outcome in {"committed", "unknown"}:
+                self._publisher.poke()
+                _log.info("%s of %s by %s: %s", audit.action, audit.target, audit.actor, outcome)
+        return committed
+
+
+async def until_settled(act: Callable[[], Awaitable[T]]) -> T:
+    """Do an act that reads, decides and commits; again when another change came between.
+
+    Raises ``Problem`` CONFLICT when that keeps happening.
+    """
+    for tried in range(MAX_TRIES):
+        try:
+            return await act()
+        except Conflict:
+            await asyncio.sleep(random.uniform(0, _PAUSE_S * (tried + 1)))  # noqa: S311  spreads writers, no secret
+    raise Problem(Code.CONFLICT, "others kept changing the same records; try again")

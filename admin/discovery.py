@@ -1,0 +1,90 @@
+"""What a model server's answers mean: is the model ready, and how is it spoken to. Pure.
+
+Two questions are asked: ``GET /v1/models/NAME`` (KServe v1 tells readiness, OpenAI's API describes the model) and
+``GET /v1/models`` (OpenAI's list, KServe's list). No word of an answer is shown to anyone: only what it means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Any, Final
+
+from catalog.records import ModelType, Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """One answer of a model server."""
+
+    status: int  # 0: there was none
+    body: Any = None  # parsed JSON; None where it was not
+    failure: str = ""  # why there was no answer: "connection refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What was found out about a model."""
+
+    type: ModelType
+    protocol: Protocol
+    ready: bool
+    message: str = ""  # why it is not ready; empty when it is
+
+
+_KSERVE: Final = Finding(ModelType.TRADITIONAL, Protocol.KSERVE_V1, ready=True)
+_OPENAI: Final = Finding(ModelType.OPENAI, Protocol.OPENAI, ready=True)
+_PLAIN: Final = Finding(ModelType.TRADITIONAL, Protocol.HTTP, ready=True)
+
+
+def not_ready(message: str, like: Finding = _PLAIN) -> Finding:
+    """A finding of a model that cannot be called now."""
+    return replace(like, ready=False, message=message)
+
+
+UNRECOGNISED: Final = not_ready("the server speaks neither KServe v1 nor OpenAI's API; say its type if it is another")
+_NO_SUCH_QUESTION: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
+
+
+def by_name(heard: Heard) -> Finding | None:
+    """Read the answer about the model itself; ``None`` when the list must be asked."""
+    if not heard.status:
+        return not_ready(heard.failure)
+    body = heard.body if isinstance(heard.body, dict) else {}
+    if heard.status == HTTPStatus.OK and body.get("object") == "model":
+        return _OPENAI
+    if "ready" not in body:
+        return None
+    if heard.status == HTTPStatus.OK and body["ready"] in (True, "True", "true"):
+        return _KSERVE
+    return not_ready("the server says that the model is not ready", _KSERVE)
+
+
+def by_list(name: str, heard: Heard) -> Finding:
+    """Read the answer that lists the server's models."""
+    if not heard.status:
+        return not_ready(heard.failure)
+    body = heard.body if isinstance(heard.body, dict) and heard.status == HTTPStatus.OK else {}
+    if isinstance(listed := body.get("data"), list):
+        names = [entry.get("id") for entry in listed if isinstance(entry, dict)]
+        return _OPENAI if name in names else not_ready("the server does not list the model", _OPENAI)
+    if isinstance(body.get("models"), list):
+        return not_ready("the server does not serve the model", _KSERVE)
+    if heard.status < HTTPStatus.MULTIPLE_CHOICES or heard.status in _NO_SUCH_QUESTION:
+        return UNRECOGNISED
+    return not_ready(f"the server answered {heard.status}" + _explained(heard.status))
+
+
+def _explained(status: int) -> str:
+    return " (redirects are not followed)" if status < HTTPStatus.BAD_REQUEST else ""
+
+
+def as_wanted(finding: Finding, wanted: ModelType | None) -> Finding:
+    """Apply a type the operator gave; a server that speaks no known protocol is plain HTTP only if that was said."""
+    if wanted is None or (wanted is finding.type and finding.protocol is not Protocol.HTTP):
+        return finding
+    if wanted is ModelType.OPENAI:
+        return replace(finding, type=wanted, protocol=Protocol.OPENAI)
+    if finding == UNRECOGNISED or finding.protocol is Protocol.OPENAI:
+        return _PLAIN
+    return finding

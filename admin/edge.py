@@ -1,0 +1,146 @@
+"""Between HTTP and the handlers: the only module that sees requests and responses.
+
+Checks who asks, what stands in the query and in the content type, and turns whatever goes wrong into a problem
+document. Every answer and every log line of a request carries its id.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Any, Final
+
+from aiohttp import web
+from multidict import MultiMapping
+
+from admin import problems
+from admin.bodies import nearest
+from admin.callers import ANONYMOUS, Caller
+from admin.calls import ApiCall, Reply
+from admin.problems import Code, Fault, Problem, Rule, invalid
+from admin.routes import Access, Route
+from admin.services import Services
+from admin.sessions import caller_of
+from catalog.store import OutcomeUnknown, StoreUnavailable
+from runtime import log
+
+MAX_BODY_BYTES: Final = 1024 * 1024
+REQUEST_ID: Final = "X-Request-Id"
+_GOOD_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_RETRY: Final = {"Retry-After": "1"}
+_FIXED_HEADERS: Final = {"X-Content-Type-Options": "nosniff"}
+_log: Final = logging.getLogger(__name__)
+
+
+class Edge:
+    """Turns a route into an aiohttp handler."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def answer(self, route: Route, request: web.Request) -> web.Response:
+        """Answer one request of a route."""
+        caller = await self._caller(route, request)
+        query = _checked_query(route, request.query)
+        raw = await _read_body(route, request)
+        call = ApiCall(
+            services=self._services,
+            caller=caller,
+            path=dict(request.match_info),
+            query=query,
+            raw_body=raw,
+            address=request.remote or "",
+            request_id=log.request_id.get(),
+        )
+        return _response(await route.handler(call))
+
+    async def _caller(self, route: Route, request: web.Request) -> Caller:
+        if route.access is Access.OPEN:
+            return ANONYMOUS
+        key = self._services.mint.secrets.jwt_key
+        return await caller_of(request.headers.get("Authorization", ""), key, self._services.store)
+
+
+def _checked_query(route: Route, query: MultiMapping[str]) -> Mapping[str, str]:
+    known = [parameter.name for parameter in route.query]
+    faults = [
+        Fault(name[:64], Rule.UNKNOWN_FIELD, "is not a parameter of this call" + nearest(name, known))
+        for name in dict.fromkeys(query)
+        if name not in known
+    ]
+    faults += [Fault(name, Rule.FORMAT, "must be given once") for name in known if len(query.getall(name, [])) > 1]
+    if faults:
+        raise invalid(Code.INVALID_REQUEST, faults)
+    return dict(query)
+
+
+async def _read_body(route: Route, request: web.Request) -> bytes:
+    if route.body is None:
+        return b""
+    raw = await request.read()
+    if (raw or not route.body_optional) and request.content_type != "application/json":
+        raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, "send Content-Type: application/json")
+    return raw
+
+
+def _response(reply: Reply) -> web.Response:
+    if reply.body is None:
+        return web.Response(status=reply.status, headers=reply.headers)
+    text = reply.body.model_dump_json(by_alias=True)
+    return web.Response(status=reply.status, text=text, content_type="application/json", headers=reply.headers)
+
+
+def problem_response(problem: Problem) -> web.Response:
+    """Write a problem document."""
+    body = problem.document() | {"requestId": log.request_id.get()}
+    response = web.json_response(body, status=problem.status, headers=problem.headers)
+    response.content_type = problems.CONTENT_TYPE
+    return response
+
+
+@web.middleware
+async def identified(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Give the request an id, the client's own where it is a plain one."""
+    sent = request.headers.get(REQUEST_ID, "")
+    log.request_id.set(sent if _GOOD_REQUEST_ID.fullmatch(sent) else secrets.token_hex(8))
+    response: web.StreamResponse = await handler(request)
+    response.headers[REQUEST_ID] = log.request_id.get()
+    response.headers.update(_FIXED_HEADERS)
+    return response
+
+
+@web.middleware
+async def explained(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Answer everything that goes wrong with a problem document."""
+    try:
+        response: web.StreamResponse = await handler(request)
+    except Problem as problem:
+        return problem_response(problem)
+    except web.HTTPException as error:
+        return problem_response(_of_http(error))
+    except OutcomeUnknown:
+        return problem_response(Problem(Code.OUTCOME_UNKNOWN, _LOOK, headers=_RETRY))
+    except StoreUnavailable as error:
+        _log.error("%s %s: %s", request.method, request.path, error)
+        return problem_response(Problem(Code.STORE_UNAVAILABLE, "nothing was changed", headers=_RETRY))
+    except Exception:  # noqa: BLE001  the last net: whatever it is, the client gets a problem document
+        _log.exception("%s %s failed", request.method, request.path)
+        return problem_response(Problem(Code.INTERNAL, "the log tells more under this request's id"))
+    return response
+
+
+_LOOK: Final = "the store did not answer in time: look with GET; rotate-key replaces a key text that was not received"
+
+
+def _of_http(error: web.HTTPException) -> Problem:
+    """Turn what the HTTP library refuses into a problem."""
+    if isinstance(error, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(error.allowed_methods))
+        return Problem(Code.METHOD_NOT_ALLOWED, f"allowed: {allowed}", headers={"Allow": allowed})
+    if isinstance(error, web.HTTPRequestEntityTooLarge):
+        return Problem(Code.BODY_TOO_LARGE, f"at most {MAX_BODY_BYTES} bytes")
+    if isinstance(error, web.HTTPNotFound):
+        return Problem(Code.NOT_FOUND, "there is no such path")
+    return Problem(Code.INVALID_REQUEST, error.reason)

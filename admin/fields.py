@@ -1,0 +1,120 @@
+"""The kinds of fields that inputs are made of: each one checks a value and describes itself in the API's document."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from typing import Annotated, Any, Final
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+from admin.addresses import MAX_URL, parse_target
+from admin.places import HOST_PATTERN, MAX_HOST, MAX_PATH, PATH_PATTERN, host_fault, path_fault
+from admin.problems import Rule
+from catalog.records import MAX_LIMIT
+
+MAX_NAME: Final = 63
+MAX_METADATA_BYTES: Final = 4096
+MAX_TENANTS_NAMED: Final = 500
+MAX_SECRET_TEXT: Final = 1024  # passwords and key texts as sent
+TENANT_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"  # RFC 1123 label
+MODEL_PATTERN: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"  # as model servers name them, no slash
+
+_TENANT: Final = re.compile(TENANT_PATTERN)
+_MODEL: Final = re.compile(MODEL_PATTERN)
+
+
+class Input(BaseModel):
+    """A body or a part of one: exact types, no unknown field, camelCase; errors never show what was sent."""
+
+    model_config = ConfigDict(
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        alias_generator=to_camel,
+        hide_input_in_errors=True,
+        use_attribute_docstrings=True,
+    )
+
+
+class Output(BaseModel):
+    """An answer or a part of one, in camelCase."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=False,
+        serialize_by_alias=True,
+        use_attribute_docstrings=True,
+    )
+
+
+def is_tenant_name(text: str) -> bool:
+    """Whether a text could be a tenant's name."""
+    return _TENANT.fullmatch(text) is not None
+
+
+def is_model_name(text: str) -> bool:
+    """Whether a text could be a model's name."""
+    return _MODEL.fullmatch(text) is not None
+
+
+def _broken(rule: Rule, message: str) -> PydanticCustomError:
+    return PydanticCustomError(rule.value, "{message}", {"message": message})
+
+
+def _checked(fault_of: Callable[[str], str | None], rule: Rule = Rule.FORMAT) -> AfterValidator:
+    def check(value: str) -> str:
+        if fault := fault_of(value):
+            raise _broken(rule, fault)
+        return value
+
+    return AfterValidator(check)
+
+
+def _tenant_fault(text: str) -> str | None:
+    return None if is_tenant_name(text) else "must be 1 to 63 of a-z, 0-9 and - , not at an end"
+
+
+def _model_fault(text: str) -> str | None:
+    return None if is_model_name(text) else "must be 1 to 63 letters, digits and . _ - , these not at an end"
+
+
+def _normal_url(text: str) -> str:
+    try:
+        return parse_target(text).url
+    except ValueError as error:
+        raise _broken(Rule.FORMAT, str(error)) from None
+
+
+def _small(metadata: dict[str, str]) -> dict[str, str]:
+    if len(json.dumps(metadata, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
+        raise _broken(Rule.LENGTH, f"must have at most {MAX_METADATA_BYTES} bytes as JSON")
+    return metadata
+
+
+def _text(pattern: str, longest: int, example: str) -> WithJsonSchema:
+    schema: dict[str, Any] = {"type": "string", "pattern": pattern, "maxLength": longest, "examples": [example]}
+    return WithJsonSchema(schema)
+
+
+TenantName = Annotated[str, _checked(_tenant_fault), _text(TENANT_PATTERN, MAX_NAME, "tenant-a")]
+ModelName = Annotated[str, _checked(_model_fault), _text(MODEL_PATTERN, MAX_NAME, "my-model")]
+Hostname = Annotated[
+    str,
+    AfterValidator(str.lower),
+    _checked(host_fault),
+    _text(HOST_PATTERN.replace("a-z", "A-Za-z"), MAX_HOST, "api.mycompany.com"),
+]
+ExternalPath = Annotated[str, _checked(path_fault), _text(PATH_PATTERN, MAX_PATH, "/models/my-model")]
+ServerUrl = Annotated[
+    str, AfterValidator(_normal_url), _text(r"^https?://[^/?#]+/?$", MAX_URL, "http://models.internal:9001")
+]
+Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
+Metadata = Annotated[dict[str, str], AfterValidator(_small)]
+TenantNames = Annotated[tuple[TenantName, ...], Field(max_length=MAX_TENANTS_NAMED)]
+UserName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)]

@@ -1,0 +1,112 @@
+"""Models: registered by the URL of their server; readiness and type are found out by asking it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Final
+
+from admin import lookups
+from admin.acts import publications
+from admin.calls import ApiCall, Reply
+from admin.committing import until_settled
+from admin.discovery import Finding
+from admin.handlers import views
+from admin.problems import Code, Problem
+from admin.schemas import ModelInput, Models
+from catalog.records import Kind, ModelRecord, ModelType
+from catalog.store import Conflict, Delete, Put
+
+MODELS_PER_TENANT: Final = 500
+_UID_BYTES: Final = 10
+
+
+async def list_models(call: ApiCall) -> Reply:
+    """List the caller's models as they were found last."""
+    owner = call.query.get("tenantId")
+    page = await lookups.page(
+        call.services.store,
+        Kind.MODEL,
+        ModelRecord,
+        call.query,
+        lambda one: call.caller.sees(one.tenant) and owner in {None, one.tenant},
+    )
+    return Reply(200, Models(items=[views.model(one) for one in page.records], next=page.next))
+
+
+async def register_model(call: ApiCall) -> Reply:
+    """Register a model and ask its server about it. One that is not ready is registered too."""
+    call.caller.require_admin()
+    body = call.body(ModelInput)
+    await lookups.require_tenant(call.services.store, call.caller, body.tenant_id, "tenantId")
+    await _require_room(call, body.tenant_id)
+    given = body.type if "type" in body.model_fields_set else None
+    finding = await call.services.prober.ask(body.url, body.name, given)
+    made = _new_model(body, given, finding, await call.services.store.now_ms())
+    detail = {"url": made.url, "type": made.type.value, "ready": str(made.ready).lower()}
+    try:
+        await call.services.committer.commit([Put(made, 0)], call.audit("model.register", made.id, made.tenant, detail))
+    except Conflict:
+        raise Problem(Code.MODEL_EXISTS) from None
+    return Reply(201, views.model(made))
+
+
+def _new_model(body: ModelInput, given: ModelType | None, finding: Finding, now_ms: int) -> ModelRecord:
+    return ModelRecord(
+        uid=os.urandom(_UID_BYTES).hex(),
+        tenant=body.tenant_id,
+        name=body.name,
+        url=body.url,
+        type=finding.type,
+        protocol=finding.protocol,
+        ready=finding.ready,
+        message=finding.message,
+        checked_at_ms=now_ms,
+        created_at_ms=now_ms,
+        updated_at_ms=now_ms,
+        type_given=given is not None,
+    )
+
+
+async def _require_room(call: ApiCall, owner: str) -> None:
+    known = await lookups.models_of(call.services.store, owner, MODELS_PER_TENANT)
+    if len(known) >= MODELS_PER_TENANT:
+        raise Problem(Code.QUOTA_REACHED, f"a tenant may have {MODELS_PER_TENANT} models")
+
+
+async def show_model(call: ApiCall) -> Reply:
+    """Ask the model's server now and show the model; what changed is kept for the list."""
+    found = await lookups.model(call.services.store, call.caller, call.path["m"], call.query.get("tenantId"))
+    finding = await ask(call, found, None)
+    now = publications.observed(found, finding, await call.services.store.now_ms())
+    if finding != _last_finding(found):
+        with contextlib.suppress(Conflict):  # whoever changed the model meanwhile knows more
+            detail = {"type": now.type.value, "ready": str(now.ready).lower(), "message": now.message}
+            audit = call.audit("model.observe", now.id, now.tenant, detail)
+            await call.services.committer.commit([Put(now, found.version)], audit)
+    return Reply(200, views.model(now))
+
+
+async def ask(call: ApiCall, model: ModelRecord, wanted: ModelType | None) -> Finding:
+    """Ask a model's server about it; a type given now goes before one given when it was registered."""
+    remembered = model.type if model.type_given else None
+    return await call.services.prober.ask(model.url, model.name, wanted or remembered)
+
+
+def _last_finding(model: ModelRecord) -> Finding:
+    return Finding(model.type, model.protocol, model.ready, model.message)
+
+
+async def delete_model(call: ApiCall) -> Reply:
+    """Forget a model that is not published."""
+    call.caller.require_admin()
+    await until_settled(lambda: _delete(call))
+    return Reply(204)
+
+
+async def _delete(call: ApiCall) -> None:
+    found = await lookups.model(call.services.store, call.caller, call.path["m"], call.query.get("tenantId"))
+    if found.publication:
+        raise Problem(Code.MODEL_PUBLISHED, "unpublish it first")
+    audit = call.audit("model.delete", found.id, found.tenant, {"url": found.url})
+    await call.services.committer.commit([Delete(Kind.MODEL, found.id, found.version)], audit)

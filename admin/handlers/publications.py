@@ -1,0 +1,95 @@
+"""Showing, listing and taking back publications, and rotating their keys."""
+
+from __future__ import annotations
+
+from admin import lookups
+from admin.acts import differences, publications
+from admin.acts.keys import rotated
+from admin.calls import ApiCall, Reply
+from admin.committing import until_settled
+from admin.handlers.showing import show, show_all
+from admin.handlers.views import at, at_or_never
+from admin.problems import Code, Problem
+from admin.schemas import Publications, RotatedKey, RotateInput
+from catalog.keytext import mask
+from catalog.records import Kind, PublicationRecord
+from catalog.store import Conflict, Put
+from ratelimit.names import usage_key
+
+
+async def _published(call: ApiCall) -> lookups.Published:
+    store, owner = call.services.store, call.query.get("tenantId")
+    model = await lookups.model(store, call.caller, call.path["m"], owner)
+    return await lookups.publication_of(store, model)
+
+
+async def show_publication(call: ApiCall) -> Reply:
+    """Show a published model."""
+    found = await _published(call)
+    return Reply(200, await show(call.services, found.publication), {"Cache-Control": "no-store"})
+
+
+async def list_publications(call: ApiCall) -> Reply:
+    """List the caller's published models."""
+    owner = call.query.get("tenantId")
+    page = await lookups.page(
+        call.services.store,
+        Kind.PUBLICATION,
+        PublicationRecord,
+        call.query,
+        lambda one: call.caller.sees(one.tenant) and owner in {None, one.tenant},
+    )
+    shown = Publications(items=await show_all(call.services, page.records), next=page.next)
+    return Reply(200, shown, {"Cache-Control": "no-store"})
+
+
+async def unpublish(call: ApiCall) -> Reply:
+    """Take a model away from callers; its key dies with it."""
+    await until_settled(lambda: _unpublish(call))
+    return Reply(204)
+
+
+async def _unpublish(call: ApiCall) -> None:
+    store, found = call.services.store, await _published(call)
+    model, publication = found.model, found.publication
+    key = await lookups.key_of(store, publication)
+    table = await lookups.host(store, publication.host)
+    changes = publications.unpublish(model, publication, key, table, await store.now_ms())
+    audit = call.audit("publication.delete", model.id, model.tenant, differences.of_publication(publication))
+    subjects = (f"p:{publication.uid}", f"k:{publication.key_id}")
+    forget = [usage_key(call.services.cell, subject) for subject in subjects]
+    await call.services.committer.commit(changes, audit, forget)
+
+
+async def rotate_key(call: ApiCall) -> Reply:
+    """Give the publication's key a new text. Of two rotations at once, one is refused."""
+    grace_ms = (call.body(RotateInput).grace_period_seconds if call.raw_body else 0) * 1000
+    publication = (await _published(call)).publication
+    key = await lookups.key_of(call.services.store, publication)
+    if key is None:
+        raise Problem(Code.NOT_PUBLISHED)
+    now_ms = await call.services.store.now_ms()
+    new = rotated(key, call.services.mint, grace_ms=grace_ms, now_ms=now_ms)
+    detail = {"apiKey": mask(key.id), "gracePeriodSeconds": str(grace_ms // 1000)}
+    target = f"{publication.tenant}/{publication.model}"
+    audit = call.audit("key.rotate", target, publication.tenant, detail)
+    try:
+        await call.services.committer.commit([Put(new.record, key.version)], audit)
+    except Conflict as conflict:
+        raise _lost(conflict) from None
+    previous = new.record.previous
+    answer = RotatedKey(
+        api_key=new.text.reveal(),
+        key_id=key.id,
+        model_name=publication.model,
+        tenant_id=publication.tenant,
+        previous_valid_until=at_or_never(previous.valid_until_ms if previous else None),
+        updated_at=at(now_ms),
+    )
+    return Reply(200, answer, {"Cache-Control": "no-store"})
+
+
+def _lost(conflict: Conflict) -> Problem:
+    if not conflict.found_version:
+        return Problem(Code.NOT_PUBLISHED)
+    return Problem(Code.CONFLICT, "the key was changed by someone else meanwhile; nothing was rotated")

@@ -1,0 +1,202 @@
+"""Publishing a model, and changing how it is published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from admin import lookups
+from admin.acts import differences, hosts, publications, rules
+from admin.acts.keys import NewText, publication_key
+from admin.bodies import Body
+from admin.calls import ApiCall, Reply
+from admin.committing import until_settled
+from admin.discovery import Finding
+from admin.handlers.models import MODELS_PER_TENANT, ask
+from admin.handlers.showing import facts_of, facts_of_new, shown
+from admin.places import overlapping, without
+from admin.problems import Code, Fault, Problem, Rule, invalid
+from admin.schemas import ConfigInput, PublishInput
+from catalog.ids import shard_of
+from catalog.keytext import mask
+from catalog.records import HostRecord, Kind, ModelRecord, ModelType, PublicationRecord
+
+PUBLICATIONS_PER_TENANT: Final = 100
+_TENANT_FIELD: Final = "config.tenantId"
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """A config as far as it is good, and its faults so far."""
+
+    config: ConfigInput
+    faults: tuple[Fault, ...]
+
+    def require_good(self, *more: Fault) -> None:
+        """Raise ``Problem`` naming every fault there is."""
+        if faults := [*self.faults, *more]:
+            raise invalid(Code.INVALID_CONFIG, faults)
+
+    @property
+    def wanted(self) -> ModelType | None:
+        """The type that was given."""
+        return self.config.model_type if "model_type" in self.config.model_fields_set else None
+
+
+async def _read_wish(call: ApiCall) -> _Wish:
+    """Read the body and check what needs no model."""
+    body: Body[PublishInput] = call.partial_body(PublishInput)
+    if body.model is None:
+        raise invalid(Code.INVALID_CONFIG, body.faults)
+    config = body.model.config
+    known = await lookups.known_tenants(call.services.store, config.authentication.allowed_tenants)
+    return _Wish(config, (*body.faults, *rules.faults_of(config, known)))
+
+
+async def publish(call: ApiCall) -> Reply:
+    """Put a model before callers."""
+    wish = await _read_wish(call)
+    config, default_host = wish.config, call.services.gateway.default_host
+    model = await _model_to_publish(call, wish)
+    if config.external_path:
+        host = config.public_hostname or default_host
+        wish.require_good(*rules.place_faults(config, host, config.external_path, default_host))
+    wish.require_good()
+    _require_unpublished(model)
+    finding = await _require_ready(call, model, wish.wanted)
+    made, key = await until_settled(lambda: _publish(call, config, model, finding))
+    return Reply(201, shown(call.services, made, facts_of_new(key)), {"Cache-Control": "no-store"})
+
+
+async def _model_to_publish(call: ApiCall, wish: _Wish) -> ModelRecord:
+    """Find the model in the tenant that was named, else among all the caller's."""
+    owner = wish.config.tenant_id
+    if _is_faulty(wish, _TENANT_FIELD):
+        wish.require_good()
+    if owner and not await _is_tenant(call, owner):
+        wish.require_good(Fault(_TENANT_FIELD, Rule.EXISTS, "there is no such tenant"))
+    asked = call.query.get("tenantId")
+    if owner and asked not in {None, owner}:
+        wish.require_good(Fault(_TENANT_FIELD, Rule.FIXED, "is another than ?tenantId"))
+    return await lookups.model(call.services.store, call.caller, call.path["m"], owner or asked)
+
+
+def _is_faulty(wish: _Wish, field: str) -> bool:
+    return any(fault.field == field for fault in wish.faults)
+
+
+async def _is_tenant(call: ApiCall, name: str) -> bool:
+    return call.caller.sees(name) and bool(await lookups.known_tenants(call.services.store, [name]))
+
+
+def _require_unpublished(model: ModelRecord) -> None:
+    if model.publication:
+        raise Problem(Code.ALREADY_PUBLISHED, "change it with PUT, or unpublish it with DELETE first")
+
+
+async def _require_ready(call: ApiCall, model: ModelRecord, wanted: ModelType | None) -> Finding:
+    finding = await ask(call, model, wanted)
+    if not finding.ready:
+        raise Problem(Code.MODEL_NOT_READY, f"Model is not ready: {finding.message}")
+    return finding
+
+
+async def _publish(
+    call: ApiCall, config: ConfigInput, asked: ModelRecord, finding: Finding
+) -> tuple[PublicationRecord, NewText]:
+    """Read, decide and commit once."""
+    services = call.services
+    model = await lookups.record(services.store, Kind.MODEL, asked.id, ModelRecord)
+    if model is None or model.uid != asked.uid:
+        raise Problem(Code.MODEL_NOT_FOUND)
+    _require_unpublished(model)
+    await _require_room(call, model.tenant)
+    now_ms, shard = await services.store.now_ms(), shard_of(model.tenant)
+    model = publications.observed(model, finding, now_ms)
+    made = publications.created(
+        model,
+        config,
+        uid=services.mint.new_id(shard),
+        key_id=services.mint.new_id(shard),
+        default_host=services.gateway.default_host,
+        now_ms=now_ms,
+    )
+    table = await _free_table(call, made)
+    key = publication_key(made, services.mint)
+    changes = publications.publish(model, made, key.record, table)
+    detail = {**differences.of_publication(made), "apiKey": mask(made.key_id)}
+    await services.committer.commit(changes, call.audit("publication.create", model.id, model.tenant, detail))
+    return made, key
+
+
+async def _require_room(call: ApiCall, owner: str) -> None:
+    models = await lookups.models_of(call.services.store, owner, MODELS_PER_TENANT)
+    if sum(one.publication is not None for one in models) >= PUBLICATIONS_PER_TENANT:
+        raise Problem(Code.QUOTA_REACHED, f"a tenant may have {PUBLICATIONS_PER_TENANT} publications")
+
+
+async def _free_table(call: ApiCall, publication: PublicationRecord) -> HostRecord | None:
+    """Return the table of the publication's host, where its path is free; raises ``Problem`` PATH_TAKEN."""
+    table = await lookups.host(call.services.store, publication.host)
+    near = overlapping(publication.path, without(table.paths, publication.uid)) if table else ()
+    foreign = await lookups.foreign_among(call.services.store, set(near), publication.tenant)
+    hosts.require_free(table, publication, foreign)
+    return table
+
+
+async def update(call: ApiCall) -> Reply:
+    """Change how a model is published, while traffic flows."""
+    wish = await _read_wish(call)
+    found = await _publication_to_change(call, wish)
+    old = found.publication
+    wish.require_good(*_new_place_faults(call, wish.config, old))
+    finding = None
+    if wish.wanted not in {None, old.type}:
+        finding = await _require_ready(call, found.model, wish.wanted)
+    known = await facts_of(call.services, old)
+    changed = await until_settled(lambda: _update(call, wish.config, old.uid, finding))
+    return Reply(200, shown(call.services, changed, known))
+
+
+async def _publication_to_change(call: ApiCall, wish: _Wish) -> lookups.Published:
+    """Find the publication; a named tenant picks among several models and cannot be changed."""
+    if _is_faulty(wish, _TENANT_FIELD):
+        wish.require_good()
+    owner, asked = wish.config.tenant_id, call.query.get("tenantId")
+    named = await lookups.models_named(call.services.store, call.caller, call.path["m"])
+    if owner and asked is None and any(one.tenant == owner for one in named):
+        asked = owner
+    model = await lookups.model(call.services.store, call.caller, call.path["m"], asked)
+    found = await lookups.publication_of(call.services.store, model)
+    if owner not in {"", model.tenant}:
+        wish.require_good(Fault(_TENANT_FIELD, Rule.FIXED, "cannot be changed"))
+    return found
+
+
+def _new_place_faults(call: ApiCall, config: ConfigInput, old: PublicationRecord) -> list[Fault]:
+    host, path = config.public_hostname or old.host, config.external_path or old.path
+    return list(rules.place_faults(config, host, path, call.services.gateway.default_host))
+
+
+async def _update(call: ApiCall, config: ConfigInput, uid: str, finding: Finding | None) -> PublicationRecord:
+    """Merge into the publication as it is at the write, once."""
+    store = call.services.store
+    old = await lookups.record(store, Kind.PUBLICATION, uid, PublicationRecord)
+    if old is None:
+        raise Problem(Code.NOT_PUBLISHED)
+    if faults := _new_place_faults(call, config, old):
+        raise invalid(Code.INVALID_CONFIG, faults)
+    new = publications.updated(old, config, finding, await store.now_ms())
+    tables = await _tables(call, old, new)
+    detail = differences.between(differences.of_publication(old), differences.of_publication(new))
+    audit = call.audit("publication.update", f"{new.tenant}/{new.model}", new.tenant, detail)
+    committed = await call.services.committer.commit(publications.update(old, new, tables), audit)
+    return next(one for one in committed.records.values() if isinstance(one, PublicationRecord))
+
+
+async def _tables(call: ApiCall, old: PublicationRecord, new: PublicationRecord) -> dict[str, HostRecord]:
+    """Return the tables of both hosts; raises ``Problem`` PATH_TAKEN where the new place is not free."""
+    tables = {new.host: await _free_table(call, new)}
+    if old.host != new.host:
+        tables[old.host] = await lookups.host(call.services.store, old.host)
+    return {name: table for name, table in tables.items() if table is not None}

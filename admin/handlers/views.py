@@ -1,0 +1,111 @@
+"""Records as the API shows them. Pure but for what it is handed."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+
+from admin.acts import limits
+from admin.schemas import Authentication, Examples, Model, Publication, Tenant, UsageAnswer
+from admin.services import Gateway
+from catalog.records import ModelRecord, ModelType, Protocol, PublicationRecord, TenantRecord
+from catalog.status import Status
+from ratelimit.usage import Usage
+
+
+def at(time_ms: int) -> datetime:
+    """A stored time as a date in UTC."""
+    return datetime.fromtimestamp(time_ms / 1000, UTC)
+
+
+def at_or_never(time_ms: int | None) -> datetime | None:
+    """A stored time as a date in UTC; nothing for none."""
+    return None if time_ms is None else at(time_ms)
+
+
+def tenant(record: TenantRecord) -> Tenant:
+    """A tenant as it is shown."""
+    return Tenant(
+        tenant_id=record.id,
+        rate_limiting=limits.shown(record.limits),
+        disabled=record.disabled,
+        created_at=at(record.created_at_ms),
+        updated_at=at(record.updated_at_ms),
+    )
+
+
+def model(record: ModelRecord) -> Model:
+    """A registered model as it is shown."""
+    return Model(
+        name=record.name,
+        tenant_id=record.tenant,
+        url=record.url,
+        type=record.type,
+        protocol=record.protocol,
+        ready=record.ready,
+        message=record.message,
+        published=record.publication is not None,
+        checked_at=at(record.checked_at_ms),
+        created_at=at(record.created_at_ms),
+        updated_at=at(record.updated_at_ms),
+    )
+
+
+def usage(counted: Usage) -> UsageAnswer:
+    """Usage as it is shown. Tokens are not counted yet."""
+    return UsageAnswer(
+        total_requests=counted.total,
+        requests_today=counted.today,
+        tokens_used=0,
+        last_access_time=at_or_never(counted.last_access_ms or None),
+    )
+
+
+def publication(
+    record: PublicationRecord, *, gateway: Gateway, api_key: str, status: Status, counted: Usage
+) -> Publication:
+    """A publication as it is shown; ``api_key`` is masked or whole, as the caller may see."""
+    return Publication(
+        model_name=record.model,
+        tenant_id=record.tenant,
+        public_hostname=record.host,
+        external_path=record.path,
+        external_url=gateway.url(record.host, record.path),
+        model_type=record.type,
+        rate_limiting=limits.shown(record.limits),
+        authentication=Authentication(
+            require_api_key=record.require_api_key, allowed_tenants=list(record.allowed_tenants)
+        ),
+        metadata=dict(record.metadata),
+        api_key=api_key,
+        key_id=record.key_id,
+        status=status.state,
+        status_reason=status.reason,
+        usage=usage(counted),
+        examples=examples(record, gateway),
+        created_at=at(record.created_at_ms),
+        updated_at=at(record.updated_at_ms),
+    )
+
+
+def examples(record: PublicationRecord, gateway: Gateway) -> Examples:
+    """Calls to copy. The key is a variable of the shell: no text of a key is ever written into an example."""
+    url, body = _example_call(record, gateway)
+    curl = f"curl -X POST -H \"X-API-Key: $API_KEY\" -H 'Content-Type: application/json' -d '{json.dumps(body)}' {url}"
+    python = (
+        "import os, requests\n"
+        f"answer = requests.post({url!r}, headers={{'X-API-Key': os.environ['API_KEY']}}, json={body!r})\n"
+        "print(answer.status_code, answer.json())\n"
+    )
+    return Examples(curl=curl, python=python)
+
+
+def _example_call(record: PublicationRecord, gateway: Gateway) -> tuple[str, dict[str, object]]:
+    if record.type is ModelType.OPENAI:
+        chat: dict[str, object] = {
+            "model": record.model,
+            "messages": [{"role": "user", "content": "Hello!"}],
+        }
+        return gateway.url(record.host, "/v1/chat/completions"), chat
+    action = "/predict" if record.protocol is Protocol.KSERVE_V1 else "/"
+    return gateway.url(record.host, record.path + action), {"instances": [{"feature1": 1.0, "feature2": 2.0}]}

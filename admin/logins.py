@@ -1,0 +1,51 @@
+"""Logging in: throttled, the same cost and the same answer for every way of failing.
+
+Attempts of one user from one address take turns, so that the throttle counts failures and not the
+right passwords that are still being verified.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+from weakref import WeakValueDictionary
+
+from admin.passwords import Passwords
+from admin.problems import Code, Problem
+from admin.throttle import Throttler, login_throttles, site_of
+from catalog.records import Kind, UserRecord
+from catalog.store import CatalogStore
+
+MAX_WAITING: Final = 32
+
+
+class Logins:
+    """Tells who has a password."""
+
+    def __init__(self, store: CatalogStore, passwords: Passwords, throttler: Throttler) -> None:
+        self._store = store
+        self._passwords = passwords
+        self._throttler = throttler
+        self._turns: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
+        self._waiting = 0
+
+    async def login(self, name: str, password: str, address: str) -> UserRecord:
+        """Return the user; raises ``Problem`` LOGIN_FAILED, TOO_MANY_REQUESTS or OVERLOADED, ``StoreUnavailable``."""
+        if self._waiting >= MAX_WAITING:
+            raise Problem(Code.OVERLOADED, "too many logins at once", headers={"Retry-After": "1"})
+        self._waiting += 1
+        turn = self._turns.setdefault((name, site_of(address)), asyncio.Lock())
+        try:
+            async with turn:
+                return await self._attempt(name, password, address)
+        finally:
+            self._waiting -= 1
+
+    async def _attempt(self, name: str, password: str, address: str) -> UserRecord:
+        attempt = await self._throttler.attempt(login_throttles(name, address))
+        user = await self._store.get(Kind.USER, name)
+        known = user if isinstance(user, UserRecord) and not user.disabled else None
+        if not await self._passwords.verify(known.password_hash if known else None, password) or known is None:
+            raise Problem(Code.LOGIN_FAILED)
+        await self._throttler.give_back(attempt)
+        return known

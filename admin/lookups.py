@@ -1,0 +1,164 @@
+"""Finding what a call is about, among what its caller may see. What he may not see is answered like what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from admin.callers import Caller
+from admin.fields import is_model_name, is_tenant_name
+from admin.problems import Code, Fault, Problem, Rule, invalid
+from catalog.records import (
+    HostRecord,
+    KeyRecord,
+    Kind,
+    ModelRecord,
+    PublicationRecord,
+    Record,
+    TenantRecord,
+)
+from catalog.store import PAGE, CatalogStore
+
+DEFAULT_PAGE: Final = 50
+MAX_PAGE: Final = 500
+R = TypeVar("R", bound=Record)
+
+
+async def record(store: CatalogStore, kind: Kind, record_id: str, form: type[R]) -> R | None:
+    """Read a record whose form its kind promises."""
+    found = await store.get(kind, record_id)
+    return found if isinstance(found, form) else None
+
+
+async def tenant(store: CatalogStore, caller: Caller, name: str) -> TenantRecord:
+    """Return a tenant; raises ``Problem`` TENANT_NOT_FOUND."""
+    if is_tenant_name(name) and caller.sees(name):
+        found = await record(store, Kind.TENANT, name, TenantRecord)
+        if found:
+            return found
+    raise Problem(Code.TENANT_NOT_FOUND)
+
+
+async def require_tenant(store: CatalogStore, caller: Caller, name: str, field: str) -> None:
+    """Raise ``Problem`` INVALID_TENANT where a named tenant is none that the caller sees."""
+    if not caller.sees(name) or await store.get(Kind.TENANT, name) is None:
+        fault = Fault(field, Rule.EXISTS, "there is no such tenant")
+        raise Problem(Code.INVALID_TENANT, f"{field}: {fault.message}", [fault])
+
+
+async def known_tenants(store: CatalogStore, names: Collection[str]) -> set[str]:
+    """Return those of the names that are tenants."""
+    return set(await store.get_many(Kind.TENANT, sorted(set(names))))
+
+
+async def models_named(store: CatalogStore, caller: Caller, name: str) -> list[ModelRecord]:
+    """Return the models of this name among the caller's tenants."""
+    if not is_model_name(name):
+        return []
+    owners = await _all_tenants(store) if caller.sees_all else sorted(caller.tenants)
+    found = await store.get_many(Kind.MODEL, [f"{owner}/{name}" for owner in owners])
+    return [one for one in found.values() if isinstance(one, ModelRecord)]
+
+
+async def _all_tenants(store: CatalogStore) -> list[str]:
+    names: list[str] = []
+    while True:
+        page = await store.ids(Kind.TENANT, after=names[-1] if names else "", limit=PAGE)
+        names += page
+        if len(page) < PAGE:
+            return names
+
+
+async def model(store: CatalogStore, caller: Caller, name: str, owner: str | None) -> ModelRecord:
+    """Return the caller's model of this name, of the tenant ``owner`` where one is given.
+
+    Raises ``Problem`` MODEL_NOT_FOUND, or AMBIGUOUS_MODEL when several tenants have it and none was given.
+    """
+    named = await models_named(store, caller, name)
+    found = [one for one in named if owner is None or one.tenant == owner]
+    if not found:
+        raise Problem(Code.MODEL_NOT_FOUND)
+    if len(found) > 1:
+        raise Problem(Code.AMBIGUOUS_MODEL, "say whose it is: ?tenantId=…")
+    return found[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A model and its publication."""
+
+    model: ModelRecord
+    publication: PublicationRecord
+
+
+async def publication_of(store: CatalogStore, found: ModelRecord) -> Published:
+    """Return a model with its publication; raises ``Problem`` NOT_PUBLISHED."""
+    if found.publication:
+        publication = await record(store, Kind.PUBLICATION, found.publication, PublicationRecord)
+        if publication:
+            return Published(found, publication)
+    raise Problem(Code.NOT_PUBLISHED)
+
+
+async def key_of(store: CatalogStore, publication: PublicationRecord) -> KeyRecord | None:
+    """Return a publication's own key."""
+    return await record(store, Kind.KEY, publication.key_id, KeyRecord)
+
+
+async def host(store: CatalogStore, name: str) -> HostRecord | None:
+    """Return a host's table."""
+    return await record(store, Kind.HOST, name, HostRecord)
+
+
+async def foreign_among(store: CatalogStore, uids: Collection[str], owner: str) -> set[str]:
+    """Return those of the publications that are not ``owner``'s; one that cannot be read is not."""
+    known = await store.get_many(Kind.PUBLICATION, sorted(uids))
+    own = {uid for uid, one in known.items() if isinstance(one, PublicationRecord) and one.tenant == owner}
+    return set(uids) - own
+
+
+async def models_of(store: CatalogStore, owner: str, most: int) -> list[ModelRecord]:
+    """Return a tenant's models, ``most`` at most."""
+    ids = await store.ids(Kind.MODEL, after=f"{owner}/", limit=most)
+    mine = [one for one in ids if one.startswith(f"{owner}/")]
+    found = await store.get_many(Kind.MODEL, mine)
+    return [one for one in found.values() if isinstance(one, ModelRecord)]
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[R]):
+    """Some records of a list and the cursor of those that follow."""
+
+    records: list[R]
+    next: str | None
+
+
+async def page(store: CatalogStore, kind: Kind, form: type[R], query: Any, keep: Callable[[R], bool]) -> Page[R]:
+    """Return a page of the records that ``keep`` holds for; ``query`` has limit and cursor as they were sent."""
+    limit, after = _limit(query.get("limit")), _cursor(query.get("cursor"))
+    kept: list[R] = []
+    while len(kept) <= limit:
+        ids = await store.ids(kind, after=after, limit=PAGE)
+        found = await store.get_many(kind, ids)
+        kept += [one for one in found.values() if isinstance(one, form) and keep(one)]
+        if len(ids) < PAGE:
+            break
+        after = ids[-1]
+    return Page(kept[:limit], kept[limit - 1].id if len(kept) > limit else None)
+
+
+def _limit(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_PAGE
+    if text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_PAGE)) and 1 <= int(text) <= MAX_PAGE:
+        return int(text)
+    raise invalid(Code.INVALID_REQUEST, [Fault("limit", Rule.RANGE, f"must be 1 to {MAX_PAGE}")])
+
+
+def _cursor(text: str | None) -> str:
+    if not text:
+        return ""
+    if len(text) <= 2 * PAGE and text.isascii() and text.isprintable():
+        return text
+    raise invalid(Code.INVALID_REQUEST, [Fault("cursor", Rule.FORMAT, "must be what next said")])

@@ -1,0 +1,33 @@
+"""The instruments of the API, all of them. Labels are routes, codes and names of acts: bounded sets."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+
+class AdminMetrics:
+    """Counts requests and acts in one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.registry = registry
+        self.requests = Counter(
+            "tollkeeper_admin_requests",
+            "Requests by route, method and status.",
+            ("route", "method", "status"),
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            "tollkeeper_admin_request_seconds",
+            "Time until a request was answered.",
+            ("route",),
+            registry=registry,
+        )
+        self.acts = Counter(
+            "tollkeeper_admin_acts",
+            "Changes asked of the store: committed, conflict, unknown or unavailable.",
+            ("action", "outcome"),
+            registry=registry,
+        )
+        self.logins = Counter(
+            "tollkeeper_admin_logins", "Logins: ok, failed or throttled.", ("outcome",), registry=registry
+        )

@@ -1,0 +1,117 @@
+"""The API's document (OpenAPI 3.1), made of the table of calls and the models that check bodies. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from admin import problems
+from admin.fields import Input, Output
+from admin.problems import Code
+from admin.routes import Access, Parameter, Route
+from admin.schemas import ProblemAnswer
+
+VERSION: Final = "1.0.0"
+_REF: Final = "#/components/schemas/{model}"
+_EVERY_CALL: Final = (Code.STORE_UNAVAILABLE, Code.INTERNAL)
+_OPEN_PATHS: Final = ("/metrics", "/openapi.json")
+_VARIABLES: Final = {"m": "Name of a model.", "t": "Name of a tenant."}
+
+
+def document(routes: Iterable[Route]) -> dict[str, Any]:
+    """Describe the API."""
+    table = tuple(routes)
+    paths: dict[str, Any] = {}
+    for route in table:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    for path in _OPEN_PATHS:
+        paths[path] = {"get": _plain_operation(path)}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Tollkeeper admin API", "version": VERSION},
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(table),
+            "securitySchemes": {"login": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
+        },
+    }
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    described: dict[str, Any] = {
+        "operationId": route.operation,
+        "summary": route.summary,
+        "parameters": [*map(_variable, _names_in(route.path)), *map(_query, route.query)],
+        "responses": _responses(route),
+        "security": [{"login": []}] if route.access is Access.USER else [],
+    }
+    if route.body:
+        described["requestBody"] = {"required": not route.body_optional, "content": _json(route.body)}
+    return described
+
+
+def _names_in(path: str) -> list[str]:
+    return re.findall(r"{(\w+)}", path)
+
+
+def _variable(name: str) -> dict[str, Any]:
+    schema = {"type": "string"}
+    return {"name": name, "in": "path", "required": True, "description": _VARIABLES[name], "schema": schema}
+
+
+def _query(parameter: Parameter) -> dict[str, Any]:
+    schema = {"type": "string"}
+    return {"name": parameter.name, "in": "query", "description": parameter.description, "schema": schema}
+
+
+def _json(model: type[Input | Output], content_type: str = "application/json") -> dict[str, Any]:
+    return {content_type: {"schema": {"$ref": _REF.format(model=model.__name__)}}}
+
+
+def _responses(route: Route) -> dict[str, Any]:
+    answers = {str(status): _answer(status, model) for status, model in route.answers.items()}
+    own = (*route.refusals, *_EVERY_CALL)
+    codes = (*own, Code.UNAUTHENTICATED) if route.access is Access.USER else own
+    by_status: dict[str, list[Code]] = {}
+    for code in dict.fromkeys(codes):
+        by_status.setdefault(str(problems.meaning(code).status.value), []).append(code)
+    refusals = {status: _refusal(told) for status, told in by_status.items() if status not in answers}
+    return answers | refusals
+
+
+def _answer(status: int, model: type[Output] | None) -> dict[str, Any]:
+    if model is None:
+        return {"description": "Done."}
+    del status
+    return {"description": (model.__doc__ or "").strip(), "content": _json(model)}
+
+
+def _refusal(codes: Iterable[Code]) -> dict[str, Any]:
+    told = "; ".join(f"{code.value}: {problems.meaning(code).title}" for code in codes)
+    return {"description": told, "content": _json(ProblemAnswer, problems.CONTENT_TYPE)}
+
+
+def _plain_operation(path: str) -> dict[str, Any]:
+    name = path.strip("/").partition(".")[0]
+    return {
+        "operationId": name,
+        "summary": "Metrics in Prometheus' text format." if name == "metrics" else "This document.",
+        "responses": {"200": {"description": "As the summary says."}},
+        "security": [],
+    }
+
+
+def _schemas(routes: Iterable[Route]) -> dict[str, Any]:
+    taken = {route.body for route in routes if route.body}
+    given = {model for route in routes for model in route.answers.values() if model} | {ProblemAnswer}
+    pairs: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+        *((model, "validation") for model in sorted(taken, key=lambda one: one.__name__)),
+        *((model, "serialization") for model in sorted(given, key=lambda one: one.__name__)),
+    ]
+    _, definitions = models_json_schema(pairs, by_alias=True, ref_template=_REF)
+    found: dict[str, Any] = definitions["$defs"]
+    return found

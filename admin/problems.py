@@ -1,0 +1,168 @@
+"""What the API says when it cannot do as asked: RFC 9457 problem documents with a stable ``code``.
+
+Owns the closed list of codes with their statuses, and the faults of an input. Knows no request and no store.
+No message ever holds a value that was sent: it may be a secret.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, Final
+
+CONTENT_TYPE: Final = "application/problem+json"
+MAX_FAULTS: Final = 50
+"""Most faults named in one answer; a body of a megabyte can hold a hundred thousand."""
+
+
+class Code(enum.StrEnum):
+    """Why a request was not done. Clients may rely on these names."""
+
+    MALFORMED_JSON = "MALFORMED_JSON"
+    INVALID_REQUEST = "INVALID_REQUEST"
+    INVALID_CONFIG = "INVALID_CONFIG"
+    INVALID_TENANT = "INVALID_TENANT"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    LOGIN_FAILED = "LOGIN_FAILED"
+    FORBIDDEN = "FORBIDDEN"
+    NOT_FOUND = "NOT_FOUND"
+    TENANT_NOT_FOUND = "TENANT_NOT_FOUND"
+    MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
+    NOT_PUBLISHED = "NOT_PUBLISHED"
+    METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    TENANT_EXISTS = "TENANT_EXISTS"
+    MODEL_EXISTS = "MODEL_EXISTS"
+    MODEL_NOT_READY = "MODEL_NOT_READY"
+    MODEL_PUBLISHED = "MODEL_PUBLISHED"
+    AMBIGUOUS_MODEL = "AMBIGUOUS_MODEL"
+    ALREADY_PUBLISHED = "ALREADY_PUBLISHED"
+    PATH_TAKEN = "PATH_TAKEN"
+    QUOTA_REACHED = "QUOTA_REACHED"
+    CONFLICT = "CONFLICT"
+    BODY_TOO_LARGE = "BODY_TOO_LARGE"
+    UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
+    TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
+    INTERNAL = "INTERNAL"
+    OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
+    STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
+    OVERLOADED = "OVERLOADED"
+
+
+@dataclass(frozen=True, slots=True)
+class Meaning:
+    """A code's HTTP status and its title for people."""
+
+    status: HTTPStatus
+    title: str
+
+
+_MEANINGS: Final[Mapping[Code, Meaning]] = {
+    Code.MALFORMED_JSON: Meaning(HTTPStatus.BAD_REQUEST, "The body is not JSON"),
+    Code.INVALID_REQUEST: Meaning(HTTPStatus.BAD_REQUEST, "The request is not valid"),
+    Code.INVALID_CONFIG: Meaning(HTTPStatus.BAD_REQUEST, "The configuration is not valid"),
+    Code.INVALID_TENANT: Meaning(HTTPStatus.BAD_REQUEST, "The tenant is not valid"),
+    Code.UNAUTHENTICATED: Meaning(HTTPStatus.UNAUTHORIZED, "Log in first"),
+    Code.LOGIN_FAILED: Meaning(HTTPStatus.UNAUTHORIZED, "Wrong user name or password"),
+    Code.FORBIDDEN: Meaning(HTTPStatus.FORBIDDEN, "Not allowed"),
+    Code.NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "No such resource"),
+    Code.TENANT_NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "Tenant not found"),
+    Code.MODEL_NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "Model not found"),
+    Code.NOT_PUBLISHED: Meaning(HTTPStatus.NOT_FOUND, "Model is not published"),
+    Code.METHOD_NOT_ALLOWED: Meaning(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed"),
+    Code.TENANT_EXISTS: Meaning(HTTPStatus.CONFLICT, "Tenant exists already"),
+    Code.MODEL_EXISTS: Meaning(HTTPStatus.CONFLICT, "Model exists already"),
+    Code.MODEL_NOT_READY: Meaning(HTTPStatus.CONFLICT, "Model is not ready"),
+    Code.MODEL_PUBLISHED: Meaning(HTTPStatus.CONFLICT, "Model is published"),
+    Code.AMBIGUOUS_MODEL: Meaning(HTTPStatus.CONFLICT, "Several tenants have a model of this name"),
+    Code.ALREADY_PUBLISHED: Meaning(HTTPStatus.CONFLICT, "Model is already published"),
+    Code.PATH_TAKEN: Meaning(HTTPStatus.CONFLICT, "The path is taken"),
+    Code.QUOTA_REACHED: Meaning(HTTPStatus.CONFLICT, "The tenant has as many as it may have"),
+    Code.CONFLICT: Meaning(HTTPStatus.CONFLICT, "Changed by someone else meanwhile"),
+    Code.BODY_TOO_LARGE: Meaning(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
+    Code.UNSUPPORTED_MEDIA_TYPE: Meaning(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be application/json"),
+    Code.TOO_MANY_REQUESTS: Meaning(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
+    Code.INTERNAL: Meaning(HTTPStatus.INTERNAL_SERVER_ERROR, "A fault of this server"),
+    Code.OUTCOME_UNKNOWN: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "Whether it was done is not known"),
+    Code.STORE_UNAVAILABLE: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The store cannot be reached"),
+    Code.OVERLOADED: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "Too busy"),
+}
+
+
+def meaning(code: Code) -> Meaning:
+    """Status and title of a code."""
+    return _MEANINGS[code]
+
+
+class Rule(enum.StrEnum):
+    """The kinds of rules an input can break."""
+
+    REQUIRED = "required"
+    UNKNOWN_FIELD = "unknown_field"
+    TYPE = "type"
+    RANGE = "range"
+    LENGTH = "length"
+    FORMAT = "format"
+    CHOICE = "choice"
+    EXISTS = "exists"
+    FIXED = "fixed"
+    RESERVED = "reserved"
+    NOT_ENABLED = "not_enabled"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One broken rule of an input: ``Fault("config.externalPath", Rule.FORMAT, "must start with /")``."""
+
+    field: str  # dotted, as sent: config.rateLimiting.burstLimit
+    rule: Rule
+    message: str
+
+    @property
+    def about_tenants(self) -> bool:
+        """Whether the fault is that a named tenant is not one."""
+        return self.rule is Rule.EXISTS
+
+
+@dataclass(eq=False)
+class Problem(Exception):  # noqa: N818  RFC 9457 calls it a problem
+    """Ends a request with a problem document."""
+
+    code: Code
+    detail: str = ""
+    faults: Sequence[Fault] = ()
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def status(self) -> HTTPStatus:
+        """The HTTP status of the answer."""
+        return meaning(self.code).status
+
+    def document(self) -> dict[str, Any]:
+        """The body of the answer."""
+        told = meaning(self.code)
+        body: dict[str, Any] = {
+            "type": f"urn:tollkeeper:problem:{self.code.value}",
+            "title": told.title,
+            "status": told.status.value,
+            "detail": self.detail or told.title,
+            "code": self.code.value,
+        }
+        if self.faults:
+            shown = self.faults[:MAX_FAULTS]
+            body["errors"] = [{"field": f.field, "rule": f.rule.value, "message": f.message} for f in shown]
+        return body
+
+
+def invalid(code: Code, faults: Sequence[Fault]) -> Problem:
+    """Refuse an input for all its faults at once; faults that are only about tenants make it ``INVALID_TENANT``."""
+    if code is Code.INVALID_CONFIG and all(fault.about_tenants for fault in faults):
+        code = Code.INVALID_TENANT
+    return Problem(code, "; ".join(f"{fault.field}: {fault.message}" for fault in faults[:MAX_FAULTS]), faults)
+
+
+def too_many_requests(retry_after_ms: int) -> Problem:
+    """Refuse for now; ``Retry-After`` is the ceiling in seconds."""
+    seconds = -(-retry_after_ms // 1000)
+    return Problem(Code.TOO_MANY_REQUESTS, f"retry in {seconds} s", headers={"Retry-After": str(seconds)})

@@ -1,0 +1,233 @@
+"""The table of all calls: what each takes, gives and may refuse. The server and the API's document are made of it."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from admin import schemas
+from admin.calls import ApiCall, Reply
+from admin.fields import Input, Output
+from admin.handlers import login, models, process, publications, publish, tenants, validation
+from admin.problems import Code
+
+Handler = Callable[[ApiCall], Awaitable[Reply]]
+
+
+class Access(enum.Enum):
+    """Who may call."""
+
+    OPEN = "open"
+    USER = "user"  # whoever is logged in; the handler says what he may see
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """Something that may stand in the query."""
+
+    name: str
+    description: str
+
+
+TENANT: Final = Parameter("tenantId", "The model's tenant, where several have one of this name.")
+ONLY_TENANT: Final = Parameter("tenantId", "Only this tenant's.")
+LIMIT: Final = Parameter("limit", "Most items of the page: 1 to 500, 50 unless given.")
+CURSOR: Final = Parameter("cursor", "What `next` of the page before said.")
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One call of the API."""
+
+    method: str
+    path: str  # with variables: /api/models/{m}
+    handler: Handler
+    summary: str
+    answers: Mapping[int, type[Output] | None]  # by status; None: no body
+    access: Access = Access.USER
+    body: type[Input] | None = None
+    body_optional: bool = False
+    query: tuple[Parameter, ...] = ()
+    refusals: tuple[Code, ...] = field(default=())  # its own, besides those every call has
+
+    @property
+    def operation(self) -> str:
+        """The call's name in the API's document: the handler's."""
+        return getattr(self.handler, "__name__", "")
+
+
+_BODY: Final = (Code.MALFORMED_JSON, Code.INVALID_REQUEST, Code.UNSUPPORTED_MEDIA_TYPE, Code.BODY_TOO_LARGE)
+_CONFIG: Final = (*_BODY, Code.INVALID_CONFIG, Code.INVALID_TENANT)
+_MODEL: Final = (Code.INVALID_REQUEST, Code.MODEL_NOT_FOUND, Code.AMBIGUOUS_MODEL)
+_PLACE: Final = (Code.MODEL_NOT_READY, Code.PATH_TAKEN, Code.CONFLICT)
+_WRITE: Final = (Code.OUTCOME_UNKNOWN, Code.FORBIDDEN)
+
+ROUTES: Final[tuple[Route, ...]] = (
+    Route(
+        "POST",
+        "/api/admin/login",
+        login.login,
+        "Log in.",
+        {200: schemas.Session},
+        access=Access.OPEN,
+        body=schemas.LoginInput,
+        refusals=(*_BODY, Code.LOGIN_FAILED, Code.TOO_MANY_REQUESTS, Code.OVERLOADED),
+    ),
+    Route(
+        "GET",
+        "/api/tenants",
+        tenants.list_tenants,
+        "List tenants.",
+        {200: schemas.Tenants},
+        query=(LIMIT, CURSOR),
+        refusals=(Code.INVALID_REQUEST,),
+    ),
+    Route(
+        "POST",
+        "/api/tenants",
+        tenants.create_tenant,
+        "Make a tenant.",
+        {201: schemas.Tenant},
+        body=schemas.TenantInput,
+        refusals=(*_BODY, *_WRITE, Code.TENANT_EXISTS),
+    ),
+    Route(
+        "GET",
+        "/api/tenants/{t}",
+        tenants.show_tenant,
+        "Show a tenant.",
+        {200: schemas.Tenant},
+        refusals=(Code.TENANT_NOT_FOUND,),
+    ),
+    Route(
+        "PATCH",
+        "/api/tenants/{t}",
+        tenants.change_tenant,
+        "Change a tenant's budgets, or disable it.",
+        {200: schemas.Tenant},
+        body=schemas.TenantChange,
+        refusals=(*_BODY, *_WRITE, Code.TENANT_NOT_FOUND, Code.CONFLICT),
+    ),
+    Route(
+        "GET",
+        "/api/models",
+        models.list_models,
+        "List models as they were found last.",
+        {200: schemas.Models},
+        query=(LIMIT, CURSOR, ONLY_TENANT),
+        refusals=(Code.INVALID_REQUEST,),
+    ),
+    Route(
+        "POST",
+        "/api/models",
+        models.register_model,
+        "Register a model by the URL of its server.",
+        {201: schemas.Model},
+        body=schemas.ModelInput,
+        refusals=(*_BODY, *_WRITE, Code.INVALID_TENANT, Code.MODEL_EXISTS, Code.QUOTA_REACHED),
+    ),
+    Route(
+        "GET",
+        "/api/models/{m}",
+        models.show_model,
+        "Ask the model's server and show the model.",
+        {200: schemas.Model},
+        query=(TENANT,),
+        refusals=_MODEL,
+    ),
+    Route(
+        "DELETE",
+        "/api/models/{m}",
+        models.delete_model,
+        "Forget a model that is not published.",
+        {204: None},
+        query=(TENANT,),
+        refusals=(*_MODEL, *_WRITE, Code.MODEL_PUBLISHED, Code.CONFLICT),
+    ),
+    Route(
+        "POST",
+        "/api/models/{m}/publish",
+        publish.publish,
+        "Publish a model; the answer alone has the whole key.",
+        {201: schemas.Publication},
+        body=schemas.PublishInput,
+        query=(TENANT,),
+        refusals=(*_MODEL, *_CONFIG, *_WRITE, *_PLACE, Code.ALREADY_PUBLISHED, Code.QUOTA_REACHED),
+    ),
+    Route(
+        "PUT",
+        "/api/models/{m}/publish",
+        publish.update,
+        "Change a published model: what is absent is kept, null is unlimited.",
+        {200: schemas.Publication},
+        body=schemas.PublishInput,
+        query=(TENANT,),
+        refusals=(*_MODEL, *_CONFIG, *_WRITE, *_PLACE, Code.NOT_PUBLISHED),
+    ),
+    Route(
+        "GET",
+        "/api/models/{m}/publish",
+        publications.show_publication,
+        "Show a published model, its status and usage.",
+        {200: schemas.Publication},
+        query=(TENANT,),
+        refusals=(*_MODEL, Code.NOT_PUBLISHED),
+    ),
+    Route(
+        "DELETE",
+        "/api/models/{m}/publish",
+        publications.unpublish,
+        "Unpublish a model; its key dies with it.",
+        {204: None},
+        query=(TENANT,),
+        refusals=(*_MODEL, *_WRITE, Code.NOT_PUBLISHED, Code.CONFLICT),
+    ),
+    Route(
+        "POST",
+        "/api/models/{m}/publish/rotate-key",
+        publications.rotate_key,
+        "Give the key a new text; without a body the old one dies now.",
+        {200: schemas.RotatedKey},
+        body=schemas.RotateInput,
+        body_optional=True,
+        query=(TENANT,),
+        refusals=(*_MODEL, *_BODY, *_WRITE, Code.NOT_PUBLISHED, Code.CONFLICT),
+    ),
+    Route(
+        "GET",
+        "/api/published-models",
+        publications.list_publications,
+        "List published models.",
+        {200: schemas.Publications},
+        query=(LIMIT, CURSOR, ONLY_TENANT),
+        refusals=(Code.INVALID_REQUEST,),
+    ),
+    Route(
+        "POST",
+        "/api/validate-api-key",
+        validation.validate_key,
+        "Say whether a key is accepted now.",
+        {200: schemas.Validation},
+        access=Access.OPEN,
+        body=schemas.ValidateInput,
+        refusals=(*_BODY, Code.TOO_MANY_REQUESTS),
+    ),
+    Route(
+        "GET",
+        "/healthz",
+        process.healthz,
+        "Whether the process runs.",
+        {200: schemas.Alive},
+        access=Access.OPEN,
+    ),
+    Route(
+        "GET",
+        "/readyz",
+        process.readyz,
+        "Whether the process can do its job.",
+        {200: schemas.Ready, 503: schemas.Ready},
+        access=Access.OPEN,
+    ),
+)

@@ -1,0 +1,312 @@
+"""What the API takes and gives. The same models check bodies and make the API's document; nothing else describes them.
+
+Every field of a change is optional: an absent one keeps what is, ``null`` means no limit where a limit stands.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import Field, SecretStr
+
+from admin.fields import (
+    MAX_SECRET_TEXT,
+    ExternalPath,
+    Hostname,
+    Input,
+    Limit,
+    Metadata,
+    ModelName,
+    Output,
+    ServerUrl,
+    TenantName,
+    TenantNames,
+    UserName,
+)
+from catalog.records import ModelType, Protocol
+from catalog.status import State
+
+MAX_GRACE_S = 7 * 24 * 3600
+SecretText = Annotated[SecretStr, Field(min_length=1, max_length=MAX_SECRET_TEXT)]
+
+
+class RateLimitingInput(Input):
+    """Budgets. Absent keeps what is (at first: the default), null means unlimited."""
+
+    requests_per_minute: Limit | None = None
+    """Most calls in any one minute."""
+    requests_per_hour: Limit | None = None
+    """Most calls in any one hour."""
+    tokens_per_hour: Limit | None = None
+    """Most tokens in any one hour."""
+    burst_limit: Limit | None = None
+    """Most calls in any one second."""
+
+
+class AuthenticationInput(Input):
+    """Who may call."""
+
+    require_api_key: bool = True
+    """Calls without a key are refused. Only true is accepted: see the setting allowAnonymous."""
+    allowed_tenants: TenantNames = ()
+    """Tenants whose keys may call, besides the owner's, which always may."""
+
+
+class ConfigInput(Input):
+    """How a model is published. All fields are optional."""
+
+    tenant_id: TenantName = ""
+    """The model's tenant. It cannot be changed."""
+    public_hostname: Hostname = ""
+    """The host callers use; at first the gateway's default host."""
+    external_path: ExternalPath = ""
+    """The path callers use; at first /models/NAME, or /v1/models/NAME for openai."""
+    model_type: ModelType = ModelType.TRADITIONAL
+    """How the model is spoken to; found out by asking its server unless given."""
+    rate_limiting: RateLimitingInput = RateLimitingInput()
+    authentication: AuthenticationInput = AuthenticationInput()
+    metadata: Metadata = Field(default_factory=dict)
+    """Notes of the operator's own; replaced as a whole."""
+
+
+class PublishInput(Input):
+    """Body of publish and update."""
+
+    config: ConfigInput
+
+
+class RotateInput(Input):
+    """Body of rotate-key; it may be left out."""
+
+    grace_period_seconds: Annotated[int, Field(ge=0, le=MAX_GRACE_S)] = 0
+    """How long the old text stays accepted; 0: it dies now."""
+
+
+class LoginInput(Input):
+    """Body of login."""
+
+    username: UserName
+    password: SecretText
+
+
+class ValidateInput(Input):
+    """Body of validate-api-key."""
+
+    api_key: SecretText
+
+
+class TenantInput(Input):
+    """Body that makes a tenant."""
+
+    tenant_id: TenantName
+    rate_limiting: RateLimitingInput = RateLimitingInput()
+    disabled: bool = False
+    """Its keys are refused."""
+
+
+class TenantChange(Input):
+    """Body that changes a tenant."""
+
+    rate_limiting: RateLimitingInput = RateLimitingInput()
+    disabled: bool = False
+    """Its keys are refused."""
+
+
+class ModelInput(Input):
+    """Body that registers a model."""
+
+    name: ModelName
+    tenant_id: TenantName
+    url: ServerUrl
+    """Origin of the model's server: scheme, host and port, no path."""
+    type: ModelType = ModelType.TRADITIONAL
+    """How the model is spoken to; found out by asking its server unless given."""
+
+
+class User(Output):
+    """Who is logged in."""
+
+    name: str
+    role: str
+    tenants: list[str]
+    """Names; * is every tenant."""
+
+
+class Session(Output):
+    """Answer of login."""
+
+    token: str
+    """Send it as Authorization: Bearer."""
+    expires_at: datetime
+    user: User
+
+
+class RateLimiting(Output):
+    """Budgets in force; null is unlimited."""
+
+    requests_per_minute: int | None
+    requests_per_hour: int | None
+    tokens_per_hour: int | None
+    burst_limit: int | None
+
+
+class Tenant(Output):
+    """A tenant."""
+
+    tenant_id: str
+    rate_limiting: RateLimiting
+    disabled: bool
+    created_at: datetime
+    updated_at: datetime
+
+
+class Model(Output):
+    """A registered model."""
+
+    name: str
+    tenant_id: str
+    url: str
+    type: ModelType
+    protocol: Protocol
+    ready: bool
+    message: str
+    """Why it is not ready; empty when it is."""
+    published: bool
+    checked_at: datetime
+    """When its server was last asked."""
+    created_at: datetime
+    updated_at: datetime
+
+
+class Authentication(Output):
+    """Who may call."""
+
+    require_api_key: bool
+    allowed_tenants: list[str]
+
+
+class UsageAnswer(Output):
+    """Calls admitted since publishing."""
+
+    total_requests: int
+    requests_today: int
+    """Since midnight UTC."""
+    tokens_used: int
+    last_access_time: datetime | None
+
+
+class Examples(Output):
+    """Calls to copy; put the key in the variable API_KEY first."""
+
+    curl: str
+    python: str
+
+
+class Publication(Output):
+    """A published model."""
+
+    model_name: str
+    tenant_id: str
+    public_hostname: str
+    external_path: str
+    external_url: str
+    model_type: ModelType
+    rate_limiting: RateLimiting
+    authentication: Authentication
+    metadata: dict[str, str]
+    api_key: str
+    """Whole when it was just made; masked afterwards unless key recovery is on."""
+    key_id: str
+    status: State
+    status_reason: str
+    """Why it is not live; empty when it is."""
+    usage: UsageAnswer
+    examples: Examples
+    created_at: datetime
+    updated_at: datetime
+
+
+class RotatedKey(Output):
+    """Answer of rotate-key."""
+
+    api_key: str
+    """The new text, shown this once."""
+    key_id: str
+    model_name: str
+    tenant_id: str
+    previous_valid_until: datetime | None
+    """When the old text's grace ends; null: it is dead."""
+    updated_at: datetime
+
+
+class Validation(Output):
+    """Answer of validate-api-key. Of a key that is not valid nothing is told."""
+
+    valid: bool
+    tenant_id: str | None = None
+    model_name: str | None = None
+    external_url: str | None = None
+    expires_at: datetime | None = None
+    """When this text stops being accepted; null: it has no end of its own."""
+
+
+class Tenants(Output):
+    """A page of tenants."""
+
+    items: list[Tenant]
+    next: str | None
+    """Give it as cursor to get the next page; null: this is the last."""
+
+
+class Models(Output):
+    """A page of models."""
+
+    items: list[Model]
+    next: str | None
+    """Give it as cursor to get the next page; null: this is the last."""
+
+
+class Publications(Output):
+    """A page of published models."""
+
+    items: list[Publication]
+    next: str | None
+    """Give it as cursor to get the next page; null: this is the last."""
+
+
+class Alive(Output):
+    """The process runs."""
+
+    status: str
+
+
+class Ready(Output):
+    """Whether the process can do its job."""
+
+    ready: bool
+    problems: list[str]
+    """What is wrong; empty when it is ready and nothing is."""
+    store: dict[str, str | bool | None]
+    """How the store keeps what it answered; null where it does not tell."""
+
+
+class FaultAnswer(Output):
+    """One broken rule."""
+
+    field: str
+    rule: str
+    message: str
+
+
+class ProblemAnswer(Output):
+    """RFC 9457 problem document."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    """Stable name of what went wrong."""
+    errors: list[FaultAnswer] = Field(default_factory=list)
+    request_id: str

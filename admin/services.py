@@ -1,0 +1,51 @@
+"""The parts that handlers work with, and the facts of this deployment they need."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from admin.acts.keys import Mint
+from admin.committing import Committer
+from admin.logins import Logins
+from admin.metrics import AdminMetrics
+from admin.ports import Publisher
+from admin.probing import Prober
+from admin.throttle import Throttler
+from catalog.store import CatalogStore
+from ratelimit.usage import Usage
+from runtime.clock import Clock
+
+UsageReader = Callable[[str, int], Awaitable[Usage]]
+"""Reads the usage of a subject (``p:<uid>``) as of a time in ms by the store's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Where callers find the gateway."""
+
+    default_host: str  # api.router.inference-in-a-box
+    scheme: str = "https"
+    port: int | None = None  # shown in URLs; None: the scheme's own
+
+    def url(self, host: str, path: str) -> str:
+        """``https://api.router.inference-in-a-box/models/my-model``."""
+        return f"{self.scheme}://{host}{'' if self.port is None else f':{self.port}'}{path}"
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything a handler may use."""
+
+    store: CatalogStore
+    committer: Committer
+    logins: Logins
+    throttler: Throttler
+    prober: Prober
+    publisher: Publisher
+    usage: UsageReader
+    mint: Mint
+    gateway: Gateway
+    clock: Clock
+    metrics: AdminMetrics
+    cell: str = "0"

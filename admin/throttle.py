@@ -1,0 +1,103 @@
+"""How often something may be tried: at most so many times in any trailing minute, over all admin processes.
+
+The one caller of lua/attempt.lua. An attempt is counted before it is made, so that many at once do not slip
+through together; one that turns out harmless is given back.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Final
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from admin import names
+from admin.problems import too_many_requests
+from catalog.store import StoreUnavailable
+
+WINDOW_MS: Final = 60_000
+LOGINS_BY_USER_AND_ADDRESS: Final = 5
+LOGINS_BY_ADDRESS: Final = 30
+VALIDATIONS_BY_ADDRESS: Final = 30
+
+_ATTEMPT: Final = files("admin").joinpath("lua/attempt.lua").read_text()
+_ID_BYTES: Final = 8
+_IPV6_SITE_BITS: Final = 64  # whoever has one address of a /64 has them all
+
+
+@dataclass(frozen=True, slots=True)
+class Throttle:
+    """One thing that is counted: its name in the store and the most attempts in any minute."""
+
+    key: str
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A counted attempt."""
+
+    id: str
+    throttles: tuple[Throttle, ...]
+
+
+def login_throttles(user: str, address: str) -> tuple[Throttle, ...]:
+    """What holds failed logins: the user from this address, and the address."""
+    place = site_of(address)
+    return (
+        Throttle(names.throttle("login", user, place), LOGINS_BY_USER_AND_ADDRESS),
+        Throttle(names.throttle("login", place), LOGINS_BY_ADDRESS),
+    )
+
+
+def validate_throttles(address: str) -> tuple[Throttle, ...]:
+    """What holds questions whether a key is valid."""
+    return (Throttle(names.throttle("validate", site_of(address)), VALIDATIONS_BY_ADDRESS),)
+
+
+def site_of(address: str) -> str:
+    """Return what is counted of an address: all of IPv4, the /64 of IPv6, the text of anything else."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, _IPV6_SITE_BITS), strict=False))
+
+
+class Throttler:
+    """Counts attempts in the store."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._client = client
+        self._script = client.register_script(_ATTEMPT)
+
+    async def attempt(self, throttles: Sequence[Throttle]) -> Attempt:
+        """Count one attempt; raises ``Problem`` TOO_MANY_REQUESTS when there is no room, ``StoreUnavailable``."""
+        made = Attempt(os.urandom(_ID_BYTES).hex(), tuple(throttles))
+        arguments: list[str | int] = [made.id, WINDOW_MS, *(one.most for one in throttles)]
+        try:
+            wait_ms = await self._script(keys=[one.key for one in throttles], args=arguments)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(f"the store cannot be reached: {error}") from error
+        if wait_ms:
+            raise too_many_requests(int(wait_ms))
+        return made
+
+    async def give_back(self, attempt: Attempt) -> None:
+        """Uncount an attempt that was no guess; raises ``StoreUnavailable``."""
+        try:
+            async with self._client.pipeline(transaction=True) as pipe:
+                for one in attempt.throttles:
+                    pipe.zrem(one.key, attempt.id)
+                await pipe.execute()
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(f"the store cannot be reached: {error}") from error

@@ -1,0 +1,228 @@
+"""The real application on a real Valkey, and small real model servers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+import redis.asyncio
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+from prometheus_client import CollectorRegistry
+
+from admin.addresses import AddressRules
+from admin.app import create_app
+from admin.assembly import Facts, assemble
+from admin.passwords import Passwords
+from admin.services import Gateway, Services
+from admin.users import ensure_admin
+from catalog.secrets import Secrets, create_secrets
+from catalog.status import State, Status
+from catalog.store import CatalogStore
+from runtime.clock import SystemClock
+
+DEFAULT_HOST = "api.router.inference-in-a-box"
+PASSWORD = "a good password"
+
+
+class RecordingPublisher:
+    """Counts pokes; everything it was told of is live."""
+
+    def __init__(self) -> None:
+        self.pokes = 0
+
+    def status(self, uid: str, version: int) -> Status:
+        del uid, version
+        return Status(State.LIVE)
+
+    def poke(self) -> None:
+        self.pokes += 1
+
+
+@dataclass
+class Answer:
+    """What came back."""
+
+    status: int
+    headers: Any
+    text: str
+    body: Any = None
+
+    @property
+    def code(self) -> str:
+        return str(self.body["code"])
+
+    @property
+    def faults(self) -> dict[str, str]:
+        return {fault["field"]: fault["rule"] for fault in self.body.get("errors", [])}
+
+
+@dataclass
+class Api:
+    """The application behind a real socket, with the parts a test may look at."""
+
+    url: str
+    session: aiohttp.ClientSession
+    services: Services
+    publisher: RecordingPublisher
+    token: str = ""
+    seen: list[str] = field(default_factory=list)  # every answer's text
+
+    async def ask(self, method: str, path: str, body: Any = None, **options: Any) -> Answer:
+        """Send a request as the admin; ``body`` is sent as JSON."""
+        headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
+        headers |= options.pop("headers", {})
+        if body is not None:
+            options["json"] = body
+        async with self.session.request(method, self.url + path, headers=headers, **options) as response:
+            text = await response.text()
+            self.seen.append(text)
+            is_json = "json" in response.headers.get("Content-Type", "")
+            return Answer(
+                response.status, response.headers, text, await response.json(content_type=None) if is_json else None
+            )
+
+    async def login(self, username: str = "admin", password: str = PASSWORD) -> Answer:
+        return await self.ask("POST", "/api/admin/login", {"username": username, "password": password})
+
+    async def tenant(self, name: str, **more: Any) -> None:
+        answer = await self.ask("POST", "/api/tenants", {"tenantId": name, **more})
+        assert answer.status == 201, answer.text
+
+    async def model(self, name: str, url: str, tenant: str = "tenant-a", **more: Any) -> Answer:
+        answer = await self.ask("POST", "/api/models", {"name": name, "tenantId": tenant, "url": url, **more})
+        assert answer.status == 201, answer.text
+        return answer
+
+    async def publish(self, name: str, **config: Any) -> Answer:
+        return await self.ask("POST", f"/api/models/{name}/publish", {"config": config})
+
+    async def update(self, name: str, **config: Any) -> Answer:
+        return await self.ask("PUT", f"/api/models/{name}/publish", {"config": config})
+
+    async def show(self, name: str) -> Answer:
+        return await self.ask("GET", f"/api/models/{name}/publish")
+
+    async def validate(self, key: str) -> Any:
+        return (await self.ask("POST", "/api/validate-api-key", {"apiKey": key})).body
+
+
+StartApi = Callable[..., Awaitable[Api]]
+StartServer = Callable[..., Awaitable[str]]
+
+
+@pytest.fixture(scope="session")
+def secrets(tmp_path_factory: pytest.TempPathFactory) -> Secrets:
+    """Secrets of this run."""
+    return create_secrets(Path(tmp_path_factory.mktemp("secrets")) / "secrets.json")
+
+
+@pytest.fixture(scope="session")
+def passwords() -> Passwords:
+    """The real cost of passwords, its dummy hashed once."""
+    return Passwords()
+
+
+@pytest.fixture
+async def redis_client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
+    """A client of the test's database."""
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        yield client
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[AsyncExitStack]:
+    """Whatever a test starts ends with it."""
+    async with AsyncExitStack() as opened:
+        yield opened
+
+
+@pytest.fixture
+def start_api(
+    stack: AsyncExitStack, redis_client: redis.asyncio.Redis, secrets: Secrets, passwords: Passwords
+) -> StartApi:
+    """What starts an application, with whatever a test wants otherwise."""
+
+    async def start(
+        store: CatalogStore | None = None,
+        *,
+        key_recovery: bool = False,
+        allowed: tuple[str, ...] = ("127.0.0.0/8",),
+        own_ports: tuple[int, ...] = (),
+        logged_in: bool = True,
+    ) -> Api:
+        facts = Facts(Gateway(DEFAULT_HOST), AddressRules.of(allowed, own_ports), key_recovery)
+        publisher = RecordingPublisher()
+        services = assemble(
+            redis_client,
+            store or CatalogStore(redis_client),
+            passwords,
+            publisher,
+            secrets=secrets,
+            facts=facts,
+            clock=SystemClock(),
+            registry=CollectorRegistry(),
+        )
+        await ensure_admin(CatalogStore(redis_client), passwords, name="admin", password=PASSWORD)
+        server = TestServer(create_app(services))
+        await stack.enter_async_context(server)
+        session = await stack.enter_async_context(aiohttp.ClientSession())
+        api = Api(str(server.make_url("")).rstrip("/"), session, services, publisher)
+        if logged_in:
+            api.token = (await api.login()).body["token"]
+        return api
+
+    return start
+
+
+@pytest.fixture
+async def api(start_api: StartApi) -> Api:
+    """An application with the guide's two tenants."""
+    started = await start_api()
+    await started.tenant("tenant-a")
+    await started.tenant("tenant-b")
+    return started
+
+
+@pytest.fixture
+def start_server(stack: AsyncExitStack) -> StartServer:
+    """Start a model server that answers ``GET`` paths from a table: ``{path: (status, body)}`` or a handler."""
+
+    async def start(routes: dict[str, Any], **options: Any) -> str:
+        app = web.Application()
+        for path, answer in routes.items():
+            app.router.add_get(path, answer if callable(answer) else _fixed(*answer))
+        server = TestServer(app, **options)
+        await stack.enter_async_context(server)
+        return str(server.make_url("")).rstrip("/")
+
+    return start
+
+
+def _fixed(status: int, body: Any) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(_request: web.Request) -> web.Response:
+        return web.json_response(body, status=status)
+
+    return answer
+
+
+@pytest.fixture
+async def kserve(start_server: StartServer) -> str:
+    """A KServe v1 server that has every model, ready."""
+
+    async def answer(request: web.Request) -> web.Response:
+        return web.json_response({"name": request.match_info["name"], "ready": True})
+
+    return await start_server({"/v1/models/{name}": answer})
+
+
+@pytest.fixture
+async def openai(start_server: StartServer) -> str:
+    """A server of OpenAI's API with the model my-llm."""
+    listed = {"object": "list", "data": [{"id": "my-llm", "object": "model"}]}
+    return await start_server({"/v1/models": (200, listed)})

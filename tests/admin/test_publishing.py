@@ -1,0 +1,225 @@
+"""The guide's admin commands: their shapes and what they promise."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CONFIG = {
+    "tenantId": "tenant-a",
+    "publicHostname": "api.router.inference-in-a-box",
+    "externalPath": "/models/my-model",
+    "rateLimiting": {
+        "requestsPerMinute": 100,
+        "requestsPerHour": 5000,
+        "tokensPerHour": 100000,
+        "burstLimit": 10,
+    },
+    "authentication": {"requireApiKey": True, "allowedTenants": ["tenant-a"]},
+}
+
+
+async def test_publish_gives_the_whole_key_and_every_field_of_the_guide(api: Any, kserve: str) -> None:
+    """Publishing answers 201, flat, with the key's whole text; afterwards the text is never shown again."""
+    await api.model("my-model", kserve)
+    made = await api.publish("my-model", **CONFIG)
+    assert made.status == 201, made.text
+    assert made.body["apiKey"].startswith("tk_")
+    assert len(made.body["apiKey"]) == 75
+    assert made.body["externalUrl"] == "https://api.router.inference-in-a-box/models/my-model"
+    assert made.body["rateLimiting"] == CONFIG["rateLimiting"]
+    assert made.body["authentication"] == CONFIG["authentication"]
+    assert (made.body["modelName"], made.body["tenantId"], made.body["modelType"]) == (
+        "my-model",
+        "tenant-a",
+        "traditional",
+    )
+    shown = await api.show("my-model")
+    assert shown.status == 200
+    assert shown.body["apiKey"] != made.body["apiKey"]
+    assert made.body["apiKey"] not in shown.text
+    assert shown.body["apiKey"].endswith("…")
+    assert shown.body["status"] == "live"
+    assert shown.body["usage"] == {"totalRequests": 0, "requestsToday": 0, "tokensUsed": 0, "lastAccessTime": None}
+    assert {**made.body, "apiKey": ""} == {**shown.body, "apiKey": ""}
+
+
+async def test_an_empty_config_is_published_with_the_defaults(api: Any, kserve: str, openai: str) -> None:
+    """What is not said is found out or defaulted: type, host, path, budgets, the owner as allowed tenant."""
+    await api.model("my-model", kserve)
+    await api.model("my-llm", openai)
+    made = (await api.publish("my-model")).body
+    assert (made["modelType"], made["externalPath"]) == ("traditional", "/models/my-model")
+    assert made["rateLimiting"] == {
+        "requestsPerMinute": 100,
+        "requestsPerHour": 5000,
+        "tokensPerHour": None,
+        "burstLimit": 10,
+    }
+    assert made["authentication"] == {"requireApiKey": True, "allowedTenants": ["tenant-a"]}
+    llm = (await api.publish("my-llm")).body
+    assert (llm["modelType"], llm["externalPath"]) == ("openai", "/v1/models/my-llm")
+    assert llm["rateLimiting"]["tokensPerHour"] == 100_000
+
+
+async def test_update_merges(api: Any, kserve: str) -> None:
+    """PUT changes what is named, keeps what is absent and takes null as unlimited."""
+    await api.model("my-model", kserve)
+    await api.publish("my-model", **CONFIG, metadata={"team": "red"})
+    changed = await api.update(
+        "my-model",
+        tenantId="tenant-a",
+        publicHostname="api.router.inference-in-a-box",
+        rateLimiting={"requestsPerMinute": 200, "requestsPerHour": 10000, "burstLimit": None},
+    )
+    assert changed.status == 200, changed.text
+    assert changed.body["rateLimiting"] == {
+        "requestsPerMinute": 200,
+        "requestsPerHour": 10000,
+        "tokensPerHour": 100000,
+        "burstLimit": None,
+    }
+    assert changed.body["externalPath"] == "/models/my-model"
+    assert changed.body["metadata"] == {"team": "red"}
+    shown = await api.show("my-model")
+    assert shown.body == changed.body
+    assert api.publisher.pokes >= 2
+
+
+async def test_null_limits_at_publishing_are_unlimited(api: Any, kserve: str) -> None:
+    """A null limit is stored as unlimited, not as the default."""
+    await api.model("my-model", kserve)
+    made = await api.publish("my-model", rateLimiting={"requestsPerMinute": None})
+    assert made.body["rateLimiting"]["requestsPerMinute"] is None
+    assert made.body["rateLimiting"]["requestsPerHour"] == 5000
+
+
+async def test_unpublish_forgets_key_claims_and_usage(api: Any, kserve: str, store: Any) -> None:
+    """DELETE leaves no publication, key, host entry or usage behind; the same name gets a new key when republished."""
+    await api.model("my-model", kserve)
+    made = (await api.publish("my-model")).body
+    uid = store.zrange("tk:index:pub", 0, -1)[0].decode()
+    for subject in (f"p:{uid}", f"k:{made['keyId']}"):
+        store.hset(f"tk:usage:{{0}}:{subject}", mapping={"total": 7, "last_ms": 1})
+    assert (await api.show("my-model")).body["usage"]["totalRequests"] == 7
+    gone = await api.ask("DELETE", "/api/models/my-model/publish")
+    assert (gone.status, gone.text) == (204, "")
+    left = {name.decode() for name in store.keys("*")}
+    assert not {name for name in left if name.startswith(("tk:rec:pub", "tk:rec:key", "tk:rec:host", "tk:usage"))}
+    assert (await api.show("my-model")).code == "NOT_PUBLISHED"
+    assert (await api.ask("DELETE", "/api/models/my-model/publish")).status == 404
+    again = (await api.publish("my-model")).body
+    assert again["keyId"] != made["keyId"]
+    assert (await api.validate(made["apiKey"]))["valid"] is False
+    assert (await api.validate(again["apiKey"]))["valid"] is True
+
+
+async def test_the_tenant_in_the_config_selects_the_model(api: Any, kserve: str) -> None:
+    """Naming a tenant picks its model; a name that two tenants have needs saying whose."""
+    await api.model("tenant-b-model", kserve, "tenant-b")
+    made = await api.publish("tenant-b-model", tenantId="tenant-b", externalPath="/models/tenant-b-model")
+    assert (made.status, made.body["tenantId"]) == (201, "tenant-b")
+    for tenant in ("tenant-a", "tenant-b"):
+        await api.model("shared", kserve, tenant)
+    assert (await api.publish("shared")).code == "AMBIGUOUS_MODEL"
+    made = await api.publish("shared", tenantId="tenant-b", externalPath="/models/shared-b")
+    assert made.body["tenantId"] == "tenant-b"
+    made = await api.ask("POST", "/api/models/shared/publish?tenantId=tenant-a", {"config": {}})
+    assert made.body["tenantId"] == "tenant-a"
+    assert (await api.show("shared")).code == "AMBIGUOUS_MODEL"
+    shown = await api.ask("GET", "/api/models/shared/publish?tenantId=tenant-b")
+    assert shown.body["externalPath"] == "/models/shared-b"
+    changed = await api.update("shared", tenantId="tenant-b", rateLimiting={"burstLimit": 3})
+    assert (changed.body["tenantId"], changed.body["rateLimiting"]["burstLimit"]) == ("tenant-b", 3)
+
+
+async def test_what_cannot_be_published_says_why(api: Any, kserve: str, start_server: Any) -> None:
+    """Each reason has its own code, and "Model is not ready" tells what was found."""
+    await api.model("my-model", kserve)
+    loading = await start_server({"/v1/models/{name}": (503, {"name": "slow", "ready": False})})
+    registered = await api.model("slow", loading)
+    assert registered.body["ready"] is False
+    assert (await api.publish("nobody")).code == "MODEL_NOT_FOUND"
+    refused = await api.publish("slow")
+    assert (refused.status, refused.code) == (409, "MODEL_NOT_READY")
+    assert refused.body["detail"].startswith("Model is not ready: ")
+    assert (await api.publish("my-model", tenantId="tenant-b")).code == "MODEL_NOT_FOUND"
+    unknown = await api.publish("my-model", tenantId="nobody")
+    assert (unknown.status, unknown.code) == (400, "INVALID_TENANT")
+    foreign = await api.publish("my-model", authentication={"allowedTenants": ["tenant-b", "nobody"]})
+    assert (foreign.code, foreign.faults) == ("INVALID_TENANT", {"config.authentication.allowedTenants[1]": "exists"})
+    anonymous = await api.publish("my-model", authentication={"requireApiKey": False})
+    assert (anonymous.status, anonymous.code) == (400, "INVALID_CONFIG")
+    assert "allowAnonymous" in anonymous.body["detail"]
+    assert (await api.publish("my-model")).status == 201
+    assert (await api.publish("my-model")).code == "ALREADY_PUBLISHED"
+    assert (await api.update("slow", rateLimiting={})).code == "NOT_PUBLISHED"
+    moved = await api.update("my-model", tenantId="tenant-b")
+    assert (moved.code, moved.faults) == ("INVALID_CONFIG", {"config.tenantId": "fixed"})
+    assert (await api.ask("DELETE", "/api/models/my-model")).code == "MODEL_PUBLISHED"
+
+
+async def test_the_owner_may_always_call(api: Any, kserve: str) -> None:
+    """The owner's tenant is among the allowed ones whatever is sent; the list is sorted and without doubles."""
+    await api.model("my-model", kserve)
+    made = await api.publish("my-model", authentication={"allowedTenants": ["tenant-b", "tenant-b"]})
+    assert made.body["authentication"]["allowedTenants"] == ["tenant-a", "tenant-b"]
+    changed = await api.update("my-model", authentication={"allowedTenants": []})
+    assert changed.body["authentication"]["allowedTenants"] == ["tenant-a"]
+
+
+async def test_a_publication_moves_to_another_host(api: Any, kserve: str, store: Any) -> None:
+    """Changing host and path gives the old place back in the same write: someone else can have it."""
+    await api.model("my-model", kserve)
+    await api.model("other", kserve, "tenant-b")
+    await api.publish("my-model")
+    moved = await api.update("my-model", publicHostname="API.MyCompany.com", externalPath="/anything/here")
+    assert moved.body["externalUrl"] == "https://api.mycompany.com/anything/here"
+    assert store.zrange("tk:index:host", 0, -1) == [b"api.mycompany.com"]
+    assert (await api.publish("other", externalPath="/models/my-model")).status == 201
+
+
+async def test_published_models_are_listed_in_pages(api: Any, kserve: str) -> None:
+    """Following next gives every publication once, whatever the page's size; keys stay masked."""
+    names = [f"model-{number}" for number in range(5)]
+    for name in names:
+        await api.model(name, kserve)
+        assert (await api.publish(name)).status == 201
+    seen, cursor = [], ""
+    while cursor is not None:
+        page = (await api.ask("GET", f"/api/published-models?limit=2&cursor={cursor}")).body
+        assert len(page["items"]) <= 2
+        seen += [item["modelName"] for item in page["items"]]
+        assert all(item["apiKey"].endswith("…") for item in page["items"])
+        cursor = page["next"]
+    assert sorted(seen) == names
+    assert (await api.ask("GET", "/api/published-models?tenantId=tenant-b")).body == {"items": [], "next": None}
+    for bad in ("0", "501", "x", "-1", "٣"):
+        assert (await api.ask("GET", f"/api/published-models?limit={bad}")).faults == {"limit": "range"}
+
+
+async def test_a_type_said_by_hand_goes_before_what_is_found(api: Any, kserve: str, start_server: Any) -> None:
+    """A given type overrides; a server of neither protocol is published only when it is said to be traditional."""
+    await api.model("my-model", kserve)
+    made = await api.publish("my-model", modelType="openai")
+    assert (made.body["modelType"], made.body["externalPath"]) == ("openai", "/v1/models/my-model")
+    back = await api.update("my-model", modelType="traditional")
+    assert back.body["modelType"] == "traditional"
+    plain = await start_server({})
+    await api.model("plain", plain)
+    assert (await api.publish("plain")).code == "MODEL_NOT_READY"
+    assert (await api.publish("plain", modelType="traditional")).status == 201
+    registered = await api.model("said", plain, type="traditional")
+    assert (registered.body["ready"], registered.body["protocol"]) == (True, "http")
+    assert (await api.publish("said")).status == 201
+
+
+async def test_examples_name_the_key_by_variable_only(api: Any, kserve: str, openai: str) -> None:
+    """The client examples hold the URL to call and never a key's text."""
+    await api.model("my-model", kserve)
+    await api.model("my-llm", openai)
+    made = (await api.publish("my-model")).body
+    assert "https://api.router.inference-in-a-box/models/my-model/predict" in made["examples"]["curl"]
+    assert made["apiKey"] not in str(made["examples"])
+    llm = (await api.publish("my-llm")).body
+    assert "https://api.router.inference-in-a-box/v1/chat/completions" in llm["examples"]["curl"]
+    compile(llm["examples"]["python"], "example", "exec")
