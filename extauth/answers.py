@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from catalog.records import ModelType
-from extauth.entries import WINDOW_NAMES, Level, level_of
+from extauth.entries import LEVEL_OF_PREFIX, WINDOW_NAMES, Level, level_of
 from extauth.reasons import UNAUTHENTICATED, WIRE, Reason
-from ratelimit.budgets import Answer, BudgetState, Grant
+from ratelimit.budgets import Answer, BudgetState, Grant, Window
 
 Headers = list[tuple[str, str]]
 
@@ -89,15 +89,15 @@ def _explain(error: dict[str, object], headers: Headers, grant: Grant, state: Bu
 
 def limit_headers(states: Sequence[BudgetState], now_ms: int, model_type: ModelType | None) -> Headers:
     """Describe the budgets of a call, without the tenant's."""
-    shown = [state for state in states if level_of(state) is not Level.TENANT]
+    shown = [(state, _SHOWN[title]) for state in states if (title := _title(state)) in _SHOWN]
     if not shown:
         return []
-    tightest = min(shown, key=lambda state: (state.remaining, -state.budget.window.value.window_ms))
+    tightest, _ = min(shown, key=_tightness)
     limit, remaining = str(tightest.budget.limit), str(tightest.remaining)
-    reset_s = ceil_s(tightest.reset_at_ms - now_ms)
+    reset_s = _reset_s(tightest, now_ms)
     headers = [
-        ("ratelimit-policy", ", ".join(_policy(state) for state in shown)),
-        ("ratelimit", ", ".join(_service_limit(state, now_ms) for state in shown)),
+        ("ratelimit-policy", ", ".join([f"{it.name};q={state.budget.limit};w={it.window_s}" for state, it in shown])),
+        ("ratelimit", ", ".join([f"{it.name};r={state.remaining};t={_reset_s(state, now_ms)}" for state, it in shown])),
         ("x-ratelimit-limit", limit),
         ("x-ratelimit-remaining", remaining),
         ("x-ratelimit-reset", str(reset_s)),
@@ -116,15 +116,31 @@ def _openai_headers(limit: str, remaining: str, reset_s: int) -> Headers:
     ]
 
 
-def _name(state: BudgetState) -> str:
-    return f'"{level_of(state).value}-{WINDOW_NAMES[state.budget.window]}"'
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """How a budget appears in headers."""
+
+    name: str  # "publication-minute", quoted
+    window_s: int
 
 
-def _policy(state: BudgetState) -> str:
-    """``"publication-minute";q=100;w=60``: quota and window in seconds."""
-    return f"{_name(state)};q={state.budget.limit};w={state.budget.window.value.window_ms // 1000}"
+_SHOWN: Final = {
+    (prefix, window): _Shown(f'"{level.value}-{name}"', window.value.window_ms // 1000)
+    for prefix, level in LEVEL_OF_PREFIX.items()
+    for window, name in WINDOW_NAMES.items()
+    if level is not Level.TENANT
+}
 
 
-def _service_limit(state: BudgetState, now_ms: int) -> str:
-    """``"publication-minute";r=40;t=61``: units left, seconds until the budget is whole again."""
-    return f"{_name(state)};r={state.remaining};t={ceil_s(state.reset_at_ms - now_ms)}"
+def _title(state: BudgetState) -> tuple[str, Window]:
+    return state.subject.name[:2], state.budget.window
+
+
+def _tightness(shown: tuple[BudgetState, _Shown]) -> tuple[int, int]:
+    """Order budgets by what is left, the longer window first where that is equal."""
+    return shown[0].remaining, -shown[1].window_s
+
+
+def _reset_s(state: BudgetState, now_ms: int) -> int:
+    """Seconds until the budget is whole again if nothing else is admitted."""
+    return ceil_s(state.reset_at_ms - now_ms)

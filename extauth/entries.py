@@ -22,7 +22,7 @@ class Level(enum.StrEnum):
 
 
 _PREFIX: Final = {Level.KEY: "k:", Level.TENANT: "t:", Level.PUBLICATION: "p:"}
-_LEVEL_OF_PREFIX: Final = {prefix: level for level, prefix in _PREFIX.items()}
+LEVEL_OF_PREFIX: Final = {prefix: level for level, prefix in _PREFIX.items()}
 WINDOW_NAMES: Final = {Window.SECOND: "burst", Window.MINUTE: "minute", Window.HOUR: "hour"}
 
 
@@ -35,7 +35,7 @@ def subject_of(level: Level, record_id: str, limits: Limits) -> Subject:
 
 def level_of(state: BudgetState) -> Level:
     """Whose budget a state describes."""
-    return _LEVEL_OF_PREFIX[state.subject.name[:2]]
+    return LEVEL_OF_PREFIX[state.subject.name[:2]]
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

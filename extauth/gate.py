@@ -23,7 +23,7 @@ from extauth.taker import Taker
 from ratelimit.budgets import Charge, Taken
 from ratelimit.limiter import Limiter
 from runtime.clock import Clock
-from runtime.grpc_front import NativeFront, QueueLimits
+from runtime.grpc_front import BatchService, NativeFront, QueueLimits
 from runtime.grpc_health import HEALTH_PATH, HealthService
 from runtime.http import Readiness
 from runtime.keeper import StoreKeeper
@@ -88,7 +88,7 @@ class Gate:
         )
         service = CheckService(self._check, self._observe, lambda: self._taker.sizer.calls, clock)
         health = HealthService(lambda: self.readiness().ready, (CHECK_SERVICE,))
-        services = {CHECK_PATH: service, HEALTH_PATH: health}
+        services: dict[str, BatchService] = {CHECK_PATH: service, HEALTH_PATH: health}
         self._front = NativeFront(target, services, clock, on_fault=on_fault, limits=limits)
 
     def _make_checker(self, secrets: Secrets) -> Checker:

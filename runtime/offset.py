@@ -7,6 +7,7 @@ bound: the store may give up early, never late. Idea: Cristian, "Probabilistic c
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 MAX_AGE_MS: Final = 10_000
@@ -37,4 +38,4 @@ class ClockOffset:
 
     def deadline_on_store_ms(self, deadline_ms: float) -> int:
         """Translate a local monotonic deadline into the store's clock, never later than it; 0 if unknown."""
-        return int(deadline_ms + self._low_ms) if self._low_ms is not None else 0
+        return math.floor(deadline_ms + self._low_ms) if self._low_ms is not None else 0

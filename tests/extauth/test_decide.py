@@ -1,0 +1,191 @@
+"""The decision as a pure function: rows of (call, facts) and what must come out."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from catalog.hashing import hash_key
+from catalog.ids import new_id, shard_of
+from catalog.keytext import ParsedKey, mint, parse
+from catalog.records import (
+    HostRecord,
+    KeyRecord,
+    Limits,
+    ModelType,
+    Protocol,
+    PublicationRecord,
+    TenantRecord,
+)
+from catalog.secrets import Secrets
+from extauth.answers import denial
+from extauth.call import Call
+from extauth.decide import Admission, Facts, decide, present, resolve_model
+from extauth.entries import HostEntry, PublicationEntry, TenantEntry, entry_of
+from extauth.reasons import WIRE, Outcome, Reason
+
+CALL = Call("", "", "uid", "", "POST", "application/json", None, body_parsed=False, source="", request_id="")
+PUBLICATION = PublicationRecord(
+    uid="uid",
+    tenant="tenant-a",
+    model="m",
+    url="",
+    type=ModelType.TRADITIONAL,
+    protocol=Protocol.KSERVE_V1,
+    host="h",
+    path="/models/m",
+    limits=Limits(per_minute=5),
+    require_api_key=True,
+    allowed_tenants=("tenant-a",),
+    key_id="",
+    created_at_ms=0,
+    updated_at_ms=0,
+)
+TENANT = TenantRecord("tenant-a", shard_of("tenant-a"), 0, 0)
+
+
+@pytest.fixture
+def parsed(secrets: Secrets) -> ParsedKey:
+    """A key's text as it was read off a call."""
+    text = mint(new_id(shard_of("tenant-a"), os.urandom), secrets, os.urandom)
+    found = parse(text.reveal(), secrets)
+    assert isinstance(found, ParsedKey)
+    return found
+
+
+def facts(parsed: ParsedKey, secrets: Secrets, **changes: Any) -> Facts:
+    """A key, its tenant and a publication it may call, with changes to any of them."""
+    key = KeyRecord(parsed.id, "tenant-a", "k", ("uid",), hash_key(parsed.text, secrets), 0, 0)
+    records = {
+        "key": replace(key, **changes.get("key", {})),
+        "tenant": replace(TENANT, **changes.get("tenant", {})),
+        "publication": replace(PUBLICATION, **changes.get("publication", {})),
+    }
+    entries: dict[str, Any] = {name: entry_of(record) for name, record in records.items()}
+    return Facts(**(entries | {"host": None} | dict.fromkeys(changes.get("without", ()))))
+
+
+OPENAI = {"type": ModelType.OPENAI}
+ROWS: list[tuple[str, dict[str, Any], dict[str, Any], Reason | None]] = [
+    ("all is well", {}, {}, None),
+    ("the route names nothing", {"publication": ""}, {}, Reason.NO_PUBLICATION),
+    ("the publication is gone", {}, {"without": ["publication"]}, Reason.NO_PUBLICATION),
+    ("the key is gone", {}, {"without": ["key"]}, Reason.KEY_UNKNOWN),
+    ("the tenant is gone", {}, {"without": ["tenant"]}, Reason.TENANT_DISABLED),
+    ("the tenant is disabled", {}, {"tenant": {"disabled": True}}, Reason.TENANT_DISABLED),
+    ("the key is disabled", {}, {"key": {"disabled": True}}, Reason.KEY_DISABLED),
+    ("not for this tenant", {}, {"publication": {"allowed_tenants": ("tenant-b",)}}, Reason.NO_PUBLICATION),
+    ("not for this key", {}, {"key": {"publications": ()}}, Reason.NOT_ALLOWED),
+    ("invisible hides not allowed", {}, {"key": {"publications": ()}, "publication": {"allowed_tenants": ()}},
+     Reason.NO_PUBLICATION),
+    ("openai without a body", {}, {"publication": OPENAI}, Reason.BODY_NOT_JSON),
+    ("openai with another type", {"content_type": "text/plain"}, {"publication": OPENAI}, Reason.BODY_TYPE),
+    ("openai without a type", {"content_type": ""}, {"publication": OPENAI}, Reason.BODY_TYPE),
+    ("openai without a model", {"body_parsed": True}, {"publication": OPENAI}, Reason.MODEL_MISSING),
+    ("openai with another model", {"body_parsed": True, "body_model": "x"}, {"publication": OPENAI},
+     Reason.MODEL_NOT_FOUND),
+    ("openai with its model", {"body_parsed": True, "body_model": "m"}, {"publication": OPENAI}, None),
+    ("openai by GET", {"method": "GET"}, {"publication": OPENAI}, None),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "call", "changes", "reason"), ROWS, ids=[row[0] for row in ROWS])
+def test_decisions(
+    parsed: ParsedKey, secrets: Secrets, name: str, call: dict[str, Any], changes: dict[str, Any], reason: Reason | None
+) -> None:
+    """Each row's call ends as the row says."""
+    decision = decide(replace(CALL, **call), parsed, facts(parsed, secrets, **changes), secrets)
+    got = None if isinstance(decision, Admission) else decision.reason
+    assert got is reason, name
+
+
+def test_an_admission_charges_what_has_budgets_and_counts_key_and_publication(
+    parsed: ParsedKey, secrets: Secrets
+) -> None:
+    """Only subjects with budgets are charged; usage is counted for key and publication always."""
+    decision = decide(CALL, parsed, facts(parsed, secrets, tenant={"limits": Limits(burst=1)}), secrets)
+    assert isinstance(decision, Admission)
+    assert [subject.name for subject in decision.charge.subjects] == ["t:tenant-a", "p:uid"]
+    assert decision.charge.usage == (f"k:{parsed.id}", "p:uid")
+    assert decision.charge.refs == (f"key:{parsed.id}", "tenant:tenant-a", "pub:uid")
+
+
+@pytest.mark.parametrize(
+    ("expires", "grace", "rotated", "ends"),
+    [(None, None, False, 0), (50, None, False, 50), (None, 40, True, 40), (50, 40, True, 40), (30, 40, True, 30)],
+)
+def test_the_charge_ends_with_the_first_of_expiry_and_grace(
+    parsed: ParsedKey, secrets: Secrets, expires: int | None, grace: int | None, rotated: bool, ends: int
+) -> None:
+    """A text works until the key expires or, if it was rotated, until its grace is over."""
+    own = hash_key(parsed.text, secrets)
+    other = hash_key(mint(parsed.id, secrets, lambda count: b"z" * count), secrets)
+    key: dict[str, Any] = {"expires_at_ms": expires}
+    if rotated:
+        key |= {"current": other, "previous": replace(own, valid_until_ms=grace)}
+    decision = decide(CALL, parsed, facts(parsed, secrets, key=key), secrets)
+    assert isinstance(decision, Admission)
+    assert decision.charge.valid_until_ms == ends
+
+
+@pytest.mark.parametrize(
+    ("model", "uid"),
+    [("llm", "own"), ("tenant-b/llm", "theirs"), ("tenant-a/llm", "own"), ("x", ""), ("", ""), (None, "")],
+)
+def test_a_models_name_means_the_callers_own_first(
+    parsed: ParsedKey, secrets: Secrets, model: str | None, uid: str
+) -> None:
+    """``name`` is the key's own tenant's model; another tenant's is ``tenant/name``."""
+    host = entry_of(HostRecord("h", {}, {"tenant-a/llm": "own", "tenant-b/llm": "theirs"}))
+    key = facts(parsed, secrets).key
+    assert isinstance(host, HostEntry)
+    assert resolve_model(host, key, model) == uid
+
+
+@pytest.mark.parametrize(
+    ("api_key", "authorization", "reason"),
+    [
+        ("", "", Reason.KEY_MISSING),
+        ("", "Basic abc", Reason.KEY_MISSING),
+        ("", "Bearer", Reason.KEY_MISSING),
+        ("", "Bearer x", Reason.KEY_MALFORMED),
+        ("x", "", Reason.KEY_MALFORMED),
+        ("x,y", "", Reason.KEY_REPEATED),
+    ],
+)
+def test_what_is_no_key_is_refused_without_records(
+    secrets: Secrets, api_key: str, authorization: str, reason: Reason
+) -> None:
+    """Nothing of this reaches the store."""
+    assert present(replace(CALL, api_key=api_key, authorization=authorization), secrets) is reason
+
+
+def test_every_reason_has_its_place_on_the_wire() -> None:
+    """The table is whole, errors are 5xx and nothing but OK is a 2xx."""
+    assert set(WIRE) == set(Reason)
+    for reason, wire in WIRE.items():
+        assert (wire.status == 200) == (reason is Reason.OK)
+        assert (wire.status >= 500) == (wire.outcome is Outcome.ERROR)
+        assert (wire.status == 429) == (wire.outcome is Outcome.LIMITED)
+
+
+@pytest.mark.parametrize("reason", [reason for reason in Reason if reason is not Reason.OK])
+def test_every_refusal_has_openais_shape(reason: Reason) -> None:
+    """Clients of OpenAI's API find message, type, code and param where they look for them."""
+    answer = denial(reason)
+    for field in ('"message":', '"type":', '"code":', '"param":', '"reason":'):
+        assert field in answer.body
+    assert ("content-type", "application/json") in answer.headers
+
+
+def test_entries_are_made_of_the_records_that_decide() -> None:
+    """Each deciding kind has its entry, with the subject that is counted for it."""
+    tenant = entry_of(TENANT)
+    publication = entry_of(PUBLICATION)
+    assert isinstance(tenant, TenantEntry)
+    assert isinstance(publication, PublicationEntry)
+    assert (tenant.subject.name, tenant.subject.budgets) == ("t:tenant-a", ())
+    assert [budget.limit for budget in publication.subject.budgets] == [5]

@@ -1,0 +1,110 @@
+"""The gRPC front: calls that wait too long, that were given up, or that are too many."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import grpc
+import pytest
+
+from runtime.clock import SystemClock
+from runtime.grpc_front import NativeFront, QueueLimits
+
+PATH = "/test.Service/Method"
+
+
+class Held:
+    """Answers only once it is released; remembers what it was given."""
+
+    max_batch = 2
+
+    def __init__(self) -> None:
+        self.entered = threading.Event()
+        self.release = threading.Event()
+        self.seen: list[bytes] = []
+        self.deadlines_ms: list[float] = []
+
+    def answer(self, payloads: Sequence[bytes], deadline_ms: float) -> Sequence[bytes]:
+        """Echo after the release."""
+        self.seen += payloads
+        self.deadlines_ms.append(deadline_ms)
+        self.entered.set()
+        assert self.release.wait(10)
+        return [b"ok:" + payload for payload in payloads]
+
+    def overloaded(self, payload: bytes) -> bytes:
+        """Say so."""
+        return b"overloaded:" + payload
+
+
+@pytest.fixture
+def held() -> Held:
+    """The service behind the front."""
+    return Held()
+
+
+@pytest.fixture
+def front(held: Held, tmp_path: Path) -> Iterator[NativeFront]:
+    """A front with small limits."""
+    limits = QueueLimits(calls=6, wait_ms=20, answer_ms=50)
+    front = NativeFront(f"unix:{tmp_path}/f.sock", {PATH: held}, SystemClock(), on_fault=pytest.fail, limits=limits)
+    front.start()
+    yield front
+    held.release.set()
+    front.stop(5)
+
+
+@pytest.fixture
+def method(front: NativeFront) -> Iterator[grpc.UnaryUnaryMultiCallable[bytes, bytes]]:
+    """The method as a client calls it."""
+    with grpc.insecure_channel(front.address) as channel:
+        yield channel.unary_unary(PATH)
+
+
+def test_calls_behind_a_slow_batch_are_refused_not_delayed(
+    held: Held, method: grpc.UnaryUnaryMultiCallable[bytes, bytes]
+) -> None:
+    """Those that cannot be looked at within 20 ms of being taken, and those beyond the queue, hear it at once."""
+    first = method.future(b"0", timeout=10)
+    assert held.entered.wait(10)
+    waiting = [method.future(b"%d" % number, timeout=10) for number in range(1, 9)]
+    timer = threading.Timer(0.2, held.release.set)
+    timer.start()
+    answers = [call.result() for call in waiting]
+    timer.join()
+    assert first.result() == b"ok:0"
+    served = [answer for answer in answers if answer.startswith(b"ok:")]
+    assert 2 <= len(served) <= 6
+    assert sum(answer.startswith(b"overloaded:") for answer in answers) == 8 - len(served)
+
+
+def test_a_call_that_was_given_up_is_not_looked_at(
+    held: Held, method: grpc.UnaryUnaryMultiCallable[bytes, bytes]
+) -> None:
+    """Cancelled and overdue calls are dropped unseen: nothing can be taken for them."""
+    first = method.future(b"first", timeout=10)
+    assert held.entered.wait(10)
+    cancelled = method.future(b"cancelled", timeout=10)
+    overdue = method.future(b"overdue", timeout=0.05)
+    with pytest.raises(grpc.RpcError):
+        overdue.result()
+    cancelled.cancel()
+    held.release.set()
+    assert first.result() == b"ok:first"
+    assert method.future(b"last", timeout=10).result() == b"ok:last"
+    assert held.seen == [b"first", b"last"]
+
+
+def test_the_deadline_is_the_clients_where_that_is_sooner(
+    held: Held, method: grpc.UnaryUnaryMultiCallable[bytes, bytes]
+) -> None:
+    """No wait outlasts 50 ms after the call was taken, nor the client's own patience."""
+    held.release.set()
+    before_ms = SystemClock().monotonic_ms()
+    method(b"x", timeout=0.03)
+    method(b"y", timeout=10)
+    after_ms = SystemClock().monotonic_ms()
+    assert held.deadlines_ms[0] <= before_ms + 30 + 1
+    assert held.deadlines_ms[1] <= after_ms + 50
