@@ -40,7 +40,7 @@ class Limiter:
         """Put the script into the store, so that the first batch finds it."""
         execute("SCRIPT", "LOAD", _TAKE)
 
-    def take(  # noqa: PLR0913  one script, one wrapper; its arguments are the script's
+    def take(
         self,
         execute: Execute,
         charges: Sequence[Charge],

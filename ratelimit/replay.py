@@ -42,10 +42,10 @@ def read_reply(batch: Batch, reply: Sequence[Any]) -> Taken:
     fence, epoch, now_ms = _FENCES[reply[0]], reply[1].decode(), reply[2]
     if fence is not Fence.PASSED:
         return Taken(fence, epoch, now_ms, ())
-    steps, faults, answers, tallies, refusals = reply[3:]
+    steps, faults, spent_us, answers, tallies, refusals = reply[3:]
     plans = _rows(batch, tallies, now_ms)
     grants = tuple(_grants(batch, plans, answers, iter(refusals)))
-    return Taken(fence, epoch, now_ms, grants, steps, faults)
+    return Taken(fence, epoch, now_ms, grants, spent_us=spent_us, clock_steps=steps, usage_faults=faults)
 
 
 def _rows(batch: Batch, tallies: Sequence[int], now_ms: int) -> list[list[_Row]]:

@@ -10,7 +10,7 @@
 --       8 plans    '<HB' budget value, budgets; then '<BI' each: window id, limit
 --       9 calls    '<IdBB' cost, valid_until_ms (0 = always), plans, usages; then '<H' each: plans, usage hashes
 --       10.. with ARGV[2] = '1' only: per call the record references it was decided on, separated by spaces
--- Returns { fence, epoch in force, now_ms, clock steps, failed usage writes,
+-- Returns { fence, epoch in force, now_ms, clock steps, failed usage writes, processor time of this run in us,
 --           answers: one letter a call, { total, newest bucket } of every budget of every plan before the batch
 --           (flat), { place of the refusing budget among the call's, retry_at_ms } of every R and N (flat) };
 --       fence P passed, S stale, L late; after S and L nothing was taken and the reply ends with now_ms.
@@ -28,10 +28,17 @@ local byte, sub, rep, concat = string.byte, string.sub, string.rep, table.concat
 local pack, unpack_bytes, floor = struct.pack, struct.unpack, math.floor
 
 local FORMAT = 1
+local FORMAT_BYTE = string.char(FORMAT)
 local SECTION, SECTION_BYTES = '<BI6I4I4B', 16
 local ENTRY, ENTRY_BYTES = '<BI4', 5
 local FEED_READ_MAX = 1000 -- entries; a base epoch further back is answered as stale
 local USAGE_HOUR_TTL_S = 8 * 24 * 3600
+
+local started_s = os.clock() -- TIME stands still while a script runs
+
+local function spent_us()
+  return floor((os.clock() - started_s) * 1000000)
+end
 
 local function store_now_ms()
   local time = redis.call('TIME')
@@ -96,50 +103,39 @@ end
 
 -- Drops the entries that are no longer counted; false when an entry contradicts the section.
 local function drop_old(window, value)
-  local oldest_age = window.n - (window.current - window.newest)
-  local before = window.n + 1
-  while window.older > 0 do
-    local remainder, units = unpack_bytes(ENTRY, value, window.first)
-    local age = (window.newest - remainder) % 256
+  local n, newest, first, older, total = window.shape.n, window.newest, window.first, window.older, window.total
+  local oldest_age, before = n - (window.current - newest), n + 1
+  while older > 0 do
+    local remainder, units = unpack_bytes(ENTRY, value, first)
+    local age = (newest - remainder) % 256
     if age == 0 or age >= before then return false end
     if age <= oldest_age then break end
-    before = age
-    window.total = window.total - units
-    window.first = window.first + ENTRY_BYTES
-    window.older = window.older - 1
+    before, total, first, older = age, total - units, first + ENTRY_BYTES, older - 1
   end
-  local older_units = window.total - window.newest_units
-  return older_units == 0 and window.older == 0 or older_units > 0 and window.older > 0
+  window.first, window.older, window.total = first, older, total
+  local older_units = total - window.newest_units
+  return older_units == 0 and older == 0 or older_units > 0 and older > 0
 end
 
--- Brings a window to the present: nothing but time passing frees units, so a clock that lies before the newest
--- bucket is not followed. False when the section is corrupt.
-local function advance(window, shape, value, now_ms)
+-- A window at the present: nothing but time passing frees units, so a clock that lies before the newest bucket
+-- is not followed. Nil when the section is corrupt.
+local function new_window(shape, value, now_ms, newest, newest_units, total, first, older)
   local current = floor(now_ms / shape.bucket_ms)
-  window.n, window.bucket_ms = shape.n, shape.bucket_ms
-  window.stepped = window.newest > current
-  if window.stepped then current = window.newest end
-  window.current = current
-  if window.newest < current - shape.n then
-    window.newest, window.newest_units, window.total, window.older = current, 0, 0, 0
-  elseif not drop_old(window, value) then
-    return false
-  end
-  window.before = window.total
-  return true
-end
-
-local function empty_window(shape, now_ms)
-  local current = floor(now_ms / shape.bucket_ms)
-  return {
-    n = shape.n, bucket_ms = shape.bucket_ms, current = current, newest = current, newest_units = 0,
-    total = 0, before = 0, first = 1, older = 0, stepped = false,
+  local stepped = newest > current
+  if stepped then current = newest end
+  if total == 0 or newest < current - shape.n then newest, newest_units, total, older = current, 0, 0, 0 end
+  local window = {
+    shape = shape, current = current, stepped = stepped, newest = newest, newest_units = newest_units,
+    first = first, older = older, total = total, before = 0, asked_need = false, asked_retry = false,
   }
+  if not drop_old(window, value) then return nil end
+  window.before = window.total
+  return window
 end
 
--- The sections of a value by window id, or nil when it is corrupt.
-local function read_sections(value)
-  local sections, at, last_id, length = {}, 2, 0, #value
+-- The windows of a value by id, or nil when it is corrupt.
+local function read_windows(value, shapes, now_ms)
+  local windows, at, last_id, length = {}, 2, 0, #value
   if byte(value, 1) ~= FORMAT then return nil end
   while at <= length do
     local first = at + SECTION_BYTES
@@ -147,10 +143,14 @@ local function read_sections(value)
     local id, newest, newest_units, total, older = unpack_bytes(SECTION, value, at)
     at = first + older * ENTRY_BYTES
     if id <= last_id or at > length + 1 or newest_units == 0 or newest_units > total then return nil end
-    sections[id] = { newest = newest, newest_units = newest_units, total = total, first = first, older = older }
+    local shape = shapes[id] -- a window of another version is passed over
+    if shape then
+      windows[id] = new_window(shape, value, now_ms, newest, newest_units, total, first, older)
+      if not windows[id] then return nil end
+    end
     last_id = id
   end
-  return sections
+  return windows
 end
 
 -- When the window will have room for `cost`, which it has not now and which is not above `limit`.
@@ -168,82 +168,77 @@ local function retry_at_ms(window, value, cost, limit)
     end
   end
   if left > 0 and left <= window.newest_units then bucket = window.newest end
-  window.asked_need, window.asked_retry = need, (bucket + window.n + 1) * window.bucket_ms
+  window.asked_need, window.asked_retry = need, (bucket + window.shape.n + 1) * window.shape.bucket_ms
   return window.asked_retry
 end
 
--- A window's section after the batch.
-local function section_of(id, window, value)
+-- Adds a window's section after the batch to the parts of its value.
+local function add_section(parts, id, window, value)
   local added = window.total - window.before
   local newest, units, older, last = window.newest, window.newest_units, window.older, ''
   if added > 0 and newest < window.current then
     last, older = pack(ENTRY, newest % 256, units), older + 1
     newest, units = window.current, 0
   end
-  local entries = sub(value, window.first, window.first + window.older * ENTRY_BYTES - 1)
-  return pack(SECTION, id, newest, units + added, window.total, older) .. entries .. last
+  local k = #parts
+  parts[k + 1] = pack(SECTION, id, newest, units + added, window.total, older)
+  parts[k + 2] = sub(value, window.first, window.first + window.older * ENTRY_BYTES - 1)
+  parts[k + 3] = last
 end
 
 ------------------------------------------------------------------------------------------------- the subjects
 
--- A subject's working copy. Windows appear in it as plans ask for them.
-local function read_subject(key, value)
-  local subject = { key = key, value = value or '', sections = {}, windows = {}, ttl_ms = 0, changed = false }
-  if value then subject.sections = read_sections(value) end
+-- A subject's working copy: its stored windows (nil when corrupt) and those that plans ask for.
+local function read_subject(key, value, shapes, now_ms)
+  local subject = { key = key, value = value or '', stored = {}, windows = {}, ttl_ms = 0, changed = false }
+  if value then subject.stored = read_windows(value, shapes, now_ms) end
   return subject
 end
 
--- The subject's window of this shape, brought to the present; nil when it is corrupt.
 local function window_of(subject, shape, now_ms)
-  local window = subject.windows[shape.id]
-  if window then return window end
-  window = subject.sections[shape.id]
+  local id = shape.id
+  local window = subject.windows[id]
   if not window then
-    window = empty_window(shape, now_ms)
-  elseif not advance(window, shape, subject.value, now_ms) then
-    return nil
+    window = subject.stored[id] or new_window(shape, '', now_ms, 0, 0, 0, 1, 0)
+    subject.windows[id] = window
+    local lifetime_ms = (shape.n + 1) * shape.bucket_ms
+    if lifetime_ms > subject.ttl_ms then subject.ttl_ms = lifetime_ms end
   end
-  subject.windows[shape.id] = window
-  local lifetime_ms = (shape.n + 1) * shape.bucket_ms
-  if lifetime_ms > subject.ttl_ms then subject.ttl_ms = lifetime_ms end
   return window
 end
 
 local function write_subject(subject, shapes)
-  local parts = { string.char(FORMAT) }
+  local parts = { FORMAT_BYTE }
   for i = 1, #shapes do
     local id = shapes[i].id
     local window = subject.windows[id]
-    if window and window.total > 0 then parts[#parts + 1] = section_of(id, window, subject.value) end
+    if window and window.total > 0 then add_section(parts, id, window, subject.value) end
   end
   redis.call('SET', subject.key, concat(parts), 'PX', subject.ttl_ms)
 end
 
 ---------------------------------------------------------------------------------------------------- the calls
 
--- Plans: one version of a subject's limits; { window, limit, window, limit .., subject = , corrupt = }.
+local NO_WINDOW = { before = 0, newest = 0, stepped = false } -- stands in for the windows of a corrupt value
+
+-- Plans: one version of a subject's limits, as { window, limit, window, limit .., subject = }.
 local function read_plans(blob, subjects, shapes, now_ms, tallies)
   local plans, at, steps = {}, 1, 0
   while at <= #blob do
-    local index, count
+    local index, count, id, limit
     index, count, at = unpack_bytes('<HB', blob, at)
     local subject = subjects[index]
-    local plan = { subject = subject, corrupt = not subject.sections }
-    for i = 1, count do
-      local id, limit
+    local plan = { subject = subject }
+    for i = 2, 2 * count, 2 do
       id, limit, at = unpack_bytes('<BI4', blob, at)
-      local window = not plan.corrupt and window_of(subject, shapes[id], now_ms)
-      if not window then
-        plan.corrupt = true
-        window = { before = 0, newest = 0 }
-      end
+      local window = subject.stored and window_of(subject, shapes[id], now_ms) or NO_WINDOW
       if window.stepped then
         steps = steps + 1
         window.stepped = false
       end
-      plan[2 * i - 1], plan[2 * i] = window, limit
-      tallies[#tallies + 1] = window.before
-      tallies[#tallies + 1] = window.newest
+      plan[i - 1], plan[i] = window, limit
+      local k = #tallies
+      tallies[k + 1], tallies[k + 2] = window.before, window.newest
     end
     plans[#plans + 1] = plan
   end
@@ -273,7 +268,7 @@ local function fits(plans, asked, count, cost)
   local answer = 'A'
   for i = 1, count do
     local plan = plans[asked[i]]
-    if plan.corrupt then return 'C' end
+    if not plan.subject.stored then return 'C' end
     for j = 1, #plan, 2 do
       if plan[j].total + cost > plan[j + 1] then answer = 'R' end
     end
@@ -340,10 +335,10 @@ local function write_usage(used, first_key, now_ms)
   local hour, minute = floor(now_ms / 3600000), floor(now_ms / 60000) % 60
   for index, calls in pairs(used) do
     local key = KEYS[first_key + index]
-    local hour_key = key .. ':' .. string.format('%d', hour)
+    local hour_key = key .. ':' .. hour
     local total = redis.pcall('HINCRBY', key, 'total', calls)
     local in_minute = redis.pcall('HINCRBY', hour_key, minute, calls)
-    if type(total) == 'number' then redis.call('HSET', key, 'last_ms', string.format('%d', now_ms)) end
+    if type(total) == 'number' then redis.call('HSET', key, 'last_ms', now_ms) end
     if in_minute == calls then redis.call('EXPIRE', hour_key, USAGE_HOUR_TTL_S) end
     if type(total) ~= 'number' or type(in_minute) ~= 'number' then failed = failed + 1 end
   end
@@ -364,10 +359,8 @@ if epoch ~= base then
   if not changed then return { 'S', epoch, now_ms } end
 end
 
-local subjects = {}
-for i = 1, subject_count do subjects[i] = read_subject(KEYS[2 + i], values[1 + i]) end
-
-local shapes, tallies, used, failed = read_shapes(ARGV[7]), {}, {}, 0
+local shapes, subjects, tallies, used, failed = read_shapes(ARGV[7]), {}, {}, {}, 0
+for i = 1, subject_count do subjects[i] = read_subject(KEYS[2 + i], values[1 + i], shapes, now_ms) end
 local plans, steps = read_plans(ARGV[8], subjects, shapes, now_ms, tallies)
 local answers, refusals = decide_calls(ARGV[9], plans, now_ms, changed, used)
 if not look_only then
@@ -376,4 +369,4 @@ if not look_only then
   end
   failed = write_usage(used, 2 + subject_count, now_ms)
 end
-return { 'P', epoch, now_ms, steps, failed, answers, tallies, refusals }
+return { 'P', epoch, now_ms, steps, failed, spent_us(), answers, tallies, refusals }

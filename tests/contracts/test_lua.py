@@ -1,0 +1,59 @@
+"""Every Lua script is a file with a contract and exactly one caller that bears its name."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ROOMS = ("admin", "catalog", "extauth", "publisher", "ratelimit", "runtime", "tollkeeper")
+SCRIPTS = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.lua"))
+
+
+def _loads(module: ast.Module, script: Path) -> bool:
+    """Whether code of the module, not its prose, names the script's file."""
+    return any(isinstance(node, ast.Constant) and node.value == f"lua/{script.name}" for node in ast.walk(module))
+
+
+def _callers(script: Path) -> list[ast.Module]:
+    room = script.parents[1]
+    modules = [ast.parse(path.read_text()) for path in sorted(ROOT.glob("*/**/*.py")) if room in path.parents]
+    return [module for module in modules if _loads(module, script)]
+
+
+def _wrappers(module: ast.Module, name: str) -> list[ast.FunctionDef | ast.AsyncFunctionDef]:
+    functions = [node for node in ast.walk(module) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    return [function for function in functions if function.name == name]
+
+
+def test_there_are_scripts() -> None:
+    """The walk finds the taking script, so it would find others."""
+    assert ROOT / "ratelimit/lua/take.lua" in SCRIPTS
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_stands_in_its_rooms_lua_folder(script: Path) -> None:
+    """``<room>/lua/<name>.lua``, nowhere deeper."""
+    assert script.parent.name == "lua"
+    assert script.parents[1].parent == ROOT
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_has_one_typed_caller_of_its_name(script: Path) -> None:
+    """One module loads it; there one function bears the script's name, and all it takes and returns is typed."""
+    (module,) = _callers(script)
+    (wrapper,) = _wrappers(module, script.stem)
+    arguments = wrapper.args
+    assert wrapper.returns is not None
+    assert all(each.annotation for each in [*arguments.args, *arguments.kwonlyargs] if each.arg != "self")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_a_script_states_its_contract(script: Path) -> None:
+    """The header says which keys and arguments it takes and what it returns."""
+    header = "\n".join(line for line in script.read_text().splitlines()[:60] if line.startswith("--"))
+    for word in (r"\bKEYS\b", r"\bARGV\b", r"\bReturns\b"):
+        assert re.search(word, header), f"{script.name}: no {word} in its header"

@@ -1,0 +1,106 @@
+"""Histories of batches for comparing the script with the model: drawn whole by hypothesis, or long from a seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import redis
+from hypothesis import strategies as st
+
+from ratelimit.budgets import Budget, Charge, Subject, Window
+from ratelimit.limiter import Limiter
+from tests.ratelimit.model import Model
+
+START_MS = 1_800_000_000_000
+NAMES = ("k:1", "k:2", "t:1", "p:1")
+LIMITS = (1, 2, 3, 7, 20, 100)
+WINDOWS = (Window.SECOND, Window.MINUTE, Window.DAY)
+BUCKETS_MS = (50, 1_000, 60_000, 900_000)
+
+Pick = Callable[[Sequence[int]], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Charges that come together, and the clock they meet."""
+
+    now_ms: int
+    charges: tuple[Charge, ...]
+
+
+def subject(name: str, limits: Sequence[int | None]) -> Subject:
+    """Build a subject limited in some windows.
+
+    An hour is always among them: a value's time to live goes by the real clock, which must not end a simulated
+    second while the machine is busy.
+    """
+    given = [Budget(window, limit) for window, limit in zip(WINDOWS, limits, strict=True) if limit]
+    return Subject(name, (*given, Budget(Window.HOUR, 40)))
+
+
+def _moved(now_ms: int, bucket_ms: int, buckets: int, beside_ms: int) -> int:
+    """Move to the border of a bucket so many buckets away, or beside it."""
+    return max(0, (now_ms // bucket_ms + buckets) * bucket_ms + beside_ms)
+
+
+_limits = st.tuples(*[st.none() | st.sampled_from(LIMITS)] * len(WINDOWS))
+_moves = st.tuples(
+    st.sampled_from(BUCKETS_MS), st.sampled_from((-3, 0, 0, 1, 2, 20, 21, 60, 61)), st.sampled_from((-1, 0, 1, 7))
+)
+
+
+@st.composite
+def short(draw: st.DrawFn) -> list[Step]:
+    """Draw up to 40 steps that hypothesis can make smaller; limits change in the middle of it."""
+    now_ms, steps = START_MS, []
+    for _ in range(draw(st.integers(1, 4))):
+        subjects = [subject(name, draw(_limits)) for name in NAMES]
+        for move in draw(st.lists(_moves, min_size=1, max_size=10)):
+            now_ms = _moved(now_ms, *move)
+            charge = st.builds(
+                Charge,
+                st.lists(st.sampled_from(subjects), unique=True, max_size=3).map(tuple),
+                cost=st.sampled_from((1, 1, 2, 3, 8)),
+                valid_until_ms=st.sampled_from((0, 0, 0, now_ms, now_ms + 1)),
+            )
+            steps.append(Step(now_ms, tuple(draw(st.lists(charge, min_size=1, max_size=6)))))
+    return steps
+
+
+def long(seed: int, steps: int) -> Iterator[Step]:
+    """Make thousands of steps: mostly small moves, sometimes far ones or back, limits changed now and then."""
+    dice = random.Random(seed)  # noqa: S311  a seed, so that a failure can be repeated
+    now_ms, subjects = START_MS, _any_subjects(dice)
+    for _ in range(steps):
+        if dice.random() < 0.01:
+            subjects = _any_subjects(dice)
+        now_ms = _any_move(dice, now_ms)
+        charges = [_any_charge(dice, subjects) for _ in range(dice.choice((1, 1, 2, 8, 20)))]
+        yield Step(now_ms, tuple(charges))
+
+
+def _any_subjects(dice: random.Random) -> list[Subject]:
+    return [subject(name, [dice.choice((None, *LIMITS)) for _ in WINDOWS]) for name in NAMES]
+
+
+def _any_move(dice: random.Random, now_ms: int) -> int:
+    if dice.random() < 0.7:
+        return now_ms + dice.choice((0, 1, 3, 17, 49, 50, 51, 400))
+    ahead = dice.choice((1, 1, 1, 2, 5, 20, 21, 60, 61, -2, -30))
+    return _moved(now_ms, dice.choice(BUCKETS_MS), ahead, dice.choice((-1, 0, 1)))
+
+
+def _any_charge(dice: random.Random, subjects: Sequence[Subject]) -> Charge:
+    return Charge(tuple(dice.sample(subjects, dice.randint(0, 3))), cost=dice.choice((1, 1, 1, 2, 5, 21)))
+
+
+def check_agreement(limiter: Limiter, store: redis.Redis, history: Iterator[Step] | Sequence[Step]) -> None:
+    """Assert that the script tells of every step what the model tells of it."""
+    store.flushdb()
+    model = Model()
+    for number, step in enumerate(history):
+        taken = limiter.take(store.execute_command, step.charges, epoch="", now_ms=step.now_ms)
+        assert taken.clock_steps == model.clock_steps(step.charges, step.now_ms), number
+        assert list(taken.grants) == model.take(step.charges, step.now_ms), number

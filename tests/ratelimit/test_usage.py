@@ -1,0 +1,75 @@
+"""Usage is counted by the script that admits, once per batch and subject, and read back by day."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+import redis.asyncio
+
+from ratelimit.budgets import Answer, Budget, Charge, Subject, Window
+from ratelimit.limiter import Limiter
+from ratelimit.names import usage_hour_key, usage_key
+from ratelimit.usage import Usage, read_usage
+
+MIDNIGHT_MS = 20_000 * 86_400_000
+HOUR_MS = 3_600_000
+FREE = Charge((), usage=("k:1", "p:1"))
+
+
+async def _usage(redis_url: str, subject: str, now_ms: int) -> Usage:
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        return await read_usage(client, "0", subject, now_ms)
+
+
+async def test_nothing_used_yet(redis_url: str) -> None:
+    """A subject without counters was never called."""
+    assert await _usage(redis_url, "p:1", MIDNIGHT_MS) == Usage(0, 0, 0)
+
+
+async def test_admitted_calls_are_counted(limiter: Limiter, store: redis.Redis, redis_url: str) -> None:
+    """Each admitted call counts once for each of its usage subjects, whatever its cost; refused ones do not."""
+    limited = Subject("p:1", (Budget(Window.MINUTE, 7),))
+    charges = [Charge((limited,), cost=3, usage=("k:1", "p:1"))] * 3 + [Charge((), usage=("p:1",))]
+    taken = limiter.take(store.execute_command, charges, epoch="", now_ms=MIDNIGHT_MS)
+    assert [grant.answer is Answer.ADMITTED for grant in taken.grants] == [True, True, False, True]
+    assert await _usage(redis_url, "k:1", MIDNIGHT_MS) == Usage(2, 2, MIDNIGHT_MS)
+    assert await _usage(redis_url, "p:1", MIDNIGHT_MS) == Usage(3, 3, MIDNIGHT_MS)
+
+
+async def test_today_is_the_utc_day(limiter: Limiter, store: redis.Redis, redis_url: str) -> None:
+    """Calls before midnight UTC count in the total and not in today; the day's first and last hour count."""
+    for now_ms in (MIDNIGHT_MS - 1, MIDNIGHT_MS, MIDNIGHT_MS + 23 * HOUR_MS + 1):
+        limiter.take(store.execute_command, [FREE, FREE], epoch="", now_ms=now_ms)
+    last_ms = MIDNIGHT_MS + 23 * HOUR_MS + 1
+    assert await _usage(redis_url, "p:1", last_ms) == Usage(6, 4, last_ms)
+    assert await _usage(redis_url, "p:1", MIDNIGHT_MS + 24 * HOUR_MS) == Usage(6, 0, last_ms)
+
+
+def test_minutes_of_an_hour_in_one_hash(limiter: Limiter, store: redis.Redis) -> None:
+    """The hour comes from the store's clock, minutes are its fields, and it ends after eight days."""
+    for minute, calls in ((0, 1), (0, 2), (59, 3)):
+        limiter.take(store.execute_command, [FREE] * calls, epoch="", now_ms=MIDNIGHT_MS + minute * 60_000)
+    hour_key = usage_hour_key("0", "p:1", MIDNIGHT_MS // HOUR_MS)
+    assert store.hgetall(hour_key) == {b"0": b"3", b"59": b"3"}
+    assert 7.9 * 86_400 < store.ttl(hour_key) <= 8 * 86_400
+    assert store.ttl(usage_key("0", "p:1")) == -1
+
+
+def test_written_once_a_batch(limiter: Limiter, store: redis.Redis) -> None:
+    """A batch writes each usage subject once, however many calls it has."""
+    limiter.take(store.execute_command, [FREE], epoch="", now_ms=MIDNIGHT_MS)
+    store.config_resetstat()
+    limiter.take(store.execute_command, [FREE] * 50, epoch="", now_ms=MIDNIGHT_MS)
+    stats = store.info("commandstats")
+    assert stats["cmdstat_hincrby"]["calls"] == 4
+    assert stats["cmdstat_hset"]["calls"] == 2
+    assert "cmdstat_expire" not in stats
+
+
+@pytest.mark.parametrize("broken", [usage_key("0", "p:1"), usage_hour_key("0", "p:1", MIDNIGHT_MS // HOUR_MS)])
+def test_a_broken_counter_stops_no_call(limiter: Limiter, store: redis.Redis, broken: str) -> None:
+    """Usage that cannot be written is reported; the call and the other subject's usage stand."""
+    store.set(broken, "no hash", px=60_000)
+    taken = limiter.take(store.execute_command, [FREE], epoch="", now_ms=MIDNIGHT_MS)
+    assert (taken.grants[0].answer, taken.usage_faults) == (Answer.ADMITTED, 1)
+    assert store.hget(usage_key("0", "k:1"), "total") == b"1"
