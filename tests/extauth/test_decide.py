@@ -115,10 +115,10 @@ def test_an_admission_charges_what_has_budgets_and_counts_key_and_publication(
 
 @pytest.mark.parametrize(
     ("expires", "grace", "rotated", "ends"),
-    [(None, None, False, 0), (50, None, False, 50), (None, 40, True, 40), (50, 40, True, 40), (30, 40, True, 30)],
+    [(None, None, 0, 0), (50, None, 0, 50), (None, 40, 1, 40), (50, 40, 1, 40), (30, 40, 1, 30)],
 )
 def test_the_charge_ends_with_the_first_of_expiry_and_grace(
-    parsed: ParsedKey, secrets: Secrets, expires: int | None, grace: int | None, rotated: bool, ends: int
+    parsed: ParsedKey, secrets: Secrets, expires: int | None, grace: int | None, rotated: int, ends: int
 ) -> None:
     """A text works until the key expires or, if it was rotated, until its grace is over."""
     own = hash_key(parsed.text, secrets)
