@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -62,12 +62,15 @@ class Resources:
         response = {"version_info": self.version, "resources": list(self.resources)}
         return json.dumps(response, indent=1, sort_keys=True) + "\n"
 
+    @classmethod
+    def parse(cls, text: str) -> Resources:
+        """A file's content; raises ``ValueError`` or ``KeyError`` where it is none of ours."""
+        response = json.loads(text)
+        return cls(response["version_info"], tuple(response["resources"]))
 
-def clusters(plan: Plan, upstream_ca: str = "") -> Resources:
-    """One cluster per publication. ``upstream_ca`` is the file of authorities that https servers are held to.
 
-    Raises ``ValueError`` where a server is https and no authorities are given: it would go unverified.
-    """
+def clusters(plan: Plan, *, upstream_ca: str) -> Resources:
+    """One cluster per publication. ``upstream_ca`` is the PEM file of authorities that https servers are held to."""
     return _versioned(_cluster(upstream, upstream_ca) for upstream in plan.upstreams)
 
 
@@ -118,7 +121,7 @@ def socket_address(address: str, port: int) -> Json:
     return {"socket_address": {"address": address, "port_value": port}}
 
 
-def _versioned(resources: Any) -> Resources:
+def _versioned(resources: Iterable[Json]) -> Resources:
     fixed = tuple(resources)
     said = json.dumps(fixed, sort_keys=True).encode()
     return Resources(hashlib.sha256(said).hexdigest()[:16], fixed)
@@ -157,8 +160,6 @@ def _discovery(hostname: str) -> Json:
 
 
 def _upstream_tls(upstream: Upstream, upstream_ca: str) -> Json:
-    if not upstream_ca:
-        raise ValueError(f"upstream_ca: needed to verify https server {upstream.hostname}")
     validation = {
         "trusted_ca": {"filename": upstream_ca},
         "match_typed_subject_alt_names": [_san(upstream.hostname)],

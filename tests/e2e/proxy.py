@@ -229,7 +229,7 @@ class Envoy:
     def publish(self, publications: Sequence[PublicationRecord]) -> None:
         """Write both files as they are to be at Envoy's start."""
         made = plan(publications)
-        (self.folder / CLUSTERS_FILE).write_text(clusters(made).text())
+        (self.folder / CLUSTERS_FILE).write_text(clusters(made, upstream_ca="").text())
         (self.folder / ROUTES_FILE).write_text(routes(made).text())
 
     def __enter__(self) -> Self:

@@ -1,0 +1,153 @@
+"""Puts a plan into Envoy's files and waits until Envoy serves it.
+
+Owns the order (a route never points to a cluster that is not there) and the way back: what Envoy refuses is replaced by
+what it accepted last. Knows no publication. One writer per folder; every file is replaced by a rename, so Envoy never
+reads half of one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from publisher.envoy_admin import CLUSTERS, ROUTES, EnvoyAdmin, EnvoyUnreachable
+from publisher.envoy_bootstrap import CLUSTERS_FILE, ROUTES_FILE
+from publisher.envoy_files import Resources, clusters, routes, together
+from publisher.plan import Plan, plan
+
+TIMEOUT_S: Final = 2.0
+"""Longest wait for one plan to be served, in seconds."""
+
+WARM_S: Final = 0.5
+"""Longest wait for new servers' names to be looked up, in seconds; one that has no address holds nobody up longer."""
+
+_POLL_S: Final = 0.01
+"""Between two looks at Envoy, in seconds: it tells nobody when it has read a file."""
+
+
+class Refused(Exception):  # noqa: N818  an outcome, not a fault
+    """Envoy did not accept a file; what it accepted last is back in place."""
+
+
+class NotServed(Exception):  # noqa: N818
+    """Envoy cannot be reached or has not answered in time. What it will serve is what the files say."""
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file and the name under which Envoy reports on it."""
+
+    path: Path
+    kind: str
+
+
+class FilesSink:
+    """Keeps one Envoy's cluster and route files."""
+
+    def __init__(self, folder: Path, admin: EnvoyAdmin, *, upstream_ca: str, timeout_s: float = TIMEOUT_S) -> None:
+        self._folder = folder
+        self._clusters = _File(folder / CLUSTERS_FILE, CLUSTERS)
+        self._routes = _File(folder / ROUTES_FILE, ROUTES)
+        self._admin = admin
+        self._upstream_ca = upstream_ca
+        self._timeout_s = timeout_s
+
+    def prepare(self) -> None:
+        """Make the files that Envoy needs to start, with nothing published, where there are none."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        nothing = plan(())
+        for file, content in ((self._clusters, self._cluster_file(nothing)), (self._routes, routes(nothing))):
+            if _read(file.path) is None:
+                _replace(file.path, content.text())
+
+    async def apply(self, wanted: Plan) -> None:
+        """Bring a plan into force: new clusters, then the routes, then without the clusters that no route needs.
+
+        Raises ``Refused`` (the plan before is in force again) or ``NotServed``.
+        """
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await self._apply(wanted)
+        except EnvoyUnreachable as error:
+            raise NotServed(str(error)) from error
+        except TimeoutError as error:
+            raise NotServed(f"Envoy did not take the files up within {self._timeout_s:g} s") from error
+
+    async def _apply(self, wanted: Plan) -> None:
+        new = self._cluster_file(wanted)
+        old = _read(self._clusters.path)
+        before = await self._put(self._clusters, together(old, new) if old else new)
+        await self._warmed()
+        try:
+            await self._put(self._routes, routes(wanted))
+        except Refused:
+            _restore(self._clusters, before)
+            raise
+        await self._put(self._clusters, new)
+
+    async def _put(self, file: _File, content: Resources) -> str | None:
+        """Have Envoy accept a file; returns the text it replaced."""
+        text, before = content.text(), _text(file.path)
+        standing = await self._admin.standing(file.kind)
+        if text == before and standing.version == content.version:
+            return before
+        _replace(file.path, text)
+        try:
+            await self._accepted(file.kind, content.version, standing.refusals)
+        except Refused:
+            _restore(file, before)
+            raise
+        return before
+
+    async def _accepted(self, kind: str, version: str, refusals: int) -> None:
+        """Wait until Envoy serves this version; raises ``Refused`` when it says no."""
+        while (standing := await self._admin.standing(kind)).version != version:
+            if standing.refusals > refusals:
+                raise Refused(f"Envoy refused {kind} version {version}; its log says why")
+            await asyncio.sleep(_POLL_S)
+
+    async def _warmed(self) -> None:
+        """Give new clusters the time to find their servers, so that the first call does not come too early."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(WARM_S):
+                while (await self._admin.standing(CLUSTERS)).warming:  # noqa: ASYNC110  Envoy has no event for it
+                    await asyncio.sleep(_POLL_S)
+
+    def _cluster_file(self, wanted: Plan) -> Resources:
+        return clusters(wanted, upstream_ca=self._upstream_ca)
+
+
+def _restore(file: _File, text: str | None) -> None:
+    if text is not None:
+        _replace(file.path, text)
+
+
+def _read(path: Path) -> Resources | None:
+    """A file's content, None where there is none or it is not ours."""
+    text = _text(path)
+    try:
+        return None if text is None else Resources.parse(text)
+    except (ValueError, KeyError, TypeError, json.JSONDecodeError):
+        return None
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write by rename: a reader sees the old file or the new one, after a crash of the machine too."""
+    draft = path.with_name(f".{path.name}")
+    with draft.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)

@@ -1,0 +1,26 @@
+"""The publisher's instruments, all of them. Labels are stages and causes: small, fixed sets."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+
+class PublisherMetrics:
+    """Counts what became of plans and publications."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.errors = Counter(
+            "tollkeeper_publisher_errors",
+            "Attempts that failed and are tried again: store, proxy, or refused (a plan the proxy did not take).",
+            ("cause",),
+            registry=registry,
+        )
+        self.publications = Gauge(
+            "tollkeeper_publications", "Publications by stage: live or failed.", ("state",), registry=registry
+        )
+        self.seconds = Histogram(
+            "tollkeeper_publisher_seconds",
+            "From reading the publications to the proxy serving them, in seconds.",
+            buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
+            registry=registry,
+        )

@@ -1,0 +1,187 @@
+"""Keeps the proxy in step with the catalog: reads all publications, plans, hands the plan to a sink, knows who is live.
+
+Owns when to do it (at every change, again after a failure) and which publication is to blame when the proxy says no.
+Knows no Envoy: a sink does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
+
+from redis.exceptions import RedisError
+
+from catalog.records import Kind, PublicationRecord
+from catalog.status import State, Status
+from catalog.store import PAGE, CatalogStore, StoreUnavailable
+from publisher.files_sink import NotServed, Refused
+from publisher.metrics import PublisherMetrics
+from publisher.plan import Plan, plan
+
+FIRST_RETRY_S: Final = 0.1
+LAST_RETRY_S: Final = 5.0
+"""The wait after a failure doubles from the first to the last, in seconds."""
+
+_log: Final = logging.getLogger(__name__)
+
+
+class Sink(Protocol):
+    """Brings plans into force."""
+
+    async def apply(self, wanted: Plan) -> None:
+        """Bring a plan into force; raises ``Refused`` (the plan before stays) or ``NotServed`` (try again)."""
+        ...
+
+
+class Feed(Protocol):
+    """Tells of changes."""
+
+    async def changed(self) -> bool:
+        """Wait a bounded time for news; says whether a publication may have changed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    """Why a version of a publication is not served."""
+
+    version: int
+    reason: str
+
+
+class Publisher:
+    """Follows the catalog. ``run`` is its one task; the rest may be called at any time from the same loop."""
+
+    def __init__(self, store: CatalogStore, feed: Feed, sink: Sink, metrics: PublisherMetrics) -> None:
+        self._store = store
+        self._feed = feed
+        self._sink = sink
+        self._metrics = metrics
+        self._due = asyncio.Event()
+        self._live: dict[str, int] = {}  # uid -> version in force
+        self._unfit: dict[str, _Failure] = {}  # no proxy could be given these
+        self._refused: dict[str, _Failure] = {}  # the proxy said no to these
+        self._trouble = ""  # why nothing can be brought into force at the moment
+
+    def poke(self) -> None:
+        """Say that something was committed, so that nobody waits for the feed."""
+        self._due.set()
+
+    def status(self, uid: str, version: int) -> Status:
+        """Where this version of a publication stands."""
+        if self._live.get(uid, 0) >= version:
+            return Status(State.LIVE)
+        failure = self._refused.get(uid) or self._unfit.get(uid)
+        if failure and failure.version >= version:
+            return Status(State.FAILED, failure.reason)
+        return Status(State.PENDING, self._trouble)
+
+    async def run(self) -> None:
+        """Keep in step until cancelled. Failures are counted, told in ``status`` and tried again."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._follow(), name="publication-feed")
+            group.create_task(self._keep_in_step(), name="publication-plan")
+
+    async def _follow(self) -> None:
+        retry_s = FIRST_RETRY_S
+        while True:
+            try:
+                if await self._feed.changed():
+                    self._due.set()
+                retry_s = FIRST_RETRY_S
+            except (RedisError, OSError) as error:
+                self._note("store", error)
+                await asyncio.sleep(retry_s)
+                retry_s = min(2 * retry_s, LAST_RETRY_S)
+                self._due.set()  # what was missed meanwhile is read anew
+
+    async def _keep_in_step(self) -> None:
+        retry_s = FIRST_RETRY_S
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            if await self._try_to_apply():
+                retry_s = FIRST_RETRY_S
+                continue
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._due.wait(), retry_s)
+            retry_s = min(2 * retry_s, LAST_RETRY_S)
+            self._due.set()
+
+    async def _try_to_apply(self) -> bool:
+        """Bring the catalog's publications into force; False when it has to be tried again."""
+        try:
+            with self._metrics.seconds.time():
+                await self._apply(await self._read())
+        except StoreUnavailable as error:
+            return self._note("store", error)
+        except NotServed as error:
+            return self._note("proxy", error)
+        except Refused as error:
+            return self._note("refused", error)
+        self._trouble = ""
+        return True
+
+    def _note(self, cause: str, error: Exception) -> bool:
+        self._trouble = str(error)
+        self._metrics.errors.labels(cause).inc()
+        _log.warning("publications are not brought into force (%s): %s", cause, error)
+        return False
+
+    async def _read(self) -> list[PublicationRecord]:
+        ids: list[str] = []
+        while page := await self._store.ids(Kind.PUBLICATION, after=ids[-1] if ids else ""):
+            ids += page
+            if len(page) < PAGE:
+                break
+        found = await self._store.get_many(Kind.PUBLICATION, ids)
+        return cast("list[PublicationRecord]", list(found.values()))
+
+    async def _apply(self, records: Sequence[PublicationRecord]) -> None:
+        """Serve all that can be served; what the proxy refused is left out until it changes."""
+        versions = {record.uid: record.version for record in records}
+        refused = {uid: failure for uid, failure in self._refused.items() if versions.get(uid) == failure.version}
+        tried = [record for record in records if record.uid not in refused]
+        unfit = plan(tried).refused
+        known, new = self._split([record for record in tried if record.uid not in unfit])
+        served, newly_refused = await self._serve(known, new)
+        self._live = {record.uid: record.version for record in served}
+        self._refused = refused | newly_refused
+        self._unfit = {uid: _Failure(versions[uid], reason) for uid, reason in unfit.items()}
+        self._tell()
+
+    def _split(self, records: Sequence[PublicationRecord]) -> tuple[list[PublicationRecord], list[PublicationRecord]]:
+        """The records as they are in force, and those that are new to the proxy."""
+        known = [record for record in records if self._live.get(record.uid) == record.version]
+        return known, [record for record in records if self._live.get(record.uid) != record.version]
+
+    async def _serve(
+        self, good: list[PublicationRecord], suspects: list[PublicationRecord]
+    ) -> tuple[list[PublicationRecord], dict[str, _Failure]]:
+        """Serve the good ones and as many of the suspects as the proxy takes, halving them to find who is refused."""
+        try:
+            await self._sink.apply(plan((*good, *suspects)))
+        except Refused as error:
+            if not suspects:
+                raise
+            if len(suspects) == 1:
+                await self._sink.apply(plan(good))
+                self._metrics.errors.labels("refused").inc()
+                return good, {suspects[0].uid: _Failure(suspects[0].version, str(error))}
+        else:
+            return [*good, *suspects], {}
+        half = len(suspects) // 2
+        good, refused = await self._serve(good, suspects[:half])
+        good, others = await self._serve(good, suspects[half:])
+        return good, refused | others
+
+    def _tell(self) -> None:
+        failed = self._unfit | self._refused
+        self._metrics.publications.labels(State.LIVE.value).set(len(self._live))
+        self._metrics.publications.labels(State.FAILED.value).set(len(failed))
+        for uid, failure in failed.items():
+            _log.warning("publication %s is not served: %s", uid, failure.reason)
