@@ -7,7 +7,6 @@ cannot be moved to another key's record. Knows no records and no store.
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 from collections.abc import Callable
 from typing import Final
@@ -30,16 +29,26 @@ def encrypt(text: KeyText, key_id: str, secrets: Secrets, entropy: Callable[[int
     """Encrypt the text of the key of this id, for ``KeyRecord.recovery``."""
     nonce = entropy(_NONCE_BYTES)
     sealed = AESGCM(secrets.recovery_key).encrypt(nonce, text.reveal().encode(), key_id.encode())
-    return _FORMAT + base64.urlsafe_b64encode(nonce + sealed).decode()
+    return _stored(nonce + sealed)
 
 
 def decrypt(recovery: str, key_id: str, secrets: Secrets) -> KeyText:
     """Give the text back; raises ``RecoveryError`` when anything of it, the id or the recovery key differs."""
-    if not recovery.startswith(_FORMAT):
-        raise RecoveryError("unknown format")
     try:
-        sealed = base64.b64decode(recovery.removeprefix(_FORMAT), altchars=b"-_", validate=True)
+        sealed = _sealed(recovery)
         nonce, body = sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:]
         return KeyText(AESGCM(secrets.recovery_key).decrypt(nonce, body, key_id.encode()).decode())
-    except (InvalidTag, binascii.Error, ValueError):
+    except (InvalidTag, ValueError):
         raise RecoveryError("does not decrypt under this key id and recovery key") from None
+
+
+def _stored(sealed: bytes) -> str:
+    return _FORMAT + base64.urlsafe_b64encode(sealed).decode()
+
+
+def _sealed(stored: str) -> bytes:
+    """Undo ``_stored``; raises ``ValueError`` for any other text, base64 with stray last bits included."""
+    sealed = base64.urlsafe_b64decode(stored.removeprefix(_FORMAT))
+    if _stored(sealed) != stored:
+        raise ValueError("not what is stored")
+    return sealed

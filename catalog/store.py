@@ -268,7 +268,8 @@ async def _exchange(pool: redis.asyncio.ConnectionPool, command: Sequence[Any], 
             connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # its decorator hides its type
             sent = True
             try:
-                return await _converse(connection, command)
+                await connection.send_command(*command)  # what is left half-way here, redis-py disconnects
+                return await connection.read_response(disable_decoding=True)
             finally:
                 await pool.release(connection)
     except _REFUSALS as error:
@@ -277,18 +278,6 @@ async def _exchange(pool: redis.asyncio.ConnectionPool, command: Sequence[Any], 
         if sent:
             raise OutcomeUnknown(f"no answer from the store: {error}") from error
         raise StoreUnavailable(f"the store cannot be reached: {error}") from error
-
-
-async def _converse(connection: redis.asyncio.Connection, command: Sequence[Any]) -> Any:
-    """Send and receive; a connection left in the middle of that is closed, so no reply meets another command."""
-    try:
-        await connection.send_command(*command)
-        return await connection.read_response(disable_decoding=True)
-    except ResponseError:
-        raise
-    except BaseException:
-        await connection.disconnect(nowait=True)
-        raise
 
 
 def _refusal(error: Exception) -> StoreRefused | OutcomeUnknown:

@@ -121,8 +121,16 @@ def test_exactly_what_changed_is_told(execute: Execute, writer: Writer) -> None:
     assert catch_up(execute, first, cell="0") == Delta(last, frozenset({"host:a", "host:b", "host:c"}))
 
 
-def test_from_the_empty_store_nothing_can_be_told(execute: Execute, writer: Writer) -> None:
+@pytest.mark.parametrize("nameless", [True, False])
+def test_from_the_empty_store_nothing_can_be_told(
+    execute: Execute,
+    writer: Writer,
+    store: redis.Redis,
+    nameless: bool,  # noqa: FBT001
+) -> None:
     """What was read of an empty store is worth nothing once something is committed: start afresh."""
+    if nameless:
+        store.xadd("tk:feed:{0}", {"x": "y"}, id="1-0")
     writer.put("a")
     assert catch_up(execute, "", cell="0") is None
 
@@ -147,7 +155,11 @@ _LOSSES: dict[str, Callable[[redis.Redis], Any]] = {
     "last entry missing": lambda store: store.xdel("tk:feed:{0}", "4-0"),
     "own entry missing": lambda store: store.xdel("tk:feed:{0}", "2-0"),
     "another history": _forge_own_entry,
-    "a strange entry": lambda store: store.xadd("tk:feed:{0}", {"x": "y"}, id="4-1"),
+    "a strange entry": lambda store: store.xadd("tk:feed:{0}", {"epoch": "5-a", "refs": ""}, id="5-1"),
+    "epoch lost, and a nameless entry": lambda store: (
+        store.delete("tk:epoch:{0}"),
+        store.xadd("tk:feed:{0}", {"x": "y"}, id="5-0"),
+    ),
     "another epoch": lambda store: store.set("tk:epoch:{0}", "4-ffffffffffffffff"),
 }
 
