@@ -68,7 +68,7 @@ class Gate:
     """Answers Check and remembers what it was told. By default: admit what a route or the body's model names."""
 
     folder: Path
-    models: dict[str, str] = field(default_factory=dict)  # body's model -> uid
+    models: dict[tuple[str, str], str] = field(default_factory=dict)  # host and body's model -> uid
     answer: Callable[[CheckRequest], CheckResponse] | None = None
     payloads: list[bytes] = field(default_factory=list)
 
@@ -115,7 +115,7 @@ class Gate:
         """The publication that Check goes by: the route's, or the body's model's."""
         fields = route_fields(request)
         if "openai_host" in fields:
-            return self.models.get(str(request_fields(request).get("model")), "")
+            return self.models.get((fields["openai_host"], str(request_fields(request).get("model"))), "")
         return fields.get("publication", "")
 
 

@@ -38,7 +38,7 @@ MAX_BODY = 4 * 1024 * 1024
 def parts() -> Iterator[tuple[Envoy, Gate, Upstream]]:
     """One Envoy with a traditional, a plain and two openai publications, all of one server."""
     with short_folder() as folder, Gate(folder) as gate, Upstream("up") as upstream:
-        gate.models = {"llm": "llm"}
+        gate.models = {(HOST, "llm"): "llm"}
         envoy = Envoy(options_for(folder, gate.target))
         envoy.publish(
             [

@@ -37,7 +37,7 @@ def parts() -> Iterator[tuple[Envoy, Gate]]:
         Upstream("plain") as plain,
         Upstream("inner") as inner,
     ):
-        gate.models = {"llm": "llm", "chat": "chat"}
+        gate.models = {(HOST, "llm"): "llm", (HOST, "chat"): "chat"}
         envoy = Envoy(options_for(folder, gate.target))
         envoy.publish(
             [
