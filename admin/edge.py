@@ -79,6 +79,8 @@ def _checked_query(route: Route, query: MultiMapping[str]) -> Mapping[str, str]:
 async def _read_body(route: Route, request: web.Request) -> bytes:
     if route.body is None:
         return b""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, "send the body without Content-Encoding")
     raw = await request.read()
     if (raw or not route.body_optional) and request.content_type != "application/json":
         raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, "send Content-Type: application/json")

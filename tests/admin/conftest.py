@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -20,11 +21,14 @@ from admin.app import create_app
 from admin.assembly import Facts, assemble
 from admin.passwords import Passwords
 from admin.services import Gateway, Services
-from admin.users import ensure_admin
+from admin.sessions import make_token
+from catalog.records import ALL_TENANTS, Kind, Role, UserRecord
 from catalog.secrets import Secrets, create_secrets
 from catalog.status import State, Status
-from catalog.store import CatalogStore
+from catalog.store import Audit, CatalogStore, Put
+from runtime.addresses import TcpAddress
 from runtime.clock import SystemClock
+from runtime.http import listening
 
 DEFAULT_HOST = "api.router.inference-in-a-box"
 PASSWORD = "a good password"
@@ -128,6 +132,22 @@ def passwords() -> Passwords:
     return Passwords()
 
 
+@pytest.fixture(scope="session")
+def password_hash(passwords: Passwords) -> str:
+    """The admin's password, hashed once: it costs what it must."""
+    return asyncio.run(passwords.hash(PASSWORD))
+
+
+async def _admin(store: CatalogStore, password_hash: str) -> UserRecord:
+    """The admin, made where there is none."""
+    found = await store.get(Kind.USER, "admin")
+    if isinstance(found, UserRecord):
+        return found
+    user = UserRecord("admin", password_hash, Role.ADMIN, (ALL_TENANTS,), 0, 0)
+    await store.commit([Put(user, 0)], audit=Audit("start", "user.create", "admin", "", ""))
+    return user
+
+
 @pytest.fixture
 async def redis_client(redis_url: str) -> AsyncIterator[redis.asyncio.Redis]:
     """A client of the test's database."""
@@ -144,7 +164,11 @@ async def stack() -> AsyncIterator[AsyncExitStack]:
 
 @pytest.fixture
 def start_api(
-    stack: AsyncExitStack, redis_client: redis.asyncio.Redis, secrets: Secrets, passwords: Passwords
+    stack: AsyncExitStack,
+    redis_client: redis.asyncio.Redis,
+    secrets: Secrets,
+    passwords: Passwords,
+    password_hash: str,
 ) -> StartApi:
     """What starts an application, with whatever a test wants otherwise."""
 
@@ -168,13 +192,12 @@ def start_api(
             clock=SystemClock(),
             registry=CollectorRegistry(),
         )
-        await ensure_admin(CatalogStore(redis_client), passwords, name="admin", password=PASSWORD)
-        server = TestServer(create_app(services))
-        await stack.enter_async_context(server)
+        user = await _admin(CatalogStore(redis_client), password_hash)
+        address = await stack.enter_async_context(listening(create_app(services), TcpAddress("127.0.0.1", 0)))
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        api = Api(str(server.make_url("")).rstrip("/"), session, services, publisher)
+        api = Api(f"http://{address}", session, services, publisher)
         if logged_in:
-            api.token = (await api.login()).body["token"]
+            api.token = make_token(user, secrets.jwt_key, SystemClock().wall_ms()).text
         return api
 
     return start
