@@ -45,7 +45,7 @@ def process_face(readiness: Callable[[], Readiness], registry: CollectorRegistry
 @asynccontextmanager
 async def listening(app: web.Application, address: Address) -> AsyncIterator[str]:
     """Serve ``app`` while the body runs; yields where it listens (the real port where 0 was asked)."""
-    runner = web.AppRunner(app, access_log=None)
+    runner = web.AppRunner(app, access_log=None, auto_decompress=False)  # a packed body would grow unseen
     await runner.setup()
     try:
         yield await _bind(runner, address)
