@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 import click
@@ -21,6 +20,9 @@ from tollkeeper.secrets_command import secrets_command
 
 _KEY_TEXT: Final = re.compile(r"tk_[0-9a-z]{19}_[0-9A-Za-z]+")
 """The whole text of a key; the log masks it should one ever slip in."""
+
+VERSION: Final = "0.1.0"
+"""As in pyproject.toml, which an image has not."""
 
 
 class _Commands(click.Group):
@@ -44,15 +46,8 @@ class _Commands(click.Group):
             formatter.write_dl([*rows, ("secrets", secrets_command.get_short_help_str(limit=80))])
 
 
-def _installed_version() -> str:
-    try:
-        return version("tollkeeper")
-    except PackageNotFoundError:  # run from a source tree
-        return "0 (not installed)"
-
-
 @click.group(cls=_Commands)
-@click.version_option(_installed_version(), prog_name="tollkeeper")
+@click.version_option(VERSION, prog_name="tollkeeper")
 def main() -> None:
     """An API-key gateway for AI/ML models on Envoy."""
 

@@ -45,7 +45,7 @@ class ChildSpec:
     environment: Mapping[str, str]
 
 
-class ChildDied(Exception):  # noqa: N818  what happened is the name
+class ChildDied(CannotStart):
     """A child ended by itself; the message holds its last words."""
 
 

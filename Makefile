@@ -1,0 +1,71 @@
+# One door. `make` alone says what there is.
+
+VENV := .venv
+PY := $(VENV)/bin/python
+# A Python of your choice: make up PYTHON=/path/to/python3
+PYTHON ?=
+
+# `up` needs the run-time packages only; an environment that has the development ones serves it too.
+READY := $(if $(wildcard $(VENV)/dev.stamp),$(VENV)/dev.stamp,$(VENV)/up.stamp)
+PIP := $(PY) -m pip install --disable-pip-version-check --quiet --require-hashes
+
+.DEFAULT_GOAL := help
+.PHONY: help up test check e2e bench proto settings
+
+help:  ## this list
+	@sed -n 's/^\([a-z0-9]*\):.*##  *\(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "%s %-9s", $$1, $$2; $$1 = $$2 = ""; print $$0}'
+
+up: $(READY)  ## start the whole gateway on this machine; options as TOLLKEEPER_... variables
+	@exec $(VENV)/bin/tollkeeper up
+
+test: check  ## everything: check, then all tests
+	@$(PY) -m pytest
+
+check: $(VENV)/dev.stamp  ## style, types, import direction, freshness of generated files
+	@$(PY) -m ruff check
+	@$(PY) -m ruff format --check
+	@$(PY) -m mypy
+	@$(VENV)/bin/lint-imports
+	@$(PY) -m pytest -q tests/contracts
+
+e2e: $(VENV)/dev.stamp  ## the tests on the whole machine: real Envoy, real Valkey
+	@$(PY) -m pytest tests/e2e
+
+bench: $(VENV)/dev.stamp  ## what a decision costs, in the script and on the Check path
+	@$(PY) -m benchmarks.take_script
+	@$(PY) -m benchmarks.check_path
+
+proto: $(VENV)/dev.stamp  ## make the protobuf code again
+	@protos/generate.sh $(PY)
+
+settings: $(VENV)/dev.stamp  ## make docs/settings.md again
+	@$(PY) -m tollkeeper.settings_page docs/settings.md
+
+$(VENV)/up.stamp: requirements.lock $(PY)
+	@echo "installing the locked packages"
+	@$(PIP) -r requirements.lock
+	@$(link_command)
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.lock $(PY)
+	@echo "installing the locked development packages"
+	@$(PIP) -r requirements-dev.lock
+	@$(link_command)
+	@touch $@
+
+# The source tree is the package: a .pth file and a two-line command.
+define link_command
+$(PY) -c 'import pathlib, sysconfig; pathlib.Path(sysconfig.get_path("purelib"), "tollkeeper.pth").write_text("$(CURDIR)\n")' \
+	&& printf '#!/bin/sh\nexec "$$(dirname "$$0")/python" -P -m tollkeeper "$$@"\n' > $(VENV)/bin/tollkeeper \
+	&& chmod +x $(VENV)/bin/tollkeeper
+endef
+
+$(PY):
+	@for python in $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11); do \
+	    if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+	        "$$python" -m venv $(VENV) && exit 0; \
+	        rm -rf $(VENV); \
+	        echo "$$python cannot make a virtual environment: install its venv package (Debian: python3-venv)" >&2; exit 1; \
+	    fi; \
+	done; \
+	echo "Tollkeeper needs Python 3.11 or newer, and none was found; name one: make up PYTHON=/path/to/python3" >&2; exit 1

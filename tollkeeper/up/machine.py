@@ -1,0 +1,189 @@
+"""The plan of one machine: which program listens where, and the command that starts it. Pure."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from publisher.envoy_bootstrap import BootstrapOptions
+from tollkeeper.up.ports import LOOPBACK
+from tollkeeper.up.state import Layout
+
+IRIS: Final = "iris-sample"
+CHAT: Final = "chat-sample"
+KSERVE_NAMES: Final = (IRIS, "my-model", "tenant-b-model")
+OPENAI_NAMES: Final = (CHAT, "my-llm")
+
+MAX_HEAP_BYTES: Final = 512 * 1024 * 1024
+"""Envoy's memory on a machine that does other work too."""
+
+Command = Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """TCP ports, all on the loopback interface."""
+
+    gateway: int
+    https: int
+    admin: int
+    gate_http: int
+    kserve: int
+    openai: int
+
+    def own(self) -> tuple[int, ...]:
+        """Ports that no registered model may name: the machine's own, without the samples'."""
+        return (self.gateway, self.https, self.admin, self.gate_http)
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Everything that is fixed before anything starts."""
+
+    layout: Layout
+    ports: Ports
+    default_host: str
+    https_names: tuple[str, ...]
+    admin_username: str
+    key_recovery: bool
+    log_options: tuple[str, ...]  # what the operator asked of logs, for our own processes
+
+    @property
+    def redis_url(self) -> str:
+        """The store, as clients name it."""
+        return f"unix://{self.layout.socket('valkey')}"
+
+    @property
+    def grpc_target(self) -> str:
+        """The gate, as Envoy names it."""
+        return f"unix:{self.layout.socket('gate')}"
+
+    @property
+    def gateway_url(self) -> str:
+        """Where callers come in."""
+        return f"http://{LOOPBACK}:{self.ports.gateway}"
+
+    @property
+    def https_url(self) -> str:
+        """Where callers come in over TLS."""
+        return f"https://localhost:{self.ports.https}"
+
+    @property
+    def admin_url(self) -> str:
+        """The admin API."""
+        return f"http://{LOOPBACK}:{self.ports.admin}"
+
+    @property
+    def gate_url(self) -> str:
+        """The gate's health and metrics."""
+        return f"http://{LOOPBACK}:{self.ports.gate_http}"
+
+    @property
+    def kserve_url(self) -> str:
+        """The KServe sample."""
+        return f"http://{LOOPBACK}:{self.ports.kserve}"
+
+    @property
+    def openai_url(self) -> str:
+        """The OpenAI sample."""
+        return f"http://{LOOPBACK}:{self.ports.openai}"
+
+    @property
+    def certificate_names(self) -> tuple[str, ...]:
+        """What the https certificate is good for."""
+        return (self.default_host, *self.https_names, "localhost", LOOPBACK, "::1")
+
+
+def valkey_command(binary: str, machine: Machine) -> Command:
+    """A store that has on disk what it answered, on a Unix socket only."""
+    options = {
+        "port": "0",
+        "unixsocket": str(machine.layout.socket("valkey")),
+        "unixsocketperm": "700",
+        "dir": str(machine.layout.valkey),
+        "appendonly": "yes",
+        "appendfsync": "always",
+        "save": "",
+        "maxmemory-policy": "noeviction",
+    }
+    return [binary, *(word for name, value in options.items() for word in (f"--{name}", value))]
+
+
+def gate_command(machine: Machine) -> Command:
+    """The gate; Envoy goes before it, so it need not wait before it closes."""
+    return _ours(
+        machine,
+        "gate",
+        {
+            "redis-url": machine.redis_url,
+            "listen": machine.grpc_target,
+            "http-listen": f"{LOOPBACK}:{machine.ports.gate_http}",
+            "secrets-file": str(machine.layout.secrets),
+            "drain-s": "0",
+        },
+    )
+
+
+def admin_command(machine: Machine) -> Command:
+    """The admin API, which publishes to Envoy's files; the password comes by the environment."""
+    switch = ["--key-recovery"] if machine.key_recovery else []
+    return [
+        *_ours(
+            machine,
+            "admin",
+            {
+                "redis-url": machine.redis_url,
+                "listen": f"{LOOPBACK}:{machine.ports.admin}",
+                "secrets-file": str(machine.layout.secrets),
+                "publish-to": f"files:{machine.layout.published}",
+                "envoy-admin-socket": str(machine.layout.socket("envoy-admin")),
+                "default-host": machine.default_host,
+                "admin-username": machine.admin_username,
+                "probe-allow": "127.0.0.0/8,::1",
+                "probe-refuse-ports": ",".join(map(str, machine.ports.own())),
+            },
+        ),
+        *switch,
+    ]
+
+
+def sample_command(kind: str, port: int, names: Sequence[str]) -> Command:
+    """A sample model server; ``kind`` is its module."""
+    module = f"tollkeeper.samples.{kind}"
+    return [sys.executable, "-P", "-m", module, "--listen", f"{LOOPBACK}:{port}", "--model", ",".join(names)]
+
+
+def envoy_command(binary: str, machine: Machine) -> Command:
+    """One Envoy with one worker thread; it is never hot-restarted, so it shares no memory with others."""
+    return [
+        *(binary, "--config-path", str(machine.layout.envoy / "bootstrap.json")),
+        *("--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"),
+    ]
+
+
+def envoy_options(machine: Machine) -> BootstrapOptions:
+    """How Envoy is set up."""
+    return BootstrapOptions(
+        folder=str(machine.layout.published),
+        admin_socket=str(machine.layout.socket("envoy-admin")),
+        gate=[machine.grpc_target],
+        http_port=machine.ports.gateway,
+        https_port=machine.ports.https,
+        certificate=str(machine.layout.tls / "server.pem"),
+        private_key=str(machine.layout.tls / "server.key"),
+        max_heap_bytes=MAX_HEAP_BYTES,
+    )
+
+
+def import_path(inherited: str) -> str:
+    """Return the PYTHONPATH with which our processes run this very code, whatever folder they are started in."""
+    return os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), inherited)))
+
+
+def _ours(machine: Machine, process: str, options: Mapping[str, str]) -> Command:
+    words = (word for name, value in options.items() for word in (f"--{name}", value))
+    return [sys.executable, "-P", "-m", "tollkeeper", process, *words, *machine.log_options]
