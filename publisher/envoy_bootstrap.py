@@ -32,9 +32,6 @@ REQUEST_NAMESPACE: Final = "tollkeeper.request"
 STAT_PREFIX: Final = "ingress"
 GATE: Final = "tollkeeper-gate"
 
-CHECK_TIMEOUT_MS: Final = 200
-"""Longest wait for Check, in milliseconds; the gate answers by itself long before."""
-
 _TYPE: Final = "type.googleapis.com/envoy."
 _UNIX: Final = "unix:"
 
@@ -70,6 +67,8 @@ class BootstrapOptions:
     gate: Sequence[str]
     """The gate's workers: ``unix:/run/gate-0.sock`` or ``127.0.0.1:9001``. At least one."""
     http_port: int
+    check_timeout_ms: int = 200
+    """Longest wait for Check, in milliseconds, then 503. The gate answers by itself long before."""
     address: str = "127.0.0.1"
     https_port: int | None = None
     """None: no https listener."""
@@ -93,7 +92,7 @@ def bootstrap(options: BootstrapOptions) -> Json:
     return {
         "node": {"id": "tollkeeper", "cluster": "tollkeeper"},
         "admin": {"address": {"pipe": {"path": options.admin_socket, "mode": 0o600}}},
-        "static_resources": {"listeners": listeners(options), "clusters": [gate_cluster(options.gate)]},
+        "static_resources": {"listeners": listeners(options), "clusters": [gate_cluster(options)]},
         "dynamic_resources": {"cds_config": _file(options.folder, CLUSTERS_FILE)},
         "overload_manager": overload_manager(options),
     }
@@ -119,16 +118,17 @@ def connection_manager(options: BootstrapOptions) -> Json:
         **_bounds(options),
         "early_header_mutation_extensions": [_removals()],
         "local_reply_config": {"mappers": _local_replies()},
-        "http_filters": [_body_filter(), _check_filter(), _router()],
+        "http_filters": [_body_filter(), _check_filter(options), _router()],
     }
 
 
-def gate_cluster(targets: Sequence[str]) -> Json:
+def gate_cluster(options: BootstrapOptions) -> Json:
     """The gate's workers over HTTP/2."""
+    targets = options.gate
     return {
         "name": GATE,
         "type": "STRICT_DNS" if any(_is_named(target) for target in targets) else "STATIC",
-        "connect_timeout": f"{CHECK_TIMEOUT_MS / 1000}s",
+        "connect_timeout": _check_timeout(options),
         "load_assignment": assignment(GATE, [_gate_address(target) for target in targets]),
         "circuit_breakers": {
             "thresholds": [{"max_pending_requests": _MAX_GATE_CALLS, "max_requests": _MAX_GATE_CALLS}]
@@ -293,7 +293,7 @@ def _body_rule(key: str, **fixed: bool) -> Json:
     return {"selectors": [{"key": "model"}], "on_present": on_present}
 
 
-def _check_filter() -> Json:
+def _check_filter(options: BootstrapOptions) -> Json:
     """The one policy on the whole gateway: no answer, no way through."""
     return {
         "name": "envoy.filters.http.ext_authz",
@@ -302,7 +302,7 @@ def _check_filter() -> Json:
             "transport_api_version": "V3",
             "grpc_service": {
                 "envoy_grpc": {"cluster_name": GATE},
-                "timeout": f"{CHECK_TIMEOUT_MS / 1000}s",
+                "timeout": _check_timeout(options),
             },
             "failure_mode_allow": False,
             "status_on_error": {"code": "ServiceUnavailable"},
@@ -312,6 +312,10 @@ def _check_filter() -> Json:
             "allowed_headers": {"patterns": [{"exact": name} for name in CHECKED_HEADERS]},
         },
     }
+
+
+def _check_timeout(options: BootstrapOptions) -> str:
+    return f"{options.check_timeout_ms / 1000:g}s"
 
 
 def _router() -> Json:

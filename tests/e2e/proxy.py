@@ -360,7 +360,8 @@ def short_folder() -> Iterator[Path]:
 
 
 def options_for(folder: Path, gate: str, **fields: Any) -> BootstrapOptions:
-    """Options of a test's Envoy."""
-    return BootstrapOptions(
-        folder=str(folder), admin_socket=f"{folder}/admin.sock", gate=(gate,), http_port=0, **fields
+    """Options of a test's Envoy: as the product's, but patient with a gate on a busy machine."""
+    made = BootstrapOptions(
+        folder=str(folder), admin_socket=f"{folder}/admin.sock", gate=(gate,), http_port=0, check_timeout_ms=10_000
     )
+    return replace(made, **fields)
