@@ -45,6 +45,8 @@ class Catalog:
     def __init__(self, url: str, secrets: Secrets) -> None:
         self._url = url
         self.secrets = secrets
+        self.default_url = "http://127.0.0.1:1"
+        self.default_host = HOST
 
     def commit(self, *changes: Change) -> None:
         """Write changes in one atomic act."""
@@ -84,10 +86,10 @@ class Catalog:
             "uid": new_id(shard_of(tenant), os.urandom),
             "tenant": tenant,
             "model": model,
-            "url": "http://127.0.0.1:1",
+            "url": self.default_url,
             "type": ModelType.TRADITIONAL,
             "protocol": Protocol.KSERVE_V1,
-            "host": HOST,
+            "host": self.default_host,
             "path": f"/models/{model}",
             "limits": Limits(),
             "require_api_key": True,
