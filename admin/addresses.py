@@ -46,7 +46,12 @@ class Target:
     def url(self) -> str:
         """As it is stored: ``http://models.example:9001``, the scheme's own port left out."""
         shown = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{shown}" + ("" if self.port == _DEFAULT_PORTS[self.scheme] else f":{self.port}")
+        return f"{self.scheme}://{shown}" + ("" if self.is_default_port else f":{self.port}")
+
+    @property
+    def is_default_port(self) -> bool:
+        """Whether the port is the scheme's own."""
+        return self.port == _DEFAULT_PORTS[self.scheme]
 
 
 def parse_target(text: str) -> Target:

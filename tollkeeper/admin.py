@@ -1,0 +1,223 @@
+"""The admin process: the API over HTTP, and the publisher that brings publications into Envoy."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Annotated, Final
+
+import click
+import redis.asyncio
+from prometheus_client import CollectorRegistry
+from pydantic import AfterValidator, BeforeValidator
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from admin.addresses import AddressRules, parse_target
+from admin.app import create_app
+from admin.assembly import Facts, assemble
+from admin.passwords import Passwords
+from admin.places import host_fault
+from admin.ports import NoPublisher
+from admin.ports import Publisher as PublisherPort
+from admin.services import Gateway, Services
+from admin.users import ensure_admin
+from catalog.secrets import Secrets, SecretsError, load_secrets
+from catalog.store import TIMEOUT_S, CatalogStore, OutcomeUnknown, StoreUnavailable
+from publisher.envoy_admin import EnvoyAdmin
+from publisher.feed import BLOCK_MS, PublicationFeed
+from publisher.files_sink import FilesSink
+from publisher.metrics import PublisherMetrics
+from publisher.publisher import Publisher
+from runtime.addresses import TcpAddress
+from runtime.clock import SystemClock
+from runtime.http import listening
+from runtime.lifecycle import CannotStart, running, stop_requested
+from runtime.settings import ListenAddress, Metavar, Port, Secret, Settings, StoreUrl, Words
+
+_FILES: Final = "files:"
+_CONNECTIONS: Final = 64  # to the store, at most
+_USER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
+_log: Final = logging.getLogger(__name__)
+
+
+def _folder(value: str) -> str:
+    if not value.startswith(_FILES) or value == _FILES:
+        raise ValueError("must be files:DIR")
+    return value
+
+
+def _host(value: str) -> str:
+    if fault := host_fault(value.lower()):
+        raise ValueError(fault)
+    return value.lower()
+
+
+def _origin(value: str) -> str:
+    return parse_target(value).url
+
+
+def _allowed(value: tuple[str, ...]) -> tuple[str, ...]:
+    AddressRules.of(value, ())
+    return value
+
+
+def _user(value: str) -> str:
+    if not _USER_NAME.fullmatch(value):
+        raise ValueError("must be 1 to 63 letters, digits and . _ @ - , beginning with a letter or digit")
+    return value
+
+
+def _numbers(value: object) -> object:
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
+
+
+Ports = Annotated[tuple[Port, ...], BeforeValidator(_numbers), Metavar("A,B…")]
+
+
+class AdminSettings(Settings):
+    """Serve the admin API over HTTP, and publish to Envoy."""
+
+    redis_url: StoreUrl = "redis://127.0.0.1:6379/0"
+    """The store of records and usage: redis://, rediss:// or unix:// with an optional ?db=N."""
+
+    listen: ListenAddress = TcpAddress("127.0.0.1", 8085)
+    """Where the API answers, in plain HTTP: put TLS before it when other machines reach it."""
+
+    secrets_file: Path
+    """The file of peppers and MAC keys that gate and admin share; `tollkeeper secrets init FILE` makes one."""
+
+    publish_to: Annotated[str, AfterValidator(_folder), Metavar("files:DIR")] | None = None
+    """Where publications are brought into force: a folder whose files Envoy watches; without it, nowhere."""
+
+    envoy_admin_socket: Path | None = None
+    """Unix socket of the admin interface of the Envoy that watches the folder: there it says what it accepted."""
+
+    upstream_ca: Path = Path("/etc/ssl/certs/ca-certificates.crt")
+    """The certificates that Envoy trusts for model servers on https: the system's own bundle."""
+
+    default_host: Annotated[str, AfterValidator(_host), Metavar("HOST")] = "api.router.inference-in-a-box"
+    """The host of publications that name none; all tenants share it below /models/ and /v1/models/."""
+
+    gateway_url: Annotated[str, AfterValidator(_origin), Metavar("URL")] = "https://gateway"
+    """Scheme and port of the URLs shown to callers; the host is each publication's own."""
+
+    admin_username: Annotated[str, AfterValidator(_user)] = "admin"
+    """Name of the admin who is made at the first start."""
+
+    admin_password: Secret | None = None
+    """The admin's password from now on; without it the first start makes one and prints it once."""
+
+    key_recovery: bool = False
+    """Keep key texts, encrypted, so that GET shows them whole; only keys made while it is on can be shown."""
+
+    probe_allow: Annotated[Words, AfterValidator(_allowed)] = ()
+    """Networks, addresses and hosts of model servers that are allowed though they are loopback or link-local."""
+
+    probe_refuse_ports: Ports = ()
+    """Ports of this machine that are never asked, allowed or not: the gateway's own."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """A folder needs the Envoy that watches it."""
+        if self.publish_to and not self.envoy_admin_socket:
+            yield "envoy_admin_socket", "is required where --publish-to is given"
+
+
+async def serve(settings: AdminSettings) -> None:
+    """Run until a signal, then stop taking requests, finish those in flight, and stop publishing."""
+    registry, passwords, secrets = CollectorRegistry(), Passwords(), _secrets(settings)
+    async with (
+        _client(settings, timeout_s=TIMEOUT_S) as client,
+        _publisher(settings, CatalogStore(client), registry) as publisher,
+    ):
+        store = CatalogStore(client)
+        await _first_user(settings, store, passwords)
+        services = assemble(
+            client,
+            store,
+            passwords,
+            publisher,
+            secrets=secrets,
+            facts=_facts(settings),
+            clock=SystemClock(),
+            registry=registry,
+        )
+        async with _listening(settings, services) as address:
+            _log.info("listening: %s", address)
+            await stop_requested()
+
+
+@contextlib.asynccontextmanager
+async def _listening(settings: AdminSettings, services: Services) -> AsyncIterator[str]:
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            address = await stack.enter_async_context(listening(create_app(services), settings.listen))
+        except OSError as error:
+            raise CannotStart(f"--listen {settings.listen}: cannot be bound: {error.strerror or error}") from error
+        yield address
+
+
+def _secrets(settings: AdminSettings) -> Secrets:
+    try:
+        return load_secrets(settings.secrets_file)
+    except SecretsError as error:
+        raise CannotStart(str(error)) from error
+
+
+def _client(settings: AdminSettings, *, timeout_s: float) -> redis.asyncio.Redis:
+    """Make a bounded client that sends nothing twice."""
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        settings.redis_url,
+        max_connections=_CONNECTIONS,
+        timeout=TIMEOUT_S,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return redis.asyncio.Redis.from_pool(pool)
+
+
+def _facts(settings: AdminSettings) -> Facts:
+    shown = parse_target(settings.gateway_url)
+    port = None if shown.is_default_port else shown.port
+    return Facts(
+        gateway=Gateway(settings.default_host, shown.scheme, port),
+        rules=AddressRules.of(settings.probe_allow, settings.probe_refuse_ports),
+        key_recovery=settings.key_recovery,
+    )
+
+
+@contextlib.asynccontextmanager
+async def _publisher(
+    settings: AdminSettings, store: CatalogStore, registry: CollectorRegistry
+) -> AsyncIterator[PublisherPort]:
+    """Publish to the folder while the body runs, where there is one."""
+    if settings.publish_to is None:
+        yield NoPublisher()
+        return
+    folder = Path(settings.publish_to.removeprefix(_FILES))
+    async with (
+        EnvoyAdmin(str(settings.envoy_admin_socket)) as envoy,
+        _client(settings, timeout_s=BLOCK_MS / 1000 + TIMEOUT_S) as client,
+    ):
+        sink = FilesSink(folder, envoy, upstream_ca=str(settings.upstream_ca))
+        try:
+            sink.prepare()
+        except OSError as error:
+            raise CannotStart(f"--publish-to {folder}: cannot be written: {error.strerror}") from error
+        publisher = Publisher(store, PublicationFeed(client), sink, PublisherMetrics(registry))
+        async with running(publisher.run(), name="publisher"):
+            yield publisher
+
+
+async def _first_user(settings: AdminSettings, store: CatalogStore, passwords: Passwords) -> None:
+    given = settings.admin_password.get_secret_value() if settings.admin_password else None
+    try:
+        made = await ensure_admin(store, passwords, name=settings.admin_username, password=given)
+    except (StoreUnavailable, OutcomeUnknown) as error:
+        raise CannotStart(f"--redis-url: the store cannot be used: {error}") from error
+    if made:
+        click.echo(f"The admin is {settings.admin_username}, the password {made} (shown this once).", err=True)
