@@ -96,7 +96,7 @@ class AttributeContext(_message.Message):
         PROTOCOL_FIELD_NUMBER: _builtins.int
         HEADER_MAP_FIELD_NUMBER: _builtins.int
         id: _builtins.str
-        """X-Request-ID"""
+        """Envoy's number of the stream; X-Request-ID is a header"""
         method: _builtins.str
         path: _builtins.str
         """with the query, normalised, before any rewrite"""
