@@ -6,6 +6,7 @@ Click only splits the command line here; so unknown options, bad values and brok
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 
 import click
 from pydantic.fields import FieldInfo
@@ -81,7 +82,7 @@ def _option(field: str, info: FieldInfo) -> click.Option:
 
 def plain(description: str) -> str:
     """Return a doc line as one line without code marks."""
-    return " ".join(description.replace("``", "").split())
+    return " ".join(description.replace("`", "").split())
 
 
 def default_of(info: FieldInfo) -> str:
@@ -112,7 +113,6 @@ def _metavar_of_type(annotation: object) -> str:
         for mark in getattr(part, "__metadata__", ()):
             if isinstance(mark, Metavar):
                 return mark.text
-    kinds = {int: "NUMBER", float: "NUMBER", bool: "true|false", Secret: "SECRET"}
+    kinds = {int: "NUMBER", float: "NUMBER", Path: "PATH", Secret: "SECRET"}
     scalar = inner[0] if len(inner) == 1 else annotation
-    name = "FILE" if getattr(scalar, "__name__", "") == "Path" else "TEXT"
-    return kinds.get(scalar, name) if isinstance(scalar, type) else name
+    return kinds.get(scalar, "TEXT") if isinstance(scalar, type) else "TEXT"

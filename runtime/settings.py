@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     """The least severe event that is logged."""
 
     log_format: Literal["text", "json"] = "text"
-    """How a log line is written on stderr: ``text`` for people, ``json`` (one object a line) for machines."""
+    """How a log line is written on stderr: `text` for people, `json` (one object a line) for machines."""
 
     @classmethod
     def settings_customise_sources(

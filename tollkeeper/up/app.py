@@ -20,7 +20,7 @@ from runtime.lifecycle import CannotStart, stop_requested
 from runtime.settings import environment_without_settings, variable_of
 from tollkeeper.up import machine as plan
 from tollkeeper.up import ports, screen, seed, state
-from tollkeeper.up.certificates import ensure_certificate
+from tollkeeper.up.certificates import ensure_certificate, system_authorities
 from tollkeeper.up.children import Children, ChildSpec
 from tollkeeper.up.machine import Machine, Ports
 from tollkeeper.up.readiness import Ready, http_ready, store_ready
@@ -99,6 +99,7 @@ async def _plan(settings: UpSettings, held: state.Held, memory: dict[str, Any]) 
         https_names=settings.https_names,
         admin_username=settings.admin_username,
         key_recovery=settings.key_recovery,
+        upstream_ca=system_authorities(),
         log_options=("--log-level", settings.log_level, "--log-format", settings.log_format),
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import ssl
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -21,6 +22,19 @@ SERVER_DAYS: Final = 397
 
 RENEW_DAYS: Final = 30
 _BACKDATED: Final = dt.timedelta(hours=1)  # for clocks that are a little behind
+
+
+_BUNDLES: Final = (  # where systems keep the authorities they trust
+    "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine, Arch
+    "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, RHEL
+    "/etc/ssl/cert.pem",  # macOS, BSD
+)
+
+
+def system_authorities() -> str:
+    """Return the file of authorities that this system trusts; the usual name where there is none."""
+    candidates = (ssl.get_default_verify_paths().cafile or "", *_BUNDLES)
+    return next((path for path in candidates if Path(path).is_file()), _BUNDLES[0])
 
 
 def ensure_certificate(folder: Path, names: Iterable[str], now: dt.datetime) -> None:

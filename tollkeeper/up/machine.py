@@ -50,6 +50,7 @@ class Machine:
     https_names: tuple[str, ...]
     admin_username: str
     key_recovery: bool
+    upstream_ca: str  # the certificates of model servers on https are held to
     log_options: tuple[str, ...]  # what the operator asked of logs, for our own processes
 
     @property
@@ -141,6 +142,7 @@ def admin_command(machine: Machine) -> Command:
                 "secrets-file": str(machine.layout.secrets),
                 "publish-to": f"files:{machine.layout.published}",
                 "envoy-admin-socket": str(machine.layout.socket("envoy-admin")),
+                "upstream-ca": machine.upstream_ca,
                 "default-host": machine.default_host,
                 "admin-username": machine.admin_username,
                 "probe-allow": "127.0.0.0/8,::1",

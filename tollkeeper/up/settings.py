@@ -3,8 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated, Final
 
-from runtime.settings import Port, Secret, Settings, Words
+from pydantic import AfterValidator
+
+from admin.places import host_fault
+from runtime.settings import Metavar, Port, Secret, Settings, Words
+
+_WILDCARD: Final = "*."
+
+
+def _host(value: str) -> str:
+    if fault := host_fault(value.lower()):
+        raise ValueError(fault)
+    return value.lower()
+
+
+def _certified(value: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_WILDCARD * name.startswith(_WILDCARD) + _host(name.removeprefix(_WILDCARD)) for name in value)
 
 
 class UpSettings(Settings):
@@ -28,11 +44,11 @@ class UpSettings(Settings):
     admin_password: Secret | None = None
     """That user's password. Default: the one in `up.json` of the last start, at first a random one."""
 
-    default_host: str = "api.router.inference-in-a-box"
+    default_host: Annotated[str, AfterValidator(_host), Metavar("HOST")] = "api.router.inference-in-a-box"
     """The host models are published under unless a publication names its own."""
 
-    https_names: Words = ("api.mycompany.com",)
-    """Further names in the https certificate, besides the default host and localhost."""
+    https_names: Annotated[Words, AfterValidator(_certified)] = ("api.mycompany.com",)
+    """Further host names in the https certificate, besides the default host and localhost; `*.example.com` too."""
 
     key_recovery: bool = False
     """Keep key texts, encrypted, so that the API can show them again. Off: only hashes are kept."""
