@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import redis
 
+pytest_plugins = ("upfixture",)
+
 _DATABASES = 4096
 
 
