@@ -73,6 +73,8 @@ def parse_target(text: str) -> Target:
 
 def _plain_host(host: str) -> str:
     """Accept a host name or an address in its one canonical spelling: ``127.1`` and ``2130706433`` are neither."""
+    if "%" in host:
+        raise ValueError("must not name a network interface")
     try:
         return str(ipaddress.ip_address(host))
     except ValueError:

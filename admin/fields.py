@@ -27,6 +27,13 @@ _TENANT: Final = re.compile(TENANT_PATTERN)
 _MODEL: Final = re.compile(MODEL_PATTERN)
 
 
+def _plain(schema: dict[str, Any]) -> None:
+    """Leave out defaults, which only stand for what is absent, and titles made of names."""
+    for described in schema.get("properties", {}).values():
+        described.pop("default", None)
+        described.pop("title", None)
+
+
 class Input(BaseModel):
     """A body or a part of one: exact types, no unknown field, camelCase; errors never show what was sent."""
 
@@ -37,6 +44,7 @@ class Input(BaseModel):
         alias_generator=to_camel,
         hide_input_in_errors=True,
         use_attribute_docstrings=True,
+        json_schema_extra=_plain,
     )
 
 
@@ -50,6 +58,7 @@ class Output(BaseModel):
         validate_by_alias=False,
         serialize_by_alias=True,
         use_attribute_docstrings=True,
+        json_schema_extra=_plain,
     )
 
 

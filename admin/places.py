@@ -19,6 +19,7 @@ SHARED_PREFIXES: Final = ("/models/", "/v1/models/")
 OPENAI_ROOT: Final = "v1"
 OPENAI_PREFIX: Final = "/v1/models/"
 
+_NUMBER: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")  # what resolvers read as an address, WHATWG URL section 3.5
 _HOST: Final = re.compile(HOST_PATTERN)
 _PATH: Final = re.compile(PATH_PATTERN)
 
@@ -27,7 +28,7 @@ def host_fault(host: str) -> str | None:
     """Say what is wrong with a host name in lower case; ``None`` when nothing is."""
     if len(host) > MAX_HOST or not _HOST.fullmatch(host):
         return "must be a host name of letters, digits, hyphens and dots (RFC 1123), without a port"
-    if host.rpartition(".")[2].isdigit():
+    if _NUMBER.fullmatch(host.rpartition(".")[2]):
         return "must be a host name, not an address"
     return None
 

@@ -1,0 +1,202 @@
+"""The key of a publication: rotation, grace, races, validity, recovery; and that its text is nowhere."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from typing import Any
+
+import pytest
+
+from catalog.records import KeyRecord, Kind
+from catalog.store import Audit, CatalogStore, Committed, Put
+
+ROTATE = "/api/models/my-model/publish/rotate-key"
+
+
+@pytest.fixture
+async def published(api: Any, kserve: str) -> str:
+    """A published model's key."""
+    await api.model("my-model", kserve)
+    return str((await api.publish("my-model")).body["apiKey"])
+
+
+async def _change_key(api: Any, key_id: str, **changes: Any) -> None:
+    key = await api.services.store.get(Kind.KEY, key_id)
+    audit = Audit("test", "key.change", key_id, "", "")
+    await api.services.store.commit([Put(dataclasses.replace(key, **changes), key.version)], audit=audit)
+
+
+async def test_rotation_without_a_body_kills_the_old_text(api: Any, published: str) -> None:
+    """The guide's command, POST without a body: the new text is whole and valid, the old one is dead."""
+    rotated = await api.ask("POST", ROTATE)
+    assert rotated.status == 200, rotated.text
+    assert rotated.body["previousValidUntil"] is None
+    assert (await api.validate(published)) == (await api.validate("your-api-key"))
+    assert (await api.validate(rotated.body["apiKey"]))["valid"] is True
+    assert rotated.headers["Cache-Control"] == "no-store"
+
+
+async def test_grace_keeps_one_old_text(api: Any, published: str) -> None:
+    """With grace the old text stays valid until its end, by the store's clock; the one before it is dead."""
+    second = (await api.ask("POST", ROTATE, {"gracePeriodSeconds": 600})).body
+    assert second["previousValidUntil"] is not None
+    old = await api.validate(published)
+    assert (old["valid"], old["expiresAt"]) == (True, second["previousValidUntil"])
+    assert (await api.validate(second["apiKey"]))["expiresAt"] is None
+    third = (await api.ask("POST", ROTATE, {"gracePeriodSeconds": 604800})).body
+    assert [(await api.validate(text))["valid"] for text in (published, second["apiKey"], third["apiKey"])] == [
+        False,
+        True,
+        True,
+    ]
+    fourth = (await api.ask("POST", ROTATE, {})).body
+    assert [(await api.validate(text))["valid"] for text in (second["apiKey"], third["apiKey"], fourth["apiKey"])] == [
+        False,
+        False,
+        True,
+    ]
+
+
+async def test_grace_ends_by_the_stores_clock(api: Any, published: str) -> None:
+    """At the end of its grace, to the millisecond, a text is invalid."""
+    second = (await api.ask("POST", ROTATE, {"gracePeriodSeconds": 600})).body
+    key = await api.services.store.get(Kind.KEY, second["keyId"])
+    assert isinstance(key, KeyRecord)
+    assert key.previous is not None
+    now_ms = await api.services.store.now_ms()
+    await _change_key(api, key.id, previous=dataclasses.replace(key.previous, valid_until_ms=now_ms))
+    assert (await api.validate(published))["valid"] is False
+    assert (await api.validate(second["apiKey"]))["valid"] is True
+
+
+@pytest.mark.parametrize("seconds", [-1, 604801, "60", 1.5, None, True])
+async def test_bad_grace_rotates_nothing(api: Any, published: str, seconds: Any) -> None:
+    """A grace out of range is refused and the text stays."""
+    refused = await api.ask("POST", ROTATE, {"gracePeriodSeconds": seconds})
+    assert (refused.status, list(refused.faults)) == (400, ["gracePeriodSeconds"])
+    assert (await api.validate(published))["valid"] is True
+
+
+async def test_of_concurrent_rotations_one_wins(start_api: Any, redis_client: Any, kserve: str) -> None:
+    """Two rotations that read the same key: one wins, the loser hears 409, and the winner's text is valid."""
+
+    class Meeting(CatalogStore):
+        """Lets two commits of rotations meet before either runs."""
+
+        gate = asyncio.Barrier(2)
+
+        async def commit(self, changes: Any, *, audit: Audit, forget_usage: Any = ()) -> Committed:
+            if audit.action == "key.rotate":
+                await self.gate.wait()
+            return await super().commit(changes, audit=audit, forget_usage=forget_usage)
+
+    api = await start_api(Meeting(redis_client))
+    await api.tenant("tenant-a")
+    await api.model("my-model", kserve)
+    first = (await api.publish("my-model")).body["apiKey"]
+    both = await asyncio.gather(api.ask("POST", ROTATE, {"gracePeriodSeconds": 60}), api.ask("POST", ROTATE))
+    won, lost = sorted(both, key=lambda answer: answer.status)
+    assert (won.status, lost.status, lost.code) == (200, 409, "CONFLICT")
+    assert "apiKey" not in lost.body
+    assert (await api.validate(won.body["apiKey"]))["valid"] is True
+    key = await api.services.store.get(Kind.KEY, won.body["keyId"])
+    assert isinstance(key, KeyRecord)
+    assert (await api.validate(first))["valid"] is (key.previous is not None)
+
+
+async def test_validation_tells_what_a_valid_key_opens(api: Any, published: str) -> None:
+    """Asked without logging in; the answer names tenant, model and URL."""
+    api.token = ""
+    assert await api.validate(published) == {
+        "valid": True,
+        "tenantId": "tenant-a",
+        "modelName": "my-model",
+        "externalUrl": "https://api.router.inference-in-a-box/models/my-model",
+        "expiresAt": None,
+    }
+
+
+async def test_every_kind_of_invalid_gets_one_answer(api: Any, published: str) -> None:
+    """Unknown, forged, altered, disabled, expired, of a disabled tenant: the same 200 without a word more."""
+    key_id = published[3:22]
+    answers = [
+        await api.validate("your-api-key"),
+        await api.validate(published[:-1] + ("a" if published[-1] != "a" else "b")),
+        await api.validate(published + "x"),
+        await api.validate("tk_…"),
+    ]
+    now_ms = await api.services.store.now_ms()
+    for changes, back in (
+        ({"disabled": True}, {"disabled": False}),
+        ({"expires_at_ms": now_ms}, {"expires_at_ms": None}),
+    ):
+        await _change_key(api, key_id, **changes)
+        answers.append(await api.validate(published))
+        await _change_key(api, key_id, **back)
+        assert (await api.validate(published))["valid"] is True
+    await api.ask("PATCH", "/api/tenants/tenant-a", {"disabled": True})
+    answers.append(await api.validate(published))
+    await api.ask("PATCH", "/api/tenants/tenant-a", {"disabled": False})
+    await api.ask("DELETE", "/api/models/my-model/publish")
+    answers.append(await api.validate(published))
+    nothing = {"valid": False, "tenantId": None, "modelName": None, "externalUrl": None, "expiresAt": None}
+    assert answers == [nothing] * 8
+
+
+async def test_validation_is_throttled(api: Any) -> None:
+    """Thirty questions a minute by address, whatever they ask."""
+    statuses = [(await api.ask("POST", "/api/validate-api-key", {"apiKey": "your-api-key"})).status for _ in range(31)]
+    assert statuses == [200] * 30 + [429]
+
+
+async def test_with_key_recovery_get_shows_the_whole_text(start_api: Any, kserve: str) -> None:
+    """Recovery on: GET and the list give the text that is valid now; off again: masked."""
+    api = await start_api(key_recovery=True)
+    await api.tenant("tenant-a")
+    await api.model("my-model", kserve)
+    made = (await api.publish("my-model")).body["apiKey"]
+    assert (await api.show("my-model")).body["apiKey"] == made
+    rotated = (await api.ask("POST", ROTATE)).body["apiKey"]
+    assert (await api.show("my-model")).body["apiKey"] == rotated
+    assert (await api.ask("GET", "/api/published-models")).body["items"][0]["apiKey"] == rotated
+    off = await start_api()
+    assert (await off.show("my-model")).body["apiKey"].endswith("…")
+
+
+async def test_a_recovery_text_that_does_not_open_is_masked(start_api: Any, kserve: str) -> None:
+    """A stored text of another recovery key is no fault of the request."""
+    api = await start_api(key_recovery=True)
+    await api.tenant("tenant-a")
+    await api.model("my-model", kserve)
+    made = (await api.publish("my-model")).body
+    await _change_key(api, made["keyId"], recovery="v1:AAAA")
+    shown = await api.show("my-model")
+    assert (shown.status, shown.body["apiKey"].endswith("…")) == (200, True)
+
+
+async def test_no_secret_is_stored_logged_or_counted(
+    start_api: Any, kserve: str, store: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After a busy run key texts, passwords and tokens are in no stored value, log line, metric or problem."""
+    caplog.set_level(logging.DEBUG)
+    api = await start_api(logged_in=False)
+    api.token = (await api.login()).body["token"]
+    await api.tenant("tenant-a")
+    await api.model("my-model", kserve)
+    texts = [(await api.publish("my-model")).body["apiKey"]]
+    texts.append((await api.ask("POST", ROTATE, {"gracePeriodSeconds": 60})).body["apiKey"])
+    given_out = len(api.seen)
+    for text in texts:
+        await api.validate(text)
+        await api.ask("POST", "/api/validate-api-key", {"apiKey": [text]})
+        await api.ask("POST", ROTATE, {"gracePeriodSeconds": text})
+        await api.ask("GET", f"/api/models/{text}/publish")
+        await api.ask("GET", "/api/tenants", headers={"Authorization": f"Bearer {text}"})
+    await api.show("my-model")
+    metrics = (await api.ask("GET", "/metrics")).text
+    stored = b"".join(store.dump(name) for name in store.keys("*")).decode("latin-1")
+    everywhere = [stored, caplog.text, metrics, *api.seen[given_out:]]
+    for secret in (*texts, *(text[23:] for text in texts), "a good password", api.token):
+        assert not any(secret in place for place in everywhere)

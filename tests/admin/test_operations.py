@@ -1,0 +1,160 @@
+"""Audit, document, health, metrics: what operators and machines read."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import redis.asyncio
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from admin.app import create_app
+from admin.openapi import document
+from admin.problems import Code, meaning
+from admin.routes import ROUTES
+from catalog.store import CatalogStore
+
+
+async def test_every_act_is_in_the_audit_stream(api: Any, kserve: str) -> None:
+    """Who did what to what, when, under which request, and what changed: one entry an act, and no secret."""
+    await api.model("my-model", kserve)
+    await api.publish("my-model")
+    await api.update("my-model", rateLimiting={"requestsPerMinute": 200, "burstLimit": None})
+    rotated = await api.ask("POST", "/api/models/my-model/publish/rotate-key", headers={"X-Request-Id": "my-request"})
+    await api.ask("DELETE", "/api/models/my-model/publish")
+    await api.ask("PATCH", "/api/tenants/tenant-a", {"disabled": True})
+    await api.ask("DELETE", "/api/models/my-model")
+    entries = (await api.services.store.audit_page())[::-1]
+    assert [(entry.audit.actor, entry.audit.action, entry.audit.target) for entry in entries] == [
+        ("start", "user.create", "admin"),
+        ("admin", "tenant.create", "tenant-a"),
+        ("admin", "tenant.create", "tenant-b"),
+        ("admin", "model.register", "tenant-a/my-model"),
+        ("admin", "publication.create", "tenant-a/my-model"),
+        ("admin", "publication.update", "tenant-a/my-model"),
+        ("admin", "key.rotate", "tenant-a/my-model"),
+        ("admin", "publication.delete", "tenant-a/my-model"),
+        ("admin", "tenant.change", "tenant-a"),
+        ("admin", "model.delete", "tenant-a/my-model"),
+    ]
+    told = {entry.audit.action: entry.audit for entry in entries}
+    assert told["publication.update"].detail == {
+        "rateLimiting.requestsPerMinute": "100 -> 200",
+        "rateLimiting.burstLimit": "10 -> unlimited",
+    }
+    assert told["publication.update"].tenant == "tenant-a"
+    assert told["tenant.change"].detail == {"disabled": "false -> true"}
+    assert told["key.rotate"].request_id == "my-request" == rotated.headers["X-Request-Id"]
+    now_ms = await api.services.store.now_ms()
+    assert all(0 <= now_ms - entry.time_ms < 60_000 for entry in entries)
+
+
+async def test_refused_acts_are_not_recorded(api: Any, kserve: str, store: Any) -> None:
+    """What was not done is not in the stream."""
+    await api.model("my-model", kserve)
+    await api.publish("my-model")
+    acts = store.xlen("tk:audit")
+    await api.publish("my-model")
+    await api.update("my-model", externalPath="x")
+    await api.ask("DELETE", "/api/models/my-model")
+    await api.ask("POST", "/api/tenants", {"tenantId": "tenant-a"})
+    assert store.xlen("tk:audit") == acts
+
+
+async def test_the_document_is_openapi_and_has_every_route(api: Any) -> None:
+    """/openapi.json is valid OpenAPI 3.1 and describes exactly the calls the server has."""
+    described = (await api.ask("GET", "/openapi.json")).body
+    OpenAPIV31SpecValidator(described).validate()
+    told = {(method.upper(), path) for path, calls in described["paths"].items() for method in calls}
+    router = create_app(api.services).router
+    served = {(route.method, route.resource.canonical) for route in router.routes() if route.method != "HEAD"}
+    assert told == served
+    operations = [call["operationId"] for calls in described["paths"].values() for call in calls.values()]
+    assert len(set(operations)) == len(operations)
+
+
+async def test_answers_are_as_the_document_says(api: Any, kserve: str, openai: str) -> None:
+    """Real answers and problems validate against the schemas of the document."""
+    described = document(ROUTES)
+    await api.model("my-model", kserve)
+    await api.model("my-llm", openai)
+    calls = [
+        ("post", "/api/models/{m}/publish", await api.publish("my-model")),
+        ("put", "/api/models/{m}/publish", await api.update("my-model", metadata={"a": "b"})),
+        ("get", "/api/models/{m}/publish", await api.show("my-model")),
+        ("get", "/api/models/{m}", await api.ask("GET", "/api/models/my-llm")),
+        ("get", "/api/models", await api.ask("GET", "/api/models")),
+        ("get", "/api/tenants", await api.ask("GET", "/api/tenants")),
+        ("get", "/api/published-models", await api.ask("GET", "/api/published-models")),
+        (
+            "post",
+            "/api/models/{m}/publish/rotate-key",
+            await api.ask("POST", "/api/models/my-model/publish/rotate-key"),
+        ),
+        ("post", "/api/validate-api-key", await api.ask("POST", "/api/validate-api-key", {"apiKey": "x"})),
+        ("post", "/api/admin/login", await api.login()),
+        ("post", "/api/admin/login", await api.login("admin", "wrong")),
+        ("post", "/api/models/{m}/publish", await api.publish("my-model", externalPath="x")),
+        ("delete", "/api/models/{m}", await api.ask("DELETE", "/api/models/my-model")),
+        ("get", "/readyz", await api.ask("GET", "/readyz")),
+    ]
+    for method, path, answer in calls:
+        response = described["paths"][path][method]["responses"][str(answer.status)]
+        ((_, content),) = response["content"].items()
+        schema = {**content["schema"], "components": described["components"]}
+        Draft202012Validator(schema).validate(answer.body)
+
+
+def test_every_code_has_a_meaning_and_a_place() -> None:
+    """Each code has status and title, and is either said by some call of the table or one that any call may say."""
+    for code in Code:
+        assert meaning(code).status >= 400
+    of_calls = {code for route in ROUTES for code in route.refusals}
+    anywhere = {Code.NOT_FOUND, Code.METHOD_NOT_ALLOWED, Code.UNAUTHENTICATED, Code.STORE_UNAVAILABLE, Code.INTERNAL}
+    assert set(Code) == of_calls | anywhere
+
+
+async def test_the_process_tells_how_it_is(api: Any) -> None:
+    """Alive; ready with the store's persistence; metrics by route, never by name."""
+    assert (await api.ask("GET", "/healthz")).body == {"status": "alive"}
+    ready = await api.ask("GET", "/readyz")
+    assert (ready.status, ready.body["ready"]) == (200, True)
+    assert ready.body["store"] == {"appendonly": False, "appendfsync": "everysec", "maxmemory_policy": "noeviction"}
+    assert "appendfsync always" in ready.body["problems"][0]
+    await api.ask("GET", "/api/models/some-model/publish")
+    await api.ask("GET", "/no/such/path")
+    metrics = (await api.ask("GET", "/metrics")).text
+    assert 'tollkeeper_admin_requests_total{method="GET",route="/api/models/{m}/publish",status="404"} 1.0' in metrics
+    assert 'route="none"' in metrics
+    assert 'tollkeeper_admin_acts_total{action="tenant.create",outcome="committed"} 2.0' in metrics
+    assert not re.search("some-model|/no/such", metrics)
+
+
+async def test_without_a_store_the_process_says_so(start_api: Any, tmp_path: Any) -> None:
+    """No store: not ready, every call that needs it 503 with Retry-After, and still no traceback."""
+    async with redis.asyncio.Redis(unix_socket_path=str(tmp_path / "none.sock")) as gone:
+        api = await start_api(CatalogStore(gone))
+        ready = await api.ask("GET", "/readyz")
+        assert (ready.status, ready.body) == (
+            503,
+            {"ready": False, "problems": ["the store cannot be reached"], "store": {}},
+        )
+        assert (await api.ask("GET", "/healthz")).status == 200
+        refused = await api.ask("GET", "/api/models/my-model/publish")
+        assert (refused.status, refused.code, refused.headers["Retry-After"]) == (503, "STORE_UNAVAILABLE", "1")
+        assert "none.sock" not in refused.text
+
+
+async def test_a_fault_of_ours_tells_nothing_but_its_request(api: Any, monkeypatch: Any, caplog: Any) -> None:
+    """An unexpected exception is a 500 problem with the request's id; the text of the exception stays in the log."""
+
+    async def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("inner secret")
+
+    monkeypatch.setattr(type(api.services.store), "ids", broken)
+    answer = await api.ask("GET", "/api/tenants")
+    assert (answer.status, answer.code) == (500, "INTERNAL")
+    assert "inner secret" not in json.dumps(answer.body)
+    assert "inner secret" in caplog.text
