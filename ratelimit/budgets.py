@@ -7,7 +7,7 @@ A *budget* is one limit on one window of one subject. A *charge* is what one cal
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 MAX_UNITS: Final = 10**9
@@ -44,11 +44,13 @@ class Budget:
 
     window: Window
     limit: int  # 1..10^9
+    shape: WindowShape = field(init=False, repr=False, compare=False)  # the window's, at hand for the hot path
 
     def __post_init__(self) -> None:
         """Refuse a limit that the store could not hold."""
         if not 1 <= self.limit <= MAX_UNITS:
             raise ValueError(f"limit must be 1..{MAX_UNITS}, not {self.limit}")
+        object.__setattr__(self, "shape", self.window.value)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -76,7 +76,7 @@ class Batch:
 
 
 def _plan(value: int, subject: Subject) -> bytes:
-    numbers = [number for budget in subject.budgets for number in (budget.window.value.id, budget.limit)]
+    numbers = [number for budget in subject.budgets for number in (budget.shape.id, budget.limit)]
     return _plan_layout(len(subject.budgets)).pack(value, len(subject.budgets), *numbers)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from ratelimit.budgets import Answer, Budget, BudgetState, Charge, Fence, Grant, Subject, Taken
+from ratelimit.budgets import Answer, Budget, BudgetState, Charge, Fence, Grant, Subject, Taken, WindowShape
 from ratelimit.packing import Batch
 from ratelimit.window import bucket_of, release_ms
 
@@ -50,22 +50,24 @@ def read_reply(batch: Batch, reply: Sequence[Any]) -> Taken:
 
 def _rows(batch: Batch, tallies: Sequence[int], now_ms: int) -> list[list[_Row]]:
     """The budgets of every plan, in order; plans of one subject share the tallies of their windows."""
-    shared: dict[tuple[str, int], _Tally] = {}
+    shared: dict[tuple[str, int], _Tally] | None = {} if len(batch.values) < len(batch.plans) else None
     numbers = iter(tallies)
     plans: list[list[_Row]] = []
     for subject in batch.plans:
         rows: list[_Row] = []
         for budget in subject.budgets:
-            shape = budget.window.value
-            total, newest = next(numbers), next(numbers)
-            tally = shared.get((subject.name, shape.id))
-            if tally is None:
-                current = max(newest, bucket_of(now_ms, shape))
-                reset_ms = release_ms(newest, shape) if total else 0
-                tally = shared[subject.name, shape.id] = _Tally(total, reset_ms, release_ms(current, shape))
+            tally = _tally(budget.shape, next(numbers), next(numbers), now_ms)
+            if shared is not None:
+                tally = shared.setdefault((subject.name, budget.shape.id), tally)
             rows.append((subject, budget, budget.limit, tally))
         plans.append(rows)
     return plans
+
+
+def _tally(shape: WindowShape, total: int, newest: int, now_ms: int) -> _Tally:
+    current = bucket_of(now_ms, shape)
+    reset_used_ms = release_ms(max(current, newest), shape)
+    return _Tally(total, release_ms(newest, shape) if total else 0, reset_used_ms)
 
 
 def _grants(batch: Batch, plans: list[list[_Row]], answers: bytes, refusals: Iterator[int]) -> Iterator[Grant]:

@@ -18,8 +18,3 @@ def bucket_of(now_ms: int, shape: WindowShape) -> int:
 def release_ms(bucket: int, shape: WindowShape) -> int:
     """The instant from which units counted in ``bucket`` are free again."""
     return (bucket + shape.n + 1) * shape.bucket_ms
-
-
-def lifetime_ms(shape: WindowShape) -> int:
-    """The longest a unit is held: the window and one bucket. No stored state needs to live longer."""
-    return shape.window_ms + shape.bucket_ms

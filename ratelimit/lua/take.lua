@@ -142,7 +142,7 @@ local function read_windows(value, shapes, now_ms)
     if first > length + 1 then return nil end
     local id, newest, newest_units, total, older = unpack_bytes(SECTION, value, at)
     at = first + older * ENTRY_BYTES
-    if id <= last_id or at > length + 1 or newest_units == 0 or newest_units > total then return nil end
+    if id <= last_id or at > length + 1 or newest_units == 0 then return nil end
     local shape = shapes[id] -- a window of another version is passed over
     if shape then
       windows[id] = new_window(shape, value, now_ms, newest, newest_units, total, first, older)

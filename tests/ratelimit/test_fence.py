@@ -142,6 +142,9 @@ def test_by_records_needs_every_entry(limiter: Limiter, store: redis.Redis) -> N
         taken = _take(limiter, store, _charge("key:a"), epoch=base, by_records=True)
         assert (taken.fence, taken.epoch) == (Fence.STALE, current), gap
         store.restore(FEED_KEY, 0, kept, replace=True)
+    store.delete(FEED_KEY)
+    assert _take(limiter, store, _charge("key:a"), epoch=base, by_records=True).fence is Fence.STALE
+    store.restore(FEED_KEY, 0, kept)
     store.set(EPOCH_KEY, _epoch(10, "f"))
     assert _take(limiter, store, _charge("key:a"), epoch=base, by_records=True).fence is Fence.STALE
     store.set(EPOCH_KEY, _epoch(9))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import struct
 
 import pytest
 import redis
@@ -103,6 +104,16 @@ def test_two_versions_of_a_subject_share_its_units(limiter: Limiter, store: redi
     assert [grant.states[0].remaining for grant in taken.grants] == [2, 0, 0, 0, 0]
 
 
+def test_a_clock_step_is_counted_once(limiter: Limiter, store: redis.Redis) -> None:
+    """A window ahead of the clock is one step, however many calls and versions of its subject meet it."""
+    old, new = Subject("p:1", (Budget(Window.MINUTE, 3),)), Subject("p:1", (Budget(Window.MINUTE, 2),))
+    limiter.take(store.execute_command, [Charge((old,))], epoch="", now_ms=NOW_MS)
+    taken = limiter.take(
+        store.execute_command, [Charge((old,)), Charge((new,)), Charge((old,))], epoch="", now_ms=NOW_MS - 5_000
+    )
+    assert taken.clock_steps == 1
+
+
 def _stored(limiter: Limiter, store: redis.Redis) -> bytes:
     """A value with three windows and several entries in each."""
     subject = Subject("p:1", tuple(Budget(window, 50) for window in histories.WINDOWS))
@@ -123,6 +134,47 @@ def test_a_corrupt_value_fails_only_the_calls_that_need_it(limiter: Limiter, sto
     assert taken.grants[2].states[0].remaining == 3
     assert store.get(budget_key("0", "p:1")) == b"broken"
     assert not list(store.scan_iter("tk:usage:*"))
+
+
+def _section(window_id: int, newest: int, units: int, total: int, *entries: tuple[int, int]) -> bytes:
+    """Write a section as the script's header describes it; entries are (bucket, units), oldest first."""
+    head = struct.pack("<BQ", window_id, newest)[:7] + struct.pack("<IIB", units, total, len(entries))
+    return head + b"".join(struct.pack("<BI", bucket % 256, held) for bucket, held in entries)
+
+
+SECOND_AT, MINUTE_AT = NOW_MS // 50, NOW_MS // 1_000
+SOUND = _section(1, SECOND_AT, 1, 6, (SECOND_AT - 20, 2), (SECOND_AT - 1, 3))
+UNSOUND = {
+    "an unknown format": b"\x02" + SOUND,
+    "the same window twice": b"\x01" + SOUND + SOUND,
+    "windows out of order": b"\x01" + _section(2, MINUTE_AT, 1, 1) + SOUND,
+    "a newest bucket without units": b"\x01" + _section(1, SECOND_AT, 0, 1, (SECOND_AT - 1, 1)),
+    "more in the newest bucket than in all": b"\x01" + _section(1, SECOND_AT, 2, 1),
+    "units of no bucket": b"\x01" + _section(1, SECOND_AT, 1, 2),
+    "entries without units": b"\x01" + _section(1, SECOND_AT, 1, 1, (SECOND_AT - 1, 1)),
+    "an entry as old as never kept": b"\x01" + _section(1, SECOND_AT, 1, 2, (SECOND_AT - 21, 1)),
+    "an entry of the newest bucket": b"\x01" + _section(1, SECOND_AT, 1, 2, (SECOND_AT, 1)),
+    "dropped entries out of order": b"\x01"
+    + _section(1, SECOND_AT - 5, 1, 4, (SECOND_AT - 22, 1), (SECOND_AT - 23, 1), (SECOND_AT - 6, 1)),
+}
+
+
+def _look(limiter: Limiter, store: redis.Redis, value: bytes) -> Answer:
+    store.set(budget_key("0", "p:1"), value, px=60_000)
+    subject = Subject("p:1", (Budget(Window.SECOND, 50), Budget(Window.MINUTE, 50)))
+    taken = limiter.take(store.execute_command, [Charge((subject,))], epoch="", now_ms=NOW_MS, look=True)
+    return taken.grants[0].answer
+
+
+def test_a_sound_value_is_read(limiter: Limiter, store: redis.Redis) -> None:
+    """The form written down in the script's header is the form it reads."""
+    assert _look(limiter, store, b"\x01" + SOUND + _section(2, MINUTE_AT, 6, 6)) is Answer.ADMITTED
+
+
+@pytest.mark.parametrize("fault", UNSOUND)
+def test_an_unsound_value_is_corrupt(limiter: Limiter, store: redis.Redis, fault: str) -> None:
+    """What the script would never write is not guessed at."""
+    assert _look(limiter, store, UNSOUND[fault]) is Answer.CORRUPT
 
 
 def test_every_cut_of_a_value_is_found(limiter: Limiter, store: redis.Redis) -> None:
@@ -158,9 +210,7 @@ def test_no_garbage_breaks_the_script(limiter: Limiter, store: redis.Redis) -> N
 def test_a_window_of_a_later_version_is_passed_over(limiter: Limiter, store: redis.Redis) -> None:
     """A value written by a version that knows more windows can still be read."""
     value = _stored(limiter, store)
-    later = bytes([200]) + value[2 : 2 + 15]  # a section without older entries
-    later = later[:11] + later[7:11] + bytes(1)
-    store.set(budget_key("0", "p:1"), value + later, px=60_000)
+    store.set(budget_key("0", "p:1"), value + _section(200, 7, 1, 1), px=60_000)
     subject = Subject("p:1", (Budget(Window.MINUTE, 50),))
     taken = limiter.take(store.execute_command, [Charge((subject,))], epoch="", now_ms=NOW_MS + 1_000)
     assert taken.grants[0].states[0].remaining == 44
