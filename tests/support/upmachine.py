@@ -23,9 +23,9 @@ FREE_PORTS = {"TOLLKEEPER_GATEWAY_PORT": "0", "TOLLKEEPER_HTTPS_PORT": "0", "TOL
 def until(condition: Callable[[], bool], seconds: float = 10) -> bool:
     """Poll: foreign processes have no event of ours."""
     deadline_s = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline_s:
+    while not (met := condition()) and time.monotonic() < deadline_s:
         time.sleep(0.01)
-    return condition()
+    return met
 
 
 def processes_logging_to(folder: Path) -> dict[int, str]:

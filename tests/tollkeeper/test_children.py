@@ -62,9 +62,9 @@ def in_folder(folder: Path) -> set[str]:
 def until(condition: Callable[[], bool], seconds: float = 5) -> bool:
     """Poll: foreign processes have no event of ours."""
     deadline_s = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline_s:
+    while not (met := condition()) and time.monotonic() < deadline_s:
         time.sleep(0.01)
-    return condition()
+    return met
 
 
 async def test_children_stop_in_reverse_order(tmp_path: Path) -> None:
