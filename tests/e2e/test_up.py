@@ -83,7 +83,7 @@ def test_up_json_has_exactly_the_promised_fields(up: UpMachine) -> None:
 def test_up_json_says_the_truth(up: UpMachine) -> None:
     """Every address answers as what it is called."""
     sample = up.up["sample"]["traditional"]
-    assert predict(up, sample) == 200
+    assert until(lambda: predict(up, sample) == 200)
     assert requests.get(up.up["admin_url"] + "/readyz", timeout=10).status_code == 200
     assert "decisions_total" in requests.get(up.up["metrics_url"], timeout=10).text
     with redis.Redis.from_url(up.up["redis_url"]) as store:
