@@ -119,7 +119,7 @@ def listeners() -> dict[str, str]:
     return found
 
 
-def test_the_guides_models_are_ready_and_unpublished(up: UpMachine) -> None:
+def test_the_guides_models_are_ready(up: UpMachine) -> None:
     """The guide starts from here."""
     with requests.Session() as admin:
         login = {"username": up.up["admin_username"], "password": up.up["admin_password"]}

@@ -1,0 +1,72 @@
+"""The doors for newcomers and servers: make, the build server's script, the image."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+_ROOT = Path(__file__).parents[2]
+_OLD_PYTHON = "#!/bin/sh\nexit 1\n"  # what `sys.exit(sys.version_info < (3, 11))` gives there
+
+
+def make(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run make in a folder, outside of any make that runs these tests."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(["make", *words], cwd=folder, env=clean, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Path:
+    """A checkout without a virtual environment, as far as make looks at it."""
+    for name in ("Makefile", "requirements.lock", "requirements-dev.lock"):
+        shutil.copy(_ROOT / name, tmp_path)
+    return tmp_path
+
+
+def test_make_alone_says_what_there_is(bare: Path) -> None:
+    """Every door has a line."""
+    shown = make(bare).stdout
+    for target in ("up", "test", "check", "e2e", "bench", "proto", "help"):
+        assert f"make {target} " in shown
+
+
+def test_an_old_python_is_told_in_one_sentence(bare: Path) -> None:
+    """And nothing is left behind."""
+    python = bare / "python"
+    python.write_text(_OLD_PYTHON)
+    python.chmod(0o755)
+    refused = make(bare, "up", f"PYTHON={python}")
+    assert refused.returncode != 0
+    assert refused.stderr.startswith("Tollkeeper needs Python 3.11 or newer")
+    assert not (bare / ".venv").exists()
+
+
+def test_a_python_without_venv_is_told_in_one_sentence(bare: Path) -> None:
+    """Debian's python3 needs python3-venv; half an environment would stop every later make."""
+    python = bare / "python"
+    python.write_text('#!/bin/sh\n[ "$1" = -c ] && exit 0\nmkdir .venv; exit 1\n')
+    python.chmod(0o755)
+    refused = make(bare, "up", f"PYTHON={python}")
+    assert refused.returncode != 0
+    assert "install its venv package" in refused.stderr
+    assert not (bare / ".venv").exists()
+
+
+def test_the_build_servers_script_runs_the_readmes_command() -> None:
+    """The script is executable bash and ends in ``make test``."""
+    script = _ROOT / ".ci" / "run"
+    assert os.access(script, os.X_OK)
+    assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
+    assert script.read_text().rstrip().endswith("\nmake test")
+
+
+def test_the_image_holds_every_package() -> None:
+    """A package that is added is in the image too."""
+    copied = {line.split()[1] for line in (_ROOT / "Dockerfile").read_text().splitlines() if line.startswith("COPY")}
+    roots = tomllib.loads((_ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["root_packages"]
+    assert set(roots) <= copied
