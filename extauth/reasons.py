@@ -85,7 +85,7 @@ _STORE = "The gateway cannot check budgets at the moment; try again shortly."
 WIRE: Final[Mapping[Reason, Wire]] = {
     Reason.OK: Wire(200, "", "", "", Outcome.ALLOWED),
     Reason.NO_PUBLICATION: Wire(
-        404, "invalid_request_error", "not_found", "Nothing is published at this host and path.", Outcome.DENIED
+        404, "invalid_request_error", "not_found", "Nothing is published here.", Outcome.DENIED
     ),
     Reason.KEY_MISSING: UNAUTHENTICATED,
     Reason.KEY_REPEATED: UNAUTHENTICATED,

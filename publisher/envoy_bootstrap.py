@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from extauth.answers import denial
+from extauth.reasons import Reason
 from publisher.envoy_files import (
     BODY_FILTER,
     CREDENTIAL_HEADERS,
@@ -248,7 +250,7 @@ def _removals() -> Json:
 
 def _local_replies() -> list[Json]:
     """Bodies for the answers Envoy gives by itself, in OpenAI's shape. Check's answers keep their own."""
-    unknown = error_body(message="Nothing is published here.", kind="invalid_request_error", code="not_found")
+    unknown = denial(Reason.NO_PUBLICATION).body  # what Check says of a publication that is not for this caller
     large = error_body(
         message="The request's body is too large.", kind="invalid_request_error", code="request_too_large"
     )

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from extauth.answers import denial
+from extauth.reasons import Reason
 from publisher.plan import OPENAI_ROOT, Host, Plan, Route, Upstream
 
 Json = dict[str, Any]
@@ -228,7 +230,7 @@ def _action(route: Route) -> Json:
 
 def _entry(host: str) -> Json:
     """Where calls wait that the body decides: Check names the publication, or this 404 is the end of it."""
-    body = error_body(message="The model does not exist.", kind="invalid_request_error", code="model_not_found")
+    body = denial(Reason.MODEL_NOT_FOUND).body
     return {
         "name": f"{host}/openai",
         "match": {"prefix": f"{OPENAI_ROOT}/"},

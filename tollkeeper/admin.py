@@ -34,7 +34,7 @@ from publisher.metrics import PublisherMetrics
 from publisher.publisher import Publisher
 from runtime.addresses import TcpAddress
 from runtime.clock import SystemClock
-from runtime.http import listening
+from runtime.http import listening, new_registry
 from runtime.lifecycle import CannotStart, running, stop_requested
 from runtime.settings import ListenAddress, Metavar, Port, Secret, Settings, StoreUrl, Words
 
@@ -128,7 +128,7 @@ class AdminSettings(Settings):
 
 async def serve(settings: AdminSettings) -> None:
     """Run until a signal, then stop taking requests, finish those in flight, and stop publishing."""
-    registry, passwords, secrets = CollectorRegistry(), Passwords(), _secrets(settings)
+    registry, passwords, secrets = new_registry(), Passwords(), _secrets(settings)
     async with (
         _client(settings, timeout_s=TIMEOUT_S) as client,
         _publisher(settings, CatalogStore(client), registry) as publisher,

@@ -17,7 +17,7 @@ from extauth.gate import Gate
 from runtime.addresses import TcpAddress, UnixAddress, is_loopback
 from runtime.clock import SystemClock
 from runtime.grpc_front import QueueLimits
-from runtime.http import listening, process_face
+from runtime.http import listening, new_registry, process_face
 from runtime.lifecycle import CannotStart, stop_requested
 from runtime.settings import ListenAddress, Settings, StoreUrl
 
@@ -59,7 +59,7 @@ class GateSettings(Settings):
 
 async def serve(settings: GateSettings) -> None:
     """Run until a signal, then drain: unready first, then answer what was taken, then close."""
-    registry = CollectorRegistry()
+    registry = new_registry()
     fault = asyncio.Event()
     loop = asyncio.get_running_loop()
     with _admission_log(settings.admission_log) as admission_log:
