@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import io
 import json
@@ -211,6 +212,18 @@ async def test_odd_headers_make_no_fault_of_ours(api: Any, headers: dict[str, st
     """No header makes a 5xx."""
     answer = await api.ask("POST", "/api/models/x/publish", data=b'{"config": {}}', headers=headers)
     assert 400 <= answer.status < 500, answer.text
+
+
+async def test_headers_that_are_no_text_make_no_fault_of_ours(api: Any) -> None:
+    """Bytes that are no UTF-8 in any header that is read: 401 or 4xx, never a 5xx."""
+    for header in (b"Authorization: Bearer \xff\xfe", b"X-Request-Id: \xff", b"Content-Encoding: \xff"):
+        host, _, port = api.url.removeprefix("http://").partition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        head = b"POST /api/tenants HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 2\r\n"
+        writer.write(head + header + b"\r\nContent-Type: application/json\r\n\r\n{}")
+        status = int((await reader.read()).split(b" ", 2)[1])
+        writer.close()
+        assert 400 <= status < 500, header
 
 
 async def test_a_compressed_flood_is_refused(api: Any) -> None:

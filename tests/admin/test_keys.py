@@ -5,11 +5,17 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import os
 from typing import Any
 
 import pytest
 
+from admin.acts.validation import Accepted, accepted
+from catalog.hashing import hash_key
+from catalog.ids import new_id
+from catalog.keytext import mint
 from catalog.records import KeyRecord, Kind
+from catalog.secrets import Secrets
 from catalog.store import Audit, CatalogStore, Committed, Put
 
 ROTATE = "/api/models/my-model/publish/rotate-key"
@@ -69,6 +75,23 @@ async def test_grace_ends_by_the_stores_clock(api: Any, published: str) -> None:
     await _change_key(api, key.id, previous=dataclasses.replace(key.previous, valid_until_ms=now_ms))
     assert (await api.validate(published))["valid"] is False
     assert (await api.validate(second["apiKey"]))["valid"] is True
+
+
+def test_a_text_ends_at_its_millisecond(secrets: Secrets) -> None:
+    """A text is accepted until just before its end and not at it; the earlier of its ends counts."""
+    key_id = new_id(7, os.urandom)
+    text = mint(key_id, secrets, os.urandom)
+    hashed = hash_key(text, secrets)
+    key = KeyRecord(key_id, "tenant-a", "x", (), hashed, 0, 0, expires_at_ms=1_000)
+    assert accepted(key, text, secrets, 999) == Accepted(until_ms=1_000)
+    assert accepted(key, text, secrets, 1_000) is None
+    in_grace = dataclasses.replace(
+        key,
+        current=hash_key(mint(key_id, secrets, os.urandom), secrets),
+        previous=dataclasses.replace(hashed, valid_until_ms=500),
+    )
+    assert accepted(in_grace, text, secrets, 499) == Accepted(until_ms=500)
+    assert accepted(in_grace, text, secrets, 500) is None
 
 
 @pytest.mark.parametrize("seconds", [-1, 604801, "60", 1.5, None, True])
