@@ -34,7 +34,7 @@ from publisher.metrics import PublisherMetrics
 from publisher.publisher import Publisher
 from runtime.addresses import TcpAddress
 from runtime.clock import SystemClock
-from runtime.http import listening, new_registry, new_registry
+from runtime.http import listening, new_registry
 from runtime.lifecycle import CannotStart, running, stop_requested
 from runtime.settings import ListenAddress, Metavar, Port, Secret, Settings, StoreUrl, Words
 
