@@ -115,7 +115,7 @@ def write_certificate(folder: Path) -> None:
 
 
 def test_https_has_the_same_routes() -> None:
-    """Over TLS with HTTP/2 offered, on a listener of its own; Check is told the scheme."""
+    """Over TLS, on a listener of its own; Check is told the scheme. HTTP/2 is not offered there."""
     with short_folder() as folder, Gate(folder) as gate, Upstream("up") as upstream:
         write_certificate(folder)
         files = {"certificate": f"{folder}/tls.crt", "private_key": f"{folder}/tls.key"}
@@ -127,7 +127,22 @@ def test_https_has_the_same_routes() -> None:
             told = subprocess.run(["curl", *arguments], capture_output=True, check=True, timeout=PATIENCE_S)
         assert json.loads(told.stdout)["upstream"] == "up"
         asked = gate.requests[0].attributes.request.http
-        assert (asked.scheme, asked.protocol, asked.host) == ("https", "HTTP/2", HOST)
+        assert (asked.scheme, asked.protocol, asked.host) == ("https", "HTTP/1.1", HOST)
+
+
+def test_a_refusal_over_https_always_arrives() -> None:
+    """Before or after the body has come: what the caller reads is the refusal and never a broken stream."""
+    with short_folder() as folder, Gate(folder) as gate:
+        write_certificate(folder)
+        files = {"certificate": f"{folder}/tls.crt", "private_key": f"{folder}/tls.key"}
+        envoy = Envoy(options_for(folder, gate.target, https_port=0, **files))
+        envoy.publish([])
+        with envoy:
+            urls = [f"https://{HOST}:{envoy.ports['https']}/none"] * 20
+            arguments = ["-s", "-w", "%{http_code} ", "--cacert", f"{folder}/tls.crt"]
+            arguments += ["--connect-to", f"{HOST}::127.0.0.1:", "-d", "{}", *urls]
+            shown = subprocess.run(["curl", *arguments], capture_output=True, check=True, timeout=PATIENCE_S)
+    assert shown.stdout.decode().count("}404 ") == 20
 
 
 def test_https_servers_are_held_to_their_name() -> None:
