@@ -1,6 +1,6 @@
 r"""The publishing guide, followed word for word: its commands in its order, with curl, jq and the machine's CURL_HOME.
 
-Every text given to ``reader.types`` is the guide's own unless ``own check`` stands above it. What differs:
+Every text given to ``reader.types`` is the guide's own; what stands below ``own check`` is ours. What differs:
 
 * ``kubectl``, ``istioctl`` and ``open`` need a cluster or a browser, so their lines are not here;
 * my-model is unpublished before it is published again under the custom domain;
@@ -14,143 +14,25 @@ tokens are not counted yet.
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import shutil
-import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
-import urllib3.util.connection
-from upmachine import UpMachine, until
+from upmachine import UpMachine
 
-GUIDE = Path(__file__).parent / "guide"
-ROUTER = "https://api.router.inference-in-a-box"
+from tests.e2e.guide.reader import PREDICT, PREDICTIONS, PUBLISH, ROTATE, ROUTER, VALIDATE, Reader, following_the_guide
+
 CUSTOM = "https://api.mycompany.com"
-PREDICTIONS = {"predictions": [0.450166]}  # sigmoid(-0.2 + 0.8 x 1.0 - 0.4 x 2.0)
-
-# The guide's curl, and the status of its answer on standard error; where the texts go is the guide's business.
-TELL_STATUS = """curl() { command curl --no-progress-meter --write-out '%{stderr}%{http_code}' "$@"; }\n"""
 
 pytestmark = pytest.mark.timeout(180)
 
 
-def need(*commands: str) -> None:
-    """Skip where a program of the guide is not installed; fail on a build server."""
-    missing = [command for command in commands if shutil.which(command) is None]
-    if missing and os.environ.get("CI"):
-        pytest.fail(f"not installed: {missing}")
-    elif missing:
-        pytest.skip(f"not installed: {missing}")
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a command printed, and the status it was answered with."""
-
-    status: int
-    text: str
-
-    @property
-    def json(self) -> Any:
-        """The text, parsed."""
-        return json.loads(self.text)
-
-
-class Reader:
-    """Somebody who types what the guide says, in a shell with these variables."""
-
-    def __init__(self, machine: UpMachine) -> None:
-        self._machine = machine
-        self.variables: dict[str, str] = {}
-
-    def types(self, command: str) -> Answer:
-        """Run a command to its end."""
-        done = self._machine.guide(TELL_STATUS + command, **self.variables)
-        assert (done.returncode, done.stderr.isdigit()) == (0, True), f"{command}\n{done}"
-        return Answer(int(done.stderr), done.stdout)
-
-    def takes_key(self, answer: Answer) -> str:
-        """Note the key of an answer as ``$API_KEY`` and return it."""
-        key: str = answer.json["apiKey"]
-        assert re.fullmatch(r"tk_[0-9a-z]{19}_[0-9A-Za-z]{52}", key)
-        self.variables["API_KEY"] = key
-        return key
-
-    # Own checks, in the guide's manner
-
-    def awaits(self, model: str) -> None:
-        """Wait until a model's status is live: its publication's latest change is served."""
-        details = f'curl -H "Authorization: Bearer $TOKEN" http://localhost:8085/api/models/{model}/publish'
-        assert until(lambda: self.types(f"{details} | jq -r .status").text == "live\n"), self.types(details)
-
-    def predicts(self, base: str, key: str = "$API_KEY") -> Answer:
-        """Call my-model under this base URL with a key."""
-        command = PREDICT.replace(ROUTER, base).replace("$API_KEY", key)
-        return self.types(command)
-
-    def validates(self, key: str) -> Any:
-        """Ask about a key as the guide does about ``your-api-key``."""
-        return self.types(VALIDATE.replace("your-api-key", key)).json
-
-    def unpublishes(self, model: str) -> Answer:
-        """Take a model back."""
-        path = f"http://localhost:8085/api/models/{model}/publish"
-        return self.types(f'curl -X DELETE -H "Authorization: Bearer $TOKEN" {path}')
-
-
 @pytest.fixture
 def reader(up: UpMachine) -> Iterator[Reader]:
-    """A reader before the first command; afterwards the guide's models are unpublished as they were."""
-    need("curl", "jq")
-    somebody = Reader(up)
-    log_in(somebody)
-    yield somebody
-    for model in ("my-model", "my-llm", "tenant-b-model"):
-        assert somebody.unpublishes(model).status in {204, 404}
-
-
-# The guide's commands that are used twice
-
-PUBLISH = r"""curl -X POST -H "Authorization: Bearer $TOKEN" \
--H "Content-Type: application/json" \
--d '{
-"config": {
-"tenantId": "tenant-a",
-"publicHostname": "api.router.inference-in-a-box",
-"externalPath": "/models/my-model",
-"rateLimiting": {
-"requestsPerMinute": 100,
-"requestsPerHour": 5000,
-"tokensPerHour": 100000,
-"burstLimit": 10
-},
-"authentication": {
-"requireApiKey": true,
-"allowedTenants": ["tenant-a"]
-}
-}
-}' \
-http://localhost:8085/api/models/my-model/publish"""
-
-ROTATE = r"""curl -X POST -H "Authorization: Bearer $TOKEN" \
-http://localhost:8085/api/models/my-model/publish/rotate-key"""
-
-PREDICT = r"""curl -X POST -H "X-API-Key: $API_KEY" \
--H "Content-Type: application/json" \
--d '{"instances": [{"feature1": 1.0, "feature2": 2.0}]}' \
-https://api.router.inference-in-a-box/models/my-model/predict"""
-
-VALIDATE = r"""curl -X POST -H "Content-Type: application/json" \
--d '{"apiKey": "your-api-key"}' \
-http://localhost:8085/api/validate-api-key"""
-
-
-# The guide
+    """A reader who has done the guide's first step and logged in."""
+    with following_the_guide(up) as somebody:
+        yield somebody
 
 
 def test_the_guides_commands(reader: Reader) -> None:
@@ -171,19 +53,6 @@ def test_the_guides_commands(reader: Reader) -> None:
     validate_key(reader)
     rotate_if_needed(reader)
     migrate_hostname(reader)
-
-
-def log_in(reader: Reader) -> None:
-    """Get JWT token first."""
-    answer = reader.types(
-        r"""export TOKEN=$(curl -X POST -H "Content-Type: application/json" \
--d '{"username": "admin", "password": "password"}' \
-http://localhost:8085/api/admin/login | jq -r '.token')"""
-        '\nprintf %s "$TOKEN"'  # own check
-    )
-    assert answer.status == 200
-    assert re.fullmatch(r"[\w-]+\.[\w-]+\.[\w-]+", answer.text), "a JWT"
-    reader.variables["TOKEN"] = reader.variables["ADMIN_TOKEN"] = answer.text
 
 
 def publish(reader: Reader) -> None:
@@ -486,50 +355,3 @@ http://localhost:8085/api/models/my-model/publish"""
     # own check
     assert reader.predicts(ROUTER).json == PREDICTIONS
     assert reader.predicts(CUSTOM).status == 404
-
-
-# The guide's client classes
-
-
-@pytest.fixture
-def key(reader: Reader) -> str:
-    """The key of my-model, published as the guide does and live."""
-    made = reader.takes_key(reader.types(PUBLISH))
-    reader.awaits("my-model")
-    return made
-
-
-def https_gateway(machine: UpMachine) -> tuple[str, int]:
-    """Where curl is sent for port 443 of any host."""
-    host, port = re.findall(r':443:([\d.]+):(\d+)"', (machine.state / "curl/.curlrc").read_text())[0]
-    return host, int(port)
-
-
-def test_the_guides_python_client(up: UpMachine, key: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its class and its usage run as they stand, but for the key; only the way to port 443 is the machine's."""
-    connect = urllib3.util.connection.create_connection
-
-    def connect_to(address: tuple[str, int], *arguments: Any, **options: Any) -> Any:
-        assert address == ("api.router.inference-in-a-box", 443)
-        return connect(https_gateway(up), *arguments, **options)
-
-    monkeypatch.setattr(urllib3.util.connection, "create_connection", connect_to)
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(up.state / "tls/ca.pem"))
-    monkeypatch.setenv("NO_PROXY", "*")
-    names: dict[str, Any] = {}
-    exec((GUIDE / "model_client_python.txt").read_text().replace("your-api-key", key), names)  # noqa: S102
-    assert names["result"] == PREDICTIONS
-
-
-def test_the_guides_javascript_client(up: UpMachine, key: str, tmp_path: Path) -> None:
-    """The same in node, with its own fetch."""
-    need("node")
-    script = tmp_path / "client.mjs"
-    text = (GUIDE / "model_client_javascript.txt").read_text().replace("your-api-key", key)
-    script.write_text(text + "console.log(JSON.stringify(result));\n")
-    host, port = https_gateway(up)
-    own = {"HTTPS_GATEWAY": f"{host}:{port}", "NODE_EXTRA_CA_CERTS": str(up.state / "tls/ca.pem")}
-    command = ["node", "--require", str(GUIDE / "connect_to.cjs"), str(script)]
-    done = subprocess.run(command, env=os.environ | own, capture_output=True, text=True, check=False, timeout=60)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout) == PREDICTIONS
