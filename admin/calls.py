@@ -13,7 +13,7 @@ from admin.callers import Caller
 from admin.fields import Input
 from admin.problems import Code, invalid
 from admin.services import Services
-from catalog.store import Audit
+from catalog.changes import Audit
 
 T = TypeVar("T", bound=Input)
 

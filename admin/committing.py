@@ -14,14 +14,8 @@ from typing import Final, TypeVar
 from admin.metrics import AdminMetrics
 from admin.ports import Publisher
 from admin.problems import Code, Problem
-from catalog.store import (
-    Audit,
-    CatalogStore,
-    Change,
-    Committed,
-    Conflict,
-    OutcomeUnknown,
-)
+from catalog.changes import Audit, Change, Committed
+from catalog.store import CatalogStore, Conflict, OutcomeUnknown
 
 MAX_TRIES: Final = 20
 _PAUSE_S: Final = 0.005  # grows with each try, at random, so that writers of one record do not march in step

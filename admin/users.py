@@ -9,8 +9,9 @@ from typing import Final
 from admin import lookups
 from admin.committing import until_settled
 from admin.passwords import Passwords
+from catalog.changes import Audit, Put
 from catalog.records import ALL_TENANTS, Kind, Role, UserRecord
-from catalog.store import Audit, CatalogStore, Conflict, Put
+from catalog.store import CatalogStore, Conflict
 
 _GENERATED_BYTES: Final = 18  # 144 bits: 24 characters to copy once
 _ACTOR: Final = "start"

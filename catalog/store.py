@@ -13,7 +13,7 @@ import dataclasses
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
@@ -22,6 +22,7 @@ import redis.asyncio
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 
 from catalog import names
+from catalog.changes import CORRUPT, Audit, Change, Committed, Delete, Put
 from catalog.records import KIND_OF, Kind, Record, decode, encode, ref
 
 TIMEOUT_S: Final = 3.0
@@ -32,9 +33,6 @@ AUDIT_AGE_MS: Final = 366 * 24 * 3_600_000
 
 PAGE: Final = 500
 """Most records or ids read by one command."""
-
-CORRUPT: Final = -1
-"""Version of a stored record whose version cannot be read. Only a ``Delete`` may expect it."""
 
 MAX_CHANGES: Final = 1_000
 """Most changes of one commit: the store does nothing else meanwhile (some ms)."""
@@ -73,55 +71,6 @@ class CorruptRecord(Exception):  # noqa: N818
     def __init__(self, ref: str) -> None:
         super().__init__(f"{ref}: the stored record cannot be read")
         self.ref = ref
-
-
-@dataclass(frozen=True, slots=True)
-class Put:
-    """Write a record. It is stored as version ``expected_version + 1``, whatever its own says."""
-
-    record: Record
-    expected_version: int  # what the stored one must be; 0: there must be none
-
-
-@dataclass(frozen=True, slots=True)
-class Delete:
-    """Remove a record."""
-
-    kind: Kind
-    id: str
-    expected_version: int  # what the stored one must be; CORRUPT removes one that cannot be read
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """Change nothing, but let the commit happen only if this record is so (the tenant is still there)."""
-
-    kind: Kind
-    id: str
-    expected_version: int  # what the stored one must be; 0: there must be none
-
-
-Change = Put | Delete | Check
-
-
-@dataclass(frozen=True, slots=True)
-class Audit:
-    """Who did what, written with the change itself. Never put a secret here."""
-
-    actor: str  # user name
-    action: str  # "publication.create"
-    target: str  # what it was done to: "tenant-a/my-model"
-    tenant: str
-    request_id: str
-    detail: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Committed:
-    """A change that is in force."""
-
-    epoch: str  # the one it made
-    records: dict[str, Record]  # the records put, by reference, as written
 
 
 @dataclass(frozen=True, slots=True)

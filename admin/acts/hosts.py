@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from admin.places import is_taken, without
 from admin.problems import Code, Fault, Problem, Rule
+from catalog.changes import Change, Delete, Put
 from catalog.records import HostRecord, Kind, ModelType, PublicationRecord
-from catalog.store import Change, Delete, Put
 
 
 def claim(host: HostRecord | None, publication: PublicationRecord) -> Change:

@@ -9,6 +9,7 @@ from admin.acts import hosts, limits
 from admin.discovery import Finding
 from admin.places import default_path
 from admin.schemas import ConfigInput
+from catalog.changes import Change, Delete, Put
 from catalog.records import (
     HostRecord,
     KeyRecord,
@@ -16,7 +17,6 @@ from catalog.records import (
     ModelRecord,
     PublicationRecord,
 )
-from catalog.store import Change, Delete, Put
 
 
 def observed(model: ModelRecord, finding: Finding, now_ms: int) -> ModelRecord:

@@ -14,8 +14,9 @@ from admin.discovery import Finding
 from admin.handlers import views
 from admin.problems import Code, Problem
 from admin.schemas import ModelInput, Models
+from catalog.changes import Delete, Put
 from catalog.records import Kind, ModelRecord, ModelType
-from catalog.store import Conflict, Delete, Put
+from catalog.store import Conflict
 
 MODELS_PER_TENANT: Final = 500
 _UID_BYTES: Final = 10

@@ -11,9 +11,10 @@ from admin.handlers.showing import show, show_all
 from admin.handlers.views import at, at_or_never
 from admin.problems import Code, Problem
 from admin.schemas import Publications, RotatedKey, RotateInput
+from catalog.changes import Put
 from catalog.keytext import mask
 from catalog.records import Kind, PublicationRecord
-from catalog.store import Conflict, Put
+from catalog.store import Conflict
 from ratelimit.names import usage_key
 
 

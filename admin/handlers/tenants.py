@@ -11,9 +11,10 @@ from admin.committing import until_settled
 from admin.handlers import views
 from admin.problems import Code, Problem
 from admin.schemas import TenantChange, TenantInput, Tenants
+from catalog.changes import Put
 from catalog.ids import shard_of
 from catalog.records import UNLIMITED, Kind, TenantRecord
-from catalog.store import Conflict, Put
+from catalog.store import Conflict
 
 
 async def list_tenants(call: ApiCall) -> Reply:

@@ -22,10 +22,11 @@ from admin.assembly import Facts, assemble
 from admin.passwords import Passwords
 from admin.services import Gateway, Services
 from admin.sessions import make_token
+from catalog.changes import Audit, Put
 from catalog.records import ALL_TENANTS, Kind, Role, UserRecord
 from catalog.secrets import Secrets, create_secrets
 from catalog.status import State, Status
-from catalog.store import Audit, CatalogStore, Put
+from catalog.store import CatalogStore
 from runtime.addresses import TcpAddress
 from runtime.clock import SystemClock
 from runtime.http import listening

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 from admin.acts.validation import Accepted, accepted
+from catalog.changes import Audit, Committed, Put
 from catalog.hashing import hash_key
 from catalog.ids import new_id
 from catalog.keytext import mint
 from catalog.records import KeyRecord, Kind
 from catalog.secrets import Secrets
-from catalog.store import Audit, CatalogStore, Committed, Put
+from catalog.store import CatalogStore
 
 ROTATE = "/api/models/my-model/publish/rotate-key"
 

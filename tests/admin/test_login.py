@@ -16,8 +16,9 @@ from admin.passwords import Passwords
 from admin.sessions import LIFETIME_S, make_token
 from admin.throttle import site_of
 from admin.users import ensure_admin
+from catalog.changes import Audit, Put
 from catalog.records import Kind, Role, UserRecord
-from catalog.store import Audit, CatalogStore, Put
+from catalog.store import CatalogStore
 from runtime.clock import SystemClock
 
 

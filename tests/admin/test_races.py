@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from catalog.changes import Audit, Committed
 from catalog.records import HostRecord, Kind, ModelRecord
-from catalog.store import Audit, CatalogStore, Committed, Conflict, OutcomeUnknown, StoreUnavailable
+from catalog.store import CatalogStore, Conflict, OutcomeUnknown, StoreUnavailable
 
 LIMITS = ("requestsPerMinute", "requestsPerHour", "tokensPerHour", "burstLimit")
 

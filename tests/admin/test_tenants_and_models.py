@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 
 from admin.sessions import make_token
+from catalog.changes import Audit, Put
 from catalog.records import Role, UserRecord
-from catalog.store import Audit, Put
 from runtime.clock import SystemClock
 
 UNLIMITED = {"requestsPerMinute": None, "requestsPerHour": None, "tokensPerHour": None, "burstLimit": None}

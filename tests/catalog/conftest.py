@@ -10,8 +10,9 @@ import redis
 import redis.asyncio
 
 from catalog import names
+from catalog.changes import Audit
 from catalog.secrets import Secrets
-from catalog.store import Audit, CatalogStore
+from catalog.store import CatalogStore
 
 AUDIT = Audit(actor="admin", action="test", target="anything", tenant="tenant-a", request_id="r-1")
 

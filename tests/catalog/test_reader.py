@@ -13,9 +13,10 @@ import redis
 import redis.asyncio
 
 from catalog import reader
+from catalog.changes import Audit, Delete, Put
 from catalog.reader import Delta, Snapshot, catch_up, follow, read
 from catalog.records import HostRecord, Kind, TenantRecord
-from catalog.store import Audit, CatalogStore, Delete, Put
+from catalog.store import CatalogStore
 
 Execute = Callable[..., Any]
 AUDIT = Audit(actor="admin", action="test", target="", tenant="", request_id="")

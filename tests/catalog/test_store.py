@@ -15,8 +15,9 @@ import redis.asyncio
 
 from catalog import names
 from catalog import store as store_module
+from catalog.changes import CORRUPT, Audit, Check, Delete, Put
 from catalog.records import Credential, HostRecord, KeyRecord, Kind, Limits, Record, TenantRecord
-from catalog.store import CORRUPT, Audit, CatalogStore, Check, Conflict, CorruptRecord, Delete, Put, StoreRefused
+from catalog.store import CatalogStore, Conflict, CorruptRecord, StoreRefused
 
 TENANT = TenantRecord("tenant-a", shard=0x0A1, created_at_ms=1, updated_at_ms=1)
 KEY = KeyRecord(

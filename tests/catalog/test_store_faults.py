@@ -16,8 +16,9 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
+from catalog.changes import Audit, Put
 from catalog.records import Kind, TenantRecord
-from catalog.store import Audit, CatalogStore, OutcomeUnknown, Put, StoreRefused, StoreUnavailable
+from catalog.store import CatalogStore, OutcomeUnknown, StoreRefused, StoreUnavailable
 
 TENANT = TenantRecord("tenant-a", shard=1, created_at_ms=1, updated_at_ms=1)
 

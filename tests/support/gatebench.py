@@ -14,6 +14,7 @@ import pytest
 import redis.asyncio
 from prometheus_client import CollectorRegistry
 
+from catalog.changes import Audit, Change, Delete, Put
 from catalog.hashing import hash_key
 from catalog.ids import new_id, shard_of
 from catalog.keytext import mint
@@ -29,7 +30,7 @@ from catalog.records import (
     TenantRecord,
 )
 from catalog.secrets import Secrets
-from catalog.store import Audit, CatalogStore, Change, Delete, Put
+from catalog.store import CatalogStore
 from extauth.edge import CHECK_PATH
 from extauth.gate import Gate
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
