@@ -88,7 +88,7 @@ class Publisher:
 
     async def _follow(self) -> None:
         retry_s = FIRST_RETRY_S
-        while True:
+        while _goes_on():
             try:
                 if await self._feed.changed():
                     self._due.set()
@@ -101,14 +101,15 @@ class Publisher:
 
     async def _keep_in_step(self) -> None:
         retry_s = FIRST_RETRY_S
-        while True:
+        while _goes_on():
             await self._due.wait()
             self._due.clear()
             if await self._try_to_apply():
                 retry_s = FIRST_RETRY_S
                 continue
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._due.wait(), retry_s)
+                async with asyncio.timeout(retry_s):
+                    await self._due.wait()
             retry_s = min(2 * retry_s, LAST_RETRY_S)
             self._due.set()
 
@@ -185,3 +186,15 @@ class Publisher:
         self._metrics.publications.labels(State.FAILED.value).set(len(failed))
         for uid, failure in failed.items():
             _log.warning("publication %s is not served: %s", uid, failure.reason)
+
+
+def _goes_on() -> bool:
+    """Whether this task is to go on; raises ``CancelledError`` when it is not.
+
+    redis-py sends under ``asyncio.wait_for``, which before Python 3.12 loses a cancellation that comes together with
+    the end of what it waits for.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+    return True

@@ -1,0 +1,204 @@
+"""The publisher's own loop: it ends when told, tries again when something fails, and finds who is to blame."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+import redis
+import redis.asyncio
+from prometheus_client import CollectorRegistry
+
+from catalog import names
+from catalog.changes import Audit, Put
+from catalog.records import PublicationRecord
+from catalog.status import State, Status
+from catalog.store import CatalogStore
+from publisher.feed import PublicationFeed
+from publisher.files_sink import NotServed, Refused
+from publisher.metrics import PublisherMetrics
+from publisher.plan import Plan
+from publisher.publisher import Publisher
+from runtime.lifecycle import running
+from tests.e2e.proxy import publication
+
+PATIENCE_S = 10
+AUDIT = Audit(actor="admin", action="test", target="any", tenant="tenant-a", request_id="r")
+
+
+@dataclass
+class Sink:
+    """Takes any plan but those with a bad publication; remembers what was in force."""
+
+    bad: set[str] = field(default_factory=set)
+    away: bool = False
+    in_force: list[set[str]] = field(default_factory=list)
+    attempts: int = 0
+
+    async def apply(self, wanted: Plan) -> None:
+        """As the sinks do."""
+        self.attempts += 1
+        uids = {upstream.publication for upstream in wanted.upstreams}
+        if self.away:
+            raise NotServed("the proxy is away")
+        if uids & self.bad:
+            raise Refused("the proxy said no")
+        self.in_force.append(uids)
+
+
+@dataclass
+class Bench:
+    """A publisher, its catalog and its sink."""
+
+    catalog: CatalogStore
+    sink: Sink
+    publisher: Publisher
+    registry: CollectorRegistry
+
+    async def commit(self, records: Sequence[PublicationRecord]) -> None:
+        """Write the records; versions count from what they say."""
+        puts = [Put(record, record.version - 1) for record in records]
+        await self.catalog.commit(puts, audit=AUDIT)
+
+    async def settled(self, records: Sequence[PublicationRecord]) -> list[State]:
+        """Where the records stand once none is pending."""
+        await until(lambda: State.PENDING not in self.states(records))
+        return self.states(records)
+
+    def states(self, records: Sequence[PublicationRecord]) -> list[State]:
+        """Where the records stand."""
+        return [self.publisher.status(record.uid, record.version).state for record in records]
+
+    def count(self, cause: str) -> float:
+        """Failures so far."""
+        return self.registry.get_sample_value("tollkeeper_publisher_errors_total", {"cause": cause}) or 0
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Wait until something holds that nobody announces."""
+    async with asyncio.timeout(PATIENCE_S):
+        while not holds():  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+
+
+@pytest.fixture
+async def bench(redis_url: str) -> AsyncIterator[Bench]:
+    """A publisher that is not running yet, on an empty catalog."""
+    async with (
+        redis.asyncio.Redis.from_url(redis_url) as client,
+        redis.asyncio.Redis.from_url(redis_url) as follower,
+    ):
+        catalog, sink, registry = CatalogStore(client), Sink(), CollectorRegistry()
+        publisher = Publisher(catalog, PublicationFeed(follower), sink, PublisherMetrics(registry))
+        yield Bench(catalog, sink, publisher, registry)
+
+
+def records(count: int) -> list[PublicationRecord]:
+    """Publications p00, p01 and so on."""
+    return [publication(f"p{number:02}", f"/models/p{number}") for number in range(count)]
+
+
+@pytest.mark.parametrize("bad", [set(), {"p00"}, {"p06"}, {"p00", "p03", "p06"}, {f"p0{n}" for n in range(7)}])
+async def test_the_refused_are_found_among_many(bench: Bench, bad: set[str]) -> None:
+    """Whoever the proxy refuses is failed, everyone else is in force, and the last plan in force says so."""
+    seven = records(7)
+    bench.sink.bad = bad
+    await bench.commit(seven)
+    async with running(bench.publisher.run(), name="publisher"):
+        states = await bench.settled(seven)
+    assert states == [State.FAILED if record.uid in bad else State.LIVE for record in seven]
+    assert bench.sink.in_force[-1] == {record.uid for record in seven} - bad
+
+
+async def test_who_was_refused_is_not_tried_at_every_change(bench: Bench) -> None:
+    """A bad publication costs its own attempts only; a new version of it is tried again."""
+    first, second, third = records(3)
+    bench.sink.bad = {first.uid}
+    await bench.commit([first, second])
+    async with running(bench.publisher.run(), name="publisher"):
+        assert await bench.settled([first, second]) == [State.FAILED, State.LIVE]
+        attempts = bench.sink.attempts
+        await bench.commit([third])
+        assert await bench.settled([third]) == [State.LIVE]
+        assert bench.sink.attempts == attempts + 1
+        bench.sink.bad = set()
+        mended = replace(first, version=2)
+        await bench.commit([mended])
+        assert await bench.settled([mended]) == [State.LIVE]
+
+
+async def test_of_two_on_one_path_the_second_goes_live_when_the_first_is_gone(bench: Bench) -> None:
+    """A fault of the plan is looked at anew at every change."""
+    first, second = publication("a", "/x"), publication("b", "/x", created_at_ms=2)
+    await bench.commit([first, second])
+    async with running(bench.publisher.run(), name="publisher"):
+        assert await bench.settled([first, second]) == [State.LIVE, State.FAILED]
+        await bench.commit([replace(first, path="/y", version=2)])
+        await until(lambda: bench.states([second]) == [State.LIVE])
+
+
+async def test_a_proxy_that_is_away_is_tried_again(bench: Bench) -> None:
+    """Nothing is live meanwhile, the status says why, and the failures are counted."""
+    (record,) = records(1)
+    bench.sink.away = True
+    await bench.commit([record])
+    async with running(bench.publisher.run(), name="publisher"):
+        await until(lambda: bench.count("proxy") >= 2)
+        assert bench.publisher.status(record.uid, 1) == Status(State.PENDING, "the proxy is away")
+        bench.sink.away = False
+        assert await bench.settled([record]) == [State.LIVE]
+
+
+async def test_a_poke_does_not_wait_for_the_feed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The admin API says that it committed, and that is enough."""
+
+    async def silent() -> bool:
+        await asyncio.Event().wait()
+        return False
+
+    monkeypatch.setattr(bench.publisher._feed, "changed", silent)
+    (record,) = records(1)
+    await bench.commit([record])
+    async with running(bench.publisher.run(), name="publisher"):
+        bench.publisher.poke()
+        assert await bench.settled([record]) == [State.LIVE]
+
+
+async def test_changes_of_other_records_are_not_acted_on(bench: Bench, store: redis.Redis) -> None:
+    """Keys come and go without the proxy hearing of it."""
+    feed = bench.publisher._feed
+    assert await feed.changed()
+    await bench.commit(records(1))
+    assert await feed.changed()
+    key = names.feed("0")
+    newest = store.xrevrange(key, count=1)[0][0].decode()
+    following = int(newest.partition("-")[0]) + 1
+    store.xadd(key, {"epoch": "x", "refs": "key:1 tenant:pub:x"}, id=f"{following}-0")
+    assert not await feed.changed()
+
+
+@pytest.mark.parametrize("part", ["_store", "_feed"])
+async def test_a_lost_cancellation_does_not_keep_it_alive(
+    bench: Bench, part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends even where a library swallowed the cancellation, as asyncio.wait_for may before Python 3.12."""
+    entered = asyncio.Event()
+
+    async def swallow(*_: object, **__: object) -> list[str]:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return []
+        return []
+
+    monkeypatch.setattr(getattr(bench.publisher, part), "ids" if part == "_store" else "changed", swallow)
+    task = asyncio.create_task(bench.publisher.run())
+    bench.publisher.poke()
+    await entered.wait()
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=PATIENCE_S)
+    assert done
+    assert task.cancelled()
