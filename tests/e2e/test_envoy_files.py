@@ -16,9 +16,10 @@ import redis
 import redis.asyncio
 from prometheus_client import CollectorRegistry
 
+from catalog.changes import Audit, Delete, Put
 from catalog.records import Kind, PublicationRecord
 from catalog.status import State, Status
-from catalog.store import Audit, CatalogStore, Delete, Put
+from catalog.store import CatalogStore
 from publisher.envoy_admin import EnvoyAdmin
 from publisher.envoy_bootstrap import CLUSTERS_FILE, ROUTES_FILE
 from publisher.feed import PublicationFeed
