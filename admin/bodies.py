@@ -19,7 +19,9 @@ from pydantic_core import ErrorDetails
 from admin.fields import Input
 from admin.problems import Code, Fault, Problem, Rule
 
-MAX_NAME_SHOWN: Final = 64
+MAX_NAME_SHOWN: Final = 32
+"""Characters shown of a field's name: all of any name we know, and of a key put there by mistake next to nothing."""
+
 T = TypeVar("T", bound=Input)
 Location = tuple[int | str, ...]
 

@@ -16,7 +16,7 @@ from aiohttp import web
 from multidict import MultiMapping
 
 from admin import problems
-from admin.bodies import nearest
+from admin.bodies import MAX_NAME_SHOWN, nearest
 from admin.callers import ANONYMOUS, Caller
 from admin.calls import ApiCall, Reply
 from admin.problems import Code, Fault, Problem, Rule, invalid
@@ -66,7 +66,7 @@ class Edge:
 def _checked_query(route: Route, query: MultiMapping[str]) -> Mapping[str, str]:
     known = [parameter.name for parameter in route.query]
     faults = [
-        Fault(name[:64], Rule.UNKNOWN_FIELD, "is not a parameter of this call" + nearest(name, known))
+        Fault(name[:MAX_NAME_SHOWN], Rule.UNKNOWN_FIELD, "is not a parameter of this call" + nearest(name, known))
         for name in dict.fromkeys(query)
         if name not in known
     ]
