@@ -1,1 +1,1 @@
-"""May this key call this model? The Check edge, the pure decision, the record cache and the batch path.."""
+"""May this key call this model? The Check edge, the pure decision, the record cache and the batch path."""

@@ -79,6 +79,7 @@ class _Batch:
     absent: set[str] = field(default_factory=set)  # names without a record, as of `absent_epoch`
     corrupt: set[str] = field(default_factory=set)  # names whose record cannot be read, likewise
     absent_epoch: str = ""
+    read_epoch: str | None = None  # in force at some moment since these calls came; None: not looked at yet
 
     def open_calls(self) -> list[int]:
         """Indexes of the calls that have no verdict yet."""
@@ -88,6 +89,15 @@ class _Batch:
         """Give the same verdict to several calls."""
         for index in indexes:
             self.verdicts[index] = Verdict(reason)
+
+
+@dataclass(slots=True)
+class _Decided:
+    """What the open calls come to on records of one epoch; nothing of it stands before that epoch is proved."""
+
+    epoch: str
+    admissions: dict[int, Admission] = field(default_factory=dict)
+    refusals: dict[int, Verdict] = field(default_factory=dict)
 
 
 class RecordsChangingError(Exception):
@@ -104,6 +114,7 @@ class Checker:
         records: Records,
         limiter: Limiter,
         secrets: Secrets,
+        now_ms: Callable[[], int] = lambda: 0,
         on_stale: Callable[[], None] = lambda: None,
         on_unknown_outcome: Callable[[int], None] = lambda _count: None,
         on_store_error: Callable[[RedisError], None] = lambda _error: None,
@@ -112,6 +123,7 @@ class Checker:
         self._records = records
         self._limiter = limiter
         self._secrets = secrets
+        self._now_ms = now_ms
         self._on_stale = on_stale
         self._on_unknown_outcome = on_unknown_outcome
         self._on_store_error = on_store_error
@@ -136,45 +148,60 @@ class Checker:
         for index, (call, presented) in enumerate(zip(batch.calls, batch.presented, strict=True)):
             if not needs_records(call, presented):
                 _, entries = self._cache.look(_first_refs(call, presented))  # for the metrics' labels only
-                decision = decide(call, presented, _facts(batch, index, entries), self._secrets)
+                decision = decide(call, presented, _facts(batch, index, entries), self._secrets, now_ms=0)
                 batch.verdicts[index] = _refused(decision) if isinstance(decision, Refusal) else None
 
     def _work(self, batch: _Batch, execute: Execute) -> None:
         for tried in range(1, TRIES + 1):
             if not batch.open_calls():
                 return
-            epoch, admissions = self._decide_open(batch, execute)
-            if not admissions:
-                return
-            taken = self._take(batch, execute, epoch, admissions, by_records=tried == TRIES)
-            if taken.fence is Fence.PASSED:
-                self._close_taken(batch, admissions, taken)
-                return
-            if taken.fence is Fence.LATE:
-                batch.close(admissions, Reason.STORE_TIMEOUT)
+            decided = self._decide_open(batch, execute)
+            newer = self._settle(batch, execute, decided, is_last=tried == TRIES)
+            if newer is None:
                 return
             self._on_stale()
-            self._catch_up(execute, taken.epoch)
+            self._catch_up(execute, newer)
 
-    def _decide_open(self, batch: _Batch, execute: Execute) -> tuple[str, dict[int, Admission]]:
-        """Decide the open calls on records of one epoch; refusals are final, admissions still have to fit."""
+    def _decide_open(self, batch: _Batch, execute: Execute) -> _Decided:
+        """Decide the open calls on records of one epoch."""
         epoch, facts = self._gather(batch, execute)
-        admissions: dict[int, Admission] = {}
+        decided = _Decided(epoch)
+        now_ms = self._now_ms()
         for index, fact in facts.items():
-            decision = decide(batch.calls[index], batch.presented[index], fact, self._secrets)
+            decision = decide(batch.calls[index], batch.presented[index], fact, self._secrets, now_ms=now_ms)
             if isinstance(decision, Admission):
-                admissions[index] = decision
+                decided.admissions[index] = decision
             else:
-                batch.verdicts[index] = _refused(decision)
-        return epoch, admissions
+                decided.refusals[index] = _refused(decision)
+        return decided
 
-    def _take(
-        self, batch: _Batch, execute: Execute, epoch: str, admissions: dict[int, Admission], *, by_records: bool
-    ) -> Taken:
-        charges = [admission.charge for admission in admissions.values()]
+    def _settle(self, batch: _Batch, execute: Execute, decided: _Decided, *, is_last: bool) -> str | None:
+        """Let what was decided stand if its epoch is in force; otherwise return the newer one and change nothing."""
+        if not decided.admissions:
+            in_force = self._in_force(batch, execute, decided.epoch)
+            if in_force != decided.epoch and not is_last:
+                return in_force
+        else:
+            taken = self._take(batch, execute, decided, by_records=is_last)
+            if taken.fence is Fence.STALE:
+                return taken.epoch
+            if taken.fence is Fence.LATE:
+                batch.close(batch.open_calls(), Reason.STORE_TIMEOUT)
+                return None
+            self._close_taken(batch, decided.admissions, taken)
+        for index, verdict in decided.refusals.items():
+            batch.verdicts[index] = verdict
+        return None
+
+    def _in_force(self, batch: _Batch, execute: Execute, epoch: str) -> str:
+        """Tell the epoch in force since these calls came: a refusal must not rest on what a change has put right."""
+        return epoch if batch.read_epoch == epoch else self._records.read(execute, ()).epoch
+
+    def _take(self, batch: _Batch, execute: Execute, decided: _Decided, *, by_records: bool) -> Taken:
+        charges = [admission.charge for admission in decided.admissions.values()]
         try:
             return self._limiter.take(
-                execute, charges, epoch=epoch, deadline_ms=batch.deadline_ms, by_records=by_records
+                execute, charges, epoch=decided.epoch, deadline_ms=batch.deadline_ms, by_records=by_records
             )
         except (NotConnectedError, NotSentError):
             raise
@@ -223,13 +250,14 @@ class Checker:
     def _fetch(self, batch: _Batch, execute: Execute, missing: list[str]) -> None:
         """Read what is missing; a record enters the cache only if it was read at the cache's own epoch."""
         snapshot = self._records.read(execute, missing)
-        entries = {r: e for r, record in snapshot.records.items() if record and (e := entry_of(record)) is not None}
+        batch.read_epoch = snapshot.epoch
+        entries, unusable = _entries(snapshot)
         if not self._cache.insert(snapshot.epoch, entries):
             self._catch_up(execute, snapshot.epoch)
             return
         if batch.absent_epoch != snapshot.epoch:
             batch.absent, batch.corrupt, batch.absent_epoch = set(), set(), snapshot.epoch
-        batch.corrupt |= snapshot.corrupt
+        batch.corrupt |= snapshot.corrupt | unusable
         batch.absent |= {r for r in missing if r not in entries}
 
     def _catch_up(self, execute: Execute, epoch: str) -> None:
@@ -254,6 +282,21 @@ REASON_OF: Final = {
 
 def _refused(refusal: Refusal) -> Verdict:
     return Verdict(refusal.reason, None, refusal.publication, refusal.tenant)
+
+
+def _entries(snapshot: Snapshot) -> tuple[dict[str, Entry], set[str]]:
+    """Make the records ready; with the names of those that no decision can use (a limit out of range)."""
+    entries: dict[str, Entry] = {}
+    unusable = set()
+    for name, record in snapshot.records.items():
+        try:
+            entry = entry_of(record) if record is not None else None
+        except ValueError:
+            unusable.add(name)
+            continue
+        if entry is not None:
+            entries[name] = entry
+    return entries, unusable
 
 
 def _first_refs(call: Call, presented: ParsedKey | Reason) -> list[str]:

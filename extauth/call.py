@@ -21,5 +21,3 @@ class Call:
     content_type: str  # the Content-Type header in lower case, "" when absent
     body_model: str | None  # `model` of a JSON body: None when no body was parsed or it has none
     body_parsed: bool  # whether a JSON body reached us
-    source: str  # the caller's address
-    request_id: str

@@ -1,15 +1,15 @@
 """May this key call this model, and what must be taken for it? Pure: no I/O, no clock.
 
 ``present`` reads the key off the call, ``resolve_model`` finds the publication of a body-routed call, ``decide``
-answers with a refusal or with the charge that the limiter must admit. Expiry is not judged here: the charge
-carries ``valid_until_ms`` and the taking script compares it with the store's clock.
+answers with a refusal or with the charge that the limiter must admit. The last word on expiry is the taking script's:
+the charge carries ``valid_until_ms`` and the script compares it with the store's clock.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from catalog.hashing import matches
+from catalog.hashing import Match, compare
 from catalog.keytext import Malformed, ParsedKey, parse
 from catalog.records import Credential, KeyRecord, ModelType
 from catalog.secrets import Secrets
@@ -84,15 +84,20 @@ def resolve_model(host: HostEntry | None, key: KeyEntry | None, body_model: str 
     return models.get(f"{key.record.tenant}/{body_model}") or models.get(body_model, "")
 
 
-def decide(call: Call, presented: ParsedKey | Reason, facts: Facts, secrets: Secrets) -> Admission | Refusal:
-    """Answer a call from its facts alone. The order is the order in which a caller may learn things."""
+def decide(
+    call: Call, presented: ParsedKey | Reason, facts: Facts, secrets: Secrets, *, now_ms: int
+) -> Admission | Refusal:
+    """Answer a call from its facts alone. The order is the order in which a caller may learn things.
+
+    ``now_ms`` is a lower bound of the store's clock, 0 where it is not known: what has ended by it has surely ended.
+    """
     if not call.publication and not call.openai_host:
         return Refusal(Reason.NO_PUBLICATION)
     if isinstance(presented, Reason):
         return Refusal(presented, facts.publication)
     if call.publication and facts.publication is None:
         return Refusal(Reason.NO_PUBLICATION)
-    credential = _accepted(presented, facts, secrets)
+    credential = _accepted(presented, facts, secrets, now_ms)
     if isinstance(credential, Reason):
         return Refusal(credential, facts.publication)
     if facts.key is None or facts.tenant is None:  # _accepted has refused these; said again for the types
@@ -100,14 +105,16 @@ def decide(call: Call, presented: ParsedKey | Reason, facts: Facts, secrets: Sec
     return _authorise(call, facts, facts.key, facts.tenant, credential)
 
 
-def _accepted(presented: ParsedKey, facts: Facts, secrets: Secrets) -> Credential | Reason:
+def _accepted(presented: ParsedKey, facts: Facts, secrets: Secrets, now_ms: int) -> Credential | Reason:
     """Find the stored credential that the presented text matches."""
     if facts.key is None:
         return Reason.KEY_UNKNOWN
     record = facts.key.record
     credential = _matching(record, presented, secrets)
-    if credential is None:
-        return Reason.KEY_UNKNOWN
+    if isinstance(credential, Reason):
+        return credential
+    if 0 < _valid_until_ms(record, credential) <= now_ms:
+        return Reason.KEY_EXPIRED
     if record.disabled:
         return Reason.KEY_DISABLED
     if facts.tenant is None or facts.tenant.record.disabled:
@@ -115,30 +122,29 @@ def _accepted(presented: ParsedKey, facts: Facts, secrets: Secrets) -> Credentia
     return credential
 
 
-def _matching(record: KeyRecord, presented: ParsedKey, secrets: Secrets) -> Credential | None:
-    for credential in (record.current, record.previous):
-        if credential is not None and matches(credential, presented.text, secrets):
-            return credential
-    return None
+def _matching(record: KeyRecord, presented: ParsedKey, secrets: Secrets) -> Credential | Reason:
+    credentials = [credential for credential in (record.current, record.previous) if credential is not None]
+    found = [compare(credential, presented.text, secrets) for credential in credentials]
+    if Match.YES in found:
+        return credentials[found.index(Match.YES)]
+    return Reason.PEPPER_UNKNOWN if Match.UNKNOWN_PEPPER in found else Reason.KEY_UNKNOWN
 
 
 def _authorise(
     call: Call, facts: Facts, key: KeyEntry, tenant: TenantEntry, credential: Credential
 ) -> Admission | Refusal:
+    publication = facts.publication
+    visible = publication is not None and key.record.tenant in publication.record.allowed_tenants
+    if not visible and not call.openai_host:
+        return Refusal(Reason.NO_PUBLICATION, publication, tenant)
     body_fault = _body_fault(call, facts)
     if body_fault is not None:
-        return Refusal(body_fault, facts.publication, tenant)
-    publication = facts.publication
-    if publication is None or key.record.tenant not in publication.record.allowed_tenants:
-        return Refusal(_invisible(call), publication, tenant)
+        return Refusal(body_fault, publication, tenant)
+    if publication is None or not visible:
+        return Refusal(Reason.MODEL_NOT_FOUND, publication, tenant)
     if publication.record.uid not in key.record.publications:
         return Refusal(Reason.NOT_ALLOWED, publication, tenant)
     return Admission(key, tenant, publication, _charge(facts, key, tenant, publication, credential))
-
-
-def _invisible(call: Call) -> Reason:
-    """What a caller learns about a publication that is not for its tenant: that there is nothing."""
-    return Reason.MODEL_NOT_FOUND if call.openai_host else Reason.NO_PUBLICATION
 
 
 def _body_fault(call: Call, facts: Facts) -> Reason | None:
@@ -146,7 +152,7 @@ def _body_fault(call: Call, facts: Facts) -> Reason | None:
     publication = facts.publication
     if not call.openai_host and (publication is None or publication.record.type is not ModelType.OPENAI):
         return None
-    if call.method in BODILESS_METHODS:
+    if call.method in BODILESS_METHODS and not call.body_parsed:
         return Reason.MODEL_NOT_FOUND if call.openai_host else None
     if not call.body_parsed:
         return Reason.BODY_NOT_JSON if call.content_type.startswith("application/json") else Reason.BODY_TYPE
@@ -173,4 +179,4 @@ def _charge(
 def _valid_until_ms(record: KeyRecord, credential: Credential) -> int:
     """Give the store time at which this text of the key stops working; 0 when it does not."""
     ends = [end for end in (record.expires_at_ms, credential.valid_until_ms) if end is not None]
-    return min(ends, default=0)
+    return max(1, min(ends)) if ends else 0

@@ -62,8 +62,6 @@ def read_call(payload: bytes) -> Call | None:
         content_type=headers.get("content-type", "").lower(),
         body_model=body_model,
         body_parsed=body_parsed,
-        source=attributes.source.address.socket_address.address,
-        request_id=http.id,
     )
 
 

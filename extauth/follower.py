@@ -5,6 +5,7 @@ A convenience, never a safeguard: the taking script compares epochs whether this
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable
 from typing import Any, Final
@@ -19,6 +20,8 @@ BLOCK_MS: Final = 1_000
 PATIENCE_MS: Final = 5_000
 """How long one wait for the feed may take in all, blocking included."""
 RETRY_S: Final = 0.2
+
+_log = logging.getLogger(__name__)
 
 Follow = Callable[[Callable[..., Any], str, int], Delta | None]
 ReadEpoch = Callable[[Callable[..., Any]], Snapshot]
@@ -35,6 +38,7 @@ class FeedFollower:
         follow: Follow,
         read_epoch: ReadEpoch,
         on_error: Callable[[], None],
+        on_fault: Callable[[], object],
         now_ms: Callable[[], float],
     ) -> None:
         self._cache = cache
@@ -42,6 +46,7 @@ class FeedFollower:
         self._follow = follow
         self._read_epoch = read_epoch
         self._on_error = on_error
+        self._on_fault = on_fault
         self._now_ms = now_ms
         self._link: StoreLink | None = None
         self._stopping = threading.Event()
@@ -52,13 +57,20 @@ class FeedFollower:
         self._thread.start()
 
     def _run(self) -> None:
+        try:
+            self._keep_following()
+        except Exception:  # noqa: BLE001  whatever it was: the owner must learn that nobody follows any more
+            _log.exception("the feed's follower ended by a fault of its own")
+            self._on_fault()
+
+    def _keep_following(self) -> None:
         while not self._stopping.is_set():
             link = self._link = self._make()
             try:
                 link.connect()
                 while not self._stopping.is_set():
                     self._step(link)
-            except (RedisError, OSError):
+            except (RedisError, OSError, UnicodeError):
                 if not self._stopping.is_set():
                     self._on_error()
                     self._stopping.wait(RETRY_S)
@@ -83,4 +95,5 @@ class FeedFollower:
         self._stopping.set()
         if self._link is not None:
             self._link.interrupt()
-        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)

@@ -77,13 +77,14 @@ class Gate:
         self.cache = RecordCache()
         self._checker = self._make_checker(secrets)
         make_link = partial(StoreLink, redis_url, clock)
-        self._keeper = StoreKeeper(make_link, self._prepare, self._store_failed)
+        self._keeper = StoreKeeper(make_link, self._prepare, self._store_failed, on_fault)
         self._follower = FeedFollower(
             self.cache,
             make=make_link,
             follow=lambda execute, epoch, block_ms: reader.follow(execute, epoch, block_ms, cell=CELL),
             read_epoch=lambda execute: self._records.read(execute, ()),
             on_error=self._metrics.feed_errors.inc,
+            on_fault=on_fault,
             now_ms=clock.monotonic_ms,
         )
         service = CheckService(self._check, self._observe, lambda: self._taker.sizer.calls, clock)
@@ -97,6 +98,7 @@ class Gate:
             records=self._records,
             limiter=self._taker,
             secrets=secrets,
+            now_ms=lambda: self._offset.deadline_on_store_ms(self._clock.monotonic_ms()),
             on_stale=self._metrics.stale.inc,
             on_unknown_outcome=self._metrics.unknown_outcomes.inc,
             on_store_error=self._link_failed,
@@ -160,8 +162,12 @@ class Gate:
         self._metrics.store_errors.labels(_error_kind(error)).inc()
 
     def _link_failed(self, error: Exception) -> None:
+        """Count it and have a new link proved; a store that refuses (read-only, no memory) is not one to stay with."""
         self._store_failed(error)
-        self._keeper.renew()
+        if isinstance(error, ResponseError):
+            self._keeper.discard()
+        else:
+            self._keeper.renew()
 
     # Proving a link
 

@@ -10,8 +10,10 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from extauth.batch import Verdict
 from extauth.reasons import WIRE
 
-MAX_LABELS: Final = 500
-"""Most publications, and most tenants, that get a label of their own in one process; the rest are ``other``."""
+MAX_PUBLICATIONS: Final = 500
+"""Most publications that get a label of their own in one process; the rest are ``other``."""
+MAX_PAIRS: Final = 2_000
+"""Most combinations of a publication and a caller's tenant: a scrape must not hold up the calls."""
 OTHER: Final = "other"
 NONE: Final = ""
 
@@ -19,28 +21,28 @@ _LATENCY_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 _BATCH: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-class BoundedNames:
-    """Lets the first ``MAX_LABELS`` names through and calls the rest ``other``."""
+class BoundedLabels:
+    """Lets the first ``limit`` combinations of labels through and calls the rest ``other``."""
 
-    def __init__(self, limit: int = MAX_LABELS) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._names: set[str] = set()
+        self._known: set[tuple[str, ...]] = set()
 
-    def label(self, name: str) -> str:
-        """Return the name or ``other``."""
-        if name not in self._names:
-            if len(self._names) >= self._limit:
-                return OTHER
-            self._names.add(name)
-        return name
+    def of(self, *labels: str) -> tuple[str, ...]:
+        """Return the labels, or as many times ``other``."""
+        if labels not in self._known:
+            if len(self._known) >= self._limit:
+                return (OTHER,) * len(labels)
+            self._known.add(labels)
+        return labels
 
 
 class CheckMetrics:
     """The instruments and what a batch adds to them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self._publications = BoundedNames()
-        self._tenants = BoundedNames()
+        self._publications = BoundedLabels(MAX_PUBLICATIONS)
+        self._pairs = BoundedLabels(MAX_PAIRS)
         self._decisions = Counter(
             "tollkeeper_decisions",
             "Calls decided, by outcome, reason, publication (tenant/model) and the caller's tenant.",
@@ -88,12 +90,13 @@ class CheckMetrics:
             self._decided(verdict)
 
     def _decided(self, verdict: Verdict) -> None:
-        publication, tenant = verdict.publication, verdict.tenant
-        self._decisions.labels(
-            WIRE[verdict.reason].outcome.value,
-            verdict.reason.value,
-            self._publications.label(f"{publication.record.tenant}/{publication.record.model}")
-            if publication
-            else NONE,
-            self._tenants.label(tenant.record.id) if tenant else NONE,
-        ).inc()
+        labels = WIRE[verdict.reason].outcome.value, verdict.reason.value, *self._names(verdict)
+        self._decisions.labels(*labels).inc()
+
+    def _names(self, verdict: Verdict) -> tuple[str, ...]:
+        """Name publication and caller's tenant, each and together within their bounds."""
+        publication = verdict.publication.record if verdict.publication else None
+        tenant = verdict.tenant.record.id if verdict.tenant else NONE
+        if publication is None:
+            return self._pairs.of(NONE, tenant)
+        return self._pairs.of(*self._publications.of(f"{publication.tenant}/{publication.model}"), tenant)

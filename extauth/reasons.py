@@ -17,6 +17,7 @@ class Reason(enum.StrEnum):
     KEY_REPEATED = "key_repeated"
     KEY_MALFORMED = "key_malformed"
     KEY_UNKNOWN = "key_unknown"
+    PEPPER_UNKNOWN = "pepper_unknown"  # an operator's fault: our secrets file lacks a pepper of the key
     KEY_DISABLED = "key_disabled"
     KEY_EXPIRED = "key_expired"
     TENANT_DISABLED = "tenant_disabled"
@@ -91,6 +92,7 @@ WIRE: Final[Mapping[Reason, Wire]] = {
     Reason.KEY_REPEATED: UNAUTHENTICATED,
     Reason.KEY_MALFORMED: UNAUTHENTICATED,
     Reason.KEY_UNKNOWN: UNAUTHENTICATED,
+    Reason.PEPPER_UNKNOWN: UNAUTHENTICATED,
     Reason.KEY_DISABLED: UNAUTHENTICATED,
     Reason.KEY_EXPIRED: UNAUTHENTICATED,
     Reason.TENANT_DISABLED: UNAUTHENTICATED,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from ratelimit.budgets import Charge, Taken
+from ratelimit.budgets import Charge, Fence, Taken
 from ratelimit.limiter import Limiter
 from runtime.clock import Clock
 from runtime.offset import ClockOffset
@@ -72,6 +72,7 @@ class Taker:
             by_records=by_records,
         )
         self._offset.learn(sent_ms=sent_ms, store_ms=taken.now_ms, received_ms=self._clock.monotonic_ms())
-        self.sizer.learn(len(charges), taken.spent_us)
+        if taken.fence is Fence.PASSED:  # the others end before the work begins
+            self.sizer.learn(len(charges), taken.spent_us)
         self._on_taken(charges, taken)
         return taken

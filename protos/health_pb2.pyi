@@ -53,14 +53,12 @@ class HealthCheckResponse(_message.Message):
         SERVING: HealthCheckResponse._ServingStatus.ValueType  # 1
         NOT_SERVING: HealthCheckResponse._ServingStatus.ValueType  # 2
         SERVICE_UNKNOWN: HealthCheckResponse._ServingStatus.ValueType  # 3
-        """answered by Watch only"""
 
     class ServingStatus(_ServingStatus, metaclass=_ServingStatusEnumTypeWrapper): ...
     UNKNOWN: HealthCheckResponse.ServingStatus.ValueType  # 0
     SERVING: HealthCheckResponse.ServingStatus.ValueType  # 1
     NOT_SERVING: HealthCheckResponse.ServingStatus.ValueType  # 2
     SERVICE_UNKNOWN: HealthCheckResponse.ServingStatus.ValueType  # 3
-    """answered by Watch only"""
 
     STATUS_FIELD_NUMBER: _builtins.int
     status: Global___HealthCheckResponse.ServingStatus.ValueType

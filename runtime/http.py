@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, disable_created_metrics, genera
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from runtime.addresses import Address, TcpAddress, UnixAddress
+from runtime.lifecycle import CannotStart
 
 
 def new_registry() -> CollectorRegistry:
@@ -50,13 +51,23 @@ def process_face(readiness: Callable[[], Readiness], registry: CollectorRegistry
 
 @asynccontextmanager
 async def listening(app: web.Application, address: Address) -> AsyncIterator[str]:
-    """Serve ``app`` while the body runs; yields where it listens (the real port where 0 was asked)."""
+    """Serve ``app`` while the body runs; yields where it listens (the real port where 0 was asked).
+
+    Raises ``CannotStart`` where the address cannot be bound.
+    """
     runner = web.AppRunner(app, access_log=None, auto_decompress=False)  # a packed body would grow unseen
     await runner.setup()
     try:
-        yield await _bind(runner, address)
+        yield await _bind_or_say(runner, address)
     finally:
         await runner.cleanup()
+
+
+async def _bind_or_say(runner: web.AppRunner, address: Address) -> str:
+    try:
+        return await _bind(runner, address)
+    except OSError as error:
+        raise CannotStart(f"{address}: cannot be bound: {error.strerror or error}") from error
 
 
 async def _bind(runner: web.AppRunner, address: Address) -> str:

@@ -14,6 +14,8 @@ from redis.exceptions import RedisError
 
 from runtime.link import StoreLink
 
+LOOK_S: Final = 1.0
+"""How often an idle link is looked at: a store that went away is noticed before the next call."""
 FIRST_BACKOFF_S: Final = 0.05
 LAST_BACKOFF_S: Final = 1.0
 
@@ -28,10 +30,12 @@ class StoreKeeper:
         make: Callable[[], StoreLink],
         prepare: Callable[[StoreLink], None],
         on_error: Callable[[Exception], None],
+        on_fault: Callable[[], object],
     ) -> None:
         self._make = make
         self._prepare = prepare
         self._on_error = on_error
+        self._on_fault = on_fault
         self._link: StoreLink | None = None
         self._wanted = threading.Event()
         self._stopping = threading.Event()
@@ -46,6 +50,12 @@ class StoreKeeper:
     def renew(self) -> None:
         """Ask for a new link if the current one is broken; returns at once."""
         self._wanted.set()
+
+    def discard(self) -> None:
+        """Give up the current link, which no longer does its job, and ask for a new one. By the link's own thread."""
+        if self._link is not None:
+            self._link.close()
+        self.renew()
 
     def current(self) -> StoreLink | None:
         """Return the link if it is good; otherwise ask for a new one and return ``None``."""
@@ -62,10 +72,18 @@ class StoreKeeper:
         return link is not None and link.connected
 
     def _run(self) -> None:
+        try:
+            self._keep()
+        except Exception:  # noqa: BLE001  whatever it was: the owner must learn that nobody connects any more
+            _log.exception("the store's keeper ended by a fault of its own")
+            self._on_fault()
+
+    def _keep(self) -> None:
         backoff_s = FIRST_BACKOFF_S
         while not self._stopping.is_set():
-            self._wanted.wait()
+            self._wanted.wait(LOOK_S)
             self._wanted.clear()
+            self._drop_if_dead()
             if self._stopping.is_set() or self.ready:
                 continue
             if self._renew():
@@ -75,12 +93,18 @@ class StoreKeeper:
                 backoff_s = min(2 * backoff_s, LAST_BACKOFF_S)
                 self._wanted.set()
 
+    def _drop_if_dead(self) -> None:
+        """Hand out no link that the store has closed: its next call would be lost on it."""
+        link = self._link
+        if link is not None and link.connected and link.closed_by_store():
+            self._link = None
+
     def _renew(self) -> bool:
         link = self._make()
         try:
             link.connect()
             self._prepare(link)
-        except (RedisError, OSError) as error:
+        except (RedisError, OSError, UnicodeError) as error:  # a host that cannot be a name is a UnicodeError
             self._fail(link, error)
             return False
         self._link = link
@@ -100,6 +124,7 @@ class StoreKeeper:
         """End the thread and close the link."""
         self._stopping.set()
         self._wanted.set()
-        self._thread.join(timeout_s)
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
         if self._link is not None:
             self._link.close()

@@ -8,6 +8,7 @@ reply must never be taken for the next command's. Knows nothing of what is asked
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from typing import Any, Final
 
@@ -64,6 +65,8 @@ class StoreLink:
         self._connection.connect()  # type: ignore[no-untyped-call]
         # The deadline must hold for a whole exchange, which redis-py's own read loop cannot promise.
         self._socket = self._connection._sock  # type: ignore[attr-defined]  # noqa: SLF001
+        if self._socket is not None and self._socket.family != socket.AF_UNIX:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         self._reader = self._new_reader()
 
     @property
@@ -108,6 +111,20 @@ class StoreLink:
         if left_ms <= 0:
             raise StoreTimeoutError("the deadline has passed")
         return left_ms / 1000
+
+    def closed_by_store(self) -> bool:
+        """Whether the other end has gone; takes nothing off the connection, so any thread may ask."""
+        sock = self._socket
+        if sock is None:
+            return True
+        try:
+            # A second descriptor, because TLS sockets cannot peek; their bytes are not read either.
+            with socket.socket(fileno=os.dup(sock.fileno())) as peer:
+                return peer.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
 
     def interrupt(self) -> None:
         """Wake whoever waits on this link, from another thread; its command fails as on a broken connection."""

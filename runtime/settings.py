@@ -12,9 +12,11 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from redis.connection import parse_url
 
 from runtime.addresses import Address, parse_address
 
@@ -22,6 +24,9 @@ PREFIX: Final = "TOLLKEEPER_"
 """Every option ``--kebab-name`` is also the variable ``TOLLKEEPER_KEBAB_NAME``."""
 
 STORE_SCHEMES: Final = ("redis://", "rediss://", "unix://")
+
+STORE_OPTIONS: Final = frozenset({"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"})
+"""What a store's URL may set; waiting and retrying are not its business."""
 
 S = TypeVar("S", bound="Settings")
 
@@ -51,6 +56,13 @@ def _words(value: object) -> object:
 def _store_url(value: str) -> str:
     if not value.startswith(STORE_SCHEMES):
         raise ValueError(f"must start with {', '.join(STORE_SCHEMES[:-1])} or {STORE_SCHEMES[-1]}")
+    unknown = set(parse_qs(urlsplit(value).query, keep_blank_values=True)) - STORE_OPTIONS
+    if unknown:
+        raise ValueError(f"may have no options but {', '.join(sorted(STORE_OPTIONS))}")
+    try:
+        parse_url(value)  # type: ignore[no-untyped-call]
+    except (ValueError, TypeError):
+        raise ValueError("must be a URL with host, port and database, or a socket's path") from None
     return value
 
 

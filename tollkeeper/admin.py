@@ -23,7 +23,7 @@ from admin.passwords import Passwords
 from admin.places import host_fault
 from admin.ports import NoPublisher
 from admin.ports import Publisher as PublisherPort
-from admin.services import Gateway, Services
+from admin.services import Gateway
 from admin.users import ensure_admin
 from catalog.secrets import Secrets, SecretsError, load_secrets
 from catalog.store import TIMEOUT_S, CatalogStore, OutcomeUnknown, StoreUnavailable
@@ -145,19 +145,9 @@ async def serve(settings: AdminSettings) -> None:
             clock=SystemClock(),
             registry=registry,
         )
-        async with _listening(settings, services) as address:
+        async with listening(create_app(services), settings.listen) as address:
             _log.info("listening: %s", address)
             await stop_requested()
-
-
-@contextlib.asynccontextmanager
-async def _listening(settings: AdminSettings, services: Services) -> AsyncIterator[str]:
-    async with contextlib.AsyncExitStack() as stack:
-        try:
-            address = await stack.enter_async_context(listening(create_app(services), settings.listen))
-        except OSError as error:
-            raise CannotStart(f"--listen {settings.listen}: cannot be bound: {error.strerror or error}") from error
-        yield address
 
 
 def _secrets(settings: AdminSettings) -> Secrets:

@@ -42,7 +42,7 @@ class GateSettings(Settings):
     insecure_plaintext: bool = False
     """Allow `--listen` on an address that other machines reach, without TLS: only inside a mesh that encrypts."""
 
-    store_wait_ms: int = Field(default=50, ge=5, le=1000)
+    store_wait_ms: int = Field(default=50, ge=20, le=190)
     """Milliseconds after taking a call at which any wait on the store ends with a 503; keep it below Envoy's 200."""
 
     drain_s: float = Field(default=0.5, ge=0, le=600)
@@ -66,7 +66,7 @@ async def serve(settings: GateSettings) -> None:
         gate = _gate(settings, registry, admission_log, on_fault=lambda: loop.call_soon_threadsafe(fault.set))
         async with listening(process_face(gate.readiness, registry), settings.http_listen) as http:
             try:
-                _start(gate, settings)
+                gate.start()
                 _log.info("listening: grpc %s, http %s", gate.address, http)
                 await _until_stop(fault)
                 gate.drain()
@@ -107,13 +107,6 @@ def _admission_log(path: Path | None) -> Iterator[AdmissionLog | None]:
         return
     with AdmissionLog(path) as log:
         yield log
-
-
-def _start(gate: Gate, settings: GateSettings) -> None:
-    try:
-        gate.start()
-    except (OSError, RuntimeError) as error:
-        raise CannotStart(f"--listen {settings.listen}: cannot be bound: {error}") from error
 
 
 async def _until_stop(fault: asyncio.Event) -> None:

@@ -1,3 +1,4 @@
+#!lua
 -- take: decide a batch of calls against their budgets, count the admitted ones, change nothing for the others.
 --
 -- KEYS  1 the change feed (stream)   2 the epoch (string)   then S budget values, then U usage hashes.

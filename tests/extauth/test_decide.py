@@ -27,7 +27,7 @@ from extauth.decide import Admission, Facts, decide, present, resolve_model
 from extauth.entries import HostEntry, PublicationEntry, TenantEntry, entry_of
 from extauth.reasons import WIRE, Outcome, Reason
 
-CALL = Call("", "", "uid", "", "POST", "application/json", None, body_parsed=False, source="", request_id="")
+CALL = Call("", "", "uid", "", "POST", "application/json", None, body_parsed=False)
 PUBLICATION = PublicationRecord(
     uid="uid",
     tenant="tenant-a",
@@ -89,6 +89,14 @@ ROWS: list[tuple[str, dict[str, Any], dict[str, Any], Reason | None]] = [
      Reason.MODEL_NOT_FOUND),
     ("openai with its model", {"body_parsed": True, "body_model": "m"}, {"publication": OPENAI}, None),
     ("openai by GET", {"method": "GET"}, {"publication": OPENAI}, None),
+    ("openai by GET with another model", {"method": "GET", "body_parsed": True, "body_model": "x"},
+     {"publication": OPENAI}, Reason.MODEL_NOT_FOUND),
+    ("invisible hides its type", {"content_type": "text/plain"},
+     {"publication": OPENAI | {"allowed_tenants": ()}}, Reason.NO_PUBLICATION),
+    ("expired", {}, {"key": {"expires_at_ms": 100}}, Reason.KEY_EXPIRED),
+    ("expires in a moment", {}, {"key": {"expires_at_ms": 101}}, None),
+    ("expired at the beginning of time", {}, {"key": {"expires_at_ms": 0}}, Reason.KEY_EXPIRED),
+    ("expired hides not allowed", {}, {"key": {"expires_at_ms": 1, "publications": ()}}, Reason.KEY_EXPIRED),
 ]  # fmt: skip
 
 
@@ -97,7 +105,7 @@ def test_decisions(
     parsed: ParsedKey, secrets: Secrets, name: str, call: dict[str, Any], changes: dict[str, Any], reason: Reason | None
 ) -> None:
     """Each row's call ends as the row says."""
-    decision = decide(replace(CALL, **call), parsed, facts(parsed, secrets, **changes), secrets)
+    decision = decide(replace(CALL, **call), parsed, facts(parsed, secrets, **changes), secrets, now_ms=100)
     got = None if isinstance(decision, Admission) else decision.reason
     assert got is reason, name
 
@@ -106,7 +114,8 @@ def test_an_admission_charges_what_has_budgets_and_counts_key_and_publication(
     parsed: ParsedKey, secrets: Secrets
 ) -> None:
     """Only subjects with budgets are charged; usage is counted for key and publication always."""
-    decision = decide(CALL, parsed, facts(parsed, secrets, tenant={"limits": Limits(burst=1)}), secrets)
+    limited = facts(parsed, secrets, tenant={"limits": Limits(burst=1)})
+    decision = decide(CALL, parsed, limited, secrets, now_ms=0)
     assert isinstance(decision, Admission)
     assert [subject.name for subject in decision.charge.subjects] == ["t:tenant-a", "p:uid"]
     assert decision.charge.usage == (f"k:{parsed.id}", "p:uid")
@@ -126,7 +135,7 @@ def test_the_charge_ends_with_the_first_of_expiry_and_grace(
     key: dict[str, Any] = {"expires_at_ms": expires}
     if rotated:
         key |= {"current": other, "previous": replace(own, valid_until_ms=grace)}
-    decision = decide(CALL, parsed, facts(parsed, secrets, key=key), secrets)
+    decision = decide(CALL, parsed, facts(parsed, secrets, key=key), secrets, now_ms=0)
     assert isinstance(decision, Admission)
     assert decision.charge.valid_until_ms == ends
 

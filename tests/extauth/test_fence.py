@@ -88,9 +88,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 def call_of(text: str, publication: str) -> Call:
     """A call as the edge reads it."""
-    return Call(
-        text, "", publication, "", "POST", "application/json", None, body_parsed=False, source="", request_id=""
-    )
+    return Call(text, "", publication, "", "POST", "application/json", None, body_parsed=False)
 
 
 def test_a_key_revoked_between_its_reading_and_its_use_is_refused(
