@@ -197,7 +197,7 @@ def assert_no_listener_changed_and_nothing_refused(place: Place) -> None:
 
 
 BAD_HOSTS = (
-    *("", " ", "*", "*.example.com", "a b.com", "a..b", "-a.com", "a_b.com", "ä.com", "[::1]"),
+    *("", " ", "*", "*.example.com", "a b.com", "a..b", "-a.com", "a_b.com", "ä.com", "[::1]", "10.0.0.1"),
     *("a.com:80", "http://a.com", "a/b", "a.com\r\nx: y", "a.com\0", "a" * 64 + ".com", "a." * 150 + "com"),
 )
 BAD_PATHS = (
