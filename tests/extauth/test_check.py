@@ -289,3 +289,26 @@ def test_usage_is_counted_with_the_admission(catalog: Catalog, asker: Asker, gat
     for subject in (f"p:{publication.uid}", f"k:{record.id}"):
         assert store.hget(f"tk:usage:{{0}}:{subject}", "total") == b"3"
     assert gate.readiness().ready
+
+
+def test_a_record_that_no_decision_can_use_fails_its_own_calls_only(
+    catalog: Catalog, asker: Asker, store: redis.Redis
+) -> None:
+    """A limit out of range in one key refuses that key and nobody else in the batch."""
+    catalog.tenant()
+    publication = catalog.publication()
+    broken, broken_text = catalog.key(publication, limits=Limits(burst=7))
+    _, text = catalog.key(publication)
+    raw = store.get(f"tk:rec:key:{broken.id}")
+    store.set(f"tk:rec:key:{broken.id}", raw.replace(b'"burst":7', b'"burst":0'))
+    answers = asker.ask_many([question(key=one, publication=publication) for one in (broken_text, text, text)])
+    assert [status(answer) for answer in answers] == [503, 200, 200]
+
+
+def test_an_expired_key_learns_nothing_more(catalog: Catalog, asker: Asker) -> None:
+    """Expired is 401 even where the key would not be allowed or the body is wrong."""
+    catalog.tenant()
+    llm = catalog.publication(model="llm", type=ModelType.OPENAI, protocol=Protocol.OPENAI)
+    _, text = catalog.key(expires_at_ms=1)
+    assert status(asker.ask(question(key=text, publication=llm, model="llm"))) == 401
+    assert status(asker.ask(question(key=text, publication=llm))) == 401

@@ -224,3 +224,18 @@ def test_revokes_under_load_are_final(
     stop.set()
     assert running.result(30) > 0
     assert registry.get_sample_value("tollkeeper_unknown_outcomes_total") == 0
+
+
+def test_without_the_feed_thread_what_was_put_right_is_admitted_at_once(
+    catalog: Catalog, gate: Gate, asker: Asker
+) -> None:
+    """A refusal does not rest on an old record either: a key that was enabled again works from the answer on."""
+    catalog.tenant()
+    publication = catalog.publication()
+    record, text = catalog.key(publication, disabled=True)
+    gate._follower.stop(5)
+    for _ in range(3):
+        assert statuses(asker, publication, text) == [401]
+        record = catalog.change(record, disabled=False)
+        assert statuses(asker, publication, text) == [200]
+        record = catalog.change(record, disabled=True)

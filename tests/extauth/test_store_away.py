@@ -23,6 +23,7 @@ from extauth.gate import Gate
 from protos.external_auth_pb2 import CheckResponse
 from runtime.clock import SystemClock
 from runtime.grpc_front import QueueLimits
+from runtime.lifecycle import CannotStart
 from runtime.link import StoreLink
 
 ENVOY_TIMEOUT_S = 0.2
@@ -205,3 +206,94 @@ def test_a_drained_gate_answers_what_it_has_taken(
         gate.drain()
         assert not gate.readiness().ready
         assert [status(CheckResponse.FromString(future.result())) for future in futures] == [200] * 200
+
+
+def test_a_store_that_became_a_replica_admits_nobody(
+    own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry
+) -> None:
+    """A demoted store has an old epoch: even calls without budgets are refused there, and the gate says why."""
+    url, _ = own_valkey
+    catalog = Catalog(url, secrets)
+    catalog.tenant()
+    publication = catalog.publication()
+    _, text = catalog.key(publication)
+    ask = question(key=text, publication=publication)
+    with running_gate(url, secrets, registry) as (gate, asker), redis.Redis.from_url(url) as store:
+        wait_until(lambda: gate.readiness().ready)
+        assert status(asker.ask(ask)) == 200
+        store.replicaof("127.0.0.1", "1")
+        assert {status(asker.ask(ask)) for _ in range(5)} == {503}
+        wait_until(lambda: "read only" in " ".join(gate.readiness().problems).lower())
+        store.replicaof("no", "one")
+        wait_until(lambda: gate.readiness().ready)
+        assert status(asker.ask(ask)) == 200
+
+
+def test_a_store_without_memory_admits_nobody(
+    own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry
+) -> None:
+    """What cannot be counted is not let through, and usage is not lost silently."""
+    url, _ = own_valkey
+    catalog = Catalog(url, secrets)
+    catalog.tenant()
+    publication = catalog.publication()
+    _, text = catalog.key(publication)
+    ask = question(key=text, publication=publication)
+    with running_gate(url, secrets, registry) as (gate, asker), redis.Redis.from_url(url) as store:
+        wait_until(lambda: gate.readiness().ready)
+        store.config_set("maxmemory", "1mb")
+        assert status(asker.ask(ask)) == 503
+        assert not gate.readiness().ready
+        store.config_set("maxmemory", "0")
+        wait_until(lambda: gate.readiness().ready)
+        assert status(asker.ask(ask)) == 200
+
+
+def test_a_link_that_died_idle_costs_no_call(
+    own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry
+) -> None:
+    """A connection that the store closed while nobody called is replaced before the next call needs it."""
+    url, _ = own_valkey
+    catalog = Catalog(url, secrets)
+    catalog.tenant()
+    publication = catalog.publication()
+    _, text = catalog.key(publication)
+    with running_gate(url, secrets, registry) as (gate, asker), redis.Redis.from_url(url) as store:
+        wait_until(lambda: gate.readiness().ready)
+        old = gate._keeper.current()
+        store.client_kill_filter(_type="normal", skipme=True)
+        wait_until(lambda: gate._keeper.current() not in {old, None})
+        assert status(asker.ask(question(key=text, publication=publication))) == 200
+
+
+def test_a_killed_store_makes_an_idle_gate_unready(
+    own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry
+) -> None:
+    """Readiness tells without any call that the store has gone."""
+    url, process = own_valkey
+    with running_gate(url, secrets, registry) as (gate, _):
+        wait_until(lambda: gate.readiness().ready)
+        process.kill()
+        wait_until(lambda: not gate.readiness().ready)
+
+
+def test_a_socket_in_use_is_not_taken_over(redis_url: str, secrets: Secrets, registry: CollectorRegistry) -> None:
+    """A second gate on the same path is refused in a sentence; the first goes on. A left-over path is no obstacle."""
+    with running_gate(redis_url, secrets, registry) as (gate, asker):
+        second = make_gate(gate.address, redis_url, secrets, CollectorRegistry())
+        with pytest.raises(CannotStart, match="another process listens there"):
+            second.start()
+        second.stop()
+        assert status(asker.ask(question())) == 404
+
+
+def test_a_taken_port_is_one_sentence(redis_url: str, secrets: Secrets) -> None:
+    """What cannot be bound is told with its address, and nothing of the gate is left running."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        gate = make_gate(address, redis_url, secrets, CollectorRegistry())
+        before = threading.active_count()
+        with pytest.raises(CannotStart, match=f"{address}: cannot be bound"):
+            gate.start()
+        gate.stop()
+        assert threading.active_count() == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import grpc
@@ -112,3 +113,17 @@ def test_nothing_is_done_for_a_client_that_has_gone(held: Held, tmp_path: Path) 
         channel.unary_unary(PATH)(b"x", timeout=10)
     front.stop(5)
     assert held.deadlines_ms[0] <= SystemClock().monotonic_ms() + 10_000
+
+
+def test_a_hurried_call_does_not_hurry_the_others(held: Held, method: Method) -> None:
+    """A call whose client gives up in a few milliseconds is refused; the batch's deadline stays the others'."""
+    first = method.future(b"first", timeout=10)
+    assert held.entered.wait(10)
+    hurried = method.future(b"hurried", timeout=0.3)
+    patient = method.future(b"patient", timeout=10)
+    threading.Timer(0.295, held.release.set).start()
+    with suppress(grpc.RpcError):
+        assert hurried.result() == b"overloaded:hurried"
+    assert patient.result() in {b"ok:patient", b"overloaded:patient"}
+    assert first.result() == b"ok:first"
+    assert b"hurried" not in held.seen
