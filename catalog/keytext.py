@@ -17,14 +17,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, NoReturn, final
 
-from catalog.ids import ID_CHARACTERS, ID_PATTERN, SHARD_CHARACTERS, is_id
+from catalog.ids import ID_CHARACTERS, ID_PATTERN, is_id
 from catalog.secrets import Secrets
 
 SECRET_BYTES: Final = 32  # 256 bits: beyond guessing, so a plain HMAC of it may be stored
 SECRET_CHARACTERS: Final = 43  # 62^43 > 2^256
 CHECK_BYTES: Final = 6  # 48 bits: one forged text in 2.8e14 costs a look in the store, and no more
 CHECK_CHARACTERS: Final = 9  # 62^9 > 2^48
-MASK_CHARACTERS: Final = 3  # of the id, after the shard: enough to tell two keys of a list apart
+MASK_CHARACTERS: Final = 6  # of the id: its shard and 15 random bits, enough to tell two keys of a list apart
 
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # in ASCII order
 _PREFIX: Final = "tk_"
@@ -117,12 +117,12 @@ def parse(text: str, secrets: Secrets) -> ParsedKey | Malformed:
 
 
 def mask(key: str | KeyText) -> str:
-    """Show which key is meant: ``tk_`` and the 3 characters of its id after the shard, ``tk_q7x…``.
+    """Show which key is meant: the text's own beginning, ``tk_`` and 6 characters of its id, ``tk_0a1q7x…``.
 
     ``key`` is a key's id or its text; of any other string nothing is shown: ``tk_…``.
     """
     key_id = _id_part(key.reveal()) if isinstance(key, KeyText) else key
-    shown = key_id[SHARD_CHARACTERS : SHARD_CHARACTERS + MASK_CHARACTERS] if is_id(key_id) else ""
+    shown = key_id[:MASK_CHARACTERS] if is_id(key_id) else ""
     return f"{_PREFIX}{shown}…"
 
 

@@ -8,7 +8,7 @@ Every text given to ``reader.types`` is the guide's own; what stands below ``own
 * ``$API_KEY`` is set from what publish or rotate answered, ``$ADMIN_TOKEN`` is the admin's ``$TOKEN``.
 
 One promise of the guide is kept in another way: keys are stored hashed, so the details of a published model show its
-key masked (``tk_q7x…``). Only publish and rotate answer with the whole text. ``tokensUsed`` is there and stays 0:
+key masked (``tk_0a1q7x…``). Only publish and rotate answer with the whole text. ``tokensUsed`` is there and stays 0:
 tokens are not counted yet.
 """
 
@@ -150,7 +150,7 @@ http://localhost:8085/api/models/my-model/publish | jq '.apiKey'"""
     )
     assert answer.status == 200
     shown, key = answer.json, reader.variables["API_KEY"]
-    assert re.fullmatch(r"tk_[0-9a-z]{3}…", shown)
+    assert re.fullmatch(r"tk_[0-9a-z]{6}…", shown)
     assert shown[3:6] == key[6:9], "enough to tell which key is meant"
 
 
