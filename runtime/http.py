@@ -50,24 +50,24 @@ def process_face(readiness: Callable[[], Readiness], registry: CollectorRegistry
 
 
 @asynccontextmanager
-async def listening(app: web.Application, address: Address) -> AsyncIterator[str]:
+async def listening(app: web.Application, address: Address, *, option: str) -> AsyncIterator[str]:
     """Serve ``app`` while the body runs; yields where it listens (the real port where 0 was asked).
 
-    Raises ``CannotStart`` where the address cannot be bound.
+    Raises ``CannotStart`` naming the ``option`` that gave the address where it cannot be bound.
     """
     runner = web.AppRunner(app, access_log=None, auto_decompress=False)  # a packed body would grow unseen
     await runner.setup()
     try:
-        yield await _bind_or_say(runner, address)
+        yield await _bind_or_say(runner, address, option)
     finally:
         await runner.cleanup()
 
 
-async def _bind_or_say(runner: web.AppRunner, address: Address) -> str:
+async def _bind_or_say(runner: web.AppRunner, address: Address, option: str) -> str:
     try:
         return await _bind(runner, address)
     except OSError as error:
-        raise CannotStart(f"{address}: cannot be bound: {error.strerror or error}") from error
+        raise CannotStart(f"{option} {address}: cannot be bound: {error.strerror or error}") from error
 
 
 async def _bind(runner: web.AppRunner, address: Address) -> str:

@@ -16,7 +16,6 @@ from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
-from redis.connection import parse_url
 
 from runtime.addresses import Address, parse_address
 
@@ -59,6 +58,8 @@ def _store_url(value: str) -> str:
     unknown = set(parse_qs(urlsplit(value).query, keep_blank_values=True)) - STORE_OPTIONS
     if unknown:
         raise ValueError(f"may have no options but {', '.join(sorted(STORE_OPTIONS))}")
+    from redis.connection import parse_url  # noqa: PLC0415  `--help` must not load a client of the store
+
     try:
         parse_url(value)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError):

@@ -64,7 +64,8 @@ async def serve(settings: GateSettings) -> None:
     loop = asyncio.get_running_loop()
     with _admission_log(settings.admission_log) as admission_log:
         gate = _gate(settings, registry, admission_log, on_fault=lambda: loop.call_soon_threadsafe(fault.set))
-        async with listening(process_face(gate.readiness, registry), settings.http_listen) as http:
+        face = process_face(gate.readiness, registry)
+        async with listening(face, settings.http_listen, option="--http-listen") as http:
             try:
                 gate.start()
                 _log.info("listening: grpc %s, http %s", gate.address, http)

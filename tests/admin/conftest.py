@@ -194,7 +194,9 @@ def start_api(
             registry=CollectorRegistry(),
         )
         user = await _admin(CatalogStore(redis_client), password_hash)
-        address = await stack.enter_async_context(listening(create_app(services), TcpAddress("127.0.0.1", 0)))
+        address = await stack.enter_async_context(
+            listening(create_app(services), TcpAddress("127.0.0.1", 0), option="--listen")
+        )
         session = await stack.enter_async_context(aiohttp.ClientSession())
         api = Api(f"http://{address}", session, services, publisher)
         if logged_in:
