@@ -48,7 +48,7 @@ class AuthenticationInput(Input):
     """Who may call."""
 
     require_api_key: bool = True
-    """Calls without a key are refused. Only true is accepted: see the setting allowAnonymous."""
+    """Calls without a key are refused. Only true is accepted: calls without a key are not supported yet."""
     allowed_tenants: TenantNames = ()
     """Tenants whose keys may call, besides the owner's, which always may."""
 

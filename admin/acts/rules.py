@@ -8,7 +8,7 @@ from admin.places import shared_host_fault
 from admin.problems import Fault, Rule
 from admin.schemas import ConfigInput
 
-NO_ANONYMOUS = "must be true: calls without a key need the setting allowAnonymous, which is off"
+NO_ANONYMOUS = "must be true: calls without a key are not supported yet"
 
 
 def faults_of(config: ConfigInput, known_tenants: Collection[str]) -> Iterator[Fault]:

@@ -149,7 +149,8 @@ async def test_what_cannot_be_published_says_why(api: Any, kserve: str, start_se
     assert (foreign.code, foreign.faults) == ("INVALID_TENANT", {"config.authentication.allowedTenants[1]": "exists"})
     anonymous = await api.publish("my-model", authentication={"requireApiKey": False})
     assert (anonymous.status, anonymous.code) == (400, "INVALID_CONFIG")
-    assert "allowAnonymous" in anonymous.body["detail"]
+    assert anonymous.faults == {"config.authentication.requireApiKey": "not_enabled"}
+    assert "calls without a key are not supported yet" in anonymous.body["detail"]
     assert (await api.publish("my-model")).status == 201
     assert (await api.publish("my-model")).code == "ALREADY_PUBLISHED"
     assert (await api.update("slow", rateLimiting={})).code == "NOT_PUBLISHED"
