@@ -131,7 +131,7 @@ def test_a_child_that_dies_stops_the_rest(folder: Path, name: str) -> None:
         victim = next(pid for pid, command in machine.children.items() if name in command)
         os.kill(victim, signal.SIGKILL)
         assert machine.process.wait(SOON_S) == 1
-        assert "ended, so everything was stopped" in machine.printed.partition(LAST_LINE)[2]
+        assert "was killed by SIGKILL, so everything was stopped" in machine.printed.partition(LAST_LINE)[2]
         assert "Traceback" not in machine.printed.partition(LAST_LINE)[2].partition("ends with")[0]
         assert not machine.children
 

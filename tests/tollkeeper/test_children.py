@@ -15,15 +15,18 @@ import pytest
 
 from runtime.lifecycle import CannotStart
 from tollkeeper.up import children as children_module
+from tollkeeper.up import logs as logs_module
 from tollkeeper.up.children import ChildDied, Children, ChildSpec
+from tollkeeper.up.logs import Logs
 
 _FAMILY = """
 import asyncio, os, sys
 from pathlib import Path
 from tollkeeper.up.children import Children, ChildSpec
+from tollkeeper.up.logs import Logs
 async def main():
     async def ready(): return True
-    async with Children(Path(sys.argv[1])) as children:
+    async with Children(Logs(Path(sys.argv[1]))) as children:
         for name in ("a", "b"):
             await children.start(ChildSpec(name, ["/bin/sh", "-c", "sleep 60 & sleep 60; true"], ready, os.environ))
         print("up", flush=True)
@@ -71,7 +74,7 @@ async def test_children_stop_in_reverse_order(tmp_path: Path) -> None:
     """What was started last stops first, and nothing is left."""
     said = tmp_path / "said"
     script = "trap 'echo {0} >> {1}; exit' TERM; echo up; while :; do sleep 0.02; done"
-    async with Children(tmp_path) as children:
+    async with Children(Logs(tmp_path)) as children:
         for name in ("a", "b", "c"):
             await children.start(shell(name, script.format(name, said)))
         for name in ("a", "b", "c"):
@@ -83,24 +86,32 @@ async def test_children_stop_in_reverse_order(tmp_path: Path) -> None:
 
 async def test_a_death_is_told_with_the_last_words(tmp_path: Path) -> None:
     """The operator sees why everything stopped."""
-    async with Children(tmp_path) as children:
+    async with Children(Logs(tmp_path)) as children:
         await children.start(shell("steady", "exec sleep 60"))
         await children.start(shell("frail", "echo farewell; exit 3"))
-        with pytest.raises(ChildDied, match=r"(?s)frail ended.*farewell"):
+        with pytest.raises(ChildDied, match=r"(?s)frail ended with exit code 3, .*farewell"):
+            await asyncio.wait_for(children.death(), 5)
+
+
+async def test_the_signal_that_killed_a_child_is_named(tmp_path: Path) -> None:
+    """Out of memory, for one, looks like this."""
+    async with Children(Logs(tmp_path)) as children:
+        await children.start(shell("frail", "kill -9 $$"))
+        with pytest.raises(ChildDied, match=r"^frail was killed by SIGKILL, so everything was stopped"):
             await asyncio.wait_for(children.death(), 5)
 
 
 async def test_a_child_that_ends_during_its_start_is_told(tmp_path: Path) -> None:
     """No waiting for the readiness of the dead."""
-    async with Children(tmp_path) as children:
-        with pytest.raises(CannotStart, match=r"(?s)frail ended during its start.*no luck"):
+    async with Children(Logs(tmp_path)) as children:
+        with pytest.raises(CannotStart, match=r"(?s)frail ended with exit code 1 during its start.*no luck"):
             await children.start(shell("frail", "echo no luck; exit 1", never))
 
 
 async def test_a_child_that_is_never_ready_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting is bounded."""
     monkeypatch.setattr(children_module, "READY_S", 0.2)
-    async with Children(tmp_path) as children:
+    async with Children(Logs(tmp_path)) as children:
         with pytest.raises(CannotStart, match="slow was not ready within"):
             await children.start(shell("slow", "exec sleep 60", never))
     assert not in_folder(tmp_path)
@@ -109,7 +120,7 @@ async def test_a_child_that_is_never_ready_is_told(tmp_path: Path, monkeypatch: 
 async def test_a_child_that_ignores_the_stop_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stop is bounded, children of children included."""
     monkeypatch.setattr(children_module, "STOP_S", 0.2)
-    async with Children(tmp_path) as children:
+    async with Children(Logs(tmp_path)) as children:
         await children.start(shell("deaf", "trap '' TERM; echo up; while :; do sleep 0.1; done"))
         assert until(lambda: (tmp_path / "deaf.log").read_text() == "up\n")
     assert until(lambda: not in_folder(tmp_path))
@@ -118,11 +129,24 @@ async def test_a_child_that_ignores_the_stop_is_killed(tmp_path: Path, monkeypat
 async def test_the_last_start_s_log_is_kept_once(tmp_path: Path) -> None:
     """Logs do not grow from start to start."""
     for words in ("one", "two", "three"):
-        async with Children(tmp_path) as children:
+        async with Children(Logs(tmp_path)) as children:
             await children.start(shell("child", f"echo {words}; exec sleep 60"))
             assert until(lambda words=words: (tmp_path / "child.log").read_text() == f"{words}\n")  # type: ignore[misc]
     assert (tmp_path / "child.log").read_text() == "three\n"
     assert (tmp_path / "child.log.1").read_text() == "two\n"
+
+
+async def test_a_log_that_grows_is_set_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor do they grow without bound while the machine runs: the newest lines are in one of two bounded files."""
+    monkeypatch.setattr(logs_module, "MAX_BYTES", 1000)
+    monkeypatch.setattr(logs_module, "LOOK_S", 0.01)
+    log, older = tmp_path / "child.log", tmp_path / "child.log.1"
+    script = f"for i in $(seq 200); do echo line $i; done; until [ -s {older} ]; do sleep 0.01; done; echo last"
+    async with Children(Logs(tmp_path)) as children:
+        await children.start(shell("child", f"{script}; exec sleep 60"))
+        await asyncio.to_thread(until, lambda: log.read_bytes() == b"last\n")
+        assert log.read_bytes() == b"last\n"
+        assert older.read_text().startswith("line ")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
@@ -140,7 +164,7 @@ def test_children_die_with_a_killed_parent(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks at /proc")
 async def test_a_child_is_out_of_the_terminals_reach(tmp_path: Path) -> None:
     """Ctrl-C is for the parent, which stops its children in order."""
-    async with Children(tmp_path) as children:
+    async with Children(Logs(tmp_path)) as children:
         await children.start(shell("child", "echo $$; exec sleep 60"))
         assert until(lambda: (tmp_path / "child.log").read_text().endswith("\n"))
         pid = int((tmp_path / "child.log").read_text())

@@ -15,11 +15,11 @@ import subprocess
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final, Self
+from typing import Final, Self
 
 from runtime.lifecycle import CannotStart
+from tollkeeper.up.logs import Logs
 
 READY_S: Final = 30.0
 """Longest wait for a child's readiness, in seconds; on a slow machine a start takes two."""
@@ -28,8 +28,6 @@ STOP_S: Final = 5.0
 """Longest wait for a child to stop by itself, in seconds; then it is killed."""
 
 POLL_S: Final = 0.03
-LAST_LINES: Final = 12
-LAST_BYTES: Final = 8192
 
 _GUARDIAN: Final = 'while read -r one; do [ "$one" = bye ] && exit; all="$all -$one"; done; kill -s KILL -- $all'
 _LEASHED: Final = 'echo $$ >&0; exec "$@" </dev/null'
@@ -52,10 +50,10 @@ class ChildDied(CannotStart):
 class Children:
     """The running children; leaving the context stops them all, the last started first."""
 
-    def __init__(self, logs: Path) -> None:
+    def __init__(self, logs: Logs) -> None:
         self._logs = logs
         self._running: list[tuple[ChildSpec, asyncio.subprocess.Process]] = []
-        self._deaths: asyncio.Queue[str] = asyncio.Queue()
+        self._deaths: asyncio.Queue[tuple[str, int]] = asyncio.Queue()  # name and return code
         self._watches: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
@@ -66,6 +64,7 @@ class Children:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
+        self._watches.append(asyncio.create_task(self._logs.keep_small(), name="logs"))
         return self
 
     async def __aexit__(
@@ -84,19 +83,20 @@ class Children:
         deadline_s = time.monotonic() + READY_S
         while not await spec.ready():
             if process.returncode is not None:
-                raise CannotStart(f"{spec.name} ended during its start ({self._last_words(spec.name)})")
+                end = _end(process.returncode)
+                raise CannotStart(f"{spec.name} {end} during its start ({self._logs.last_words(spec.name)})")
             if time.monotonic() > deadline_s:
-                words = self._last_words(spec.name)
+                words = self._logs.last_words(spec.name)
                 raise CannotStart(f"{spec.name} was not ready within {READY_S:.0f} s ({words})")
             await asyncio.sleep(POLL_S)  # a foreign program's readiness has no event
 
     async def death(self) -> None:
         """Wait for any child to end, then raise ``ChildDied`` with its last words."""
-        name = await self._deaths.get()
-        raise ChildDied(f"{name} ended, so everything was stopped ({self._last_words(name)})")
+        name, code = await self._deaths.get()
+        raise ChildDied(f"{name} {_end(code)}, so everything was stopped ({self._logs.last_words(name)})")
 
     async def _spawn(self, spec: ChildSpec) -> asyncio.subprocess.Process:
-        with _fresh_log(self._logs, spec.name) as log:
+        with self._logs.fresh(spec.name) as log:
             process = await asyncio.create_subprocess_exec(
                 *("/bin/sh", "-c", _LEASHED, spec.name, *spec.command),
                 stdin=self._guardian.stdin,
@@ -110,21 +110,17 @@ class Children:
         return process
 
     async def _watch(self, name: str, process: asyncio.subprocess.Process) -> None:
-        await process.wait()
-        self._deaths.put_nowait(name)
-
-    def _last_words(self, name: str) -> str:
-        path = self._logs / f"{name}.log"
-        lines = path.read_bytes()[-LAST_BYTES:].decode(errors="replace").splitlines()[-LAST_LINES:]
-        return f"{path} ends with:\n" + "\n".join(f"  {line}" for line in lines) + "\n"
+        self._deaths.put_nowait((name, await process.wait()))
 
 
-def _fresh_log(logs: Path, name: str) -> BinaryIO:
-    """Open an empty log; the one of the last start is kept as ``NAME.log.1``, older ones are gone."""
-    path = logs / f"{name}.log"
-    if path.exists():
-        path.replace(logs / f"{name}.log.1")
-    return path.open("wb")
+def _end(code: int) -> str:
+    """Say how a process ended: ``-9`` is "was killed by SIGKILL", ``3`` is "ended with exit code 3"."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:  # a real-time signal
+        return f"was killed by signal {-code}"
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
