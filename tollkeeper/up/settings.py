@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import AfterValidator
 
 from admin.places import host_fault
-from runtime.settings import Metavar, Port, Secret, Settings, Words
+from runtime.settings import Metavar, Port, Secret, Settings, Words, option_of
 
 _WILDCARD: Final = "*."
 
@@ -38,6 +40,9 @@ class UpSettings(Settings):
     admin_port: Port = 8085
     """Where the admin API answers, on this machine only; 0: a free port. 8085 is what the guide uses."""
 
+    metrics_port: Port = 9091
+    """Where the gate's metrics and health answer, on this machine only; 0: a free port."""
+
     admin_username: str = "admin"
     """The admin user that is made, or whose password is set, at the start."""
 
@@ -52,3 +57,10 @@ class UpSettings(Settings):
 
     key_recovery: bool = False
     """Keep key texts, encrypted, so that the API can show them again. Off: only hashes are kept."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Each port is for one thing."""
+        asked = {field: getattr(self, field) for field in ("gateway_port", "https_port", "admin_port", "metrics_port")}
+        for first, second in combinations(asked, 2):
+            if asked[first] == asked[second] != 0:
+                yield second, f"names the same port as {option_of(first)}: {asked[first]}"
