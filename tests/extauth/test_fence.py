@@ -5,16 +5,19 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-from gatebench import Asker, Catalog, question, wait_until
+from gatebench import Asker, Catalog, make_gate, question, wait_until
 from prometheus_client import CollectorRegistry
 
 from catalog import reader
 from catalog.reader import Snapshot
 from catalog.records import Kind, Limits
+from catalog.secrets import Secrets
 from extauth.batch import Checker, Execute
 from extauth.cache import RecordCache
 from extauth.call import Call
@@ -239,3 +242,35 @@ def test_without_the_feed_thread_what_was_put_right_is_admitted_at_once(
         record = catalog.change(record, disabled=False)
         assert statuses(asker, publication, text) == [200]
         record = catalog.change(record, disabled=True)
+
+
+def test_a_change_binds_the_next_call_on_every_gate(
+    catalog: Catalog, redis_url: str, secrets: Secrets, tmp_path: Path
+) -> None:
+    """Two gates with warm caches: a lowered limit and a revoke hold on both from the answer on."""
+    catalog.tenant()
+    publication = catalog.publication(limits=Limits(per_minute=100))
+    record, text = catalog.key(publication)
+    with ExitStack() as stack:
+        askers = [stack.enter_context(asking_gate(tmp_path, number, redis_url, secrets)) for number in (1, 2)]
+        assert [statuses(asker, publication, text) for asker in askers] == [[200], [200]]
+        publication = catalog.change(publication, limits=Limits(per_minute=2))
+        assert [statuses(asker, publication, text) for asker in askers] == [[429], [429]]
+        catalog.change(publication, limits=Limits(per_minute=3))
+        assert [statuses(asker, publication, text) for asker in askers] == [[200], [429]]
+        catalog.remove(Kind.KEY, record)
+        assert [statuses(asker, publication, text) for asker in askers] == [[401], [401]]
+
+
+@contextmanager
+def asking_gate(folder: Path, number: int, url: str, secrets: Secrets) -> Iterator[Asker]:
+    """One of several gates on the same store, with its client."""
+    gate = make_gate(f"unix:{folder}/{number}.sock", url, secrets, CollectorRegistry())
+    gate.start()
+    wait_until(lambda: gate.readiness().ready)
+    asker = Asker(gate.address)
+    try:
+        yield asker
+    finally:
+        asker.close()
+        gate.stop()
