@@ -42,7 +42,11 @@ def not_ready(message: str, like: Finding = _PLAIN) -> Finding:
     return replace(like, ready=False, message=message)
 
 
-UNRECOGNISED: Final = not_ready("the server speaks neither KServe v1 nor OpenAI's API; say its type if it is another")
+UNRECOGNISED: Final = not_ready(
+    "the server speaks neither KServe v1 nor OpenAI's API"
+    " (if it speaks HTTP of another kind, register it with type traditional, or publish it with config.modelType)"
+)
+_NOT_OPENAI: Final = "the server does not speak OpenAI's API"
 _NO_SUCH_QUESTION: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 
 
@@ -84,7 +88,8 @@ def as_wanted(finding: Finding, wanted: ModelType | None) -> Finding:
     if wanted is None or (wanted is finding.type and finding.protocol is not Protocol.HTTP):
         return finding
     if wanted is ModelType.OPENAI:
-        return replace(finding, type=wanted, protocol=Protocol.OPENAI)
+        message = _NOT_OPENAI if finding == UNRECOGNISED else finding.message
+        return replace(finding, type=wanted, protocol=Protocol.OPENAI, message=message)
     if finding == UNRECOGNISED or finding.protocol is Protocol.OPENAI:
         return _PLAIN
     return finding

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
 from admin.callers import Caller
 from admin.fields import is_model_name, is_tenant_name
 from admin.problems import Code, Fault, Problem, Rule, invalid
+from catalog.ids import is_id
 from catalog.records import (
     HostRecord,
     KeyRecord,
@@ -22,6 +23,8 @@ from catalog.store import PAGE, CatalogStore
 
 DEFAULT_PAGE: Final = 50
 MAX_PAGE: Final = 500
+_TENANTS_TOLD: Final = 10
+_NO_NAME: Final = "what stands in the path is not a name"
 R = TypeVar("R", bound=Record)
 
 
@@ -37,7 +40,7 @@ async def tenant(store: CatalogStore, caller: Caller, name: str) -> TenantRecord
         found = await record(store, Kind.TENANT, name, TenantRecord)
         if found:
             return found
-    raise Problem(Code.TENANT_NOT_FOUND)
+    raise Problem(Code.TENANT_NOT_FOUND, f"there is no tenant {name}" if is_tenant_name(name) else _NO_NAME)
 
 
 async def require_tenant(store: CatalogStore, caller: Caller, name: str, field: str) -> None:
@@ -78,10 +81,23 @@ async def model(store: CatalogStore, caller: Caller, name: str, owner: str | Non
     named = await models_named(store, caller, name)
     found = [one for one in named if owner is None or one.tenant == owner]
     if not found:
-        raise Problem(Code.MODEL_NOT_FOUND)
+        raise Problem(Code.MODEL_NOT_FOUND, _not_found(caller, name, owner))
     if len(found) > 1:
         raise Problem(Code.AMBIGUOUS_MODEL, "say whose it is: ?tenantId=…")
     return found[0]
+
+
+def _not_found(caller: Caller, name: str, owner: str | None) -> str:
+    """Say what was looked for and where; of a tenant that is not the caller's no more than of one that is not."""
+    if not is_model_name(name):
+        return _NO_NAME
+    if owner is not None:
+        return f"no model {name} in tenant {owner}" if is_tenant_name(owner) else f"no model {name}: no such tenant"
+    if caller.sees_all:
+        return f"no model {name} in any tenant"
+    mine = sorted(caller.tenants)
+    more = ", …" if len(mine) > _TENANTS_TOLD else ""
+    return f"no model {name} in your tenants: {', '.join(mine[:_TENANTS_TOLD])}{more}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +114,13 @@ async def publication_of(store: CatalogStore, found: ModelRecord) -> Published:
         publication = await record(store, Kind.PUBLICATION, found.publication, PublicationRecord)
         if publication:
             return Published(found, publication)
-    raise Problem(Code.NOT_PUBLISHED)
+    raise not_published(found.id)
+
+
+def not_published(model_id: str) -> Problem:
+    """Refuse what needs a publication that ``model_id`` (``tenant-a/my-model``) has not."""
+    name = model_id.rpartition("/")[2]
+    return Problem(Code.NOT_PUBLISHED, f"{model_id} is not published: POST /api/models/{name}/publish publishes it")
 
 
 async def key_of(store: CatalogStore, publication: PublicationRecord) -> KeyRecord | None:
@@ -111,11 +133,10 @@ async def host(store: CatalogStore, name: str) -> HostRecord | None:
     return await record(store, Kind.HOST, name, HostRecord)
 
 
-async def foreign_among(store: CatalogStore, uids: Collection[str], owner: str) -> set[str]:
-    """Return those of the publications that are not ``owner``'s; one that cannot be read is not."""
+async def publications(store: CatalogStore, uids: Collection[str]) -> dict[str, PublicationRecord]:
+    """Return those of the publications that can be read, by uid."""
     known = await store.get_many(Kind.PUBLICATION, sorted(uids))
-    own = {uid for uid, one in known.items() if isinstance(one, PublicationRecord) and one.tenant == owner}
-    return set(uids) - own
+    return {uid: one for uid, one in known.items() if isinstance(one, PublicationRecord)}
 
 
 async def models_of(store: CatalogStore, owner: str, most: int) -> list[ModelRecord]:
@@ -134,9 +155,16 @@ class Page(Generic[R]):
     next: str | None
 
 
+_CURSORS: Final[Mapping[Kind, Callable[[str], bool]]] = {
+    Kind.TENANT: is_tenant_name,
+    Kind.MODEL: lambda text: is_tenant_name(text.partition("/")[0]) and is_model_name(text.partition("/")[2]),
+    Kind.PUBLICATION: is_id,
+}
+
+
 async def page(store: CatalogStore, kind: Kind, form: type[R], query: Any, keep: Callable[[R], bool]) -> Page[R]:
     """Return a page of the records that ``keep`` holds for; ``query`` has limit and cursor as they were sent."""
-    limit, after = _limit(query.get("limit")), _cursor(query.get("cursor"))
+    limit, after = _limit(query.get("limit")), _cursor(query.get("cursor"), kind)
     kept: list[R] = []
     while len(kept) <= limit:
         ids = await store.ids(kind, after=after, limit=PAGE)
@@ -156,9 +184,8 @@ def _limit(text: str | None) -> int:
     raise invalid(Code.INVALID_REQUEST, [Fault("limit", Rule.RANGE, f"must be 1 to {MAX_PAGE}")])
 
 
-def _cursor(text: str | None) -> str:
-    if not text:
-        return ""
-    if len(text) <= 2 * PAGE and text.isascii() and text.isprintable():
-        return text
+def _cursor(text: str | None, kind: Kind) -> str:
+    """Return the id after which the page begins; an empty one begins the list."""
+    if not text or _CURSORS[kind](text):
+        return text or ""
     raise invalid(Code.INVALID_REQUEST, [Fault("cursor", Rule.FORMAT, "must be what next said")])

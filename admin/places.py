@@ -60,8 +60,8 @@ def default_path(model: str, kind: ModelType) -> str:
 
 
 def overlapping(path: str, paths: Mapping[str, str]) -> Iterator[str]:
-    """Yield the uids whose paths are ``path``, above it or below it, segment by segment: ``/a`` is above ``/a/b``."""
-    return (uid for taken, uid in paths.items() if _above(path, taken) or _above(taken, path))
+    """Yield the paths that are ``path``, above it or below it, segment by segment: ``/a`` is above ``/a/b``."""
+    return (taken for taken in paths if _above(path, taken) or _above(taken, path))
 
 
 def _above(upper: str, lower: str) -> bool:
@@ -73,7 +73,9 @@ def without(paths: Mapping[str, str], uid: str) -> dict[str, str]:
     return {name: owner for name, owner in paths.items() if owner != uid}
 
 
-def is_taken(path: str, paths: Mapping[str, str], foreign: Iterable[str]) -> bool:
-    """Whether ``path`` is someone's already, or would take or lose calls of a ``foreign`` publication (uids)."""
+def obstacle(path: str, paths: Mapping[str, str], foreign: Iterable[str]) -> str | None:
+    """Return the path that ``path`` is already, or whose calls it would take or lose, a ``foreign`` uid's."""
+    if path in paths:
+        return path
     strangers = set(foreign)
-    return path in paths or any(uid in strangers for uid in overlapping(path, paths))
+    return next((taken for taken in overlapping(path, paths) if paths[taken] in strangers), None)

@@ -1,7 +1,8 @@
 """What the API says when it cannot do as asked: RFC 9457 problem documents with a stable ``code``.
 
 Owns the closed list of codes with their statuses, and the faults of an input. Knows no request and no store.
-No message ever holds a value that was sent: it may be a secret.
+No message holds a value of a body unless a record has it too: it may be a secret. Names out of a path are told
+where they have the form of a name, which no key text has.
 """
 
 from __future__ import annotations

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from admin.places import is_taken, without
+from admin.places import obstacle, without
 from admin.problems import Code, Fault, Problem, Rule
 from catalog.changes import Change, Delete, Put
 from catalog.records import HostRecord, Kind, ModelType, PublicationRecord
@@ -29,12 +29,27 @@ def release(host: HostRecord, publication: PublicationRecord) -> Change:
     return Put(dataclasses.replace(host, paths=paths, models=without(host.models, publication.uid)), host.version)
 
 
-def require_free(host: HostRecord | None, publication: PublicationRecord, foreign: Iterable[str]) -> None:
+def require_free(
+    host: HostRecord | None,
+    publication: PublicationRecord,
+    foreign: Iterable[str],
+    seen: Mapping[str, PublicationRecord],
+) -> None:
     """Raise ``Problem`` PATH_TAKEN when the publication's path is not its to claim.
 
-    ``foreign`` are the uids of other tenants' publications. Whose the path is, is not told.
+    ``foreign`` are the uids of other tenants' publications. What stands in the way is told where it is among
+    ``seen``, the publications (by uid) that the caller may see; of any other the three reasons are one.
     """
     paths = without(host.paths, publication.uid) if host else {}
-    if is_taken(publication.path, paths, foreign):
-        message = "is taken on this host, or stands above or below another tenant's path"
+    if taken := obstacle(publication.path, paths, foreign):
+        message = _reason(publication.path, taken, seen.get(paths[taken]))
         raise Problem(Code.PATH_TAKEN, f"the path {message}", [Fault("config.externalPath", Rule.RESERVED, message)])
+
+
+def _reason(path: str, taken: str, owner: PublicationRecord | None) -> str:
+    if owner is None:
+        return "is taken on this host, or stands above or below another tenant's path"
+    whose = f"{owner.tenant}/{owner.model}"
+    if path == taken:
+        return f"is taken on this host by {whose}"
+    return f"stands {'above' if len(path) < len(taken) else 'below'} {taken}, the path of another tenant's {whose}"

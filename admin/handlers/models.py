@@ -20,6 +20,7 @@ from catalog.store import Conflict
 
 MODELS_PER_TENANT: Final = 500
 _UID_BYTES: Final = 10
+_REPLACE: Final = "to register it anew, with another URL or type, DELETE it first"
 
 
 async def list_models(call: ApiCall) -> Reply:
@@ -48,7 +49,7 @@ async def register_model(call: ApiCall) -> Reply:
     try:
         await call.services.committer.commit([Put(made, 0)], call.audit("model.register", made.id, made.tenant, detail))
     except Conflict:
-        raise Problem(Code.MODEL_EXISTS) from None
+        raise Problem(Code.MODEL_EXISTS, f"there is a model {made.id}: {_REPLACE}") from None
     return Reply(201, views.model(made))
 
 
@@ -108,6 +109,6 @@ async def delete_model(call: ApiCall) -> Reply:
 async def _delete(call: ApiCall) -> None:
     found = await lookups.model(call.services.store, call.caller, call.path["m"], call.query.get("tenantId"))
     if found.publication:
-        raise Problem(Code.MODEL_PUBLISHED, "unpublish it first")
+        raise Problem(Code.MODEL_PUBLISHED, f"{found.id} is published: DELETE /api/models/{found.name}/publish first")
     audit = call.audit("model.delete", found.id, found.tenant, {"url": found.url})
     await call.services.committer.commit([Delete(Kind.MODEL, found.id, found.version)], audit)

@@ -68,7 +68,7 @@ async def rotate_key(call: ApiCall) -> Reply:
     publication = (await _published(call)).publication
     key = await lookups.key_of(call.services.store, publication)
     if key is None:
-        raise Problem(Code.NOT_PUBLISHED)
+        raise lookups.not_published(f"{publication.tenant}/{publication.model}")
     now_ms = await call.services.store.now_ms()
     new = rotated(key, call.services.mint, grace_ms=grace_ms, now_ms=now_ms)
     detail = {"apiKey": mask(key.id), "gracePeriodSeconds": str(grace_ms // 1000)}

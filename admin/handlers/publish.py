@@ -11,7 +11,7 @@ from admin.acts.keys import NewText, publication_key
 from admin.bodies import Body
 from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
-from admin.discovery import Finding
+from admin.discovery import UNRECOGNISED, Finding
 from admin.handlers.models import MODELS_PER_TENANT, ask
 from admin.handlers.showing import facts_of, facts_of_new, shown
 from admin.places import overlapping, without
@@ -23,6 +23,8 @@ from catalog.records import HostRecord, Kind, ModelRecord, ModelType, Publicatio
 
 PUBLICATIONS_PER_TENANT: Final = 100
 _TENANT_FIELD: Final = "config.tenantId"
+_PUBLISHED_SO: Final = "update it with PUT, or DELETE it first; a lost key is replaced by rotate-key"
+_SAY_TYPE: Final = Fault("config.modelType", Rule.REQUIRED, "must be given, for a server of neither protocol")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +93,14 @@ async def _is_tenant(call: ApiCall, name: str) -> bool:
 
 def _require_unpublished(model: ModelRecord) -> None:
     if model.publication:
-        raise Problem(Code.ALREADY_PUBLISHED, "change it with PUT, or unpublish it with DELETE first")
+        raise Problem(Code.ALREADY_PUBLISHED, f"{model.id} is published: {_PUBLISHED_SO}")
 
 
 async def _require_ready(call: ApiCall, model: ModelRecord, wanted: ModelType | None) -> Finding:
     finding = await ask(call, model, wanted)
     if not finding.ready:
-        raise Problem(Code.MODEL_NOT_READY, f"Model is not ready: {finding.message}")
+        faults = [_SAY_TYPE] if finding == UNRECOGNISED else []
+        raise Problem(Code.MODEL_NOT_READY, f"Model is not ready: {finding.message}", faults)
     return finding
 
 
@@ -108,7 +111,7 @@ async def _publish(
     services = call.services
     model = await lookups.record(services.store, Kind.MODEL, asked.id, ModelRecord)
     if model is None or model.uid != asked.uid:
-        raise Problem(Code.MODEL_NOT_FOUND)
+        raise Problem(Code.MODEL_NOT_FOUND, f"{asked.id} was deleted meanwhile")
     _require_unpublished(model)
     await _require_room(call, model.tenant)
     now_ms, shard = await services.store.now_ms(), shard_of(model.tenant)
@@ -138,9 +141,12 @@ async def _require_room(call: ApiCall, owner: str) -> None:
 async def _free_table(call: ApiCall, publication: PublicationRecord) -> HostRecord | None:
     """Return the table of the publication's host, where its path is free; raises ``Problem`` PATH_TAKEN."""
     table = await lookups.host(call.services.store, publication.host)
-    near = overlapping(publication.path, without(table.paths, publication.uid)) if table else ()
-    foreign = await lookups.foreign_among(call.services.store, set(near), publication.tenant)
-    hosts.require_free(table, publication, foreign)
+    paths = without(table.paths, publication.uid) if table else {}
+    near = {paths[taken] for taken in overlapping(publication.path, paths)}
+    known = await lookups.publications(call.services.store, near)
+    own = {uid for uid, one in known.items() if one.tenant == publication.tenant}
+    seen = {uid: one for uid, one in known.items() if call.caller.sees(one.tenant)}
+    hosts.require_free(table, publication, near - own, seen)
     return table
 
 
@@ -154,7 +160,7 @@ async def update(call: ApiCall) -> Reply:
     if wish.wanted not in {None, old.type}:
         finding = await _require_ready(call, found.model, wish.wanted)
     known = await facts_of(call.services, old)
-    changed = await until_settled(lambda: _update(call, wish.config, old.uid, finding))
+    changed = await until_settled(lambda: _update(call, wish.config, old, finding))
     return Reply(200, shown(call.services, changed, known))
 
 
@@ -178,12 +184,14 @@ def _new_place_faults(call: ApiCall, config: ConfigInput, old: PublicationRecord
     return list(rules.place_faults(config, host, path, call.services.gateway.default_host))
 
 
-async def _update(call: ApiCall, config: ConfigInput, uid: str, finding: Finding | None) -> PublicationRecord:
+async def _update(
+    call: ApiCall, config: ConfigInput, asked: PublicationRecord, finding: Finding | None
+) -> PublicationRecord:
     """Merge into the publication as it is at the write, once."""
     store = call.services.store
-    old = await lookups.record(store, Kind.PUBLICATION, uid, PublicationRecord)
+    old = await lookups.record(store, Kind.PUBLICATION, asked.uid, PublicationRecord)
     if old is None:
-        raise Problem(Code.NOT_PUBLISHED)
+        raise lookups.not_published(f"{asked.tenant}/{asked.model}")
     if faults := _new_place_faults(call, config, old):
         raise invalid(Code.INVALID_CONFIG, faults)
     new = publications.updated(old, config, finding, await store.now_ms())

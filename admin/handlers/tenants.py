@@ -47,7 +47,9 @@ async def create_tenant(call: ApiCall) -> Reply:
     try:
         await call.services.committer.commit([Put(made, 0)], audit)
     except Conflict:
-        raise Problem(Code.TENANT_EXISTS) from None
+        raise Problem(
+            Code.TENANT_EXISTS, f"there is a tenant {made.id}: PATCH /api/tenants/{made.id} changes it"
+        ) from None
     return Reply(201, views.tenant(made))
 
 
