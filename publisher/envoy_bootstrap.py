@@ -253,8 +253,16 @@ def _removals() -> Json:
 
 
 def _local_replies() -> list[Json]:
-    """Bodies for the answers Envoy gives by itself, in OpenAI's shape. Check's answers keep their own."""
+    """Bodies for the answers Envoy gives by itself, in OpenAI's shape; the first that fits is taken.
+
+    Check's answers come first, by their flag, and keep their own.
+    """
     unknown = denial(Reason.NO_PUBLICATION).body  # what Check says of a publication that is not for this caller
+    malformed = error_body(
+        message="The request's path, a header or its framing is malformed or can be read in two ways.",
+        kind="invalid_request_error",
+        code="malformed_request",
+    )
     large = error_body(
         message="The request's body is too large.", kind="invalid_request_error", code="request_too_large"
     )
@@ -262,7 +270,9 @@ def _local_replies() -> list[Json]:
         message="The model's server did not answer.", kind="server_error", code="upstream_unavailable"
     )
     return [
+        {"filter": {"response_flag_filter": {"flags": ["UAEX"]}}},
         _reply({"response_flag_filter": {"flags": ["NR"]}}, unknown),
+        _reply({"status_code_filter": _status_is(400)}, malformed),
         _reply({"status_code_filter": _status_is(413)}, large),
         _reply({"response_flag_filter": {"flags": ["UF", "UH", "UC", "UO", "UR", "UPE", "NC"]}}, upstream),
     ]

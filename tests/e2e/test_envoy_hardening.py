@@ -22,6 +22,7 @@ from tests.e2e.proxy import (
     Reply,
     Upstream,
     admitted,
+    denied,
     head,
     openai,
     options_for,
@@ -114,7 +115,21 @@ def test_one_path_however_it_is_written(envoy: Envoy, gate: Gate, path: str) -> 
 @pytest.mark.usefixtures("untouched")
 def test_ambiguous_paths_are_refused(envoy: Envoy, path: str) -> None:
     """Escaped slashes and backslashes, nulls and fragments mean different things to different servers."""
-    assert envoy.get(path).status == 400
+    assert_malformed(envoy.get(path))
+
+
+def assert_malformed(reply: Reply) -> None:
+    """Envoy's own 400: an error that OpenAI's clients can read."""
+    assert (reply.status, reply.headers["content-type"]) == (400, "application/json")
+    assert reply.json["error"].keys() == {"message", "type", "code", "param"}
+    assert reply.json["error"]["code"] == "malformed_request"
+
+
+def test_a_400_of_check_keeps_its_own_words(envoy: Envoy, gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what Envoy says by itself is given a body."""
+    monkeypatch.setattr(gate, "answer", lambda _request: denied(400))
+    reply = envoy.get("/models/iris")
+    assert (reply.status, reply.body) == (400, '{"error":{"message":"by the gate"}}')
 
 
 @pytest.mark.parametrize("path", ["/models/iris;x", "/models/iris%20", "/models/iris%0a", "/models/iris/%252e"])
@@ -159,7 +174,7 @@ def test_a_forged_publication_does_not_choose_the_route(envoy: Envoy, gate: Gate
 @pytest.mark.usefixtures("untouched")
 def test_headers_with_underscores_are_refused(envoy: Envoy, header: str) -> None:
     """Some servers read an underscore as a dash."""
-    assert envoy.get("/models/iris", header).status == 400
+    assert_malformed(envoy.get("/models/iris", header))
 
 
 def test_keys_are_not_forwarded(envoy: Envoy, gate: Gate) -> None:
