@@ -51,9 +51,8 @@ _JSON_TYPE: Final = r"(?i)application/json[ \t]*(;.*)?"
 _NOBODY: Final = {"address_prefix": "255.255.255.255", "prefix_len": 32}
 """No caller has this address. An empty list would mean loopback and the private ranges."""
 
-_ALPN: Final = ("http/1.1",)
-"""HTTP/2 is not offered over TLS: there a refusal that comes before the end of the body ends in RST_STREAM(NO_ERROR),
-and curl up to 7.88 at least then throws the 401, 404 or 429 away and reports a broken stream."""
+_ALPN: Final = ("h2", "http/1.1")
+"""What is offered over TLS, the preferred first."""
 
 _MAX_GATE_CALLS: Final = 4096
 _MAX_HEADERS_KB: Final = 32

@@ -114,8 +114,11 @@ def write_certificate(folder: Path) -> None:
     (folder / "tls.key").write_bytes(key.private_bytes(*plain))
 
 
-def test_https_has_the_same_routes() -> None:
-    """Over TLS, on a listener of its own; Check is told the scheme. HTTP/2 is not offered there."""
+@pytest.mark.parametrize(
+    ("option", "protocol"), [("--http2", "HTTP/2"), ("--http1.1", "HTTP/1.1"), ("--no-alpn", "HTTP/1.1")]
+)
+def test_https_has_the_same_routes(option: str, protocol: str) -> None:
+    """Over TLS, on a listener of its own; Check is told the scheme. Who speaks HTTP/2 gets it."""
     with short_folder() as folder, Gate(folder) as gate, Upstream("up") as upstream:
         write_certificate(folder)
         files = {"certificate": f"{folder}/tls.crt", "private_key": f"{folder}/tls.key"}
@@ -123,15 +126,15 @@ def test_https_has_the_same_routes() -> None:
         envoy.publish([publication("iris", "/models/iris", upstream.url)])
         with envoy:
             url = f"https://{HOST}:{envoy.ports['https']}/models/iris"
-            arguments = ["-s", "--cacert", f"{folder}/tls.crt", "--connect-to", f"{HOST}::127.0.0.1:", url]
+            arguments = ["-s", option, "--cacert", f"{folder}/tls.crt", "--connect-to", f"{HOST}::127.0.0.1:", url]
             told = subprocess.run(["curl", *arguments], capture_output=True, check=True, timeout=PATIENCE_S)
         assert json.loads(told.stdout)["upstream"] == "up"
         asked = gate.requests[0].attributes.request.http
-        assert (asked.scheme, asked.protocol, asked.host) == ("https", "HTTP/1.1", HOST)
+        assert (asked.scheme, asked.protocol, asked.host) == ("https", protocol, HOST)
 
 
 def test_a_refusal_over_https_always_arrives() -> None:
-    """Before or after the body has come: what the caller reads is the refusal and never a broken stream."""
+    """Before or after the body has come, over HTTP/1.1: the caller reads the refusal and never a broken stream."""
     with short_folder() as folder, Gate(folder) as gate:
         write_certificate(folder)
         files = {"certificate": f"{folder}/tls.crt", "private_key": f"{folder}/tls.key"}
@@ -139,7 +142,7 @@ def test_a_refusal_over_https_always_arrives() -> None:
         envoy.publish([])
         with envoy:
             urls = [f"https://{HOST}:{envoy.ports['https']}/none"] * 20
-            arguments = ["-s", "-w", "%{http_code} ", "--cacert", f"{folder}/tls.crt"]
+            arguments = ["-s", "--http1.1", "-w", "%{http_code} ", "--cacert", f"{folder}/tls.crt"]
             arguments += ["--connect-to", f"{HOST}::127.0.0.1:", "-d", "{}", *urls]
             shown = subprocess.run(["curl", *arguments], capture_output=True, check=True, timeout=PATIENCE_S)
     assert shown.stdout.decode().count("}404 ") == 20

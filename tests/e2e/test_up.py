@@ -147,6 +147,13 @@ def test_the_guides_addresses_work_with_curl_home(up: UpMachine) -> None:
         assert (answer.stdout, answer.stderr) == (status, ""), url
 
 
+def test_a_refusal_always_reaches_the_guides_curl(up: UpMachine) -> None:
+    """With CURL_HOME, each of many calls that are refused before their body has come shows its answer."""
+    url = "https://api.router.inference-in-a-box/models/none?call=[1-30]"
+    answer = up.guide(f"curl -sS -d '{{}}' -o /dev/null -w '%{{http_version}} %{{http_code}}\n' '{url}' | uniq -c")
+    assert (answer.stdout.split(), answer.stderr) == (["30", "1.1", "404"], "")
+
+
 def test_a_weak_password_is_a_warning(up: UpMachine) -> None:
     """The guide's password is accepted, and said to be weak."""
     assert "warning: the admin password is easy to guess" in up.printed

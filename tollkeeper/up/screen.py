@@ -50,6 +50,8 @@ def curlrc(machine: Machine) -> str:
         *(f'connect-to = "{detour}"' for detour in detours),
         f'cacert = "{_escaped(str(machine.layout.tls / "ca.pem"))}"',
         'noproxy = "*"',
+        "# Over HTTP/2, curl 7.88 throws away a refusal that comes before the end of the request's body.",
+        "http1.1",
     ]
     return "\n".join(lines) + "\n"
 
