@@ -95,6 +95,17 @@ def test_up_json_says_the_truth(up: UpMachine) -> None:
     assert requests.post(up.up["admin_url"] + "/api/admin/login", json=login, timeout=10).status_code == 200
 
 
+def test_a_start_raises_no_false_alarm(up: UpMachine) -> None:
+    """No part asks another that is not up yet: our logs begin without a warning, and no failure is counted."""
+    admin = requests.get(up.up["admin_url"] + "/metrics", timeout=10).text
+    assert 'tollkeeper_publications{state="live"}' in admin
+    assert 'tollkeeper_publisher_errors_total{cause="proxy"}' not in admin
+    for name in ("gate", "admin"):
+        start, listening, _ = (up.state / "logs" / f"{name}.log").read_text().partition("listening: ")
+        assert listening
+        assert " warning " not in start
+
+
 def test_nothing_listens_beyond_this_machine(up: UpMachine) -> None:
     """All TCP listeners are on loopback, and neither Valkey nor Envoy's admin has one."""
     local = {f"socket:[{inode}]": address for inode, address in listeners().items()}

