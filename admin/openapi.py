@@ -14,8 +14,8 @@ from admin.fields import Input, Output
 from admin.problems import Code
 from admin.routes import Access, Parameter, Route
 from admin.schemas import ProblemAnswer
+from runtime.version import VERSION
 
-VERSION: Final = "1.0.0"
 _REF: Final = "#/components/schemas/{model}"
 _EVERY_CALL: Final = (Code.STORE_UNAVAILABLE, Code.INTERNAL)
 _OPEN_PATHS: Final = ("/metrics", "/openapi.json")

@@ -15,14 +15,12 @@ from runtime import log
 from runtime.lifecycle import CannotStart
 from runtime.options import command_from
 from runtime.settings import Settings
+from runtime.version import VERSION
 from tollkeeper.processes import PROCESSES, Process, all_settings
 from tollkeeper.secrets_command import secrets_command
 
 _KEY_TEXT: Final = re.compile(r"tk_[0-9a-z]{19}_[0-9A-Za-z]+")
 """The whole text of a key; the log masks it should one ever slip in."""
-
-VERSION: Final = "0.1.0"
-"""As in pyproject.toml, which an image has not."""
 
 
 class _Commands(click.Group):

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tollkeeper.cli import VERSION
+from runtime.version import VERSION
 from tollkeeper.processes import PROCESSES
 
 _ROOT = Path(__file__).parents[2]
