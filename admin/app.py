@@ -10,7 +10,7 @@ from aiohttp import web
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from admin.edge import MAX_BODY_BYTES, Edge, explained, identified
+from admin.edge import MAX_BODY_BYTES, Edge, dressed, explained, identified
 from admin.metrics import AdminMetrics
 from admin.openapi import document
 from admin.routes import ROUTES, Route
@@ -25,6 +25,7 @@ def create_app(services: Services) -> web.Application:
     app = web.Application(
         client_max_size=MAX_BODY_BYTES, middlewares=[identified, _counted(services.metrics), explained]
     )
+    app.on_response_prepare.append(dressed)
     edge = Edge(services)
     for route in ROUTES:
         app.router.add_route(route.method, route.path, _bound(edge, route))

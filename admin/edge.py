@@ -30,7 +30,7 @@ MAX_BODY_BYTES: Final = 1024 * 1024
 REQUEST_ID: Final = "X-Request-Id"
 _GOOD_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _RETRY: Final = {"Retry-After": "1"}
-_FIXED_HEADERS: Final = {"X-Content-Type-Options": "nosniff"}
+_FIXED_HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Server": "tollkeeper"}
 _log: Final = logging.getLogger(__name__)
 
 
@@ -109,8 +109,12 @@ async def identified(request: web.Request, handler: Any) -> web.StreamResponse:
     log.request_id.set(sent if _GOOD_REQUEST_ID.fullmatch(sent) else secrets.token_hex(8))
     response: web.StreamResponse = await handler(request)
     response.headers[REQUEST_ID] = log.request_id.get()
-    response.headers.update(_FIXED_HEADERS)
     return response
+
+
+async def dressed(_request: web.Request, response: web.StreamResponse) -> None:
+    """Give every answer its fixed headers; the library's own ``Server`` would tell the software's versions."""
+    response.headers.update(_FIXED_HEADERS)
 
 
 @web.middleware

@@ -15,6 +15,7 @@ from admin.openapi import document
 from admin.problems import Code, meaning
 from admin.routes import ROUTES
 from catalog.store import CatalogStore
+from runtime.version import VERSION
 
 
 async def test_every_act_is_in_the_audit_stream(api: Any, kserve: str) -> None:
@@ -66,6 +67,7 @@ async def test_refused_acts_are_not_recorded(api: Any, kserve: str, store: Any) 
 async def test_the_document_is_openapi_and_has_every_route(api: Any) -> None:
     """/openapi.json is valid OpenAPI 3.1 and describes exactly the calls the server has."""
     described = (await api.ask("GET", "/openapi.json")).body
+    assert described["info"]["version"] == VERSION
     OpenAPIV31SpecValidator(described).validate()
     told = {(method.upper(), path) for path, calls in described["paths"].items() for method in calls}
     router = create_app(api.services).router
@@ -158,3 +160,17 @@ async def test_a_fault_of_ours_tells_nothing_but_its_request(api: Any, monkeypat
     assert (answer.status, answer.code) == (500, "INTERNAL")
     assert "inner secret" not in json.dumps(answer.body)
     assert "inner secret" in caplog.text
+
+
+async def test_no_answer_tells_the_softwares_versions(api: Any) -> None:
+    """Whatever is asked, Server is the product's name; also where the library itself refuses."""
+    asked = [
+        await api.ask("GET", "/healthz"),
+        await api.ask("GET", "/metrics"),
+        await api.ask("GET", "/nowhere"),
+        await api.ask("POST", "/healthz"),
+        await api.ask("POST", "/api/models", headers={"Expect": "the impossible"}),
+    ]
+    assert [answer.status for answer in asked] == [200, 200, 404, 405, 417]
+    assert {answer.headers["Server"] for answer in asked} == {"tollkeeper"}
+    assert {answer.headers["X-Content-Type-Options"] for answer in asked} == {"nosniff"}
