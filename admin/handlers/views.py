@@ -107,5 +107,6 @@ def _example_call(record: PublicationRecord, gateway: Gateway) -> tuple[str, dic
             "messages": [{"role": "user", "content": "Hello!"}],
         }
         return gateway.url(record.host, "/v1/chat/completions"), chat
-    action = "/predict" if record.protocol is Protocol.KSERVE_V1 else "/"
-    return gateway.url(record.host, record.path + action), {"instances": [{"feature1": 1.0, "feature2": 2.0}]}
+    if record.protocol is Protocol.KSERVE_V1:
+        return gateway.url(record.host, f"{record.path}/predict"), {"instances": [{"feature1": 1.0, "feature2": 2.0}]}
+    return gateway.url(record.host, f"{record.path}/"), {"hello": "model"}

@@ -180,8 +180,9 @@ def start_api(
         allowed: tuple[str, ...] = ("127.0.0.0/8",),
         own_ports: tuple[int, ...] = (),
         logged_in: bool = True,
+        gateway: Gateway | None = None,
     ) -> Api:
-        facts = Facts(Gateway(DEFAULT_HOST), AddressRules.of(allowed, own_ports), key_recovery)
+        facts = Facts(gateway or Gateway(DEFAULT_HOST), AddressRules.of(allowed, own_ports), key_recovery)
         publisher = RecordingPublisher()
         services = assemble(
             redis_client,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from admin.services import Gateway
+
 CONFIG = {
     "tenantId": "tenant-a",
     "publicHostname": "api.router.inference-in-a-box",
@@ -224,3 +226,27 @@ async def test_examples_name_the_key_by_variable_only(api: Any, kserve: str, ope
     llm = (await api.publish("my-llm")).body
     assert "https://api.router.inference-in-a-box/v1/chat/completions" in llm["examples"]["curl"]
     compile(llm["examples"]["python"], "example", "exec")
+
+
+async def test_each_protocol_has_the_example_that_fits_it(
+    start_api: Any, kserve: str, openai: str, start_server: Any
+) -> None:
+    """KServe's predict, OpenAI's chat, and for any other server its root; URLs carry the gateway's own port."""
+    api = await start_api(gateway=Gateway("gateway.example", "http", 8080))
+    await api.tenant("tenant-a")
+    for name, url in (("my-model", kserve), ("my-llm", openai), ("plain", await start_server({}))):
+        await api.model(name, url)
+    origin = "http://gateway.example:8080"
+    rows = (
+        ("my-model", {}, "/models/my-model", "/models/my-model/predict", "instances"),
+        ("my-llm", {}, "/v1/models/my-llm", "/v1/chat/completions", "messages"),
+        ("plain", {"modelType": "traditional"}, "/models/plain", "/models/plain/", "hello"),
+    )
+    for name, config, path, called, field in rows:
+        made = (await api.publish(name, **config)).body
+        assert made["externalUrl"] == origin + path
+        curl, python = made["examples"]["curl"], made["examples"]["python"]
+        assert (curl.endswith(f" {origin}{called}"), f'"{field}"' in curl) == (True, True), curl
+        assert (f"'{origin}{called}'" in python, f"'{field}'" in python) == (True, True), python
+        assert ("instances" in curl) is (name == "my-model")
+        compile(python, "example", "exec")
