@@ -62,12 +62,20 @@ def test_the_printed_chat_is_answered_over_https(up: UpMachine) -> None:
 
 def test_the_printed_hint_shows_429(up: UpMachine) -> None:
     """The hint how to see a limit shows admitted calls and then limited ones."""
-    answer = up.pasted("30 calls at once, of which the burst limit lets 10 through and answers the rest 429:")
+    answer = up.pasted("30 calls at once: about 10 are answered 200 (the burst limit), the rest 429:")
     counted = [(int(status), int(count)) for count, status in map(str.split, answer.stdout.splitlines())]
     assert [status for status, _ in counted][:2] == [200, 429], answer
     assert sum(count for _, count in counted) == 30
     sample = up.up["sample"]["traditional"]
     assert until(lambda: predict(up, sample) == 200), "the burst's second passes"
+
+
+def test_https_works_with_the_printed_authority(up: UpMachine) -> None:
+    """A client that is not curl is told what to trust."""
+    (line,) = [line for line in up.printed.splitlines() if line.startswith("  https     trust ")]
+    url = up.up["gateway_url"].replace("http://127.0.0.1", "https://localhost").rpartition(":")[0]
+    port = next(line for line in up.printed.splitlines() if line.startswith("  gateway ")).rpartition(":")[2]
+    assert requests.get(f"{url}:{port}/none", verify=line.split()[2], timeout=10).status_code == 404
 
 
 def test_up_json_has_exactly_the_promised_fields(up: UpMachine) -> None:

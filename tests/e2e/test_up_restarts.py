@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -41,7 +42,8 @@ class Admin:
     def __init__(self, machine: UpMachine) -> None:
         self._url = machine.up["admin_url"]
         login = {"username": machine.up["admin_username"], "password": machine.up["admin_password"]}
-        self._headers = {"Authorization": f"Bearer {self('POST', '/api/admin/login', login)['token']}"}
+        self.token: str = self("POST", "/api/admin/login", login)["token"]
+        self._headers = {"Authorization": f"Bearer {self.token}"}
 
     def __call__(self, method: str, path: str, body: Any = None) -> Any:
         headers = getattr(self, "_headers", {})
@@ -81,8 +83,43 @@ def test_a_restart_keeps_publications_keys_budgets_and_changes(folder: Path) -> 
         assert "tenant-b-model" not in names
 
 
+def test_a_key_that_the_operator_rotated_is_left_alone(folder: Path) -> None:
+    """A restart kills no key: the sample's is not known to ``up.json`` any more, and the screen says how to get one."""
+    state = folder / "state"
+    with up_machine(state) as first:
+        mine = Admin(first)("POST", "/api/models/iris-sample/publish/rotate-key?tenantId=sample")["apiKey"]
+    for _ in range(2):
+        with up_machine(state) as again:
+            assert again.up["sample"]["traditional"]["api_key"] == ""
+            assert again.up["sample"]["openai"] == first.up["sample"]["openai"]
+            assert predict(again, mine, "iris-sample") == 200
+            assert "A call that is answered 200:" not in again.printed
+            assert "A chat over https:" in again.printed
+            (command,) = [line for line in again.printed.splitlines() if "/iris-sample/publish/rotate-key" in line]
+            token = Admin(again).token
+    with up_machine(state) as last:
+        answer = last.shell(command.replace(again.up["admin_url"], last.up["admin_url"]), TOKEN=token)
+        assert predict(last, json.loads(answer.stdout)["apiKey"], "iris-sample") == 200
+
+
+def test_an_unpublished_sample_stays_unpublished(folder: Path) -> None:
+    """Neither it nor its deleted model comes back, whether or not ``up.json`` is lost; its examples are not printed."""
+    state = folder / "state"
+    with up_machine(state, TOLLKEEPER_ADMIN_PASSWORD="password") as first:
+        Admin(first)("DELETE", "/api/models/chat-sample/publish?tenantId=sample")
+        Admin(first)("DELETE", "/api/models/chat-sample?tenantId=sample")
+    for _ in range(2):
+        with up_machine(state, TOLLKEEPER_ADMIN_PASSWORD="password") as again:
+            assert again.up["sample"].keys() == {"traditional"}
+            assert "chat-sample was unpublished and stays so" in again.printed
+            assert "A chat over https:" not in again.printed
+            assert again.pasted("A call that is answered 200:").stdout.split()[1] == "200"
+            assert "chat-sample" not in [model["name"] for model in Admin(again)("GET", "/api/models")["items"]]
+        (state / "up.json").unlink()
+
+
 def test_lost_sample_keys_are_rotated(folder: Path) -> None:
-    """Without the last ``up.json`` the samples get new keys; the old ones die."""
+    """Without the last ``up.json`` the samples get new keys, and the screen says so; the old ones die."""
     state = folder / "state"
     with up_machine(state, TOLLKEEPER_ADMIN_PASSWORD="password") as first:
         old = first.up["sample"]["traditional"]["api_key"]
@@ -90,6 +127,7 @@ def test_lost_sample_keys_are_rotated(folder: Path) -> None:
     with up_machine(state, TOLLKEEPER_ADMIN_PASSWORD="password") as second:
         new = second.up["sample"]["traditional"]["api_key"]
         assert new != old
+        assert "that key of iris-sample is new: the one before was lost" in second.printed
         assert (predict(second, new, "iris-sample"), predict(second, old, "iris-sample")) == (200, 401)
 
 

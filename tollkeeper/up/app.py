@@ -7,7 +7,7 @@ import datetime as dt
 import json
 import secrets
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Iterable, Mapping
 from typing import Any, Final
 
 import click
@@ -83,7 +83,8 @@ async def _start_and_serve(
     samples = await _seed(machine, password, last, memory)
     up = _up_json(machine, password, samples)
     state.write_up_json(machine.layout, up)
-    click.echo("\n".join(screen.summary(machine, up)))
+    state.write_json(machine.layout.memory, memory | {"handed_out": True})
+    click.echo("\n".join(screen.summary(machine, up, samples)))
     await asyncio.Event().wait()
 
 
@@ -192,33 +193,39 @@ async def _start_all(children: Children, machine: Machine, password: str) -> Non
 
 async def _seed(
     machine: Machine, password: str, last: Mapping[str, Any], memory: dict[str, Any]
-) -> dict[str, dict[str, str]]:
-    """Make what a new machine holds; return the samples as ``up.json`` tells them."""
+) -> dict[str, seed.Sample | None]:
+    """Make what a new machine holds; return the samples, None for one that the operator unpublished."""
     remembered = set(memory.get("seeded", ()))
-    known = last.get("sample", {})
     async with screen.patience("setting up tenants and models"), seed.AdminClient(machine.admin_url) as client:
         await client.login(machine.admin_username, password)
-        await seed.seed(client, seed.guide_seedlings(machine), remembered)
-        await seed.seed(client, seed.sample_seedlings(machine), set())
-        state.write_json(machine.layout.memory, memory | {"seeded": sorted(remembered)})
+        await seed.seed(client, [*seed.guide_seedlings(machine), *seed.sample_seedlings(machine)], remembered)
+        memory["seeded"] = sorted(remembered)
+        state.write_json(machine.layout.memory, memory)
         samples = {
-            kind: await seed.published_sample(client, model, known.get(kind, {}).get("api_key", ""))
-            for kind, model in (("traditional", plan.IRIS), ("openai", plan.CHAT))
+            kind: await seed.published_sample(client, model, _past(kind, last, memory))
+            for kind, model in plan.SAMPLES.items()
         }
-        await _until_live(client)
+        await _until_live(client, samples.values())
     return samples
 
 
-async def _until_live(client: seed.AdminClient) -> None:
+def _past(kind: str, last: Mapping[str, Any], memory: Mapping[str, Any]) -> seed.Past:
+    known_key = last.get("sample", {}).get(kind, {}).get("api_key", "")
+    return seed.Past(
+        handed_out=bool(memory.get("handed_out") or known_key), known_key=known_key, is_lost="sample" not in last
+    )
+
+
+async def _until_live(client: seed.AdminClient, samples: Iterable[seed.Sample | None]) -> None:
     deadline_s = time.monotonic() + LIVE_S
-    for model in (plan.IRIS, plan.CHAT):
-        while not await seed.is_live(client, model):
+    for sample in filter(None, samples):
+        while not await seed.is_live(client, sample.model):
             if time.monotonic() > deadline_s:
-                raise CannotStart(f"Envoy did not serve {model} within {LIVE_S:.0f} s; logs/admin.log says more")
+                raise CannotStart(f"Envoy did not serve {sample.model} within {LIVE_S:.0f} s; logs/admin.log says more")
             await asyncio.sleep(_POLL_S)  # the API tells a publication's status only when asked
 
 
-def _up_json(machine: Machine, password: str, samples: Mapping[str, Any]) -> dict[str, Any]:
+def _up_json(machine: Machine, password: str, samples: Mapping[str, seed.Sample | None]) -> dict[str, Any]:
     return {
         "gateway_url": machine.gateway_url,
         "admin_url": machine.admin_url,
@@ -228,5 +235,5 @@ def _up_json(machine: Machine, password: str, samples: Mapping[str, Any]) -> dic
         "envoy_admin_socket": str(machine.layout.socket("envoy-admin")),
         "admin_username": machine.admin_username,
         "admin_password": password,
-        "sample": samples,
+        "sample": {kind: sample.shown() for kind, sample in samples.items() if sample},
     }

@@ -15,6 +15,9 @@ from tollkeeper.up.state import Layout
 
 IRIS: Final = "iris-sample"
 CHAT: Final = "chat-sample"
+SAMPLES: Final = {"traditional": IRIS, "openai": CHAT}
+"""The samples' models, by the kinds under which ``up.json`` lists them."""
+
 KSERVE_NAMES: Final = (IRIS, "my-model", "tenant-b-model")
 OPENAI_NAMES: Final = (CHAT, "my-llm")
 

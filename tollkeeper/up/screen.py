@@ -11,8 +11,9 @@ from typing import Any, Final
 
 import click
 
-from tollkeeper.up.machine import Machine
+from tollkeeper.up.machine import SAMPLES, Machine
 from tollkeeper.up.ports import LOOPBACK
+from tollkeeper.up.seed import Sample, rotation_path
 
 GUIDE_ADMIN_PORT: Final = 8085
 PATIENCE_S: Final = 2.0
@@ -99,27 +100,59 @@ def _predict(
     return shlex.join(["curl", *shown, "--noproxy", "*", *credentials, *headers, "-d", body, url])
 
 
-def summary(machine: Machine, up: Mapping[str, Any]) -> Iterator[str]:
+def new_key_call(machine: Machine, model: str) -> str:
+    """Return a command that makes a new key for a sample, given a login's token in ``$TOKEN``."""
+    url = shlex.quote(machine.admin_url + rotation_path(model))
+    return f"curl -sS --noproxy '*' -X POST -H \"Authorization: Bearer $TOKEN\" {url}"
+
+
+def summary(machine: Machine, up: Mapping[str, Any], samples: Mapping[str, Sample | None]) -> Iterator[str]:
     """Yield the lines that are printed once the machine serves."""
-    traditional, openai = up["sample"]["traditional"], up["sample"]["openai"]
+    yield from _places(machine, up)
+    for kind, sample in samples.items():
+        yield from _notes(machine, SAMPLES[kind], sample)
+    yield ""
+    yield from _examples(machine, {kind: one for kind, one in up["sample"].items() if one["api_key"]})
+    yield "The publishing guide's commands run unchanged after:"
+    yield f"  export CURL_HOME={shlex.quote(str(machine.layout.curl))}"
+    yield ""
+    yield "Ctrl-C stops everything."
+
+
+def _places(machine: Machine, up: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "Tollkeeper is up."
     yield f"  gateway   {machine.gateway_url}   {machine.https_url}"
     yield f"  admin     {machine.admin_url}   (also http://localhost:{machine.ports.admin})"
     yield f"  login     {up['admin_username']} / {up['admin_password']}"
     yield f"  metrics   {up['metrics_url']}   {machine.admin_url}/metrics"
-    yield f"  key       {traditional['api_key']}   ({traditional['model']})"
+    yield f"  https     trust {machine.layout.tls / 'ca.pem'}   (curl does by the CURL_HOME below)"
+    yield f"  host      {machine.default_host}   (calls name their publication's host in the Host header)"
     yield f"  state     {machine.layout.root}   (up.json has all of this, logs/ each process's log)"
-    yield ""
-    yield "A call that is answered 200:"
-    yield f"  {good_call(machine, traditional)}"
-    yield "The same without a key, 401:"
-    yield f"  {keyless_call(machine, traditional)}"
-    yield "30 calls at once, of which the burst limit lets 10 through and answers the rest 429:"
-    yield f"  {limited_calls(machine, traditional)}"
-    yield "A chat over https:"
-    yield f"  {chat_call(machine, openai)}"
-    yield "The publishing guide's commands run unchanged after:"
-    yield f"  export CURL_HOME={shlex.quote(str(machine.layout.curl))}"
-    yield ""
-    yield "Ctrl-C stops everything."
+
+
+def _notes(machine: Machine, model: str, sample: Sample | None) -> Iterator[str]:
+    """Say of a sample what the operator did to it, or what was done to its key."""
+    if sample is None:
+        yield f"  note      {model} was unpublished and stays so"
+    elif not sample.api_key:
+        yield f"  note      {model} has a key that is not known here; login's token makes a new one:"
+        yield f"            {new_key_call(machine, model)}"
+    else:
+        yield f"  key       {sample.api_key}   ({model})"
+        if sample.is_key_replaced:
+            yield f"  note      that key of {model} is new: the one before was lost and works no more"
+
+
+def _examples(machine: Machine, samples: Mapping[str, Any]) -> Iterator[str]:
+    """Yield commands to paste, for the samples that can be called."""
+    if traditional := samples.get("traditional"):
+        yield "A call that is answered 200:"
+        yield f"  {good_call(machine, traditional)}"
+        yield "The same without a key, 401:"
+        yield f"  {keyless_call(machine, traditional)}"
+        yield "30 calls at once: about 10 are answered 200 (the burst limit), the rest 429:"
+        yield f"  {limited_calls(machine, traditional)}"
+    if openai := samples.get("openai"):
+        yield "A chat over https:"
+        yield f"  {chat_call(machine, openai)}"

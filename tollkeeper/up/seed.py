@@ -1,7 +1,6 @@
 """What a new machine holds, made over the admin API as any operator would.
 
-The guide's tenants and models are made once: what the operator changes or deletes stays so. The samples, whose
-calls are printed at each start, are there at each start.
+All is made once: what the operator changes, deletes, unpublishes or rotates afterwards stays so.
 """
 
 from __future__ import annotations
@@ -61,6 +60,29 @@ def _model(name: str, tenant: str, url: str) -> Seedling:
     return Seedling(f"model:{tenant}/{name}", "/api/models", {"name": name, "tenantId": tenant, "url": url})
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What earlier starts left to know of a sample."""
+
+    handed_out: bool  # the operator was told a key once: publication and key are theirs since
+    known_key: str  # as ``up.json`` has it; "" where it has none
+    is_lost: bool  # ``up.json`` itself is gone, and with it every key text
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """A sample that is published."""
+
+    model: str
+    host: str
+    api_key: str  # "" where only the operator can know it
+    is_key_replaced: bool = False  # by this start, because the text of the one before was lost
+
+    def shown(self) -> Json:
+        """Return it as ``up.json`` tells it."""
+        return {"model": self.model, "host": self.host, "api_key": self.api_key}
+
+
 class AdminClient:
     """The admin API, logged in."""
 
@@ -107,23 +129,37 @@ async def seed(client: AdminClient, seedlings: list[Seedling], remembered: set[s
             remembered.add(one.name)
 
 
-async def published_sample(client: AdminClient, model: str, known_key: str) -> Json:
-    """Return ``{model, host, api_key}`` of a published sample: as it is, or published now.
+async def published_sample(client: AdminClient, model: str, past: Past) -> Sample | None:
+    """Return a sample as it is, or published now if it never was; None where the operator unpublished it.
 
-    A key text is only known to who got it; when ``known_key`` is not accepted any more, the key is rotated.
+    A key text is only known to who got it. A key that ``up.json`` does not know was made by the operator and is left
+    alone; it is rotated only where nobody can have its text.
     """
-    path = f"/api/models/{model}/publish"
-    query = f"?tenantId={SAMPLE_TENANT}"
-    shown = await client.call("GET", path + query, None, {HTTPStatus.OK, HTTPStatus.NOT_FOUND})
+    shown = await client.call("GET", _path(model), None, {HTTPStatus.OK, HTTPStatus.NOT_FOUND})
     if shown["http_status"] == HTTPStatus.NOT_FOUND:
-        body = {"config": {"tenantId": SAMPLE_TENANT}}
-        shown = await client.call("POST", path, body, {HTTPStatus.CREATED})
-        key = shown["apiKey"]
-    elif await _is_accepted(client, known_key, model):
-        key = known_key
-    else:
-        key = (await client.call("POST", f"{path}/rotate-key{query}", None, {HTTPStatus.OK}))["apiKey"]
-    return {"model": model, "host": shown["publicHostname"], "api_key": key}
+        return None if past.handed_out else await _publish(client, model)
+    host = shown["publicHostname"]
+    if await _is_accepted(client, past.known_key, model):
+        return Sample(model, host, past.known_key)
+    if past.handed_out and not past.is_lost:
+        return Sample(model, host, "")
+    rotated = await client.call("POST", rotation_path(model), None, {HTTPStatus.OK})
+    return Sample(model, host, rotated["apiKey"], is_key_replaced=True)
+
+
+async def _publish(client: AdminClient, model: str) -> Sample:
+    body = {"config": {"tenantId": SAMPLE_TENANT}}
+    made = await client.call("POST", f"/api/models/{model}/publish", body, {HTTPStatus.CREATED})
+    return Sample(model, made["publicHostname"], made["apiKey"])
+
+
+def _path(model: str) -> str:
+    return f"/api/models/{model}/publish?tenantId={SAMPLE_TENANT}"
+
+
+def rotation_path(model: str) -> str:
+    """Return the path of the call that makes a new key for a sample."""
+    return f"/api/models/{model}/publish/rotate-key?tenantId={SAMPLE_TENANT}"
 
 
 async def _is_accepted(client: AdminClient, key: str, model: str) -> bool:
@@ -135,6 +171,5 @@ async def _is_accepted(client: AdminClient, key: str, model: str) -> bool:
 
 async def is_live(client: AdminClient, model: str) -> bool:
     """Whether Envoy serves the sample."""
-    path = f"/api/models/{model}/publish?tenantId={SAMPLE_TENANT}"
-    answer = await client.call("GET", path, None, {HTTPStatus.OK})
+    answer = await client.call("GET", _path(model), None, {HTTPStatus.OK})
     return bool(answer["status"] == "live")
