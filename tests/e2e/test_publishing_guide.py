@@ -151,7 +151,7 @@ http://localhost:8085/api/models/my-model/publish | jq '.apiKey'"""
     assert answer.status == 200
     shown, key = answer.json, reader.variables["API_KEY"]
     assert re.fullmatch(r"tk_[0-9a-z]{6}…", shown)
-    assert shown[3:6] == key[6:9], "enough to tell which key is meant"
+    assert key.startswith(shown.removesuffix("…")), "enough to tell which key is meant"
 
 
 def call(reader: Reader) -> None:
