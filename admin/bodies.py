@@ -17,10 +17,14 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from admin.fields import Input
-from admin.problems import Code, Fault, Problem, Rule
+from admin.problems import MAX_FAULTS, Code, Fault, Problem, Rule
 
 MAX_NAME_SHOWN: Final = 32
 """Characters shown of a field's name: all of any name we know, and of a key put there by mistake next to nothing."""
+
+MAX_DEPTH: Final = 32
+MAX_VALUES: Final = 2_000
+"""Names and values in one body: far above any good one, and so few that naming their faults holds nobody up."""
 
 T = TypeVar("T", bound=Input)
 Location = tuple[int | str, ...]
@@ -53,14 +57,16 @@ def read_body(kind: type[T], raw: bytes) -> Body[T]:
     try:
         return Body(kind.model_validate_json(raw), ())
     except ValidationError as error:
-        faults = tuple(_fault(kind, one) for one in error.errors(include_url=False, include_input=False))
-        return Body(_readable_part(kind, document, error), faults)
+        errors = error.errors(include_url=False, include_input=False)
+        faults = tuple(_fault(kind, one) for one in errors[: MAX_FAULTS + 1])
+        return Body(_readable_part(kind, document, errors), faults)
 
 
 def _parse(raw: bytes) -> Any:
-    """Parse strictly: UTF-8, no key twice, no NaN, bounded depth."""
+    """Parse strictly: UTF-8, no key twice, no NaN, bounded depth and number of values."""
     try:
-        return json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        document = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        _check_shape(document)
     except json.JSONDecodeError as error:
         raise Problem(Code.MALFORMED_JSON, f"line {error.lineno} column {error.colno}: {error.msg}") from None
     except UnicodeDecodeError:
@@ -70,10 +76,25 @@ def _parse(raw: bytes) -> Any:
     except ValueError as error:  # ours, and numbers of thousands of digits
         known = isinstance(error, _StrictnessError)
         raise Problem(Code.MALFORMED_JSON, str(error) if known else "holds a number that is too long") from None
+    return document
 
 
 class _StrictnessError(ValueError):
     """JSON that other readers understand differently."""
+
+
+def _check_shape(document: Any) -> None:
+    """Refuse what is too deep or too much; looks at no more than ``MAX_VALUES``."""
+    left, values = [(document, 1)], 0
+    while left:
+        value, depth = left.pop()
+        values += 1
+        if depth > MAX_DEPTH:
+            raise _StrictnessError(f"is nested too deeply: at most {MAX_DEPTH} levels")
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+        if values + len(inner) > MAX_VALUES:
+            raise _StrictnessError(f"holds too much: at most {MAX_VALUES} values")
+        left += [(one, depth + 1) for one in inner]
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -142,10 +163,10 @@ def dotted(location: Location) -> str:
     return text or "body"
 
 
-def _readable_part(kind: type[T], document: Any, error: ValidationError) -> T | None:
+def _readable_part(kind: type[T], document: Any, errors: Sequence[ErrorDetails]) -> T | None:
     """Read what is left of a document without the fields that have faults."""
     rest = copy.deepcopy(document)
-    for one in error.errors(include_url=False, include_input=False):
+    for one in errors:
         _drop(rest, one["loc"])
     try:
         return kind.model_validate_json(json.dumps(rest))

@@ -27,6 +27,8 @@ from catalog.store import OutcomeUnknown, StoreUnavailable
 from runtime import log
 
 MAX_BODY_BYTES: Final = 1024 * 1024
+MAX_OPEN_BODY_BYTES: Final = 8 * 1024
+"""Of calls that need no login: anybody can send them."""
 REQUEST_ID: Final = "X-Request-Id"
 _GOOD_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _RETRY: Final = {"Retry-After": "1"}
@@ -82,6 +84,8 @@ async def _read_body(route: Route, request: web.Request) -> bytes:
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, "send the body without Content-Encoding")
     raw = await request.read()
+    if route.access is Access.OPEN and len(raw) > MAX_OPEN_BODY_BYTES:
+        raise Problem(Code.BODY_TOO_LARGE, f"at most {MAX_OPEN_BODY_BYTES} bytes")
     if (raw or not route.body_optional) and request.content_type != "application/json":
         raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, "send Content-Type: application/json")
     return raw

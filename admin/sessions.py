@@ -63,7 +63,14 @@ async def caller_of(authorization: str, jwt_key: bytes, store: CatalogStore) -> 
 def _claims_of(text: str, jwt_key: bytes) -> tuple[str, int]:
     """Return user and token version of a token that is ours and has not ended."""
     try:
-        claims = jwt.decode(text, jwt_key, algorithms=[ALGORITHM], issuer=ISSUER, options={"require": list(_CLAIMS)})
+        claims = jwt.decode(
+            text,
+            jwt_key,
+            algorithms=[ALGORITHM],
+            issuer=ISSUER,
+            leeway=LEEWAY_S,
+            options={"require": list(_CLAIMS)},
+        )
     except jwt.InvalidTokenError:
         raise _unauthenticated() from None
     if not isinstance(claims["ver"], int):

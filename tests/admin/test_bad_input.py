@@ -160,9 +160,9 @@ async def test_bodies_that_are_no_config(api: Any, kserve: str, raw: bytes, stat
 
 
 async def test_faults_are_bounded_and_show_no_value(api: Any, kserve: str) -> None:
-    """A hundred thousand faults make a small answer; no message quotes what was sent."""
+    """More than a thousand faults make a small answer; no message quotes what was sent."""
     await api.model("my-model", kserve)
-    many = await api.publish("my-model", **{f"secret-name-{n}": "hunter2" for n in range(20_000)})
+    many = await api.publish("my-model", **{f"secret-name-{n}": "hunter2" for n in range(1_500)})
     assert many.status == 400
     assert len(many.body["errors"]) == 50
     assert "hunter2" not in many.text
@@ -278,3 +278,31 @@ async def test_no_json_makes_a_fault_of_ours(api: Any, route: tuple[str, str], b
     assert answer.status < 500, answer.text
     if answer.status >= 400:
         assert answer.headers["Content-Type"].startswith("application/problem+json")
+
+
+@pytest.mark.parametrize("depth", [60, 200, 470, 900, 100_000])
+async def test_deep_bodies_are_told_that_they_are(api: Any, depth: int) -> None:
+    """At no depth does a nested body, sent without a login, become a fault of ours."""
+    raw = b'{"username": ' + b"[" * depth + b"]" * depth + b"}"
+    headers = {"Content-Type": "application/json"}
+    answer = await api.ask("POST", "/api/admin/login", data=raw[:8192], headers=headers)
+    assert (answer.status, answer.code) == (400, "MALFORMED_JSON")
+    answer = await api.ask("PUT", "/api/models/my-model/publish", data=raw, headers=headers)
+    assert (answer.status, answer.code) == (400, "MALFORMED_JSON")
+    assert "nested too deeply" in answer.body["detail"]
+
+
+@pytest.mark.parametrize("path", ["/api/admin/login", "/api/validate-api-key"])
+async def test_large_bodies_need_a_login(api: Any, path: str) -> None:
+    """What anybody may send is small."""
+    api.token = ""
+    answer = await api.ask("POST", path, {"filler": "x" * 8192})
+    assert (answer.status, answer.code) == (413, "BODY_TOO_LARGE")
+
+
+async def test_a_body_of_very_many_fields_is_refused_whole(api: Any) -> None:
+    """Naming the faults of one body never holds the others up."""
+    many = {f"field{number}": 1 for number in range(56_000)}
+    answer = await api.ask("PUT", "/api/models/my-model/publish", {"config": many})
+    assert (answer.status, answer.code) == (400, "MALFORMED_JSON")
+    assert "holds too much" in answer.body["detail"]
