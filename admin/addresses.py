@@ -25,10 +25,12 @@ _METADATA: Final = tuple(
         "169.254.0.0/16",  # AWS, Azure, Google, OpenStack: link-local as a whole
         "100.100.100.200/32",  # Alibaba Cloud
         "192.0.0.192/32",  # Oracle Cloud
-        "fd00:ec2::254/128",  # AWS over IPv6
+        "168.63.129.16/32",  # Azure's WireServer
+        "fd00:ec2::/32",  # AWS over IPv6: metadata, DNS, credentials of pods
         "fd20:ce::254/128",  # Google over IPv6
     )
 )
+_NOBODYS: Final = tuple(ipaddress.ip_network(block) for block in ("0.0.0.0/8", "fec0::/10"))  # RFC 1122, RFC 3879
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _URL_RULE: Final = "must be http:// or https:// with a host, perhaps a port, and nothing else"
@@ -65,6 +67,8 @@ def parse_target(text: str) -> Target:
         raise ValueError(_URL_RULE) from None
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not hold a user name or a password")
+    if "[" in parts.netloc and not re.fullmatch(r"\[[0-9A-Fa-f:.]+\](:\d+)?", parts.netloc):
+        raise ValueError(_URL_RULE)
     extra = parts.path not in {"", "/"} or "?" in text or "#" in text
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or extra or port == 0:
         raise ValueError(_URL_RULE)
@@ -122,7 +126,8 @@ def _embedded(address: IpAddress) -> IpAddress:
         return address
     if address in _NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
-    return address.ipv4_mapped or address.sixtofour or address
+    tunnelled = address.teredo[1] if address.teredo else None  # the client behind a Teredo relay, RFC 4380
+    return address.ipv4_mapped or address.sixtofour or tunnelled or address
 
 
 def _special(address: IpAddress) -> str | None:
@@ -130,7 +135,8 @@ def _special(address: IpAddress) -> str | None:
         return "the address is a loopback address"
     if address.is_link_local or any(address in block for block in _METADATA):
         return "the address is link-local or a cloud's metadata service"
-    if address.is_unspecified or address.is_multicast or address.is_reserved:
+    nobodys = any(address in block for block in _NOBODYS)
+    if nobodys or address.is_unspecified or address.is_multicast or address.is_reserved:
         return "the address is not a server's"
     return None
 

@@ -170,12 +170,16 @@ def _client(settings: AdminSettings, *, timeout_s: float) -> redis.asyncio.Redis
     return redis.asyncio.Redis.from_pool(pool)
 
 
+def _own_port(settings: AdminSettings) -> tuple[int, ...]:
+    return (settings.listen.port,) if isinstance(settings.listen, TcpAddress) else ()
+
+
 def _facts(settings: AdminSettings) -> Facts:
     shown = parse_target(settings.gateway_url)
     port = None if shown.is_default_port else shown.port
     return Facts(
         gateway=Gateway(settings.default_host, shown.scheme, port),
-        rules=AddressRules.of(settings.probe_allow, settings.probe_refuse_ports),
+        rules=AddressRules.of(settings.probe_allow, (*settings.probe_refuse_ports, *_own_port(settings))),
         key_recovery=settings.key_recovery,
     )
 

@@ -45,6 +45,8 @@ URLS: list[tuple[str, str | None]] = [
     ("http://0177.0.0.1", None),
     ("http://127.0.0.1.", None),
     ("http://[::1", None),
+    ("http://[fd00::7]x", None),
+    ("http://[v1.a]", None),
     ("http://[fe80::1%25eth0]", None),
     ("http://a_b.example", None),
     ("http://models.example\r\nX: y", None),
@@ -91,6 +93,11 @@ ADDRESSES: list[tuple[str, str | None]] = [
     ("ff02::1", "not a server"),
     ("255.255.255.255", "not a server"),
     ("240.0.0.1", "not a server"),
+    ("0.0.0.1", "not a server"),
+    ("fec0::1", "not a server"),
+    ("168.63.129.16", "metadata"),
+    ("fd00:ec2::23", "metadata"),
+    ("2001:0:4136:e378:8000:63bf:80ff:fffe", "loopback"),  # Teredo around 127.0.0.1
 ]
 
 
