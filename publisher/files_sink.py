@@ -17,7 +17,7 @@ from typing import Final
 
 from publisher.envoy_admin import CLUSTERS, ROUTES, EnvoyAdmin, EnvoyUnreachable
 from publisher.envoy_bootstrap import CLUSTERS_FILE, ROUTES_FILE
-from publisher.envoy_files import Resources, clusters, routes, together
+from publisher.envoy_files import Resources, cluster_name, clusters, routes, together
 from publisher.plan import Plan, plan
 
 TIMEOUT_S: Final = 2.0
@@ -35,7 +35,7 @@ class Refused(Exception):  # noqa: N818  an outcome, not a fault
 
 
 class NotServed(Exception):  # noqa: N818
-    """Envoy cannot be reached or has not answered in time. What it will serve is what the files say."""
+    """Envoy cannot be reached, has not answered in time, or the disk fails. It will serve what the files say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +77,17 @@ class FilesSink:
             raise NotServed(str(error)) from error
         except TimeoutError as error:
             raise NotServed(f"Envoy did not take the files up within {self._timeout_s:g} s") from error
+        except OSError as error:
+            raise NotServed(f"the folder cannot be written: {error}") from error
+
+    def served(self) -> frozenset[str]:
+        """The uids of the publications in the files; raises ``NotServed`` when they cannot be read."""
+        try:
+            found = _read(self._clusters.path)
+        except OSError as error:
+            raise NotServed(f"the folder cannot be read: {error}") from error
+        names = [resource["name"] for resource in found.resources] if found else []
+        return frozenset(name.removeprefix(cluster_name("")) for name in names)
 
     async def _apply(self, wanted: Plan) -> None:
         new = self._cluster_file(wanted)
@@ -138,7 +149,7 @@ def _read(path: Path) -> Resources | None:
 
 def _text(path: Path) -> str | None:
     try:
-        return path.read_text()
+        return path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return None
 
@@ -146,7 +157,7 @@ def _text(path: Path) -> str | None:
 def _replace(path: Path, text: str) -> None:
     """Write by rename: a reader sees the old file or the new one, after a crash of the machine too."""
     draft = path.with_name(f".{path.name}")
-    with draft.open("w") as file:
+    with draft.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

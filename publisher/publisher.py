@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final, Protocol, cast
@@ -32,6 +32,10 @@ _log: Final = logging.getLogger(__name__)
 class Sink(Protocol):
     """Brings plans into force."""
 
+    def served(self) -> frozenset[str]:
+        """The uids of the publications that are in force, whoever brought them there; raises ``NotServed``."""
+        ...
+
     async def apply(self, wanted: Plan) -> None:
         """Bring a plan into force; raises ``Refused`` (the plan before stays) or ``NotServed`` (try again)."""
         ...
@@ -43,6 +47,9 @@ class Feed(Protocol):
     async def changed(self) -> bool:
         """Wait a bounded time for news; says whether a publication may have changed."""
         ...
+
+
+_Records = dict[str, PublicationRecord]  # by uid
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +69,8 @@ class Publisher:
         self._sink = sink
         self._metrics = metrics
         self._due = asyncio.Event()
-        self._live: dict[str, int] = {}  # uid -> version in force
+        self._live: _Records = {}  # as the proxy took them last
+        self._knows_live = False  # not before the first plan of this process is in force
         self._unfit: dict[str, _Failure] = {}  # no proxy could be given these
         self._refused: dict[str, _Failure] = {}  # the proxy said no to these
         self._trouble = ""  # why nothing can be brought into force at the moment
@@ -73,7 +81,8 @@ class Publisher:
 
     def status(self, uid: str, version: int) -> Status:
         """Where this version of a publication stands."""
-        if self._live.get(uid, 0) >= version:
+        live = self._live.get(uid)
+        if live and live.version >= version:
             return Status(State.LIVE)
         failure = self._refused.get(uid) or self._unfit.get(uid)
         if failure and failure.version >= version:
@@ -143,38 +152,66 @@ class Publisher:
         return cast("list[PublicationRecord]", list(found.values()))
 
     async def _apply(self, records: Sequence[PublicationRecord]) -> None:
-        """Serve all that can be served; what the proxy refused is left out until it changes."""
+        """Serve all that can be served; what the proxy refused is left as it was until it changes."""
         versions = {record.uid: record.version for record in records}
         refused = {uid: failure for uid, failure in self._refused.items() if versions.get(uid) == failure.version}
         tried = [record for record in records if record.uid not in refused]
         unfit = plan(tried).refused
-        known, new = self._split([record for record in tried if record.uid not in unfit])
-        served, newly_refused = await self._serve(known, new)
-        self._live = {record.uid: record.version for record in served}
+        fit = [record for record in tried if record.uid not in unfit]
+        stay = versions.keys() - unfit.keys()
+        served, newly_refused = await self._serve_fit(
+            fit, {uid: live for uid, live in self._live.items() if uid in stay}
+        )
+        unfit = {**unfit, **plan(served.values()).refused}  # one may stand where a refused change did not make way
+        self._live = {uid: record for uid, record in served.items() if uid not in unfit}
+        self._knows_live = True
         self._refused = refused | newly_refused
         self._unfit = {uid: _Failure(versions[uid], reason) for uid, reason in unfit.items()}
         self._tell()
 
-    def _split(self, records: Sequence[PublicationRecord]) -> tuple[list[PublicationRecord], list[PublicationRecord]]:
-        """The records as they are in force, and those that are new to the proxy."""
-        known = [record for record in records if self._live.get(record.uid) == record.version]
-        return known, [record for record in records if self._live.get(record.uid) != record.version]
+    async def _serve_fit(
+        self, fit: Sequence[PublicationRecord], live: _Records
+    ) -> tuple[_Records, dict[str, _Failure]]:
+        """Serve these on top of what is live; a process that has just begun takes the sink's word for who that is."""
+        if self._knows_live:
+            return await self._serve(live, [record for record in fit if live.get(record.uid) != record])
+        uids = self._sink.served()
+        presumed = _by_uid(record for record in fit if record.uid in uids)
+        new = [record for record in fit if record.uid not in uids]
+        try:
+            return await self._serve(presumed, new)
+        except Refused:
+            good = await self._without_one(presumed)
+            return await self._serve(good, [record for record in fit if record.uid not in good])
+
+    async def _without_one(self, presumed: _Records) -> _Records:
+        """All but the one that changed for the worse while nobody looked; none where it is more than one."""
+        for uid in presumed:
+            others = {other: record for other, record in presumed.items() if other != uid}
+            with suppress(Refused):
+                await self._sink.apply(plan(others.values()))
+                return others
+        return {}
 
     async def _serve(
-        self, good: list[PublicationRecord], suspects: list[PublicationRecord]
-    ) -> tuple[list[PublicationRecord], dict[str, _Failure]]:
-        """Serve the good ones and as many of the suspects as the proxy takes, halving them to find who is refused."""
+        self, good: _Records, suspects: Sequence[PublicationRecord]
+    ) -> tuple[_Records, dict[str, _Failure]]:
+        """Serve the good ones and as many of the suspects as the proxy takes, halving them to find who is refused.
+
+        A suspect stands for the good one of its uid; every plan that is tried has all the good ones.
+        """
+        wanted = good | _by_uid(suspects)
         try:
-            await self._sink.apply(plan((*good, *suspects)))
+            await self._sink.apply(plan(wanted.values()))
         except Refused as error:
             if not suspects:
                 raise
             if len(suspects) == 1:
-                await self._sink.apply(plan(good))
+                await self._sink.apply(plan(good.values()))
                 self._metrics.errors.labels("refused").inc()
                 return good, {suspects[0].uid: _Failure(suspects[0].version, str(error))}
         else:
-            return [*good, *suspects], {}
+            return wanted, {}
         half = len(suspects) // 2
         good, refused = await self._serve(good, suspects[:half])
         good, others = await self._serve(good, suspects[half:])
@@ -182,10 +219,14 @@ class Publisher:
 
     def _tell(self) -> None:
         failed = self._unfit | self._refused
-        self._metrics.publications.labels(State.LIVE.value).set(len(self._live))
+        self._metrics.publications.labels(State.LIVE.value).set(len(self._live.keys() - failed.keys()))
         self._metrics.publications.labels(State.FAILED.value).set(len(failed))
         for uid, failure in failed.items():
             _log.warning("publication %s is not served: %s", uid, failure.reason)
+
+
+def _by_uid(records: Iterable[PublicationRecord]) -> _Records:
+    return {record.uid: record for record in records}
 
 
 def _goes_on() -> bool:

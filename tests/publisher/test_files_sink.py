@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,31 @@ async def test_no_envoy_is_said_so(tmp_path: Path) -> None:
     sink.prepare()
     with pytest.raises(NotServed, match="nobody there"):
         await sink.apply(plan([]))
+
+
+async def test_a_disk_that_fails_is_said_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is something to try again, not the end of the process."""
+    sink = FilesSink(tmp_path, Reader(tmp_path), upstream_ca="/ca.pem")
+    sink.prepare()
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(NotServed, match=r"the folder cannot be written: .*No space left"):
+            await sink.apply(plan([publication("a", "/a")]))
+    await sink.apply(plan([publication("a", "/a")]))
+    assert sink.served() == {"a"}
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe{", b"{", None])
+async def test_files_that_are_not_ours_serve_nobody(tmp_path: Path, content: bytes | None) -> None:
+    """Whatever bytes they have, they are read without a fault and made anew."""
+    sink = FilesSink(tmp_path, Reader(tmp_path), upstream_ca="/ca.pem")
+    if content is not None:
+        (tmp_path / CLUSTERS_FILE).write_bytes(content)
+    assert sink.served() == frozenset()
+    sink.prepare()
+    await sink.apply(plan([publication("a", "/a")]))
+    assert sink.served() == {"a"}

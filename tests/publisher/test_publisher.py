@@ -36,6 +36,11 @@ class Sink:
     away: bool = False
     in_force: list[set[str]] = field(default_factory=list)
     attempts: int = 0
+    bad_versions: set[tuple[str, str]] = field(default_factory=set)  # uid, server's host name
+
+    def served(self) -> frozenset[str]:
+        """As the sinks do."""
+        return frozenset(self.in_force[-1]) if self.in_force else frozenset()
 
     async def apply(self, wanted: Plan) -> None:
         """As the sinks do."""
@@ -43,7 +48,8 @@ class Sink:
         uids = {upstream.publication for upstream in wanted.upstreams}
         if self.away:
             raise NotServed("the proxy is away")
-        if uids & self.bad:
+        servers = {(upstream.publication, upstream.hostname) for upstream in wanted.upstreams}
+        if uids & self.bad or servers & self.bad_versions:
             raise Refused("the proxy said no")
         self.in_force.append(uids)
 
@@ -127,6 +133,73 @@ async def test_who_was_refused_is_not_tried_at_every_change(bench: Bench) -> Non
         mended = replace(first, version=2)
         await bench.commit([mended])
         assert await bench.settled([mended]) == [State.LIVE]
+
+
+@pytest.mark.parametrize("bad", [{"p06"}, {"p00", "p03"}, {"p04", "p05", "p06"}])
+async def test_after_a_restart_who_was_served_stays_served(bench: Bench, bad: set[str]) -> None:
+    """A new process that finds new publications refused never takes the ones in force away while it searches."""
+    seven = records(7)
+    before = {record.uid for record in seven} - bad
+    bench.sink.bad, bench.sink.in_force = bad, [before]
+    await bench.commit(seven)
+    async with running(bench.publisher.run(), name="publisher"):
+        await bench.settled(seven)
+    assert bench.sink.attempts > 1
+    assert all(before <= uids for uids in bench.sink.in_force)
+
+
+async def test_one_in_force_that_turned_bad_unseen_takes_nobody_along(bench: Bench) -> None:
+    """Changed while no process ran: it alone goes, and the new ones come."""
+    seven = records(7)
+    before = {record.uid for record in seven[:5]}
+    bench.sink.bad, bench.sink.in_force = {"p02"}, [before]
+    await bench.commit(seven)
+    async with running(bench.publisher.run(), name="publisher"):
+        states = await bench.settled(seven)
+    assert [record.uid for record, state in zip(seven, states, strict=True) if state is State.FAILED] == ["p02"]
+    assert all(before - {"p02"} <= uids for uids in bench.sink.in_force)
+
+
+async def test_several_in_force_that_turned_bad_unseen_are_found(bench: Bench) -> None:
+    """They block nobody for good."""
+    seven = records(7)
+    bench.sink.bad, bench.sink.in_force = {"p02", "p04"}, [{record.uid for record in seven}]
+    await bench.commit(seven)
+    async with running(bench.publisher.run(), name="publisher"):
+        states = await bench.settled(seven)
+    assert [state for state in states if state is State.FAILED] == [State.FAILED] * 2
+    assert bench.sink.in_force[-1] == {record.uid for record in seven} - bench.sink.bad
+
+
+async def test_a_refused_change_leaves_the_version_before_in_force(bench: Bench) -> None:
+    """The change is failed and says why; the publication, and others that changed with it, never stop."""
+    seven = records(7)
+    await bench.commit(seven)
+    async with running(bench.publisher.run(), name="publisher"):
+        await bench.settled(seven)
+        bench.sink.bad_versions = {("p03", "worse.test")}
+        changed = [replace(record, url="http://worse.test:80", version=2) for record in seven]
+        await bench.commit(changed)
+        states = await bench.settled(changed)
+        assert bench.publisher.status("p03", 2) == Status(State.FAILED, "the proxy said no")
+        assert bench.publisher.status("p03", 1) == Status(State.LIVE)
+    assert states.count(State.LIVE) == 6
+    first = bench.sink.in_force.index({record.uid for record in seven})
+    assert all(len(uids) == 7 for uids in bench.sink.in_force[first:])
+
+
+async def test_a_refused_move_keeps_its_place_from_who_comes_after(bench: Bench) -> None:
+    """Who was given the path that did not become free is failed and told whose it is."""
+    mover, comer = publication("a", "/x"), publication("b", "/x", created_at_ms=2)
+    await bench.commit([mover])
+    async with running(bench.publisher.run(), name="publisher"):
+        await bench.settled([mover])
+        bench.sink.bad_versions = {("a", "worse.test")}
+        moved = replace(mover, path="/y", url="http://worse.test:80", version=2)
+        await bench.commit([moved, comer])
+        assert await bench.settled([moved, comer]) == [State.FAILED, State.FAILED]
+        assert "is a's" in bench.publisher.status("b", 1).reason
+    assert bench.sink.in_force[-1] == {"a"}
 
 
 async def test_of_two_on_one_path_the_second_goes_live_when_the_first_is_gone(bench: Bench) -> None:
