@@ -133,10 +133,10 @@ async def explained(request: web.Request, handler: Any) -> web.StreamResponse:
     except OutcomeUnknown:
         return problem_response(Problem(Code.OUTCOME_UNKNOWN, _LOOK, headers=_RETRY))
     except StoreUnavailable as error:
-        _log.error("%s %s: %s", request.method, request.path, error)
+        _log.error("%s %s: %s", request.method, request.rel_url.raw_path, error)
         return problem_response(Problem(Code.STORE_UNAVAILABLE, "nothing was changed", headers=_RETRY))
     except Exception:  # noqa: BLE001  the last net: whatever it is, the client gets a problem document
-        _log.exception("%s %s failed", request.method, request.path)
+        _log.exception("%s %s failed", request.method, request.rel_url.raw_path)
         return problem_response(Problem(Code.INTERNAL, "the log tells more under this request's id"))
     return response
 
