@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import redis
-from gatebench import HOST, Asker, Catalog, question, wait_until
+from gatebench import HOST, Asker, Catalog, question, status, wait_until
 from prometheus_client import CollectorRegistry
 
 from catalog.hashing import hash_key
@@ -15,11 +15,6 @@ from catalog.keytext import mint
 from catalog.records import Credential, Kind, Limits, ModelType, Protocol
 from extauth.gate import Gate
 from protos.external_auth_pb2 import CheckResponse
-
-
-def status(answer: CheckResponse) -> int:
-    """The HTTP status of an answer; 200 stands for admitted."""
-    return answer.denied_response.status.code if answer.HasField("denied_response") else 200
 
 
 def error(answer: CheckResponse) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis
-from gatebench import Asker, Catalog, make_gate, question, wait_until
+from gatebench import Asker, Catalog, make_gate, question, status, wait_until
 from prometheus_client import CollectorRegistry
 
 from catalog import reader
@@ -24,7 +24,6 @@ from extauth.call import Call
 from extauth.gate import CELL, Gate, StoreRecords
 from extauth.reasons import Reason
 from extauth.taker import Taker
-from protos.external_auth_pb2 import CheckResponse
 from ratelimit.limiter import Limiter
 from runtime.clock import SystemClock
 from runtime.link import StoreLink
@@ -173,11 +172,7 @@ def test_without_the_feed_thread_a_change_binds_the_next_call(
 def statuses(asker: Asker, publication: Any, *texts: str) -> list[int]:
     """Ask with each key; 200 stands for admitted."""
     answers = [asker.ask(question(key=text, publication=publication)) for text in texts]
-    return [_status(answer) for answer in answers]
-
-
-def _status(answer: CheckResponse) -> int:
-    return answer.denied_response.status.code if answer.HasField("denied_response") else 200
+    return [status(answer) for answer in answers]
 
 
 def test_a_store_that_lost_everything_refuses_every_key(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from gatebench import PATIENT, Asker, Catalog, make_gate, question, wait_until
+from gatebench import PATIENT, Asker, Catalog, make_gate, question, status, wait_until
 from prometheus_client import CollectorRegistry
 
 from catalog.records import Limits
@@ -68,21 +68,12 @@ def _pings(path: Path) -> bool:
         return False
 
 
-def status(answer: CheckResponse) -> int:
-    """The HTTP status; 200 stands for admitted."""
-    return answer.denied_response.status.code if answer.HasField("denied_response") else 200
-
-
 def test_with_a_hung_store_our_503_comes_before_envoys(
     own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry
 ) -> None:
     """A store that stops answering costs 50 ms, not Envoy's 200; and when it goes on, so do we."""
     url, process = own_valkey
-    catalog = Catalog(url, secrets)
-    catalog.tenant()
-    publication = catalog.publication(limits=Limits(per_minute=100))
-    _, text = catalog.key(publication)
-    ask = question(key=text, publication=publication)
+    _, ask = Catalog(url, secrets).callable_publication(Limits(per_minute=100))
     with running_gate(url, secrets, registry, QueueLimits()) as (gate, asker):
         wait_until(lambda: gate.readiness().ready)
         wait_until(lambda: status(asker.ask(ask)) == 200)
@@ -104,11 +95,7 @@ def test_a_batch_the_store_sees_too_late_takes_nothing(
 ) -> None:
     """What was sent before the store hung is not counted when it wakes: its deadline has passed."""
     url, process = own_valkey
-    catalog = Catalog(url, secrets)
-    catalog.tenant()
-    publication = catalog.publication(limits=Limits(per_minute=100))
-    _, text = catalog.key(publication)
-    ask = question(key=text, publication=publication)
+    publication, ask = Catalog(url, secrets).callable_publication(Limits(per_minute=100))
     with running_gate(url, secrets, registry) as (gate, asker), redis.Redis.from_url(url) as store:
         wait_until(lambda: gate.readiness().ready)
         assert status(asker.ask(ask)) == 200
@@ -138,11 +125,7 @@ def test_a_restarted_store_is_used_again(
 ) -> None:
     """A store that forgot the script and dropped the connection is found again without help."""
     url, _ = own_valkey
-    catalog = Catalog(url, secrets)
-    catalog.tenant()
-    publication = catalog.publication()
-    _, text = catalog.key(publication)
-    ask = question(key=text, publication=publication)
+    _, ask = Catalog(url, secrets).callable_publication()
     with running_gate(url, secrets, registry) as (gate, asker), redis.Redis.from_url(url) as store:
         wait_until(lambda: gate.readiness().ready)
         store.script_flush()
@@ -213,11 +196,7 @@ def test_a_store_that_became_a_replica_admits_nobody(
 ) -> None:
     """A demoted store has an old epoch: even calls without budgets are refused there, and the gate says why."""
     url, _ = own_valkey
-    catalog = Catalog(url, secrets)
-    catalog.tenant()
-    publication = catalog.publication()
-    _, text = catalog.key(publication)
-    ask = question(key=text, publication=publication)
+    _, ask = Catalog(url, secrets).callable_publication()
     with running_gate(url, secrets, registry) as (gate, asker), redis.Redis.from_url(url) as store:
         wait_until(lambda: gate.readiness().ready)
         assert status(asker.ask(ask)) == 200
@@ -234,11 +213,7 @@ def test_a_store_without_memory_admits_nobody(
 ) -> None:
     """What cannot be counted is not let through, and usage is not lost silently."""
     url, _ = own_valkey
-    catalog = Catalog(url, secrets)
-    catalog.tenant()
-    publication = catalog.publication()
-    _, text = catalog.key(publication)
-    ask = question(key=text, publication=publication)
+    _, ask = Catalog(url, secrets).callable_publication()
     with running_gate(url, secrets, registry) as (gate, asker), redis.Redis.from_url(url) as store:
         wait_until(lambda: gate.readiness().ready)
         store.config_set("maxmemory", "1mb")
@@ -254,16 +229,13 @@ def test_a_link_that_died_idle_costs_no_call(
 ) -> None:
     """A connection that the store closed while nobody called is replaced before the next call needs it."""
     url, _ = own_valkey
-    catalog = Catalog(url, secrets)
-    catalog.tenant()
-    publication = catalog.publication()
-    _, text = catalog.key(publication)
+    _, ask = Catalog(url, secrets).callable_publication()
     with running_gate(url, secrets, registry) as (gate, asker), redis.Redis.from_url(url) as store:
         wait_until(lambda: gate.readiness().ready)
         old = gate._keeper.current()
         store.client_kill_filter(_type="normal", skipme=True)
         wait_until(lambda: gate._keeper.current() not in {old, None})
-        assert status(asker.ask(question(key=text, publication=publication))) == 200
+        assert status(asker.ask(ask)) == 200
 
 
 def test_a_killed_store_makes_an_idle_gate_unready(

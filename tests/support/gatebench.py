@@ -19,6 +19,7 @@ from catalog.hashing import hash_key
 from catalog.ids import new_id, shard_of
 from catalog.keytext import mint
 from catalog.records import (
+    UNLIMITED,
     HostRecord,
     KeyRecord,
     Kind,
@@ -113,6 +114,13 @@ class Catalog:
         self.add(record)
         return record, text.reveal()
 
+    def callable_publication(self, limits: Limits = UNLIMITED) -> tuple[PublicationRecord, CheckRequest]:
+        """Add a tenant with a publication and a key for it; the publication and a question that is admitted."""
+        self.tenant()
+        publication = self.publication(limits=limits)
+        _, text = self.key(publication)
+        return publication, question(key=text, publication=publication)
+
     def host(self, *publications: PublicationRecord) -> HostRecord:
         """Add the table of the host's openai models."""
         models = {f"{one.tenant}/{one.model}": one.uid for one in publications}
@@ -140,6 +148,11 @@ class Asker:
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()
+
+
+def status(answer: CheckResponse) -> int:
+    """The HTTP status of an answer; 200 stands for admitted."""
+    return answer.denied_response.status.code if answer.HasField("denied_response") else 200
 
 
 def question(
