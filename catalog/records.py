@@ -28,6 +28,7 @@ class Protocol(enum.StrEnum):
     """What the model's server was found to speak; it decides how paths are rewritten."""
 
     KSERVE_V1 = "kserve-v1"
+    KSERVE_V2 = "kserve-v2"
     OPENAI = "openai"
     HTTP = "http"
 
@@ -46,7 +47,9 @@ class Kind(enum.StrEnum):
 class Role(enum.StrEnum):
     """What a user may do with the tenants he is given."""
 
-    ADMIN = "admin"
+    ADMIN = "admin"  # everything: every tenant, users, hosts
+    OPERATOR = "operator"  # publishes, mints, rotates and registers within his tenants
+    VIEWER = "viewer"  # reads within his tenants
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,8 @@ class TenantRecord:
     version: int = 1  # counts the record's writes
     disabled: bool = False  # its keys are refused
     limits: Limits = UNLIMITED
+    hosts: tuple[str, ...] = ()  # sorted; where its operators may publish, besides the default host
+    upstream_allow: tuple[str, ...] = ()  # networks, addresses and hosts of servers that its operators may register
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +124,7 @@ class PublicationRecord:
     created_at_ms: int
     updated_at_ms: int
     metadata: Mapping[str, str] = field(default_factory=dict)
+    anonymous_per_minute: int = 60  # calls without a key from one address in any minute, where none is required
     version: int = 1
 
     @property
