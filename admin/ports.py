@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
+from admin.troubles import NOT_PUBLISHING
 from catalog.status import State, Status
+from runtime.readiness import Trouble
 
 
 class Publisher(Protocol):
@@ -18,6 +21,10 @@ class Publisher(Protocol):
         """Say that something changed; returns at once."""
         ...
 
+    def troubles(self) -> Sequence[Trouble]:
+        """Tell what keeps publications from coming into force; empty when nothing does."""
+        ...
+
 
 class NoPublisher:
     """Stands in where this process publishes nothing."""
@@ -29,3 +36,7 @@ class NoPublisher:
 
     def poke(self) -> None:
         """Nobody waits for it."""
+
+    def troubles(self) -> Sequence[Trouble]:
+        """Publications stay where they are."""
+        return (NOT_PUBLISHING.found("this process publishes nothing (--publish-to is not set)"),)

@@ -281,12 +281,22 @@ class Alive(Output):
     status: str
 
 
+class TroubleShown(Output):
+    """Something that is wrong, and what to do about it."""
+
+    code: str
+    problem: str
+    advice: str
+
+
 class Ready(Output):
     """Whether the process can do its job."""
 
     ready: bool
-    problems: list[str]
-    """What is wrong; empty when it is ready and nothing is."""
+    problems: list[TroubleShown]
+    """Why it is not ready; empty when it is."""
+    warnings: list[TroubleShown]
+    """What it can work with, but should not have to."""
     store: dict[str, str | bool | None]
     """How the store keeps what it answered; null where it does not tell."""
 

@@ -226,7 +226,7 @@ async def _exchange(pool: redis.asyncio.ConnectionPool, command: Sequence[Any], 
     except (RedisError, OSError) as error:  # TimeoutError is an OSError
         if sent:
             raise OutcomeUnknown(f"no answer from the store: {error}") from error
-        raise StoreUnavailable(f"the store cannot be reached: {error}") from error
+        raise StoreUnavailable(f"the store cannot be reached: {str(error) or 'not in time'}") from error
 
 
 def _refusal(error: Exception) -> StoreRefused | OutcomeUnknown:

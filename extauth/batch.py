@@ -100,6 +100,20 @@ class _Decided:
     refusals: dict[int, Verdict] = field(default_factory=dict)
 
 
+def _ignore(*_told: object) -> None:
+    """Nobody wants to know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Events:
+    """Who is told what happens in a batch, besides its verdicts."""
+
+    stale: Callable[[int], None] = _ignore  # so many calls are decided again
+    gathered: Callable[[int, int], None] = _ignore  # so many records were needed, so many of them read from the store
+    unknown_outcome: Callable[[int], None] = _ignore  # so many calls are refused though the store may have counted them
+    store_error: Callable[[RedisError], None] = _ignore
+
+
 class RecordsChangingError(Exception):
     """The records change faster than they can be read consistently."""
 
@@ -115,18 +129,14 @@ class Checker:
         limiter: Limiter,
         secrets: Secrets,
         now_ms: Callable[[], int] = lambda: 0,
-        on_stale: Callable[[], None] = lambda: None,
-        on_unknown_outcome: Callable[[int], None] = lambda _count: None,
-        on_store_error: Callable[[RedisError], None] = lambda _error: None,
+        on: Events = Events(),
     ) -> None:
         self._cache = cache
         self._records = records
         self._limiter = limiter
         self._secrets = secrets
         self._now_ms = now_ms
-        self._on_stale = on_stale
-        self._on_unknown_outcome = on_unknown_outcome
-        self._on_store_error = on_store_error
+        self._on = on
 
     def check(self, calls: Sequence[Call], execute: Execute, deadline_ms: float) -> list[Verdict]:
         """Answer every call, in order, before the deadline (monotonic clock)."""
@@ -138,7 +148,7 @@ class Checker:
         except RecordsChangingError:
             batch.close(batch.open_calls(), Reason.RECORDS_CHANGING)
         except RedisError as error:
-            self._on_store_error(error)
+            self._on.store_error(error)
             reason = Reason.STORE_TIMEOUT if isinstance(error, StoreTimeoutError) else Reason.STORE_AWAY
             batch.close(batch.open_calls(), reason)
         return [verdict or Verdict(Reason.RECORDS_CHANGING) for verdict in batch.verdicts]
@@ -159,7 +169,7 @@ class Checker:
             newer = self._settle(batch, execute, decided, is_last=tried == TRIES)
             if newer is None:
                 return
-            self._on_stale()
+            self._on.stale(len(batch.open_calls()))
             self._catch_up(execute, newer)
 
     def _decide_open(self, batch: _Batch, execute: Execute) -> _Decided:
@@ -206,7 +216,7 @@ class Checker:
         except (NotConnectedError, NotSentError):
             raise
         except RedisError:
-            self._on_unknown_outcome(len(charges))
+            self._on.unknown_outcome(len(charges))
             raise
 
     @staticmethod
@@ -221,6 +231,7 @@ class Checker:
     def _gather(self, batch: _Batch, execute: Execute) -> tuple[str, dict[int, Facts]]:
         indexes = batch.open_calls()
         first = {ref_ for index in indexes for ref_ in _first_refs(batch.calls[index], batch.presented[index])}
+        read = 0
         for _ in range(GATHER_ROUNDS):
             epoch, entries = self._cache.look(first)
             missing = _missing(batch, epoch, first, entries)
@@ -232,10 +243,12 @@ class Checker:
                 entries |= more
                 missing = _missing(batch, epoch, second, entries)
             if not missing:
+                self._on.gathered(len(first | second), read)
                 return epoch, {
                     index: _facts(batch, index, entries) for index in self._readable(batch, indexes, entries)
                 }
             self._fetch(batch, execute, missing)
+            read += len(missing)
         raise RecordsChangingError
 
     @staticmethod

@@ -49,8 +49,13 @@ class FeedFollower:
         self._on_fault = on_fault
         self._now_ms = now_ms
         self._link: StoreLink | None = None
+        self._current_at_ms = now_ms()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="feed-follower", daemon=True)
+
+    def lag_s(self) -> float:
+        """Seconds since the cache was last known to be as new as the feed (or since this was made)."""
+        return (self._now_ms() - self._current_at_ms) / 1000
 
     def start(self) -> None:
         """Begin to follow."""
@@ -89,6 +94,7 @@ class FeedFollower:
             self._cache.reset(self._read_epoch(execute).epoch)
         elif delta.epoch != seen:
             self._cache.advance(seen, delta.epoch, delta.refs)
+        self._current_at_ms = self._now_ms()
 
     def stop(self, timeout_s: float) -> None:
         """End the thread, waking it if it waits for a change."""

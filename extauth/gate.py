@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -13,7 +13,8 @@ from redis.exceptions import TimeoutError as StoreTimeoutError
 from catalog import names, reader
 from catalog.reader import Delta, Snapshot
 from catalog.secrets import Secrets
-from extauth.batch import Checker, Execute, Verdict
+from extauth import troubles
+from extauth.batch import Checker, Events, Execute, Verdict
 from extauth.cache import RecordCache
 from extauth.call import Call
 from extauth.edge import CHECK_PATH, CheckService
@@ -25,10 +26,10 @@ from ratelimit.limiter import Limiter
 from runtime.clock import Clock
 from runtime.grpc_front import BatchService, NativeFront, QueueLimits
 from runtime.grpc_health import HEALTH_PATH, HealthService
-from runtime.http import Readiness
 from runtime.keeper import StoreKeeper
 from runtime.link import NotConnectedError, StoreLink
 from runtime.offset import ClockOffset
+from runtime.readiness import Readiness, Trouble
 
 CELL: Final = "0"
 CHECK_SERVICE: Final = "envoy.service.auth.v3.Authorization"
@@ -91,6 +92,8 @@ class Gate:
         health = HealthService(lambda: self.readiness().ready, (CHECK_SERVICE,))
         services: dict[str, BatchService] = {CHECK_PATH: service, HEALTH_PATH: health}
         self._front = NativeFront(target, services, clock, on_fault=on_fault, limits=limits)
+        self._metrics.feed_lag_s.set_function(self._follower.lag_s)
+        self._metrics.in_flight.set_function(lambda: self._front.in_flight)
 
     def _make_checker(self, secrets: Secrets) -> Checker:
         return Checker(
@@ -99,9 +102,12 @@ class Gate:
             limiter=self._taker,
             secrets=secrets,
             now_ms=lambda: self._offset.deadline_on_store_ms(self._clock.monotonic_ms()),
-            on_stale=self._metrics.stale.inc,
-            on_unknown_outcome=self._metrics.unknown_outcomes.inc,
-            on_store_error=self._link_failed,
+            on=Events(
+                stale=self._metrics.stale.inc,
+                gathered=self._metrics.gathered,
+                unknown_outcome=self._metrics.unknown_outcomes.inc,
+                store_error=self._link_failed,
+            ),
         )
 
     # Life
@@ -129,13 +135,16 @@ class Gate:
         self._keeper.stop(STOP_S)
 
     def readiness(self) -> Readiness:
-        """Say whether calls can be decided, and if not, what is wrong."""
-        problems = []
+        """Say whether calls can be decided, and if not, what is wrong and what to do."""
+        facts = {"grpc": self.address, "epoch": self.cache.epoch}
+        return Readiness(tuple(self._problems()), facts=facts)
+
+    def _problems(self) -> Iterator[Trouble]:
         if self._draining:
-            problems.append("draining: this gate is about to stop")
+            yield troubles.DRAINING.found("this gate is about to stop")
         if not self._keeper.ready:
-            problems.append(self._keeper.trouble or "the link to the store broke; a new one is being made")
-        return Readiness(not problems, tuple(problems), {"grpc": self.address, "epoch": self.cache.epoch})
+            trouble = self._keeper.trouble or "the link to the store broke; a new one is being made"
+            yield troubles.STORE_AWAY.found(trouble)
 
     # The way of a batch
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Sequence
 from typing import Final
 
@@ -62,7 +63,7 @@ class CheckMetrics:
             "tollkeeper_store_errors", "Commands to the store that failed, by kind.", ["kind"], registry=registry
         )
         self.stale = Counter(
-            "tollkeeper_stale_batches", "Batches decided again because a record had changed.", registry=registry
+            "tollkeeper_stale_decisions", "Calls decided again because a record had changed.", registry=registry
         )
         self.unknown_outcomes = Counter(
             "tollkeeper_unknown_outcomes",
@@ -81,17 +82,38 @@ class CheckMetrics:
             "tollkeeper_feed_errors", "Times the change feed could not be followed.", registry=registry
         )
         self.cache_entries = Gauge("tollkeeper_cache_entries", "Records in the cache.", registry=registry)
+        self._cache_hits = Counter(
+            "tollkeeper_cache_hits", "Records that a batch needed and the cache had.", registry=registry
+        )
+        self._cache_misses = Counter(
+            "tollkeeper_cache_misses", "Records that a batch needed and read from the store.", registry=registry
+        )
+        self.feed_lag_s = Gauge(
+            "tollkeeper_feed_lag_seconds",
+            "Since the cache was last known to be as new as the change feed; up to 1 s while nothing changes.",
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            "tollkeeper_calls_in_flight",
+            "Calls taken and not answered yet, waiting ones included.",
+            registry=registry,
+        )
+
+    def gathered(self, needed: int, read: int) -> None:
+        """Count the records of a batch: how many it needed and how many of them were read from the store."""
+        self._cache_hits.inc(max(0, needed - read))
+        self._cache_misses.inc(read)
 
     def batch(self, verdicts: Sequence[Verdict], spent_ms: float) -> None:
         """Count a batch that was answered in ``spent_ms``."""
         self.batch_calls.observe(len(verdicts))
-        for verdict in verdicts:
+        for _ in verdicts:
             self.latency_s.observe(spent_ms / 1000)
-            self._decided(verdict)
+        for labels, calls in collections.Counter(map(self._labels, verdicts)).items():
+            self._decisions.labels(*labels).inc(calls)
 
-    def _decided(self, verdict: Verdict) -> None:
-        labels = WIRE[verdict.reason].outcome.value, verdict.reason.value, *self._names(verdict)
-        self._decisions.labels(*labels).inc()
+    def _labels(self, verdict: Verdict) -> tuple[str, ...]:
+        return WIRE[verdict.reason].outcome.value, verdict.reason.value, *self._names(verdict)
 
     def _names(self, verdict: Verdict) -> tuple[str, ...]:
         """Name publication and caller's tenant, each and together within their bounds."""

@@ -21,6 +21,8 @@ from catalog.store import PAGE, CatalogStore, StoreUnavailable
 from publisher.files_sink import NotServed, Refused
 from publisher.metrics import PublisherMetrics
 from publisher.plan import Plan, plan
+from publisher.troubles import BEHIND, REFUSED
+from runtime.readiness import Trouble
 
 FIRST_RETRY_S: Final = 0.1
 LAST_RETRY_S: Final = 5.0
@@ -88,6 +90,15 @@ class Publisher:
         if failure and failure.version >= version:
             return Status(State.FAILED, failure.reason)
         return Status(State.PENDING, self._trouble)
+
+    def troubles(self) -> Sequence[Trouble]:
+        """Tell what keeps publications from being served; empty when nothing does."""
+        found = []
+        if self._trouble:
+            found.append(BEHIND.found(f"publications are not brought into force: {self._trouble}"))
+        if failed := self._unfit | self._refused:
+            found.append(REFUSED.found(f"{len(failed)} publications are not served as they are"))
+        return found
 
     async def run(self) -> None:
         """Keep in step until cancelled. Failures are counted, told in ``status`` and tried again."""

@@ -87,6 +87,8 @@ class NativeFront:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._on_fault = on_fault
+        self.in_flight = 0
+        """Calls taken and not answered yet, as of the last batch."""
 
     def start(self) -> None:
         """Bind and begin to answer; raises ``CannotStart`` where the target cannot be bound."""
@@ -138,8 +140,11 @@ class NativeFront:
         if not events:
             return False
         taken_ms = self._clock.monotonic_ms()
-        for service, calls in self._by_service(events, taken_ms):
+        taken = self._by_service(events, taken_ms)
+        self.in_flight = sum(len(calls) for _, calls in taken)
+        for service, calls in taken:
             self._answer_all(front, service, calls, taken_ms)
+        self.in_flight = 0
         return True
 
     def _by_service(
@@ -163,6 +168,7 @@ class NativeFront:
             chunk = calls[begin : begin + service.max_batch]
             self._answer_chunk(front, service, chunk, taken_ms)
             begin += len(chunk)
+            self.in_flight -= len(chunk)
         for call in calls[begin:]:
             front.respond(call.call_id, service.overloaded(call.payload))
 

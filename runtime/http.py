@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from typing import Any
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
@@ -13,21 +11,19 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from runtime.addresses import Address, TcpAddress, UnixAddress
 from runtime.lifecycle import CannotStart
+from runtime.process_metrics import register_process_metrics
+from runtime.readiness import Readiness
 
 
 def new_registry() -> CollectorRegistry:
-    """Make a process's registry; without the ``_created`` series, which double what is scraped and tell nothing."""
+    """Make a process's registry, the process's own numbers in it already.
+
+    Without the ``_created`` series, which double what is scraped and tell nothing.
+    """
     disable_created_metrics()  # type: ignore[no-untyped-call]
-    return CollectorRegistry()
-
-
-@dataclass(frozen=True, slots=True)
-class Readiness:
-    """Whether a process can do its job, and if not, what is wrong and what to do."""
-
-    ready: bool
-    problems: tuple[str, ...] = ()
-    facts: dict[str, Any] = field(default_factory=dict)
+    registry = CollectorRegistry()
+    register_process_metrics(registry)
+    return registry
 
 
 def process_face(readiness: Callable[[], Readiness], registry: CollectorRegistry) -> web.Application:
@@ -38,8 +34,7 @@ def process_face(readiness: Callable[[], Readiness], registry: CollectorRegistry
 
     async def readyz(_request: web.Request) -> web.Response:
         state = readiness()
-        body = {"ready": state.ready, "problems": list(state.problems), **state.facts}
-        return web.json_response(body, status=200 if state.ready else 503)
+        return web.json_response(state.document(), status=200 if state.ready else 503)
 
     async def metrics(_request: web.Request) -> web.Response:
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})

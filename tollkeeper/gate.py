@@ -14,11 +14,13 @@ from pydantic import Field
 from catalog.secrets import SecretsError, load_secrets
 from extauth.admissions import AdmissionLog
 from extauth.gate import Gate
+from extauth.troubles import INSECURE_PLAINTEXT
 from runtime.addresses import TcpAddress, UnixAddress, is_loopback
 from runtime.clock import SystemClock
 from runtime.grpc_front import QueueLimits
 from runtime.http import listening, new_registry, process_face
 from runtime.lifecycle import CannotStart, stop_requested
+from runtime.readiness import Trouble
 from runtime.settings import ListenAddress, Settings, StoreUrl
 
 _log = logging.getLogger(__name__)
@@ -64,7 +66,10 @@ async def serve(settings: GateSettings) -> None:
     loop = asyncio.get_running_loop()
     with _admission_log(settings.admission_log) as admission_log:
         gate = _gate(settings, registry, admission_log, on_fault=lambda: loop.call_soon_threadsafe(fault.set))
-        face = process_face(gate.readiness, registry)
+        warnings = list(_warnings(settings))
+        for warning in warnings:
+            _log.warning("%s", warning.problem)
+        face = process_face(lambda: gate.readiness().warned(warnings), registry)
         async with listening(face, settings.http_listen, option="--http-listen") as http:
             try:
                 gate.start()
@@ -83,8 +88,6 @@ def _gate(
     *,
     on_fault: Callable[[], object],
 ) -> Gate:
-    if settings.insecure_plaintext and not is_loopback(settings.listen):
-        _log.warning("--insecure-plaintext: %s takes keys unencrypted from other machines", settings.listen)
     try:
         secrets = load_secrets(settings.secrets_file)
     except SecretsError as error:
@@ -99,6 +102,13 @@ def _gate(
         limits=QueueLimits(answer_ms=settings.store_wait_ms),
         on_taken=admission_log,
     )
+
+
+def _warnings(settings: GateSettings) -> Iterator[Trouble]:
+    """Tell what the operator insisted on."""
+    if settings.insecure_plaintext and not is_loopback(settings.listen):
+        problem = f"--insecure-plaintext: {settings.listen} takes keys unencrypted from other machines"
+        yield INSECURE_PLAINTEXT.found(problem)
 
 
 @contextlib.contextmanager

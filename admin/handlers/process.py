@@ -5,8 +5,12 @@ from __future__ import annotations
 import dataclasses
 
 from admin.calls import ApiCall, Reply
-from admin.schemas import Alive, Ready
+from admin.schemas import Alive, Ready, TroubleShown
+from admin.services import Services
+from admin.troubles import STORE_AWAY
 from catalog.store import Health, StoreUnavailable
+from catalog.troubles import doubts
+from runtime.readiness import Readiness, Trouble
 
 
 async def healthz(call: ApiCall) -> Reply:
@@ -16,18 +20,27 @@ async def healthz(call: ApiCall) -> Reply:
 
 
 async def readyz(call: ApiCall) -> Reply:
-    """Say whether the store can be reached, and how it keeps what it answered."""
+    """Say whether the store can be reached, how it keeps what it answered, and what else is wrong."""
+    state = await _readiness(call.services)
+    return Reply(200 if state.ready else 503, _shown(state))
+
+
+async def _readiness(services: Services) -> Readiness:
     try:
-        health = await call.services.store.health()
-    except StoreUnavailable:
-        return Reply(503, Ready(ready=False, problems=["the store cannot be reached"], store={}))
-    return Reply(200, Ready(ready=True, problems=_doubts(health), store=dataclasses.asdict(health)))
+        health = await services.store.health()
+    except StoreUnavailable as error:
+        return Readiness(problems=(STORE_AWAY.found(str(error)),), facts={"store": {}})
+    return Readiness(warnings=_warnings(services, health), facts={"store": dataclasses.asdict(health)})
 
 
-def _doubts(health: Health) -> list[str]:
-    doubts = []
-    if health.durable is False:
-        doubts.append("the store may lose answered changes in a power cut: appendonly yes, appendfsync always")
-    if health.evicts:
-        doubts.append("the store may drop records when it is full: set maxmemory-policy noeviction")
-    return doubts
+def _warnings(services: Services, health: Health) -> tuple[Trouble, ...]:
+    return (*doubts(health), *services.publisher.troubles())
+
+
+def _shown(state: Readiness) -> Ready:
+    return Ready(
+        ready=state.ready,
+        problems=[TroubleShown(**dataclasses.asdict(one)) for one in state.problems],
+        warnings=[TroubleShown(**dataclasses.asdict(one)) for one in state.warnings],
+        store=state.facts["store"],
+    )

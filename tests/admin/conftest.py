@@ -30,6 +30,7 @@ from catalog.store import CatalogStore
 from runtime.addresses import TcpAddress
 from runtime.clock import SystemClock
 from runtime.http import listening
+from runtime.readiness import Trouble
 
 DEFAULT_HOST = "api.router.inference-in-a-box"
 PASSWORD = "a good password"
@@ -47,6 +48,9 @@ class RecordingPublisher:
 
     def poke(self) -> None:
         self.pokes += 1
+
+    def troubles(self) -> tuple[Trouble, ...]:
+        return ()
 
 
 @dataclass

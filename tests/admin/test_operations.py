@@ -124,7 +124,11 @@ async def test_the_process_tells_how_it_is(api: Any) -> None:
     ready = await api.ask("GET", "/readyz")
     assert (ready.status, ready.body["ready"]) == (200, True)
     assert ready.body["store"] == {"appendonly": False, "appendfsync": "everysec", "maxmemory_policy": "noeviction"}
-    assert "appendfsync always" in ready.body["problems"][0]
+    assert ready.body["problems"] == []
+    (doubt,) = ready.body["warnings"]
+    assert doubt["code"] == "store_not_durable"
+    assert "appendonly no, appendfsync everysec" in doubt["problem"]
+    assert "appendfsync always" in doubt["advice"]
     await api.ask("GET", "/api/models/some-model/publish")
     await api.ask("GET", "/no/such/path")
     metrics = (await api.ask("GET", "/metrics")).text
@@ -139,10 +143,11 @@ async def test_without_a_store_the_process_says_so(start_api: Any, tmp_path: Any
     async with redis.asyncio.Redis(unix_socket_path=str(tmp_path / "none.sock")) as gone:
         api = await start_api(CatalogStore(gone))
         ready = await api.ask("GET", "/readyz")
-        assert (ready.status, ready.body) == (
-            503,
-            {"ready": False, "problems": ["the store cannot be reached"], "store": {}},
-        )
+        assert (ready.status, ready.body["ready"], ready.body["warnings"]) == (503, False, [])
+        (problem,) = ready.body["problems"]
+        assert problem["code"] == "store_away"
+        assert "the store cannot be reached" in problem["problem"]
+        assert "--redis-url" in problem["advice"]
         assert (await api.ask("GET", "/healthz")).status == 200
         refused = await api.ask("GET", "/api/models/my-model/publish")
         assert (refused.status, refused.code, refused.headers["Retry-After"]) == (503, "STORE_UNAVAILABLE", "1")

@@ -1,0 +1,17 @@
+"""What can be wrong with an admin process, each with what its operator can do. Constants only."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from runtime.readiness import Ailment
+
+STORE_AWAY: Final = Ailment(
+    "store_away",
+    "See that the store runs and answers at the address given (--redis-url), with this user, password and "
+    "certificate. Nothing is changed until it does.",
+)
+NOT_PUBLISHING: Final = Ailment(
+    "not_publishing",
+    "Give --publish-to and --envoy-admin-socket to one admin, or leave it where another process publishes.",
+)

@@ -1,0 +1,17 @@
+"""What can keep publications from being served, each with what its operator can do. Constants only."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from runtime.readiness import Ailment
+
+BEHIND: Final = Ailment(
+    "publisher_behind",
+    "See that Envoy runs and its admin socket answers (--envoy-admin-socket), that the folder (--publish-to) can be "
+    "written, and that the store answers. What was live stays live; it is tried again by itself.",
+)
+REFUSED: Final = Ailment(
+    "publications_refused",
+    "GET each publication whose status is failed: its reason says what Envoy refused. Others are not touched by it.",
+)
