@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, TypeVar
 
 from admin.callers import Caller
 from admin.fields import is_model_name, is_tenant_name
-from admin.problems import Code, Fault, Problem, Rule, invalid
-from catalog.ids import is_id
+from admin.problems import Code, Fault, Problem, Rule
 from catalog.records import (
     HostRecord,
     KeyRecord,
@@ -21,8 +20,6 @@ from catalog.records import (
 )
 from catalog.store import PAGE, CatalogStore
 
-DEFAULT_PAGE: Final = 50
-MAX_PAGE: Final = 500
 _TENANTS_TOLD: Final = 10
 _NO_NAME: Final = "what stands in the path is not a name"
 R = TypeVar("R", bound=Record)
@@ -145,47 +142,3 @@ async def models_of(store: CatalogStore, owner: str, most: int) -> list[ModelRec
     mine = [one for one in ids if one.startswith(f"{owner}/")]
     found = await store.get_many(Kind.MODEL, mine)
     return [one for one in found.values() if isinstance(one, ModelRecord)]
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[R]):
-    """Some records of a list and the cursor of those that follow."""
-
-    records: list[R]
-    next: str | None
-
-
-_CURSORS: Final[Mapping[Kind, Callable[[str], bool]]] = {
-    Kind.TENANT: is_tenant_name,
-    Kind.MODEL: lambda text: is_tenant_name(text.partition("/")[0]) and is_model_name(text.partition("/")[2]),
-    Kind.PUBLICATION: is_id,
-}
-
-
-async def page(store: CatalogStore, kind: Kind, form: type[R], query: Any, keep: Callable[[R], bool]) -> Page[R]:
-    """Return a page of the records that ``keep`` holds for; ``query`` has limit and cursor as they were sent."""
-    limit, after = _limit(query.get("limit")), _cursor(query.get("cursor"), kind)
-    kept: list[R] = []
-    while len(kept) <= limit:
-        ids = await store.ids(kind, after=after, limit=PAGE)
-        found = await store.get_many(kind, ids)
-        kept += [one for one in found.values() if isinstance(one, form) and keep(one)]
-        if len(ids) < PAGE:
-            break
-        after = ids[-1]
-    return Page(kept[:limit], kept[limit - 1].id if len(kept) > limit else None)
-
-
-def _limit(text: str | None) -> int:
-    if text is None:
-        return DEFAULT_PAGE
-    if text.isascii() and text.isdecimal() and len(text) <= len(str(MAX_PAGE)) and 1 <= int(text) <= MAX_PAGE:
-        return int(text)
-    raise invalid(Code.INVALID_REQUEST, [Fault("limit", Rule.RANGE, f"must be 1 to {MAX_PAGE}")])
-
-
-def _cursor(text: str | None, kind: Kind) -> str:
-    """Return the id after which the page begins; an empty one begins the list."""
-    if not text or _CURSORS[kind](text):
-        return text or ""
-    raise invalid(Code.INVALID_REQUEST, [Fault("cursor", Rule.FORMAT, "must be what next said")])

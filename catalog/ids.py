@@ -35,7 +35,12 @@ def new_id(shard: int, entropy: Callable[[int], bytes]) -> str:
     """
     if not 0 <= shard < SHARDS:
         raise ValueError(f"shard {shard}: must be 0..{SHARDS - 1}")
-    return f"{shard:03x}{base64.b32encode(entropy(RANDOM_BYTES)).decode().lower()}"
+    return f"{shard_prefix(shard)}{base64.b32encode(entropy(RANDOM_BYTES)).decode().lower()}"
+
+
+def shard_prefix(shard: int) -> str:
+    """Return how every id of a shard begins: ``07f`` for 127."""
+    return f"{shard:03x}"
 
 
 def is_id(text: str) -> bool:

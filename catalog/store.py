@@ -139,10 +139,13 @@ class CatalogStore:
             found |= _readable(kind, zip(page, values, strict=True))
         return found
 
-    async def ids(self, kind: Kind, *, after: str = "", limit: int = PAGE) -> list[str]:
-        """Read the ids of a kind in lexicographic order, those after ``after``, ``limit`` at most."""
-        start = f"({after}" if after else "-"
-        reply = await self._ask("ZRANGE", names.index(kind), start, "+", "BYLEX", "LIMIT", 0, limit)
+    async def ids(self, kind: Kind, *, after: str = "", prefix: str = "", limit: int = PAGE) -> list[str]:
+        """Read the ids of a kind in lexicographic order: those after ``after`` that begin with ``prefix``.
+
+        ``limit`` is the most ids read.
+        """
+        first, last = _lexical_range(after, prefix)
+        reply = await self._ask("ZRANGE", names.index(kind), first, last, "BYLEX", "LIMIT", 0, limit)
         return [raw.decode() for raw in reply]
 
     async def now_ms(self) -> int:
@@ -290,6 +293,12 @@ def _decoded(kind: Kind, record_id: str, raw: bytes) -> Record:
         return decode(kind, raw)
     except ValueError:  # its text would quote the record
         raise CorruptRecord(ref(kind, record_id)) from None
+
+
+def _lexical_range(after: str, prefix: str) -> tuple[bytes, bytes]:
+    """Bounds of the ids after one and beginning with a prefix; no id has the byte FF, so that every one is below it."""
+    first = f"({after}" if after and after >= prefix else f"[{prefix}" if prefix else "-"
+    return first.encode(), b"(" + prefix.encode() + b"\xff" if prefix else b"+"
 
 
 def _readable(kind: Kind, values: Iterable[tuple[str, bytes | None]]) -> dict[str, Record]:

@@ -6,7 +6,7 @@ import contextlib
 import os
 from typing import Final
 
-from admin import lookups
+from admin import lookups, paging
 from admin.acts import publications
 from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
@@ -26,12 +26,13 @@ _REPLACE: Final = "to register it anew, with another URL or type, DELETE it firs
 async def list_models(call: ApiCall) -> Reply:
     """List the caller's models as they were found last."""
     owner = call.query.get("tenantId")
-    page = await lookups.page(
+    page = await paging.page(
         call.services.store,
         Kind.MODEL,
         ModelRecord,
         call.query,
         lambda one: call.caller.sees(one.tenant) and owner in {None, one.tenant},
+        beneath=paging.models_beneath(call.caller, owner),
     )
     return Reply(200, Models(items=[views.model(one) for one in page.records], next=page.next))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from admin import lookups
+from admin import lookups, paging
 from admin.acts import differences, publications
 from admin.acts.keys import rotated
 from admin.calls import ApiCall, Reply
@@ -33,12 +33,13 @@ async def show_publication(call: ApiCall) -> Reply:
 async def list_publications(call: ApiCall) -> Reply:
     """List the caller's published models."""
     owner = call.query.get("tenantId")
-    page = await lookups.page(
+    page = await paging.page(
         call.services.store,
         Kind.PUBLICATION,
         PublicationRecord,
         call.query,
         lambda one: call.caller.sees(one.tenant) and owner in {None, one.tenant},
+        beneath=paging.shards_of(call.caller, owner),
     )
     shown = Publications(items=await show_all(call.services, page.records), next=page.next)
     return Reply(200, shown, {"Cache-Control": "no-store"})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from admin import lookups
+from admin import lookups, paging
 from admin.acts import differences, limits
 from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
@@ -19,7 +19,7 @@ from catalog.store import Conflict
 
 async def list_tenants(call: ApiCall) -> Reply:
     """List the caller's tenants."""
-    page = await lookups.page(
+    page = await paging.page(
         call.services.store, Kind.TENANT, TenantRecord, call.query, lambda one: call.caller.sees(one.id)
     )
     return Reply(200, Tenants(items=[views.tenant(one) for one in page.records], next=page.next))
