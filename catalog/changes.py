@@ -42,7 +42,17 @@ class Check:
     expected_version: int  # what the stored one must be; 0: there must be none
 
 
-Change = Put | Delete | Check
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Change nothing, but let the commit happen only if so few records of a kind belong to a tenant before it."""
+
+    kind: Kind
+    tenant: str  # a tenant's name, or ALL_TENANTS: the users of every tenant
+    most: int  # 99: there is room for the hundredth; 0: none is left
+    allowed: bool = False  # count the publications that let this tenant call, the tenant's own among them
+
+
+Change = Put | Delete | Check | Room
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ tk:epoch:{<cell>}     string ``<counter>-<16 hex>``                             
 tk:feed:{<cell>}      stream, entry ``<counter>-0``: epoch, refs; newest 10,000     none  lua/commit.lua
 tk:rec:<kind>:<id>    string, JSON of catalog.records                               none  lua/commit.lua
 tk:index:<kind>       sorted set of record ids, every score 0                       none  lua/commit.lua
+tk:index:<kind>:<tenant>          the same, of the records that belong to a tenant  none  lua/commit.lua
+tk:index:pub:allowed:<tenant>     the same, of the publications it may call         none  lua/commit.lua
 tk:audit              stream: time_ms, actor, action, …; newest year                none  lua/commit.lua
 """
 
@@ -39,3 +41,8 @@ def record(ref: str) -> str:
 def index(kind: Kind) -> str:
     """Key of the ids of all records of one kind: ``tk:index:tenant``."""
     return f"tk:index:{kind.value}"
+
+
+def group(kind: Kind, tenant: str, *, allowed: bool) -> str:
+    """Key of the ids of a tenant's records, ``tk:index:key:tenant-a``, or of those that allow it; also commit.lua's."""
+    return f"{index(kind)}:{'allowed:' if allowed else ''}{tenant}"

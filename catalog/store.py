@@ -22,7 +22,7 @@ import redis.asyncio
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 
 from catalog import names
-from catalog.changes import CORRUPT, Audit, Change, Committed, Delete, Put
+from catalog.changes import CORRUPT, Audit, Change, Committed, Delete, Put, Room
 from catalog.records import KIND_OF, Kind, Record, decode, encode, ref
 
 TIMEOUT_S: Final = 3.0
@@ -53,6 +53,14 @@ class Conflict(Exception):  # noqa: N818  an outcome, not a fault
         self.found_version = found_version  # 0: there is no such record; CORRUPT: it cannot be read
 
 
+class NoRoom(Exception):  # noqa: N818  an outcome, not a fault
+    """A ``Room`` was too small; nothing was written."""
+
+    def __init__(self, ref: str, found: int) -> None:
+        super().__init__(f"{ref}: there are {found} already")
+        self.found = found  # records there are
+
+
 class OutcomeUnknown(Exception):  # noqa: N818
     """The commit was sent and no answer came: it is in force or it never will be. Look before trying again."""
 
@@ -71,6 +79,10 @@ class CorruptRecord(Exception):  # noqa: N818
     def __init__(self, ref: str) -> None:
         super().__init__(f"{ref}: the stored record cannot be read")
         self.ref = ref
+
+
+_DONE: Final = 1
+_OUTCOMES: Final = {0: Conflict, 2: NoRoom}
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,18 +169,25 @@ class CatalogStore:
         """Write all changes, a new epoch, the feed's entry and the audit entry, or nothing.
 
         ``forget_usage`` are full names of keys to remove along with it. Raises ``Conflict`` when an expectation fails,
-        ``OutcomeUnknown`` when no answer came, ``StoreUnavailable`` when it surely did not run, ``ValueError``
-        for changes that make no sense (the same record twice, an id with spaces).
+        ``NoRoom`` when a tenant has too many, ``OutcomeUnknown`` when no answer came, ``StoreUnavailable`` when it
+        surely did not run, ``ValueError`` for changes that make no sense (the same record twice, an id with spaces).
         """
         written = [_versioned(change) for change in changes]
         _refuse_nonsense(written)
         keys, arguments = self._layout(written, audit, forget_usage)
         command = ("EVAL", self._script, len(keys), *keys, *arguments)  # so rare that it needs no NOSCRIPT round
         done, *answer = await _exchange(self._pool, command, self._timeout_s)
-        if not done:
-            raise Conflict(answer[0].decode(), int(answer[1]))
+        if done != _DONE:
+            raise _OUTCOMES[done](answer[0].decode(), int(answer[1]))
         records = {_ref(change): change.record for change in written if isinstance(change, Put)}
         return Committed(answer[0].decode(), records)
+
+    async def note(self, audit: Audit) -> None:
+        """Write down an act that changed no record: neither epoch nor feed move."""
+        now_ms = await self.now_ms()
+        told = zip(_AUDIT_FIELDS, _audit_arguments(audit), strict=True)
+        entry = ["time_ms", now_ms, *(word for pair in told for word in pair)]
+        await self._ask("XADD", names.AUDIT, "MINID", "~", now_ms - AUDIT_AGE_MS, "*", *entry)
 
     async def audit_page(self, *, before: str = "", limit: int = 100) -> list[AuditEntry]:
         """Read audit entries, newest first; ``before`` is the id of the last entry already seen."""
@@ -187,11 +206,11 @@ class CatalogStore:
 
     def _layout(self, changes: Sequence[Change], audit: Audit, forget: Sequence[str]) -> tuple[list[str], list[Any]]:
         """Lay out commit.lua's keys and arguments."""
-        keys = [names.epoch(self._cell), names.feed(self._cell), names.AUDIT]
+        keys = [names.epoch(self._cell), names.feed(self._cell), names.AUDIT, names.index(Kind.TENANT)]
         arguments: list[Any] = [self._entropy(_EPOCH_BYTES).hex(), len(changes), AUDIT_AGE_MS]
         arguments += _audit_arguments(audit)
         for change in changes:
-            keys += [names.record(_ref(change)), names.index(_kind(change))]
+            keys += [_held_key(change), names.index(_kind(change))]
             arguments += _change_arguments(change)
         return [*keys, *forget], arguments
 
@@ -239,15 +258,29 @@ def _refusal(error: Exception) -> StoreRefused | OutcomeUnknown:
     return StoreRefused(f"the store refused: {error}")
 
 
+_AUDIT_FIELDS: Final = ("actor", "action", "target", "tenant", "request_id", "detail")
+
+
 def _audit_arguments(audit: Audit) -> list[str]:
     detail = json.dumps(dict(audit.detail), ensure_ascii=False, sort_keys=True)
     return [audit.actor, audit.action, audit.target, audit.tenant, audit.request_id, detail]
 
 
+def _held_key(change: Change) -> str:
+    """Name the key that tells whether the change may be."""
+    if isinstance(change, Room):
+        return names.group(change.kind, change.tenant, allowed=change.allowed)
+    return names.record(_ref(change))
+
+
 def _change_arguments(change: Change) -> list[Any]:
     act = type(change).__name__.lower()
     content = encode(change.record) if isinstance(change, Put) else b""
-    return [act, _ref(change), change.expected_version, _id(change), content]
+    return [act, _ref(change), _bound(change), _id(change), content]
+
+
+def _bound(change: Change) -> int:
+    return change.most if isinstance(change, Room) else change.expected_version
 
 
 def _versioned(change: Change) -> Change:
@@ -266,7 +299,7 @@ def _refuse_nonsense(changes: Sequence[Change]) -> None:
     for change in changes:
         _refuse_bad_id(_id(change))
         least = CORRUPT if isinstance(change, Delete) else 0
-        if change.expected_version < least:
+        if _bound(change) < least:
             raise ValueError(f"{_ref(change)}: expected version must be at least {least}")
 
 
@@ -281,10 +314,14 @@ def _kind(change: Change) -> Kind:
 
 
 def _id(change: Change) -> str:
+    if isinstance(change, Room):
+        return change.tenant
     return change.record.id if isinstance(change, Put) else change.id
 
 
 def _ref(change: Change) -> str:
+    if isinstance(change, Room):
+        return f"room:{change.kind.value}:{'allowed:' if change.allowed else ''}{change.tenant}"
     return ref(_kind(change), _id(change))
 
 

@@ -1,24 +1,30 @@
 #!lua
 -- Writes one change of the catalog, or nothing.
 --
--- KEYS  1 epoch, 2 feed, 3 audit; then two for each change: its record, its kind's index; then keys to forget
+-- KEYS  1 epoch, 2 feed, 3 audit, 4 index of tenants; then two for each change: its record, its kind's index; then keys to forget
 -- ARGV  1 16 random hexadecimal characters, 2 number of changes, 3 how long audit entries are kept in ms,
 --       4 actor, 5 action, 6 target, 7 tenant, 8 request id, 9 detail (JSON);
---       then five for each change: put | delete | check, reference, expected version (0: there is no such record,
---       -1: one whose version cannot be read), record id, JSON of the record
--- Returns {1, epoch} when everything is written, {0, reference, version found} when nothing is
+--       then five for each change: put | delete | check | room, reference, expected version (0: there is no such
+--       record, -1: one whose version cannot be read), record id, JSON of the record;
+--       of a room the first key is a group, and instead of a version stands how many records it may have at most
+-- Returns {1, epoch} when everything is written, {0, reference, version found} when nothing is, because a record is
+--         another than expected, {2, reference, records found} when nothing is, because a group has too many
+--
+-- Groups tell what belongs to a tenant: each record stands in <its index>:<tenant> for its `tenant` or each of its
+-- `tenants`, and in <its index>:allowed:<tenant> for each of its `allowed_tenants`. Their names are made here, because
+-- only the stored record tells which groups it was in.
 --
 -- Atomic, because every expectation must hold at the instant of the writes, and because a reader that sees the new
 -- records must see the new epoch. The epoch counts on from the larger of the epoch's and the feed's counter, so that
 -- the feed takes the entry even when one of the two was lost.
 -- One caller: catalog/store.py
 
-local EPOCH, FEED, AUDIT = KEYS[1], KEYS[2], KEYS[3]
+local EPOCH, FEED, AUDIT, TENANTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local CHANGES = tonumber(ARGV[2])
 local FEED_LENGTH = 10000
 
 local function change(n)
-  local keys, args = 3 + 2 * (n - 1), 9 + 5 * (n - 1)
+  local keys, args = 4 + 2 * (n - 1), 9 + 5 * (n - 1)
   return {
     record = KEYS[keys + 1], index = KEYS[keys + 2],
     act = ARGV[args + 1], ref = ARGV[args + 2], expected = tonumber(ARGV[args + 3]),
@@ -26,11 +32,38 @@ local function change(n)
   }
 end
 
-local function version_found(record)
-  local json = redis.pcall('GET', record)
-  if not json then return 0 end
+local function parsed(json)
   local ok, value = pcall(cjson.decode, json)  -- what is no string gave an error, which is no JSON either
-  return ok and type(value) == 'table' and tonumber(value.version) or -1
+  return ok and type(value) == 'table' and value or nil
+end
+
+local function stored(record)
+  local json = redis.pcall('GET', record)
+  if not json then return nil, 0 end
+  local value = parsed(json)
+  return value, value and tonumber(value.version) or -1
+end
+
+local function groups_of(value, index)
+  local groups = {}
+  local function add(owners, prefix)
+    for _, owner in ipairs(type(owners) == 'table' and owners or {owners}) do
+      groups[#groups + 1] = index .. ':' .. prefix .. tostring(owner)
+    end
+  end
+  add(value.tenant, '')
+  add(value.tenants, '')
+  add(value.allowed_tenants, 'allowed:')
+  return groups
+end
+
+local function every_group(index)  -- for a record that does not tell any more which were its own
+  local groups = {}
+  for _, tenant in ipairs(redis.call('ZRANGE', TENANTS, 0, -1)) do
+    groups[#groups + 1] = index .. ':' .. tenant
+    groups[#groups + 1] = index .. ':allowed:' .. tenant
+  end
+  return groups
 end
 
 local function feed_counter()
@@ -48,9 +81,12 @@ local function next_epoch()
 end
 
 local function write(c)
+  local left = c.found == -1 and every_group(c.index) or c.old and groups_of(c.old, c.index) or {}
+  for _, group in ipairs(left) do redis.call('ZREM', group, c.id) end
   if c.act == 'put' then
     redis.call('SET', c.record, c.json)
     redis.call('ZADD', c.index, 0, c.id)
+    for _, group in ipairs(groups_of(cjson.decode(c.json), c.index)) do redis.call('ZADD', group, 0, c.id) end
   else
     redis.call('DEL', c.record)
     redis.call('ZREM', c.index, c.id)
@@ -69,9 +105,14 @@ end
 local changed, refs = {}, {}
 for n = 1, CHANGES do
   local c = change(n)
-  local found = version_found(c.record)
-  if found ~= c.expected then return {0, c.ref, found} end
-  if c.act ~= 'check' then
+  if c.act == 'room' then
+    local count = redis.call('ZCARD', c.record)
+    if count > c.expected then return {2, c.ref, count} end
+  else
+    c.old, c.found = stored(c.record)
+    if c.found ~= c.expected then return {0, c.ref, c.found} end
+  end
+  if c.act == 'put' or c.act == 'delete' then
     changed[#changed + 1] = c
     refs[#refs + 1] = c.ref
   end
@@ -82,5 +123,5 @@ redis.call('XADD', FEED, 'MAXLEN', FEED_LENGTH, counter .. '-0', 'epoch', epoch,
 record_act()  -- both streams before the records: a stream damaged by hand stops the script while nothing is in force
 redis.call('SET', EPOCH, epoch)
 for _, c in ipairs(changed) do write(c) end
-for n = 3 + 2 * CHANGES + 1, #KEYS do redis.call('DEL', KEYS[n]) end
+for n = 4 + 2 * CHANGES + 1, #KEYS do redis.call('DEL', KEYS[n]) end
 return {1, epoch}
