@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel
 
+from admin import preconditions
 from admin.bodies import Body, read_body
 from admin.callers import Caller
 from admin.fields import Input
@@ -29,6 +30,7 @@ class ApiCall:
     raw_body: bytes
     address: str  # of the client
     request_id: str
+    if_match: str = ""  # the header as it was sent; "" without it
 
     def body(self, kind: type[T]) -> T:
         """Return the whole body; raises ``Problem`` naming every fault."""
@@ -40,6 +42,10 @@ class ApiCall:
     def partial_body(self, kind: type[T]) -> Body[T]:
         """Return the body as far as it is good, and its faults; raises ``Problem`` where it is no JSON."""
         return read_body(kind, self.raw_body)
+
+    def require_match(self, *records: preconditions.Tagged) -> None:
+        """Raise ``Problem`` PRECONDITION_FAILED where the call was meant for another state of what it changes."""
+        preconditions.require_match(self.if_match, *records)
 
     def audit(self, action: str, target: str, tenant: str, detail: Mapping[str, str]) -> Audit:
         """Describe an act of this call for the audit stream."""

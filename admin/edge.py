@@ -23,7 +23,7 @@ from admin.problems import Code, Fault, Problem, Rule, invalid
 from admin.routes import Access, Route
 from admin.services import Services
 from admin.sessions import caller_of
-from catalog.store import OutcomeUnknown, StoreUnavailable
+from catalog.store import CorruptRecord, OutcomeUnknown, StoreUnavailable
 from runtime import log
 
 MAX_BODY_BYTES: Final = 1024 * 1024
@@ -55,6 +55,7 @@ class Edge:
             raw_body=raw,
             address=request.remote or "",
             request_id=log.request_id.get(),
+            if_match=", ".join(request.headers.getall("If-Match", [])),
         )
         return _response(await route.handler(call))
 
@@ -126,22 +127,29 @@ async def explained(request: web.Request, handler: Any) -> web.StreamResponse:
     """Answer everything that goes wrong with a problem document."""
     try:
         response: web.StreamResponse = await handler(request)
-    except Problem as problem:
-        return problem_response(problem)
-    except web.HTTPException as error:
-        return problem_response(_of_http(error))
-    except OutcomeUnknown:
-        return problem_response(Problem(Code.OUTCOME_UNKNOWN, _LOOK, headers=_RETRY))
-    except StoreUnavailable as error:
-        _log.error("%s %s: %s", request.method, request.rel_url.raw_path, error)
-        return problem_response(Problem(Code.STORE_UNAVAILABLE, "nothing was changed", headers=_RETRY))
-    except Exception:  # noqa: BLE001  the last net: whatever it is, the client gets a problem document
-        _log.exception("%s %s failed", request.method, request.rel_url.raw_path)
-        return problem_response(Problem(Code.INTERNAL, "the log tells more under this request's id"))
+    except Exception as error:  # noqa: BLE001  the last net: whatever it is, the client gets a problem document
+        return problem_response(_told(request, error))
     return response
 
 
 _LOOK: Final = "the store did not answer in time: look with GET; rotate-key replaces a key text that was not received"
+
+
+def _told(request: web.Request, error: Exception) -> Problem:
+    """Say what went wrong; what is the store's or our fault is logged."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, web.HTTPException):
+        return _of_http(error)
+    if isinstance(error, OutcomeUnknown):
+        return Problem(Code.OUTCOME_UNKNOWN, _LOOK, headers=_RETRY)
+    if isinstance(error, StoreUnavailable | CorruptRecord):
+        _log.error("%s %s: %s", request.method, request.rel_url.raw_path, error)
+        if isinstance(error, CorruptRecord):
+            return Problem(Code.CORRUPT_RECORD, f"{error}; an admin may remove it with DELETE")
+        return Problem(Code.STORE_UNAVAILABLE, "nothing was changed", headers=_RETRY)
+    _log.error("%s %s failed", request.method, request.rel_url.raw_path, exc_info=error)
+    return Problem(Code.INTERNAL, "the log tells more under this request's id")
 
 
 def _of_http(error: web.HTTPException) -> Problem:

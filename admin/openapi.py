@@ -17,8 +17,17 @@ from admin.schemas import ProblemAnswer
 from runtime.version import VERSION
 
 _REF: Final = "#/components/schemas/{model}"
-_EVERY_CALL: Final = (Code.STORE_UNAVAILABLE, Code.INTERNAL)
+_EVERY_CALL: Final = (Code.STORE_UNAVAILABLE, Code.INTERNAL, Code.CORRUPT_RECORD)
 _OPEN_PATHS: Final = ("/metrics", "/openapi.json")
+_IF_MATCH: Final = {
+    "name": "If-Match",
+    "in": "header",
+    "description": "Do it only if the ETag is still one of these; * is any.",
+    "schema": {"type": "string"},
+}
+_ETAG: Final = {
+    "ETag": {"description": "Names this state of the record, for If-Match.", "schema": {"type": "string"}},
+}
 _VARIABLES: Final = {"m": "Name of a model.", "t": "Name of a tenant."}
 
 
@@ -45,7 +54,11 @@ def _operation(route: Route) -> dict[str, Any]:
     described: dict[str, Any] = {
         "operationId": route.operation,
         "summary": route.summary,
-        "parameters": [*map(_variable, _names_in(route.path)), *map(_query, route.query)],
+        "parameters": [
+            *map(_variable, _names_in(route.path)),
+            *map(_query, route.query),
+            *([_IF_MATCH] if route.conditional else []),
+        ],
         "responses": _responses(route),
         "security": [{"login": []}] if route.access is Access.USER else [],
     }
@@ -73,8 +86,8 @@ def _json(model: type[Input | Output], content_type: str = "application/json") -
 
 
 def _responses(route: Route) -> dict[str, Any]:
-    answers = {str(status): _answer(status, model) for status, model in route.answers.items()}
-    own = (*route.refusals, *_EVERY_CALL)
+    answers = {str(status): _answer(model, tagged=route.tagged) for status, model in route.answers.items()}
+    own = (*route.refusals, *_EVERY_CALL, *((Code.PRECONDITION_FAILED,) if route.conditional else ()))
     codes = (*own, Code.UNAUTHENTICATED) if route.access is Access.USER else own
     by_status: dict[str, list[Code]] = {}
     for code in dict.fromkeys(codes):
@@ -83,11 +96,11 @@ def _responses(route: Route) -> dict[str, Any]:
     return answers | refusals
 
 
-def _answer(status: int, model: type[Output] | None) -> dict[str, Any]:
+def _answer(model: type[Output] | None, *, tagged: bool) -> dict[str, Any]:
     if model is None:
         return {"description": "Done."}
-    del status
-    return {"description": (model.__doc__ or "").strip(), "content": _json(model)}
+    described = {"description": (model.__doc__ or "").strip(), "content": _json(model)}
+    return described | ({"headers": _ETAG} if tagged else {})
 
 
 def _refusal(codes: Iterable[Code]) -> dict[str, Any]:

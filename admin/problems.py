@@ -42,10 +42,12 @@ class Code(enum.StrEnum):
     PATH_TAKEN = "PATH_TAKEN"
     QUOTA_REACHED = "QUOTA_REACHED"
     CONFLICT = "CONFLICT"
+    PRECONDITION_FAILED = "PRECONDITION_FAILED"
     BODY_TOO_LARGE = "BODY_TOO_LARGE"
     UNSUPPORTED_MEDIA_TYPE = "UNSUPPORTED_MEDIA_TYPE"
     TOO_MANY_REQUESTS = "TOO_MANY_REQUESTS"
     INTERNAL = "INTERNAL"
+    CORRUPT_RECORD = "CORRUPT_RECORD"
     OUTCOME_UNKNOWN = "OUTCOME_UNKNOWN"
     STORE_UNAVAILABLE = "STORE_UNAVAILABLE"
     OVERLOADED = "OVERLOADED"
@@ -81,10 +83,12 @@ _MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.PATH_TAKEN: Meaning(HTTPStatus.CONFLICT, "The path is taken"),
     Code.QUOTA_REACHED: Meaning(HTTPStatus.CONFLICT, "The tenant has as many as it may have"),
     Code.CONFLICT: Meaning(HTTPStatus.CONFLICT, "Changed by someone else meanwhile"),
+    Code.PRECONDITION_FAILED: Meaning(HTTPStatus.PRECONDITION_FAILED, "Changed since it was read"),
     Code.BODY_TOO_LARGE: Meaning(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
     Code.UNSUPPORTED_MEDIA_TYPE: Meaning(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be application/json"),
     Code.TOO_MANY_REQUESTS: Meaning(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
     Code.INTERNAL: Meaning(HTTPStatus.INTERNAL_SERVER_ERROR, "A fault of this server"),
+    Code.CORRUPT_RECORD: Meaning(HTTPStatus.INTERNAL_SERVER_ERROR, "A stored record cannot be read"),
     Code.OUTCOME_UNKNOWN: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "Whether it was done is not known"),
     Code.STORE_UNAVAILABLE: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "The store cannot be reached"),
     Code.OVERLOADED: Meaning(HTTPStatus.SERVICE_UNAVAILABLE, "Too busy"),

@@ -51,6 +51,8 @@ class Route:
     body_optional: bool = False
     query: tuple[Parameter, ...] = ()
     refusals: tuple[Code, ...] = field(default=())  # its own, besides those every call has
+    tagged: bool = False  # its answer carries the ETag of what it shows
+    conditional: bool = False  # If-Match makes it depend on the state the client has seen
 
     @property
     def operation(self) -> str:
@@ -92,6 +94,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         {201: schemas.Tenant},
         body=schemas.TenantInput,
         refusals=(*_BODY, *_WRITE, Code.TENANT_EXISTS),
+        tagged=True,
     ),
     Route(
         "GET",
@@ -100,6 +103,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "Show a tenant.",
         {200: schemas.Tenant},
         refusals=(Code.TENANT_NOT_FOUND,),
+        tagged=True,
     ),
     Route(
         "PATCH",
@@ -109,6 +113,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         {200: schemas.Tenant},
         body=schemas.TenantChange,
         refusals=(*_BODY, *_WRITE, Code.TENANT_NOT_FOUND, Code.CONFLICT),
+        tagged=True,
+        conditional=True,
     ),
     Route(
         "GET",
@@ -127,6 +133,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         {201: schemas.Model},
         body=schemas.ModelInput,
         refusals=(*_BODY, *_WRITE, Code.INVALID_TENANT, Code.MODEL_EXISTS, Code.QUOTA_REACHED),
+        tagged=True,
     ),
     Route(
         "GET",
@@ -136,6 +143,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         {200: schemas.Model},
         query=(TENANT,),
         refusals=_MODEL,
+        tagged=True,
     ),
     Route(
         "DELETE",
@@ -145,6 +153,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         {204: None},
         query=(TENANT,),
         refusals=(*_MODEL, *_WRITE, Code.MODEL_PUBLISHED, Code.CONFLICT),
+        conditional=True,
     ),
     Route(
         "POST",
@@ -155,6 +164,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         body=schemas.PublishInput,
         query=(TENANT,),
         refusals=(*_MODEL, *_CONFIG, *_WRITE, *_PLACE, Code.ALREADY_PUBLISHED, Code.QUOTA_REACHED),
+        tagged=True,
     ),
     Route(
         "PUT",
@@ -165,6 +175,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         body=schemas.PublishInput,
         query=(TENANT,),
         refusals=(*_MODEL, *_CONFIG, *_WRITE, *_PLACE, Code.NOT_PUBLISHED),
+        tagged=True,
+        conditional=True,
     ),
     Route(
         "GET",
@@ -174,6 +186,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         {200: schemas.Publication},
         query=(TENANT,),
         refusals=(*_MODEL, Code.NOT_PUBLISHED),
+        tagged=True,
     ),
     Route(
         "DELETE",
@@ -183,6 +196,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         {204: None},
         query=(TENANT,),
         refusals=(*_MODEL, *_WRITE, Code.NOT_PUBLISHED, Code.CONFLICT),
+        conditional=True,
     ),
     Route(
         "POST",
@@ -194,6 +208,8 @@ ROUTES: Final[tuple[Route, ...]] = (
         body_optional=True,
         query=(TENANT,),
         refusals=(*_MODEL, *_BODY, *_WRITE, Code.NOT_PUBLISHED, Code.CONFLICT),
+        tagged=True,
+        conditional=True,
     ),
     Route(
         "GET",

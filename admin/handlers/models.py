@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from typing import Final
 
@@ -12,6 +13,7 @@ from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
 from admin.discovery import Finding
 from admin.handlers import views
+from admin.preconditions import tagged
 from admin.problems import Code, Problem
 from admin.schemas import ModelInput, Models
 from catalog.changes import Delete, Put
@@ -51,7 +53,7 @@ async def register_model(call: ApiCall) -> Reply:
         await call.services.committer.commit([Put(made, 0)], call.audit("model.register", made.id, made.tenant, detail))
     except Conflict:
         raise Problem(Code.MODEL_EXISTS, f"there is a model {made.id}: {_REPLACE}") from None
-    return Reply(201, views.model(made))
+    return Reply(201, views.model(made), tagged(made))
 
 
 def _new_model(body: ModelInput, given: ModelType | None, finding: Finding, now_ms: int) -> ModelRecord:
@@ -87,7 +89,8 @@ async def show_model(call: ApiCall) -> Reply:
             detail = {"type": now.type.value, "ready": str(now.ready).lower(), "message": now.message}
             audit = call.audit("model.observe", now.id, now.tenant, detail)
             await call.services.committer.commit([Put(now, found.version)], audit)
-    return Reply(200, views.model(now))
+            now = dataclasses.replace(now, version=found.version + 1)
+    return Reply(200, views.model(now), tagged(now))
 
 
 async def ask(call: ApiCall, model: ModelRecord, wanted: ModelType | None) -> Finding:
@@ -109,6 +112,7 @@ async def delete_model(call: ApiCall) -> Reply:
 
 async def _delete(call: ApiCall) -> None:
     found = await lookups.model(call.services.store, call.caller, call.path["m"], call.query.get("tenantId"))
+    call.require_match(found)
     if found.publication:
         raise Problem(Code.MODEL_PUBLISHED, f"{found.id} is published: DELETE /api/models/{found.name}/publish first")
     audit = call.audit("model.delete", found.id, found.tenant, {"url": found.url})

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from admin import lookups, paging
 from admin.acts import differences, publications
-from admin.acts.keys import rotated
 from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
+from admin.handlers.rotation import rotate
 from admin.handlers.showing import show, show_all
 from admin.handlers.views import at, at_or_never
-from admin.problems import Code, Problem
-from admin.schemas import Publications, RotatedKey, RotateInput
-from catalog.changes import Put
-from catalog.keytext import mask
+from admin.preconditions import tagged
+from admin.schemas import Publications, RotatedKey
+from catalog.changes import Check
 from catalog.records import Kind, PublicationRecord
-from catalog.store import Conflict
 from ratelimit.names import usage_key
 
 
@@ -27,7 +25,8 @@ async def _published(call: ApiCall) -> lookups.Published:
 async def show_publication(call: ApiCall) -> Reply:
     """Show a published model."""
     found = await _published(call)
-    return Reply(200, await show(call.services, found.publication), {"Cache-Control": "no-store"})
+    answer = await show(call.services, found.publication)
+    return Reply(200, answer, {"Cache-Control": "no-store", **tagged(found.publication)})
 
 
 async def list_publications(call: ApiCall) -> Reply:
@@ -54,6 +53,7 @@ async def unpublish(call: ApiCall) -> Reply:
 async def _unpublish(call: ApiCall) -> None:
     store, found = call.services.store, await _published(call)
     model, publication = found.model, found.publication
+    call.require_match(publication)
     key = await lookups.key_of(store, publication)
     table = await lookups.host(store, publication.host)
     changes = publications.unpublish(model, publication, key, table, await store.now_ms())
@@ -65,20 +65,13 @@ async def _unpublish(call: ApiCall) -> None:
 
 async def rotate_key(call: ApiCall) -> Reply:
     """Give the publication's key a new text. Of two rotations at once, one is refused."""
-    grace_ms = (call.body(RotateInput).grace_period_seconds if call.raw_body else 0) * 1000
     publication = (await _published(call)).publication
     key = await lookups.key_of(call.services.store, publication)
     if key is None:
         raise lookups.not_published(f"{publication.tenant}/{publication.model}")
-    now_ms = await call.services.store.now_ms()
-    new = rotated(key, call.services.mint, grace_ms=grace_ms, now_ms=now_ms)
-    detail = {"apiKey": mask(key.id), "gracePeriodSeconds": str(grace_ms // 1000)}
-    target = f"{publication.tenant}/{publication.model}"
-    audit = call.audit("key.rotate", target, publication.tenant, detail)
-    try:
-        await call.services.committer.commit([Put(new.record, key.version)], audit)
-    except Conflict as conflict:
-        raise _lost(conflict) from None
+    call.require_match(publication, key)
+    seen = [Check(Kind.PUBLICATION, publication.uid, publication.version)] if call.if_match else []
+    new = await rotate(call, key, f"{publication.tenant}/{publication.model}", seen)
     previous = new.record.previous
     answer = RotatedKey(
         api_key=new.text.reveal(),
@@ -86,12 +79,6 @@ async def rotate_key(call: ApiCall) -> Reply:
         model_name=publication.model,
         tenant_id=publication.tenant,
         previous_valid_until=at_or_never(previous.valid_until_ms if previous else None),
-        updated_at=at(now_ms),
+        updated_at=at(new.record.updated_at_ms),
     )
-    return Reply(200, answer, {"Cache-Control": "no-store"})
-
-
-def _lost(conflict: Conflict) -> Problem:
-    if not conflict.found_version:
-        return Problem(Code.NOT_PUBLISHED)
-    return Problem(Code.CONFLICT, "the key was changed by someone else meanwhile; nothing was rotated")
+    return Reply(200, answer, {"Cache-Control": "no-store", **tagged(new.record)})

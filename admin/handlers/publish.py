@@ -15,6 +15,7 @@ from admin.discovery import UNRECOGNISED, Finding
 from admin.handlers.models import MODELS_PER_TENANT, ask
 from admin.handlers.showing import facts_of, facts_of_new, shown
 from admin.places import overlapping, without
+from admin.preconditions import tagged
 from admin.problems import Code, Fault, Problem, Rule, invalid
 from admin.schemas import ConfigInput, PublishInput
 from catalog.ids import shard_of
@@ -67,7 +68,7 @@ async def publish(call: ApiCall) -> Reply:
     _require_unpublished(model)
     finding = await _require_ready(call, model, wish.wanted)
     made, key = await until_settled(lambda: _publish(call, config, model, finding))
-    return Reply(201, shown(call.services, made, facts_of_new(key)), {"Cache-Control": "no-store"})
+    return Reply(201, shown(call.services, made, facts_of_new(key)), {"Cache-Control": "no-store", **tagged(made)})
 
 
 async def _model_to_publish(call: ApiCall, wish: _Wish) -> ModelRecord:
@@ -161,7 +162,7 @@ async def update(call: ApiCall) -> Reply:
         finding = await _require_ready(call, found.model, wish.wanted)
     known = await facts_of(call.services, old)
     changed = await until_settled(lambda: _update(call, wish.config, old, finding))
-    return Reply(200, shown(call.services, changed, known))
+    return Reply(200, shown(call.services, changed, known), tagged(changed))
 
 
 async def _publication_to_change(call: ApiCall, wish: _Wish) -> lookups.Published:
@@ -192,6 +193,7 @@ async def _update(
     old = await lookups.record(store, Kind.PUBLICATION, asked.uid, PublicationRecord)
     if old is None:
         raise lookups.not_published(f"{asked.tenant}/{asked.model}")
+    call.require_match(old)
     if faults := _new_place_faults(call, config, old):
         raise invalid(Code.INVALID_CONFIG, faults)
     new = publications.updated(old, config, finding, await store.now_ms())

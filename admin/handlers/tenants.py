@@ -9,6 +9,7 @@ from admin.acts import differences, limits
 from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
 from admin.handlers import views
+from admin.preconditions import tagged
 from admin.problems import Code, Problem
 from admin.schemas import TenantChange, TenantInput, Tenants
 from catalog.changes import Put
@@ -27,7 +28,8 @@ async def list_tenants(call: ApiCall) -> Reply:
 
 async def show_tenant(call: ApiCall) -> Reply:
     """Show a tenant."""
-    return Reply(200, views.tenant(await lookups.tenant(call.services.store, call.caller, call.path["t"])))
+    found = await lookups.tenant(call.services.store, call.caller, call.path["t"])
+    return Reply(200, views.tenant(found), tagged(found))
 
 
 async def create_tenant(call: ApiCall) -> Reply:
@@ -50,20 +52,23 @@ async def create_tenant(call: ApiCall) -> Reply:
         raise Problem(
             Code.TENANT_EXISTS, f"there is a tenant {made.id}: PATCH /api/tenants/{made.id} changes it"
         ) from None
-    return Reply(201, views.tenant(made))
+    return Reply(201, views.tenant(made), tagged(made))
 
 
 async def change_tenant(call: ApiCall) -> Reply:
     """Change a tenant's budgets, or disable it."""
     call.caller.require_admin()
     body = call.body(TenantChange)
-    return Reply(200, views.tenant(await until_settled(lambda: _change(call, body))))
+    changed = await until_settled(lambda: _change(call, body))
+    return Reply(200, views.tenant(changed), tagged(changed))
 
 
 async def _change(call: ApiCall, body: TenantChange) -> TenantRecord:
     old = await lookups.tenant(call.services.store, call.caller, call.path["t"])
+    call.require_match(old)
     new = dataclasses.replace(
         old,
+        version=old.version + 1,
         disabled=body.disabled if "disabled" in body.model_fields_set else old.disabled,
         limits=limits.merged(old.limits, body.rate_limiting),
         updated_at_ms=await call.services.store.now_ms(),
