@@ -12,9 +12,10 @@ from weakref import WeakValueDictionary
 
 from admin.passwords import Passwords
 from admin.problems import Code, Problem
-from admin.throttle import Throttler, login_throttles, site_of
+from admin.throttle import Throttler, login_throttles
 from catalog.records import Kind, UserRecord
 from catalog.store import CatalogStore
+from runtime.addresses import site_of
 
 MAX_WAITING: Final = 32
 

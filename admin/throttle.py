@@ -6,7 +6,6 @@ through together; one that turns out harmless is given back.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from redis.exceptions import RedisError
 from admin import names
 from admin.problems import too_many_requests
 from catalog.store import StoreUnavailable
+from runtime.addresses import site_of
 
 WINDOW_MS: Final = 60_000
 LOGINS_BY_USER_AND_ADDRESS: Final = 5
@@ -27,7 +27,6 @@ VALIDATIONS_BY_ADDRESS: Final = 30
 
 _ATTEMPT: Final = files("admin").joinpath("lua/attempt.lua").read_text()
 _ID_BYTES: Final = 8
-_IPV6_SITE_BITS: Final = 64  # whoever has one address of a /64 has them all
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,19 +57,6 @@ def login_throttles(user: str, address: str) -> tuple[Throttle, ...]:
 def validate_throttles(address: str) -> tuple[Throttle, ...]:
     """What holds questions whether a key is valid."""
     return (Throttle(names.throttle("validate", site_of(address)), VALIDATIONS_BY_ADDRESS),)
-
-
-def site_of(address: str) -> str:
-    """Return what is counted of an address: all of IPv4, the /64 of IPv6, the text of anything else."""
-    try:
-        parsed = ipaddress.ip_address(address)
-    except ValueError:
-        return address
-    if isinstance(parsed, ipaddress.IPv4Address):
-        return str(parsed)
-    if parsed.ipv4_mapped:
-        return str(parsed.ipv4_mapped)
-    return str(ipaddress.ip_network((parsed, _IPV6_SITE_BITS), strict=False))
 
 
 class Throttler:

@@ -30,6 +30,7 @@ from catalog.records import Limits
 from catalog.secrets import create_secrets
 from extauth.edge import CheckService
 from extauth.gate import Gate
+from extauth.store_links import StoreUrls
 from runtime.clock import SystemClock
 from runtime.grpc_front import QueueLimits
 
@@ -46,7 +47,7 @@ def run(folder: str) -> None:
     wait_until(lambda: Path(f"{folder}/v.sock").exists())
     gate = Gate(
         target=f"unix:{folder}/g.sock",
-        redis_url=url,
+        stores=StoreUrls(url, url),
         secrets=secrets,
         clock=SystemClock(),
         registry=CollectorRegistry(),

@@ -13,6 +13,7 @@ import dataclasses
 import json
 import logging
 import os
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -22,11 +23,15 @@ import redis.asyncio
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 
 from catalog import names
-from catalog.changes import CORRUPT, Audit, Change, Committed, Delete, Put, Room
+from catalog.announcing import EPOCH_BYTES, Announcer
+from catalog.changes import CORRUPT, Audit, Change, Check, Committed, Delete, Put, Room
 from catalog.records import KIND_OF, Kind, Record, decode, encode, ref
 
 TIMEOUT_S: Final = 3.0
 """Longest wait for an answer: after it the outcome is unknown and the operator looks."""
+
+LEAST_S: Final = 0.5
+"""Time that telling the budgets store has at least, however long the writing took."""
 
 AUDIT_AGE_MS: Final = 366 * 24 * 3_600_000
 """How long audit entries are kept, in milliseconds: a year."""
@@ -39,7 +44,6 @@ MAX_CHANGES: Final = 1_000
 
 MAX_ID_BYTES: Final = 512
 
-_EPOCH_BYTES: Final = 8  # 64 random bits: a counter that comes again never makes the same epoch
 _REFUSALS: Final = (ResponseError, BusyLoadingError, AuthenticationError)  # replies, not lost connections
 _log: Final = logging.getLogger(__name__)
 
@@ -119,7 +123,8 @@ class CatalogStore:
     """Reads and commits records.
 
     Takes connections from ``client``'s pool and speaks on them itself, so nothing is sent twice, whatever retries
-    the client was made with. Every method raises ``StoreUnavailable`` when no answer could be had in ``timeout_s``;
+    the client was made with. Where budgets are kept in another store, ``announcer`` tells it of every change before
+    that is answered. Every method raises ``StoreUnavailable`` when no answer could be had in ``timeout_s``;
     ``commit`` alone raises ``OutcomeUnknown`` when it may have run.
     """
 
@@ -130,7 +135,9 @@ class CatalogStore:
         cell: str = "0",
         timeout_s: float = TIMEOUT_S,
         entropy: Callable[[int], bytes] = os.urandom,
+        announcer: Announcer | None = None,
     ) -> None:
+        self._announcer = announcer
         self._pool = client.connection_pool
         self._cell = cell
         self._timeout_s = timeout_s
@@ -174,13 +181,39 @@ class CatalogStore:
         """
         written = [_versioned(change) for change in changes]
         _refuse_nonsense(written)
-        keys, arguments = self._layout(written, audit, forget_usage)
+        begun_s = time.monotonic()
+        epoch = await self._write(written, audit, () if self._announcer else forget_usage)
+        if self._announcer:
+            await self._tell_budgets(self._announcer, written, forget_usage, begun_s + self._timeout_s)
+        records = {_ref(change): change.record for change in written if isinstance(change, Put)}
+        return Committed(epoch, records)
+
+    async def _write(self, changes: Sequence[Change], audit: Audit, forget_usage: Sequence[str]) -> str:
+        """Run commit.lua; returns the epoch it made."""
+        keys, arguments = self._layout(changes, audit, forget_usage)
         command = ("EVAL", self._script, len(keys), *keys, *arguments)  # so rare that it needs no NOSCRIPT round
-        done, *answer = await _exchange(self._pool, command, self._timeout_s)
+        try:
+            done, *answer = await _exchange(self._pool, command, self._timeout_s)
+        except OutcomeUnknown:
+            if self._announcer:
+                self._announcer.owe()
+            raise
         if done != _DONE:
             raise _OUTCOMES[done](answer[0].decode(), int(answer[1]))
-        records = {_ref(change): change.record for change in written if isinstance(change, Put)}
-        return Committed(answer[0].decode(), records)
+        return str(answer[0].decode())
+
+    async def _tell_budgets(
+        self, announcer: Announcer, changes: Sequence[Change], forget_usage: Sequence[str], until_s: float
+    ) -> None:
+        """Make the change known where calls are admitted; it is in force only then."""
+        left_s = max(LEAST_S, until_s - time.monotonic())
+        changed = [_ref(change) for change in changes if not isinstance(change, Check | Room)]
+        try:
+            await announcer.announce_all(changed, left_s)
+        except (RedisError, OSError) as error:
+            raise OutcomeUnknown(f"written, but the budgets store does not know of it yet: {error}") from error
+        if forget_usage:
+            await announcer.forget(forget_usage, left_s)
 
     async def note(self, audit: Audit) -> None:
         """Write down an act that changed no record: neither epoch nor feed move."""
@@ -207,7 +240,7 @@ class CatalogStore:
     def _layout(self, changes: Sequence[Change], audit: Audit, forget: Sequence[str]) -> tuple[list[str], list[Any]]:
         """Lay out commit.lua's keys and arguments."""
         keys = [names.epoch(self._cell), names.feed(self._cell), names.AUDIT, names.index(Kind.TENANT)]
-        arguments: list[Any] = [self._entropy(_EPOCH_BYTES).hex(), len(changes), AUDIT_AGE_MS]
+        arguments: list[Any] = [self._entropy(EPOCH_BYTES).hex(), len(changes), AUDIT_AGE_MS]
         arguments += _audit_arguments(audit)
         for change in changes:
             keys += [_held_key(change), names.index(_kind(change))]

@@ -21,3 +21,4 @@ class Call:
     content_type: str  # the Content-Type header in lower case, "" when absent
     body_model: str | None  # `model` of a JSON body: None when no body was parsed or it has none
     body_parsed: bool  # whether a JSON body reached us
+    address: str = ""  # of the caller, as Envoy trusts it; "" when it was not told

@@ -7,9 +7,11 @@ the charge carries ``valid_until_ms`` and the script compares it with the store'
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from catalog.hashing import Match, compare
+from catalog.ids import cell_of
 from catalog.keytext import Malformed, ParsedKey, parse
 from catalog.records import Credential, KeyRecord, ModelType
 from catalog.secrets import Secrets
@@ -36,10 +38,11 @@ class Facts:
 class Admission:
     """A call that may pass if its charge fits."""
 
-    key: KeyEntry
-    tenant: TenantEntry
+    key: KeyEntry | None  # None: the call has no key and its publication asks for none
+    tenant: TenantEntry | None
     publication: PublicationEntry
     charge: Charge
+    cell: int = 0  # in which all of the charge is counted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -51,8 +54,13 @@ class Refusal:
     tenant: TenantEntry | None = None
 
 
-def needs_records(call: Call, presented: ParsedKey | Reason) -> bool:
-    """Tell whether any record could still admit the call; if not, the store need not be asked."""
+def needs_records(call: Call, presented: ParsedKey | Reason, publication: PublicationEntry | None) -> bool:
+    """Tell whether any record could still admit the call; if not, the store need not be asked.
+
+    ``publication``: the one the route names, where it is at hand; it says whether a call without a key may pass.
+    """
+    if presented is Reason.KEY_MISSING:
+        return bool(call.publication) and (publication is None or not publication.record.require_api_key)
     return not isinstance(presented, Reason) and bool(call.publication or call.openai_host)
 
 
@@ -85,16 +93,33 @@ def resolve_model(host: HostEntry | None, key: KeyEntry | None, body_model: str 
 
 
 def decide(
-    call: Call, presented: ParsedKey | Reason, facts: Facts, secrets: Secrets, *, now_ms: int
+    call: Call, presented: ParsedKey | Reason, facts: Facts, secrets: Secrets, *, now_ms: int, cells: int = 1
 ) -> Admission | Refusal:
     """Answer a call from its facts alone. The order is the order in which a caller may learn things.
 
     ``now_ms`` is a lower bound of the store's clock, 0 where it is not known: what has ended by it has surely ended.
+    ``cells``: into how many the budgets are split.
     """
+    decision = _decide(call, presented, facts, secrets, now_ms)
+    return _placed(decision, cells) if cells > 1 and isinstance(decision, Admission) else decision
+
+
+def _placed(admission: Admission, cells: int) -> Admission | Refusal:
+    """Name the cell in which a call is counted: its publication's, which must be its key's."""
+    publication, key = admission.publication, admission.key
+    cell = cell_of(publication.record.uid, cells)
+    if key is not None and cell_of(key.record.id, cells) != cell:
+        return Refusal(Reason.CROSS_CELL, publication, admission.tenant)
+    return dataclasses.replace(admission, cell=cell)
+
+
+def _decide(
+    call: Call, presented: ParsedKey | Reason, facts: Facts, secrets: Secrets, now_ms: int
+) -> Admission | Refusal:
     if not call.publication and not call.openai_host:
         return Refusal(Reason.NO_PUBLICATION)
     if isinstance(presented, Reason):
-        return Refusal(presented, facts.publication)
+        return _without_key(call, presented, facts)
     if call.publication and facts.publication is None:
         return Refusal(Reason.NO_PUBLICATION)
     credential = _accepted(presented, facts, secrets, now_ms)
@@ -103,6 +128,24 @@ def decide(
     if facts.key is None or facts.tenant is None:  # _accepted has refused these; said again for the types
         return Refusal(Reason.KEY_UNKNOWN, facts.publication)
     return _authorise(call, facts, facts.key, facts.tenant, credential)
+
+
+def _without_key(call: Call, reason: Reason, facts: Facts) -> Admission | Refusal:
+    """Answer a call without a good key: one that has none at all may pass where none is required.
+
+    It is held by its address's budget and the publication's.
+    """
+    publication = facts.publication
+    anonymous = reason is Reason.KEY_MISSING and call.publication
+    if not anonymous or publication is None or publication.record.require_api_key:
+        return Refusal(reason, publication)
+    body_fault = _body_fault(call, facts)
+    if body_fault is not None:
+        return Refusal(body_fault, publication)
+    address = publication.address_subject(call.address)
+    subjects = (address, publication.subject) if publication.subject.budgets else (address,)
+    charge = Charge(subjects=subjects, refs=(publication.ref,), usage=(publication.subject.name,))
+    return Admission(None, None, publication, charge)
 
 
 def _accepted(presented: ParsedKey, facts: Facts, secrets: Secrets, now_ms: int) -> Credential | Reason:

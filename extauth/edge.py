@@ -62,6 +62,7 @@ def read_call(payload: bytes) -> Call | None:
         content_type=headers.get("content-type", "").lower(),
         body_model=body_model,
         body_parsed=body_parsed,
+        address=headers.get("x-envoy-external-address", ""),
     )
 
 
@@ -75,7 +76,7 @@ def _read_body(namespaces: Mapping[str, Struct]) -> tuple[str | None, bool]:
     return (model.string_value if is_text and model else None), True
 
 
-_Shared = WeakKeyDictionary[PublicationEntry, WeakKeyDictionary[KeyEntry, bytes]]
+_Shared = WeakKeyDictionary[PublicationEntry, WeakKeyDictionary[KeyEntry | PublicationEntry, bytes]]
 
 
 class AnswerEncoder:
@@ -105,22 +106,24 @@ class AnswerEncoder:
     def _shared_part(self, admission: Admission, *, body_routed: bool) -> bytes:
         answers = self._by_body if body_routed else self._by_path
         by_key = answers.setdefault(admission.publication, WeakKeyDictionary())
-        shared = by_key.get(admission.key)
+        caller = admission.key or admission.publication  # all callers without a key are told the same
+        shared = by_key.get(caller)
         if shared is None:
-            shared = by_key[admission.key] = _shared_answer(admission, body_routed=body_routed)
+            shared = by_key[caller] = _shared_answer(admission, body_routed=body_routed)
         return shared
 
 
 def _shared_answer(admission: Admission, *, body_routed: bool) -> bytes:
     """What Envoy must do for every call of this key to this publication."""
-    key, publication = admission.key.record, admission.publication.record
-    to_upstream = [("x-tenant-id", key.tenant), ("x-key-id", key.id)]
+    publication, key = admission.publication.record, admission.key.record if admission.key else None
+    to_upstream = [("x-tenant-id", key.tenant), ("x-key-id", key.id)] if key else []
     if body_routed:  # the route is chosen again by this header; other routes add it for the upstream themselves
         to_upstream.append(("x-tollkeeper-publication", publication.uid))
     response = CheckResponse()
     _fill(response.ok_response.headers, to_upstream)
     response.ok_response.headers_to_remove.extend(KEY_HEADERS)
-    response.dynamic_metadata.update({"key": key.id, "tenant": key.tenant, "publication": publication.uid})
+    who = {"key": key.id, "tenant": key.tenant} if key else {}
+    response.dynamic_metadata.update({**who, "publication": publication.uid})
     return response.SerializeToString()
 
 

@@ -6,11 +6,12 @@ Entries are made once, when a record enters the cache, so that the hot path buil
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from catalog.records import HostRecord, KeyRecord, Kind, Limits, PublicationRecord, Record, TenantRecord, ref
 from ratelimit.budgets import Budget, BudgetState, Subject, Window
+from runtime.addresses import site_of
 
 
 class Level(enum.StrEnum):
@@ -19,10 +20,13 @@ class Level(enum.StrEnum):
     KEY = "key"
     TENANT = "tenant"
     PUBLICATION = "publication"
+    ADDRESS = "address"  # of a caller without a key
 
 
-_PREFIX: Final = {Level.KEY: "k:", Level.TENANT: "t:", Level.PUBLICATION: "p:"}
+_PREFIX: Final = {Level.KEY: "k:", Level.TENANT: "t:", Level.PUBLICATION: "p:", Level.ADDRESS: "a:"}
 LEVEL_OF_PREFIX: Final = {prefix: level for level, prefix in _PREFIX.items()}
+MAX_ADDRESSES: Final = 10_000
+"""Subjects of addresses kept ready for one publication; beyond it they are made anew."""
 WINDOW_NAMES: Final = {Window.SECOND: "burst", Window.MINUTE: "minute", Window.HOUR: "hour"}
 
 
@@ -63,6 +67,18 @@ class PublicationEntry:
     record: PublicationRecord
     subject: Subject
     ref: str
+    _addresses: dict[str, Subject] = field(default_factory=dict, repr=False)
+
+    def address_subject(self, address: str) -> Subject:
+        """Name what is counted of callers without a key from one site: ``a:<uid>:192.0.2.1``."""
+        subject = self._addresses.get(address)
+        if subject is None:
+            if len(self._addresses) >= MAX_ADDRESSES:
+                self._addresses.clear()
+            limits = Limits(per_minute=self.record.anonymous_per_minute)
+            name = f"{self.record.uid}:{site_of(address)}"
+            subject = self._addresses[address] = subject_of(Level.ADDRESS, name, limits)
+        return subject
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

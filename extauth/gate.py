@@ -3,53 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 from redis.exceptions import ResponseError
 from redis.exceptions import TimeoutError as StoreTimeoutError
 
 from catalog import names, reader
-from catalog.reader import Delta, Snapshot
+from catalog.announcing import announce
 from catalog.secrets import Secrets
 from extauth import troubles
-from extauth.batch import Checker, Events, Execute, Verdict
+from extauth.batch import Checker, Verdict
 from extauth.cache import RecordCache
 from extauth.call import Call
 from extauth.edge import CHECK_PATH, CheckService
+from extauth.events import Events
 from extauth.follower import FeedFollower
 from extauth.metrics import CheckMetrics
+from extauth.store_links import RECORDS_CELL, StoreLinks, StoreRecords, StoreUrls
+from extauth.stores import Execute
 from extauth.taker import Taker
 from ratelimit.budgets import Charge, Taken
 from ratelimit.limiter import Limiter
 from runtime.clock import Clock
 from runtime.grpc_front import BatchService, NativeFront, QueueLimits
 from runtime.grpc_health import HEALTH_PATH, HealthService
-from runtime.keeper import StoreKeeper
-from runtime.link import NotConnectedError, StoreLink
+from runtime.link import NotConnectedError
 from runtime.offset import ClockOffset
 from runtime.readiness import Readiness, Trouble
 
-CELL: Final = "0"
 CHECK_SERVICE: Final = "envoy.service.auth.v3.Authorization"
-PREPARE_MS: Final = 1_000
-"""Longest time for proving a new link: load the script, learn the clock, decide once."""
 STOP_S: Final = 2.0
 
 OnTaken = Callable[[Sequence[Charge], Taken], None]
-
-
-class StoreRecords:
-    """``catalog.reader`` for one cell, as ``extauth.batch`` wants it."""
-
-    def read(self, execute: Execute, refs: Sequence[str]) -> Snapshot:
-        """Read records together with the epoch."""
-        return reader.read(execute, refs, cell=CELL)
-
-    def catch_up(self, execute: Execute, epoch: str) -> Delta | None:
-        """Tell what changed since ``epoch``."""
-        return reader.catch_up(execute, epoch, cell=CELL)
 
 
 class Gate:
@@ -59,7 +45,7 @@ class Gate:
         self,
         *,
         target: str,
-        redis_url: str,
+        stores: StoreUrls,
         secrets: Secrets,
         clock: Clock,
         registry: CollectorRegistry,
@@ -71,18 +57,16 @@ class Gate:
         self._metrics = CheckMetrics(registry)
         self._admission_log = on_taken
         self._draining = False
-        self._records = StoreRecords()
-        self._limiter = Limiter(cell=CELL, epoch_key=names.epoch(CELL), feed_key=names.feed(CELL))
         self._offset = ClockOffset()
-        self._taker = Taker(self._limiter, clock=clock, offset=self._offset, on_taken=self._taken)
-        self.cache = RecordCache()
-        self._checker = self._make_checker(secrets)
-        make_link = partial(StoreLink, redis_url, clock)
-        self._keeper = StoreKeeper(make_link, self._prepare, self._store_failed, on_fault)
+        self._taker = Taker(limiter_of, clock=clock, offset_of=lambda _cell: self._offset, on_taken=self._taken)
+        self._links = StoreLinks(stores, self._taker, clock, on_error=self._store_failed, on_fault=on_fault)
+        self._records = StoreRecords()
+        self.cache = RecordCache(now_ms=clock.monotonic_ms)
+        self._checker = self._make_checker(secrets, stores.cells)
         self._follower = FeedFollower(
             self.cache,
-            make=make_link,
-            follow=lambda execute, epoch, block_ms: reader.follow(execute, epoch, block_ms, cell=CELL),
+            make=self._links.new_records_link,
+            follow=lambda execute, epoch, block_ms: reader.follow(execute, epoch, block_ms, cell=RECORDS_CELL),
             read_epoch=lambda execute: self._records.read(execute, ()),
             on_error=self._metrics.feed_errors.inc,
             on_fault=on_fault,
@@ -95,18 +79,20 @@ class Gate:
         self._metrics.feed_lag_s.set_function(self._follower.lag_s)
         self._metrics.in_flight.set_function(lambda: self._front.in_flight)
 
-    def _make_checker(self, secrets: Secrets) -> Checker:
+    def _make_checker(self, secrets: Secrets, cells: int) -> Checker:
         return Checker(
             cache=self.cache,
             records=self._records,
             limiter=self._taker,
             secrets=secrets,
+            cells=cells,
+            begin_epoch=_begin_epoch,
             now_ms=lambda: self._offset.deadline_on_store_ms(self._clock.monotonic_ms()),
             on=Events(
                 stale=self._metrics.stale.inc,
                 gathered=self._metrics.gathered,
                 unknown_outcome=self._metrics.unknown_outcomes.inc,
-                store_error=self._link_failed,
+                store_error=self._call_failed,
             ),
         )
 
@@ -115,7 +101,7 @@ class Gate:
     def start(self) -> None:
         """Bind, connect and begin to answer; calls are refused until the store has been proved."""
         self._front.start()
-        self._keeper.start()
+        self._links.start()
         self._follower.start()
 
     @property
@@ -132,7 +118,7 @@ class Gate:
         self._draining = True
         self._front.stop(STOP_S)
         self._follower.stop(STOP_S)
-        self._keeper.stop(STOP_S)
+        self._links.stop(STOP_S)
 
     def readiness(self) -> Readiness:
         """Say whether calls can be decided, and if not, what is wrong and what to do."""
@@ -142,18 +128,12 @@ class Gate:
     def _problems(self) -> Iterator[Trouble]:
         if self._draining:
             yield troubles.DRAINING.found("this gate is about to stop")
-        if not self._keeper.ready:
-            trouble = self._keeper.trouble or "the link to the store broke; a new one is being made"
-            yield troubles.STORE_AWAY.found(trouble)
+        yield from map(troubles.STORE_AWAY.found, self._links.troubles())
 
     # The way of a batch
 
     def _check(self, calls: Sequence[Call], deadline_ms: float) -> list[Verdict]:
-        return self._checker.check(calls, self._execute_until(deadline_ms), deadline_ms)
-
-    def _execute_until(self, deadline_ms: float) -> Execute:
-        link = self._keeper.current()
-        return partial(link.execute, deadline_ms) if link is not None else _refuse
+        return self._checker.check(calls, self._links.until(deadline_ms), deadline_ms)
 
     def _observe(self, verdicts: Sequence[Verdict], spent_ms: float) -> None:
         self._metrics.batch(verdicts, spent_ms)
@@ -170,28 +150,21 @@ class Gate:
     def _store_failed(self, error: Exception) -> None:
         self._metrics.store_errors.labels(_error_kind(error)).inc()
 
-    def _link_failed(self, error: Exception) -> None:
-        """Count it and have a new link proved; a store that refuses (read-only, no memory) is not one to stay with."""
+    def _call_failed(self, error: Exception) -> None:
+        """Count it and have new links proved."""
         self._store_failed(error)
-        if isinstance(error, ResponseError):
-            self._keeper.discard()
-        else:
-            self._keeper.renew()
-
-    # Proving a link
-
-    def _prepare(self, link: StoreLink) -> None:
-        """Load the script, learn the store's clock and decide once, by looking."""
-        execute = partial(link.execute, self._clock.monotonic_ms() + PREPARE_MS)
-        self._limiter.load(execute)
-        epoch = self._records.read(execute, ()).epoch
-        sent_ms = self._clock.monotonic_ms()
-        looked = self._limiter.take(execute, [Charge(())], epoch=epoch, look=True)
-        self._offset.learn(sent_ms=sent_ms, store_ms=looked.now_ms, received_ms=self._clock.monotonic_ms())
+        self._links.renew()
 
 
-def _refuse(*_command: Any) -> Any:
-    raise NotConnectedError("there is no link to the store")
+def limiter_of(cell: int) -> Limiter:
+    """Make the limiter of a cell, fenced by the catalog's epoch there."""
+    name = str(cell)
+    return Limiter(cell=name, epoch_key=names.epoch(name), feed_key=names.feed(name))
+
+
+def _begin_epoch(execute: Execute, cell: int) -> str:
+    """Set an epoch where the budgets store has none, new or emptied: an absent one would look the same next time."""
+    return str(execute(*announce(cell, ())).decode())
 
 
 def _error_kind(error: Exception) -> str:

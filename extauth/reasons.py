@@ -32,6 +32,7 @@ class Reason(enum.StrEnum):
     STORE_AWAY = "store_away"
     STORE_TIMEOUT = "store_timeout"
     RECORDS_CHANGING = "records_changing"
+    CROSS_CELL = "cross_cell"  # an operator's fault: key and model were placed under another number of cells
     STATE_UNREADABLE = "state_unreadable"
     CALL_UNREADABLE = "call_unreadable"
     FAULT = "fault"
@@ -112,6 +113,9 @@ WIRE: Final[Mapping[Reason, Wire]] = {
     Reason.STORE_TIMEOUT: _unavailable("store_timeout", _STORE),
     Reason.RECORDS_CHANGING: _unavailable(
         "records_changing", "The key or its publication is being changed; try again."
+    ),
+    Reason.CROSS_CELL: _unavailable(
+        "cross_cell", "The key and the model are counted apart; the operator must give this tenant a key anew."
     ),
     Reason.STATE_UNREADABLE: _unavailable("state_unreadable", "A stored record of this call cannot be read."),
     Reason.CALL_UNREADABLE: _unavailable("call_unreadable", "The proxy's question could not be read."),

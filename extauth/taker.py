@@ -5,9 +5,13 @@ Knows the limiter and the clocks; nothing of keys or records.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
 
+from redis.exceptions import RedisError
+
+from extauth.batch import Ask
+from extauth.stores import UNPROVED, Execute
 from ratelimit.budgets import Charge, Fence, Taken
 from ratelimit.limiter import Limiter
 from runtime.clock import Clock
@@ -37,42 +41,60 @@ class BatchSizer:
 
 
 class Taker:
-    """``ratelimit.limiter`` bound to the store's clock, as ``extauth.batch`` wants it."""
+    """``ratelimit.limiter`` for every cell, bound to the store's clock, as ``extauth.batch`` wants it."""
 
     def __init__(
         self,
-        limiter: Limiter,
+        make_limiter: Callable[[int], Limiter],
         *,
         clock: Clock,
-        offset: ClockOffset,
+        offset_of: Callable[[int], ClockOffset],
         on_taken: Callable[[Sequence[Charge], Taken], None] = lambda _charges, _taken: None,
     ) -> None:
-        self._limiter = limiter
+        self._make_limiter = make_limiter
+        self._limiters: dict[int, Limiter] = {}
         self._clock = clock
-        self._offset = offset
+        self._offset_of = offset_of
         self._on_taken = on_taken
         self.sizer = BatchSizer()
 
-    def take(
-        self,
-        execute: Callable[..., Any],
-        charges: Sequence[Charge],
-        *,
-        epoch: str,
-        deadline_ms: float,
-        by_records: bool,
-    ) -> Taken:
-        """Take before ``deadline_ms`` (monotonic clock): the script itself gives up when it comes too late."""
+    def limiter(self, cell: int) -> Limiter:
+        """The limiter of a cell."""
+        if cell not in self._limiters:
+            self._limiters[cell] = self._make_limiter(cell)
+        return self._limiters[cell]
+
+    def learn_clock(self, execute: Execute, cell: int) -> None:
+        """Decide once by looking: proves that the script runs in this cell, and tells the store's clock there."""
         sent_ms = self._clock.monotonic_ms()
-        taken = self._limiter.take(
-            execute,
-            charges,
-            epoch=epoch,
-            deadline_ms=self._offset.deadline_on_store_ms(deadline_ms),
-            by_records=by_records,
-        )
-        self._offset.learn(sent_ms=sent_ms, store_ms=taken.now_ms, received_ms=self._clock.monotonic_ms())
+        looked = self.limiter(cell).take(execute, [Charge(())], epoch=UNPROVED, look=True)
+        self._offset_of(cell).learn(sent_ms=sent_ms, store_ms=looked.now_ms, received_ms=self._clock.monotonic_ms())
+
+    def take(
+        self, execute: Execute, asks: Mapping[int, Ask], *, deadline_ms: float, by_records: bool
+    ) -> dict[int, Taken | RedisError]:
+        """Take before ``deadline_ms`` (monotonic clock): a script itself gives up when it comes too late."""
+        return {
+            cell: self._take(execute, cell, ask, deadline_ms=deadline_ms, by_records=by_records)
+            for cell, ask in asks.items()
+        }
+
+    def _take(
+        self, execute: Execute, cell: int, ask: Ask, *, deadline_ms: float, by_records: bool
+    ) -> Taken | RedisError:
+        offset, sent_ms = self._offset_of(cell), self._clock.monotonic_ms()
+        try:
+            taken = self.limiter(cell).take(
+                execute,
+                ask.charges,
+                epoch=ask.epoch,
+                deadline_ms=offset.deadline_on_store_ms(deadline_ms),
+                by_records=by_records,
+            )
+        except RedisError as error:
+            return error
+        offset.learn(sent_ms=sent_ms, store_ms=taken.now_ms, received_ms=self._clock.monotonic_ms())
         if taken.fence is Fence.PASSED:  # the others end before the work begins
-            self.sizer.learn(len(charges), taken.spent_us)
-        self._on_taken(charges, taken)
+            self.sizer.learn(len(ask.charges), taken.spent_us)
+        self._on_taken(ask.charges, taken)
         return taken

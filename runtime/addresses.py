@@ -1,4 +1,4 @@
-"""Where a server listens: a Unix socket or a TCP host and port. Pure values, written as one word."""
+"""Addresses: where a server listens, written as one word, and the site that a caller's address belongs to. Pure."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 
 RULE: Final = "must be unix:PATH or HOST:PORT with a port of 0 to 65535 (IPv6 hosts in brackets)"
 _MAX_PORT: Final = 65535
+_IPV6_SITE_BITS: Final = 64  # whoever has one address of a /64 has them all
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,3 +66,16 @@ def is_loopback(address: Address) -> bool:
         return ipaddress.ip_address(address.host).is_loopback
     except ValueError:
         return False
+
+
+def site_of(address: str) -> str:
+    """Return what is counted of an address: all of IPv4, the /64 of IPv6, the text of anything else."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return str(parsed)
+    if parsed.ipv4_mapped:
+        return str(parsed.ipv4_mapped)
+    return str(ipaddress.ip_network((parsed, _IPV6_SITE_BITS), strict=False))

@@ -23,12 +23,14 @@ _log = logging.getLogger(__name__)
 
 
 class StoreKeeper:
-    """Owns the thread ``store-keeper`` and the current link."""
+    """Owns a thread called ``name`` and the current link."""
 
     def __init__(
         self,
         make: Callable[[], StoreLink],
         prepare: Callable[[StoreLink], None],
+        *,
+        name: str,
         on_error: Callable[[Exception], None],
         on_fault: Callable[[], object],
     ) -> None:
@@ -39,7 +41,7 @@ class StoreKeeper:
         self._link: StoreLink | None = None
         self._wanted = threading.Event()
         self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="store-keeper", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.trouble = "no connection to the store yet"
 
     def start(self) -> None:

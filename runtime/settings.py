@@ -67,6 +67,10 @@ def _store_url(value: str) -> str:
     return value
 
 
+def _other_store_url(value: str | None) -> str | None:
+    return None if value is None else _store_url(value)
+
+
 Words = Annotated[tuple[str, ...], BeforeValidator(_words), Metavar("A,B…")]
 """Several words, written with commas: ``127.0.0.0/8,models.example``."""
 
@@ -75,6 +79,9 @@ ListenAddress = Annotated[Address, BeforeValidator(parse_address), Metavar("unix
 
 StoreUrl = Annotated[str, AfterValidator(_store_url), Field(repr=False), Metavar("URL")]
 """A store's URL. It may hold a password, so a settings object does not print it."""
+
+OtherStoreUrl = Annotated[str | None, AfterValidator(_other_store_url), Field(repr=False), Metavar("URL")]
+"""A store's URL, or nothing where another setting names the store."""
 
 Port = Annotated[int, Field(ge=0, le=65535), Metavar("PORT")]
 """A TCP port; 0 means any free one."""

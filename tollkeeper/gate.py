@@ -14,6 +14,7 @@ from pydantic import Field
 from catalog.secrets import SecretsError, load_secrets
 from extauth.admissions import AdmissionLog
 from extauth.gate import Gate
+from extauth.store_links import StoreUrls
 from extauth.troubles import INSECURE_PLAINTEXT
 from runtime.addresses import TcpAddress, UnixAddress, is_loopback
 from runtime.clock import SystemClock
@@ -21,16 +22,14 @@ from runtime.grpc_front import QueueLimits
 from runtime.http import listening, new_registry, process_face
 from runtime.lifecycle import CannotStart, stop_requested
 from runtime.readiness import Trouble
-from runtime.settings import ListenAddress, Settings, StoreUrl
+from runtime.settings import ListenAddress
+from tollkeeper.store_settings import StoreSettings
 
 _log = logging.getLogger(__name__)
 
 
-class GateSettings(Settings):
+class GateSettings(StoreSettings):
     """Decide every call: ext_authz Check over gRPC, with health and metrics over HTTP."""
-
-    redis_url: StoreUrl = "redis://127.0.0.1:6379/0"
-    """The store of records and budgets: redis://, rediss:// or unix:// with an optional ?db=N."""
 
     listen: ListenAddress = UnixAddress(Path("/run/tollkeeper/gate.sock"))
     """Where Envoy asks, in plaintext gRPC: a Unix socket, or a loopback address."""
@@ -55,6 +54,7 @@ class GateSettings(Settings):
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Refuse plaintext beyond this machine unless the operator insists."""
+        yield from super().conflicts()
         if not is_loopback(self.listen) and not self.insecure_plaintext:
             yield "listen", "is reachable from other machines and has no TLS; add --insecure-plaintext to allow it"
 
@@ -94,7 +94,7 @@ def _gate(
         raise CannotStart(str(error)) from error
     return Gate(
         target=str(settings.listen),
-        redis_url=settings.redis_url,
+        stores=StoreUrls(settings.records, settings.budgets, settings.cells),
         secrets=secrets,
         clock=SystemClock(),
         registry=registry,

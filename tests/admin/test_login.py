@@ -14,11 +14,11 @@ import pytest
 from admin import passwords as passwords_module
 from admin.passwords import Passwords
 from admin.sessions import LIFETIME_S, make_token
-from admin.throttle import site_of
 from admin.users import ensure_admin
 from catalog.changes import Audit, Put
 from catalog.records import Kind, Role, UserRecord
 from catalog.store import CatalogStore
+from runtime.addresses import site_of
 from runtime.clock import SystemClock
 
 

@@ -6,8 +6,6 @@ import asyncio
 import dataclasses
 import re
 from collections.abc import Sequence
-from importlib.resources import files
-from pathlib import Path
 
 import pytest
 import redis
@@ -432,16 +430,3 @@ async def test_a_client_that_decodes_is_as_good(redis_url: str, audit: Audit) ->
             assert await catalog.get(Kind.TENANT, "tenant-a") == dataclasses.replace(TENANT, version=protocol - 1)
             assert (await catalog.audit_page(limit=1))[0].audit == audit
             assert (await catalog.health()).appendfsync == "everysec"
-
-
-def test_every_script_has_one_caller() -> None:
-    """No script lies about that nothing loads, and none is loaded by two modules."""
-    folder = Path(str(files("catalog")))
-    for script in folder.glob("lua/*"):
-        callers = [module.name for module in folder.glob("*.py") if f"lua/{script.name}" in _code(module)]
-        assert callers == ["store.py"]
-
-
-def _code(module: Path) -> str:
-    """A module without the comments and docstrings that mention the script."""
-    return "\n".join(line for line in module.read_text().splitlines() if "joinpath(" in line)

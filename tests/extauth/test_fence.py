@@ -21,10 +21,11 @@ from catalog.secrets import Secrets
 from extauth.batch import Checker, Execute
 from extauth.cache import RecordCache
 from extauth.call import Call
-from extauth.gate import CELL, Gate, StoreRecords
+from extauth.gate import Gate, limiter_of
 from extauth.reasons import Reason
+from extauth.store_links import RECORDS_CELL, StoreRecords
+from extauth.stores import Stores
 from extauth.taker import Taker
-from ratelimit.limiter import Limiter
 from runtime.clock import SystemClock
 from runtime.link import StoreLink
 from runtime.offset import ClockOffset
@@ -64,11 +65,16 @@ def records() -> HeldRecords:
     return HeldRecords()
 
 
+def standing_taker() -> Taker:
+    """The true limiter on a clock that stands still."""
+    offset = ClockOffset()
+    return Taker(limiter_of, clock=StandingClock(), offset_of=lambda _cell: offset)
+
+
 @pytest.fixture
 def checker(catalog: Catalog, records: HeldRecords) -> Checker:
     """A checker without a gate around it, on a clock that stands still."""
-    limiter = Limiter(cell=CELL, epoch_key="tk:epoch:{0}", feed_key="tk:feed:{0}")
-    taker = Taker(limiter, clock=StandingClock(), offset=ClockOffset())
+    taker = standing_taker()
     return Checker(cache=RecordCache(), records=records, limiter=taker, secrets=catalog.secrets)
 
 
@@ -105,7 +111,7 @@ def test_a_key_revoked_between_its_reading_and_its_use_is_refused(
     catalog.tenant()
     publication = catalog.publication(limits=Limits(per_minute=5))
     record, text = catalog.key(publication)
-    held = pool.submit(checker.check, [call_of(text, publication.uid)], execute, 2_000.0)
+    held = pool.submit(checker.check, [call_of(text, publication.uid)], Stores.one(execute), 2_000.0)
     assert records.has_read.wait(10)
     catalog.remove(Kind.KEY, record)
     records.release.set()
@@ -143,10 +149,9 @@ def test_only_changes_of_its_own_records_refuse_a_call(
     def change() -> None:
         changing[0] = catalog.change(changing[0], name=f"name-{changing[0].version}")
 
-    limiter = Limiter(cell=CELL, epoch_key="tk:epoch:{0}", feed_key="tk:feed:{0}")
-    moving = MovingLimiter(Taker(limiter, clock=StandingClock(), offset=ClockOffset()), change)
+    moving = MovingLimiter(standing_taker(), change)
     checker = Checker(cache=RecordCache(), records=StoreRecords(), limiter=moving, secrets=catalog.secrets)
-    verdicts = checker.check([call_of(text, publication.uid)], execute, 2_000.0)
+    verdicts = checker.check([call_of(text, publication.uid)], Stores.one(execute), 2_000.0)
     assert [verdict.reason for verdict in verdicts] == [reason]
     assert moving.tries == tries
     assert bool(list(store.scan_iter("tk:budget:*"))) is not own
@@ -166,7 +171,7 @@ def test_without_the_feed_thread_a_change_binds_the_next_call(
     assert statuses(asker, publication, text, other) == [401, 200]
     catalog.change(publication, limits=Limits(per_minute=3))
     assert statuses(asker, publication, text, other) == [401, 429]
-    assert reader.read(execute, (), cell=CELL).epoch == gate.cache.epoch
+    assert reader.read(execute, (), cell=RECORDS_CELL).epoch == gate.cache.epoch
 
 
 def statuses(asker: Asker, publication: Any, *texts: str) -> list[int]:

@@ -202,7 +202,7 @@ def test_a_store_that_became_a_replica_admits_nobody(
         assert status(asker.ask(ask)) == 200
         store.replicaof("127.0.0.1", "1")
         assert {status(asker.ask(ask)) for _ in range(5)} == {503}
-        wait_until(lambda: "read only" in str(gate.readiness().problems).lower())
+        wait_until(lambda: "read-only replica" in str(gate.readiness().problems).lower())
         store.replicaof("no", "one")
         wait_until(lambda: gate.readiness().ready)
         assert status(asker.ask(ask)) == 200
@@ -232,9 +232,9 @@ def test_a_link_that_died_idle_costs_no_call(
     _, ask = Catalog(url, secrets).callable_publication()
     with running_gate(url, secrets, registry) as (gate, asker), redis.Redis.from_url(url) as store:
         wait_until(lambda: gate.readiness().ready)
-        old = gate._keeper.current()
+        old = gate._links.current()
         store.client_kill_filter(_type="normal", skipme=True)
-        wait_until(lambda: gate._keeper.current() not in {old, None})
+        wait_until(lambda: gate._links.current() not in {old, None})
         assert status(asker.ask(ask)) == 200
 
 

@@ -34,6 +34,7 @@ from catalog.secrets import Secrets
 from catalog.store import CatalogStore
 from extauth.edge import CHECK_PATH
 from extauth.gate import Gate
+from extauth.store_links import StoreUrls
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
 from runtime.clock import SystemClock
 from runtime.grpc_front import QueueLimits
@@ -192,7 +193,7 @@ def make_gate(
     """Put a gate together, not started."""
     return Gate(
         target=target,
-        redis_url=url,
+        stores=StoreUrls(url, url),
         secrets=secrets,
         clock=SystemClock(),
         registry=registry,

@@ -1,0 +1,99 @@
+"""Tells the budgets store that records changed, where records are kept in another store.
+
+Every cell of the budgets store has an epoch of its own, in front of which gates prove that what they cached is current.
+A change raises it in every cell after the records are written and before it is answered. Telling twice does no harm,
+so what could not be told is owed and tried until it is; the same at the start of a process, because the one before may
+have died between writing and telling. The one caller of lua/announce.lua.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable, Sequence
+from importlib.resources import files
+from typing import Any, Final
+
+import redis.asyncio
+from redis.exceptions import RedisError
+
+from catalog import names
+
+EPOCH_BYTES: Final = 8  # 64 random bits: a counter that comes again never makes the same epoch
+FIRST_RETRY_S: Final = 0.1
+LAST_RETRY_S: Final = 5.0
+PATIENCE_S: Final = 3.0
+"""Longest time for one telling of all cells."""
+
+_ANNOUNCE: Final = files("catalog").joinpath("lua/announce.lua").read_bytes()
+_log: Final = logging.getLogger(__name__)
+
+
+def announce(cell: int, refs: Iterable[str], entropy: Callable[[int], bytes] = os.urandom) -> tuple[Any, ...]:
+    """Give the command that raises a cell's epoch; it replies the new one. No ``refs``: all records may have changed.
+
+    It needs no script to be loaded and may be sent again.
+    """
+    keys = (names.epoch(str(cell)), names.feed(str(cell)))
+    return ("EVAL", _ANNOUNCE, len(keys), *keys, entropy(EPOCH_BYTES).hex(), " ".join(refs))
+
+
+class Announcer:
+    """Keeps the budgets store told. ``run`` is its one task; ``announce_all`` may be called at any time beside it."""
+
+    def __init__(
+        self, client: redis.asyncio.Redis, cells: int, *, on_error: Callable[[], object] = lambda: None
+    ) -> None:
+        self._client = client
+        self._cells = cells
+        self._on_error = on_error
+        self._owed = asyncio.Event()
+        self._owed.set()
+
+    @property
+    def owes(self) -> bool:
+        """Whether some change may not be known to the budgets store."""
+        return self._owed.is_set()
+
+    def owe(self) -> None:
+        """Say that records may have changed and nobody knows which."""
+        self._owed.set()
+
+    async def announce_all(self, refs: Iterable[str], timeout_s: float) -> None:
+        """Tell every cell; raises ``RedisError``, ``OSError`` where one could not be told, which then is owed."""
+        owed = self.owes
+        self._owed.set()
+        await self._tell(() if owed else tuple(refs), timeout_s)
+        self._owed.clear()
+
+    async def _tell(self, refs: Sequence[str], timeout_s: float) -> None:
+        async with asyncio.timeout(timeout_s), self._client.pipeline(transaction=False) as pipeline:
+            for cell in range(self._cells):
+                pipeline.execute_command(*announce(cell, refs))
+            await pipeline.execute()
+
+    async def forget(self, keys: Sequence[str], timeout_s: float) -> None:
+        """Remove counters of what is no more. Counters that stay count nothing, so a failure is only counted."""
+        try:
+            async with asyncio.timeout(timeout_s), self._client.pipeline(transaction=False) as pipeline:
+                for key in keys:
+                    pipeline.unlink(key)
+                await pipeline.execute()
+        except (RedisError, OSError) as error:
+            self._on_error()
+            _log.warning("usage counters stay in the budgets store: %s", error)
+
+    async def run(self) -> None:
+        """Tell what is owed, until cancelled."""
+        retry_s = FIRST_RETRY_S
+        while True:
+            await self._owed.wait()
+            try:
+                await self.announce_all((), PATIENCE_S)
+                retry_s = FIRST_RETRY_S
+            except (RedisError, OSError) as error:
+                self._on_error()
+                _log.warning("the budgets store does not know of the latest changes: %s", error)
+                await asyncio.sleep(retry_s)
+                retry_s = min(2 * retry_s, LAST_RETRY_S)

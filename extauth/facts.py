@@ -1,0 +1,70 @@
+"""Which records a call needs, and what they say about it once they are there. Pure.
+
+A call names some records itself (its key, its route's publication or host); those name others (the key's tenant, the
+publication that the host's table gives).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from catalog.keytext import ParsedKey
+from catalog.records import Kind, ref
+from extauth.call import Call
+from extauth.decide import Facts, resolve_model
+from extauth.entries import Entry, HostEntry, KeyEntry, PublicationEntry, TenantEntry
+from extauth.reasons import Reason
+
+Presented = ParsedKey | Reason
+Entries = Mapping[str, Entry]
+
+
+def first_refs(call: Call, presented: Presented) -> list[str]:
+    """Name the records that the call itself names."""
+    refs = [] if isinstance(presented, Reason) else [ref(Kind.KEY, presented.id)]
+    if call.publication:
+        refs.append(ref(Kind.PUBLICATION, call.publication))
+    elif call.openai_host and refs:
+        refs.append(ref(Kind.HOST, call.openai_host))
+    return refs
+
+
+def second_refs(call: Call, presented: Presented, entries: Entries) -> list[str]:
+    """Name the records that the first ones name: the key's tenant, the publication its host's table gives."""
+    key = _key(presented, entries)
+    refs = [ref(Kind.TENANT, key.record.tenant)] if key else []
+    uid = resolve_model(_host(call, entries), key, call.body_model)
+    if uid:
+        refs.append(ref(Kind.PUBLICATION, uid))
+    return refs
+
+
+def all_refs(call: Call, presented: Presented, entries: Entries) -> list[str]:
+    """Name every record of a call whose first ones are here."""
+    return first_refs(call, presented) + second_refs(call, presented, entries)
+
+
+def facts_of(call: Call, presented: Presented, entries: Entries) -> Facts:
+    """Gather what the records here say about a call."""
+    key, host = _key(presented, entries), _host(call, entries)
+    tenant = entries.get(ref(Kind.TENANT, key.record.tenant)) if key else None
+    uid = call.publication or resolve_model(host, key, call.body_model)
+    publication = entries.get(ref(Kind.PUBLICATION, uid)) if uid else None
+    return Facts(
+        key=key,
+        tenant=tenant if isinstance(tenant, TenantEntry) else None,
+        publication=publication if isinstance(publication, PublicationEntry) else None,
+        host=host,
+    )
+
+
+def _key(presented: Presented, entries: Entries) -> KeyEntry | None:
+    if isinstance(presented, Reason):
+        return None
+    entry = entries.get(ref(Kind.KEY, presented.id))
+    return entry if isinstance(entry, KeyEntry) else None
+
+
+def _host(call: Call, entries: Entries) -> HostEntry | None:
+    entry = entries.get(ref(Kind.HOST, call.openai_host)) if call.openai_host and not call.publication else None
+    return entry if isinstance(entry, HostEntry) else None

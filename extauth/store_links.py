@@ -1,0 +1,176 @@
+"""The gate's links to its stores: kept good, proved before use, handed to each batch with its deadline.
+
+Owns which store is asked for what, and what each link has proved. Decides nothing about calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+from weakref import WeakKeyDictionary
+
+from redis.exceptions import NoScriptError, ResponseError
+
+from catalog import reader
+from catalog.reader import Delta, Snapshot
+from extauth.stores import Execute, ProvedEpochs, Stores
+from extauth.taker import Taker
+from runtime.clock import Clock
+from runtime.keeper import StoreKeeper
+from runtime.link import NotConnectedError, StoreLink
+
+RECORDS_CELL: Final = "0"
+"""Records are of one piece; only budgets are split into cells."""
+PREPARE_MS: Final = 1_000
+"""Longest time for proving a new link: load the script, learn the clock, decide once."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreUrls:
+    """Where records and budgets are kept, and into how many cells the budgets are split."""
+
+    records: str
+    budgets: str
+    cells: int = 1
+
+    @property
+    def are_one(self) -> bool:
+        """Whether one store keeps both."""
+        return self.records == self.budgets
+
+
+class StoreRecords:
+    """``catalog.reader`` for the records' store, as ``extauth.gathering`` wants it."""
+
+    def read(self, execute: Execute, refs: Sequence[str]) -> Snapshot:
+        """Read records together with the epoch."""
+        return reader.read(execute, refs, cell=RECORDS_CELL)
+
+    def catch_up(self, execute: Execute, epoch: str) -> Delta | None:
+        """Tell what changed since ``epoch``."""
+        return reader.catch_up(execute, epoch, cell=RECORDS_CELL)
+
+
+class ReplicaError(ResponseError):
+    """A replica may lag behind: what it says of records proves nothing."""
+
+
+class StoreLinks:
+    """Owns the threads that keep the links."""
+
+    def __init__(
+        self,
+        urls: StoreUrls,
+        taker: Taker,
+        clock: Clock,
+        *,
+        on_error: Callable[[Exception], None],
+        on_fault: Callable[[], object],
+    ) -> None:
+        self._urls = urls
+        self._taker = taker
+        self._clock = clock
+        self._proved: WeakKeyDictionary[StoreLink, ProvedEpochs] = WeakKeyDictionary()
+        keeper = partial(StoreKeeper, on_error=on_error, on_fault=on_fault)
+        self._budgets = keeper(partial(StoreLink, urls.budgets, clock), self._prove_budgets, name="budgets-keeper")
+        self._records = self._budgets
+        if not urls.are_one:
+            self._records = keeper(self.new_records_link, self._prove_records, name="records-keeper")
+
+    def new_records_link(self) -> StoreLink:
+        """Make a link to the records' store, not connected."""
+        return StoreLink(self._urls.records, self._clock)
+
+    @property
+    def _keepers(self) -> dict[str, StoreKeeper]:
+        if self._urls.are_one:
+            return {"store": self._budgets}
+        return {"budgets store": self._budgets, "records store": self._records}
+
+    def start(self) -> None:
+        """Begin to connect."""
+        for keeper in self._keepers.values():
+            keeper.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """End the threads and close the links."""
+        for keeper in self._keepers.values():
+            keeper.stop(timeout_s)
+
+    def troubles(self) -> list[str]:
+        """Say what is wrong with each store that cannot be asked; nothing when all is well."""
+        return [
+            keeper.trouble or f"the link to the {name} broke; a new one is being made"
+            for name, keeper in self._keepers.items()
+            if not keeper.ready
+        ]
+
+    def current(self) -> StoreLink | None:
+        """The link to the budgets store, where it is good."""
+        return self._budgets.current()
+
+    def renew(self) -> None:
+        """Have new links made where one is broken; returns at once."""
+        for keeper in self._keepers.values():
+            keeper.renew()
+
+    def until(self, deadline_ms: float) -> Stores:
+        """Return the stores for one batch; no wait on them outlasts the deadline (monotonic clock)."""
+        link = self._budgets.current()
+        budgets = self._execute(self._budgets, link, deadline_ms)
+        if self._urls.are_one:
+            return Stores(budgets, budgets, None)
+        records = self._execute(self._records, self._records.current(), deadline_ms)
+        return Stores(
+            records, budgets, ProvedEpochs() if link is None else self._proved.setdefault(link, ProvedEpochs())
+        )
+
+    @staticmethod
+    def _execute(keeper: StoreKeeper, link: StoreLink | None, deadline_ms: float) -> Execute:
+        if link is None:
+            return _refuse
+
+        def execute(*command: Any) -> Any:
+            try:
+                return link.execute(deadline_ms, *command)
+            except NoScriptError:
+                raise
+            except ResponseError:  # read-only, no memory: a store that refuses is not one to stay with
+                keeper.discard()
+                raise
+
+        return execute
+
+    # Proving a link
+
+    def _prove_budgets(self, link: StoreLink) -> None:
+        """Load the script and decide once, by looking, which tells the store's clock."""
+        execute = self._for_proof(link)
+        if self._urls.are_one:
+            _refuse_replica(execute)
+        self._taker.limiter(0).load(execute)
+        self._taker.learn_clock(execute, 0)
+
+    def _prove_records(self, link: StoreLink) -> None:
+        """See that it is the store that is written to, and that records can be read."""
+        execute = self._for_proof(link)
+        _refuse_replica(execute)
+        reader.read(execute, (), cell=RECORDS_CELL)
+
+    def _for_proof(self, link: StoreLink) -> Execute:
+        return partial(link.execute, self._clock.monotonic_ms() + PREPARE_MS)
+
+
+def _refuse_replica(execute: Execute) -> None:
+    try:
+        role = execute("ROLE")
+    except ResponseError:  # some managed stores do not tell; the taking script would be refused by a replica anyway
+        return
+    if role[0] != b"master":
+        raise ReplicaError("it is a read-only replica; name the primary")
+
+
+def _refuse(*_command: Any) -> Any:
+    raise NotConnectedError("there is no link to the store")

@@ -1,0 +1,48 @@
+"""The stores as one batch sees them: a way to ask each, and what proves that cached records are current. Pure.
+
+With one store its epoch proves the records: they are read together with it, and the taking script compares it.
+With two, the budgets store has an epoch of its own in every cell, which each change raises before it is answered.
+A gate holds one that it learnt *before* it found its cache to be current; while that epoch is in force no change has
+been answered since. What was learnt on one link is worth nothing on the next: a store may have come back older.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+Execute = Callable[..., Any]
+"""Sends one command to a store and returns its reply, within the batch's deadline; raises redis-py's errors."""
+
+UNPROVED: Final = "-"
+"""An epoch that is never in force."""
+
+
+class ProvedEpochs:
+    """The epochs of one link to a budgets store, by cell, for which the cache is known to be current."""
+
+    def __init__(self) -> None:
+        self._epochs: dict[int, str] = {}
+
+    def of(self, cell: int) -> str:
+        """The epoch to ask for in this cell."""
+        return self._epochs.get(cell, UNPROVED)
+
+    def prove(self, cell: int, epoch: str) -> None:
+        """Take in an epoch that was in force before the cache was found to be current."""
+        self._epochs[cell] = epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """The links that one batch goes by."""
+
+    records: Execute
+    budgets: Execute
+    proved: ProvedEpochs | None  # None: one store, whose epoch is the records' own
+
+    @classmethod
+    def one(cls, execute: Execute) -> Stores:
+        """One store for records and budgets."""
+        return cls(execute, execute, None)
