@@ -26,7 +26,7 @@ from extauth.gathering import Gatherer, Question, Records, RecordsChangingError
 from extauth.reasons import Reason
 from extauth.stores import Execute, Stores
 from ratelimit.budgets import Answer, Charge, Fence, Grant, Taken
-from runtime.link import NotConnectedError, NotSentError
+from runtime.store_faults import surely_not_run
 
 TRIES: Final = 3
 """Decide, decide again after catching up, and at last have only the call's own records compared."""
@@ -240,7 +240,7 @@ class Checker:
 
     def _lose(self, batch: _Batch, admissions: Mapping[int, Admission], error: RedisError) -> None:
         """Answer the calls of a cell that could not be asked, or whose answer did not come."""
-        if not isinstance(error, NotConnectedError | NotSentError):
+        if not surely_not_run(error):
             self._on.unknown_outcome(len(admissions))
         self._give_up(batch, admissions, error)
 

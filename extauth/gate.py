@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry
-from redis.exceptions import ResponseError
-from redis.exceptions import TimeoutError as StoreTimeoutError
 
 from catalog import names, reader
 from catalog.announcing import announce
@@ -28,9 +26,9 @@ from ratelimit.limiter import Limiter
 from runtime.clock import Clock
 from runtime.grpc_front import BatchService, NativeFront, QueueLimits
 from runtime.grpc_health import HEALTH_PATH, HealthService
-from runtime.link import NotConnectedError
 from runtime.offset import ClockOffset
 from runtime.readiness import Readiness, Trouble
+from runtime.store_faults import fault_of
 
 CHECK_SERVICE: Final = "envoy.service.auth.v3.Authorization"
 STOP_S: Final = 2.0
@@ -128,7 +126,7 @@ class Gate:
     def _problems(self) -> Iterator[Trouble]:
         if self._draining:
             yield troubles.DRAINING.found("this gate is about to stop")
-        yield from map(troubles.STORE_AWAY.found, self._links.troubles())
+        yield from self._links.troubles()
 
     # The way of a batch
 
@@ -148,7 +146,7 @@ class Gate:
             self._admission_log(charges, taken)
 
     def _store_failed(self, error: Exception) -> None:
-        self._metrics.store_errors.labels(_error_kind(error)).inc()
+        self._metrics.store_errors.labels(fault_of(error).value).inc()
 
     def _call_failed(self, error: Exception) -> None:
         """Count it and have new links proved."""
@@ -165,11 +163,3 @@ def limiter_of(cell: int) -> Limiter:
 def _begin_epoch(execute: Execute, cell: int) -> str:
     """Set an epoch where the budgets store has none, new or emptied: an absent one would look the same next time."""
     return str(execute(*announce(cell, ())).decode())
-
-
-def _error_kind(error: Exception) -> str:
-    if isinstance(error, StoreTimeoutError):
-        return "timeout"
-    if isinstance(error, NotConnectedError):
-        return "no_link"
-    return "reply" if isinstance(error, ResponseError) else "broken"

@@ -17,9 +17,11 @@ from catalog import reader
 from catalog.reader import Delta, Snapshot
 from extauth.stores import Execute, ProvedEpochs, Stores
 from extauth.taker import Taker
+from extauth.troubles import AILMENT_OF, STORE_AWAY
 from runtime.clock import Clock
 from runtime.keeper import StoreKeeper
 from runtime.link import NotConnectedError, StoreLink
+from runtime.readiness import Trouble
 
 RECORDS_CELL: Final = "0"
 """Records are of one piece; only budgets are split into cells."""
@@ -99,10 +101,12 @@ class StoreLinks:
         for keeper in self._keepers.values():
             keeper.stop(timeout_s)
 
-    def troubles(self) -> list[str]:
-        """Say what is wrong with each store that cannot be asked; nothing when all is well."""
+    def troubles(self) -> list[Trouble]:
+        """Say what is wrong with each store that cannot be asked, and what to do; nothing when all is well."""
         return [
-            keeper.trouble or f"the link to the {name} broke; a new one is being made"
+            AILMENT_OF.get(keeper.fault, STORE_AWAY).found(
+                keeper.trouble or f"the link to the {name} broke; a new one is being made"
+            )
             for name, keeper in self._keepers.items()
             if not keeper.ready
         ]
@@ -169,7 +173,7 @@ def _refuse_replica(execute: Execute) -> None:
     except ResponseError:  # some managed stores do not tell; the taking script would be refused by a replica anyway
         return
     if role[0] != b"master":
-        raise ReplicaError("it is a read-only replica; name the primary")
+        raise ReplicaError("READONLY it is a read-only replica; name the primary")
 
 
 def _refuse(*_command: Any) -> Any:

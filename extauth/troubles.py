@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from runtime.readiness import Ailment
+from runtime.store_faults import StoreFault
 
 DRAINING: Final = Ailment(
     "draining", "Nothing: the gate was told to stop and answers what it has. A new one takes its place."
@@ -14,6 +16,33 @@ STORE_AWAY: Final = Ailment(
     "See that the store runs and answers at the address given (--redis-url), with this user, password and "
     "certificate, and that it takes writes. The gate tries again by itself, every second at most.",
 )
+STORE_PASSWORD: Final = Ailment(
+    "store_password",
+    "Give the gate the store's user and password (--redis-url) and the user the commands it needs. After a rotation "
+    "start the gates anew with the new password; connections that are open go on with the old one.",
+)
+STORE_READONLY: Final = Ailment(
+    "store_readonly",
+    "Name the primary: this store is a replica, or has lost replicas it must write to. The gate tries again by itself.",
+)
+STORE_LOADING: Final = Ailment(
+    "store_loading", "Wait: the store reads its data from disk after a start. The gate tries again by itself."
+)
+STORE_FULL: Final = Ailment(
+    "store_full", "Give the store memory (maxmemory): it takes no more writes. The gate tries again by itself."
+)
+STORE_DISK: Final = Ailment(
+    "store_disk",
+    "Mend the store's disk: it cannot write there and therefore takes no writes. The gate tries again by itself.",
+)
+AILMENT_OF: Final[Mapping[StoreFault, Ailment]] = {
+    StoreFault.AUTH: STORE_PASSWORD,
+    StoreFault.READONLY: STORE_READONLY,
+    StoreFault.LOADING: STORE_LOADING,
+    StoreFault.MEMORY: STORE_FULL,
+    StoreFault.DISK: STORE_DISK,
+}
+"""What a store's fault is told as; the others are ``STORE_AWAY``."""
 INSECURE_PLAINTEXT: Final = Ailment(
     "insecure_plaintext",
     "Give the gate TLS, or a Unix socket or loopback address; leave it only where a mesh encrypts between hosts.",

@@ -13,6 +13,7 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from runtime.link import StoreLink
+from runtime.store_faults import StoreFault, fault_of
 
 LOOK_S: Final = 1.0
 """How often an idle link is looked at: a store that went away is noticed before the next call."""
@@ -43,6 +44,7 @@ class StoreKeeper:
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self.trouble = "no connection to the store yet"
+        self.fault = StoreFault.NO_LINK
 
     def start(self) -> None:
         """Begin to connect."""
@@ -110,7 +112,7 @@ class StoreKeeper:
             self._fail(link, error)
             return False
         self._link = link
-        self.trouble = ""
+        self.trouble, self.fault = "", StoreFault.BROKEN
         _log.info("connected to the store")
         return True
 
@@ -120,7 +122,7 @@ class StoreKeeper:
         trouble = f"the store cannot be used: {error}"
         if trouble != self.trouble:
             _log.warning("%s", trouble)
-        self.trouble = trouble
+        self.trouble, self.fault = trouble, fault_of(error)
 
     def stop(self, timeout_s: float) -> None:
         """End the thread and close the link."""

@@ -19,6 +19,7 @@ from extauth.reasons import WIRE, Outcome, Reason
 from publisher.metrics import PublisherMetrics
 from runtime.http import new_registry
 from runtime.readiness import Ailment
+from runtime.store_faults import StoreFault
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text()
@@ -28,7 +29,7 @@ BOUNDED = frozenset({"bounded"})
 
 LABELS: Mapping[str, Mapping[str, Iterable[str]]] = {
     "tollkeeper_decisions_total": {"outcome": Outcome, "reason": Reason, "publication": BOUNDED, "tenant": BOUNDED},
-    "tollkeeper_store_errors_total": {"kind": ("timeout", "no_link", "reply", "broken")},
+    "tollkeeper_store_errors_total": {"kind": StoreFault},
     "tollkeeper_admin_requests_total": {"route": BOUNDED, "method": BOUNDED, "status": BOUNDED},
     "tollkeeper_admin_request_seconds": {"route": BOUNDED},
     "tollkeeper_admin_acts_total": {
