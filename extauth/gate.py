@@ -24,7 +24,7 @@ from extauth.taker import Taker
 from ratelimit.budgets import Charge, Taken
 from ratelimit.limiter import Limiter
 from runtime.clock import Clock
-from runtime.grpc_front import BatchService, NativeFront, QueueLimits
+from runtime.grpc_front import BatchService, FrontFactory
 from runtime.grpc_health import HEALTH_PATH, HealthService
 from runtime.offset import ClockOffset
 from runtime.readiness import Readiness, Trouble
@@ -42,13 +42,12 @@ class Gate:
     def __init__(
         self,
         *,
-        target: str,
+        front: FrontFactory,
         stores: StoreUrls,
         secrets: Secrets,
         clock: Clock,
         registry: CollectorRegistry,
         on_fault: Callable[[], object],
-        limits: QueueLimits,
         on_taken: OnTaken | None = None,
     ) -> None:
         self._clock = clock
@@ -73,7 +72,7 @@ class Gate:
         service = CheckService(self._check, self._observe, lambda: self._taker.sizer.calls, clock)
         health = HealthService(lambda: self.readiness().ready, (CHECK_SERVICE,))
         services: dict[str, BatchService] = {CHECK_PATH: service, HEALTH_PATH: health}
-        self._front = NativeFront(target, services, clock, on_fault=on_fault, limits=limits)
+        self._front = front(services)
         self._metrics.feed_lag_s.set_function(self._follower.lag_s)
         self._metrics.in_flight.set_function(lambda: self._front.in_flight)
 

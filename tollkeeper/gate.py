@@ -15,24 +15,19 @@ from catalog.secrets import SecretsError, load_secrets
 from extauth.admissions import AdmissionLog
 from extauth.gate import Gate
 from extauth.store_links import StoreUrls
-from extauth.troubles import INSECURE_PLAINTEXT
-from runtime.addresses import TcpAddress, UnixAddress, is_loopback
+from runtime.addresses import TcpAddress
 from runtime.clock import SystemClock
-from runtime.grpc_front import QueueLimits
 from runtime.http import listening, new_registry, process_face
 from runtime.lifecycle import CannotStart, stop_requested
-from runtime.readiness import Trouble
 from runtime.settings import ListenAddress
 from tollkeeper.store_settings import StoreSettings
+from tollkeeper.transport import TransportSettings, front_factory, warnings_of, with_transport
 
 _log = logging.getLogger(__name__)
 
 
-class GateSettings(StoreSettings):
+class GateSettings(TransportSettings, StoreSettings):
     """Decide every call: ext_authz Check over gRPC, with health and metrics over HTTP."""
-
-    listen: ListenAddress = UnixAddress(Path("/run/tollkeeper/gate.sock"))
-    """Where Envoy asks, in plaintext gRPC: a Unix socket, or a loopback address."""
 
     http_listen: ListenAddress = TcpAddress("127.0.0.1", 9090)
     """Where /healthz, /readyz and /metrics answer."""
@@ -40,23 +35,11 @@ class GateSettings(StoreSettings):
     secrets_file: Path
     """The file of peppers and MAC keys that gate and admin share; `tollkeeper secrets init FILE` makes one."""
 
-    insecure_plaintext: bool = False
-    """Allow `--listen` on an address that other machines reach, without TLS: only inside a mesh that encrypts."""
-
-    store_wait_ms: int = Field(default=50, ge=20, le=190)
-    """Milliseconds after taking a call at which any wait on the store ends with a 503; keep it below Envoy's 200."""
-
     drain_s: float = Field(default=0.5, ge=0, le=600)
     """Seconds between turning unready and closing on SIGTERM, so that Envoy's health checks can notice."""
 
     admission_log: Path | None = None
     """Append one JSON line per admitted call, timed by the store: for proofs and tests, not for production."""
-
-    def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Refuse plaintext beyond this machine unless the operator insists."""
-        yield from super().conflicts()
-        if not is_loopback(self.listen) and not self.insecure_plaintext:
-            yield "listen", "is reachable from other machines and has no TLS; add --insecure-plaintext to allow it"
 
 
 async def serve(settings: GateSettings) -> None:
@@ -65,11 +48,10 @@ async def serve(settings: GateSettings) -> None:
     fault = asyncio.Event()
     loop = asyncio.get_running_loop()
     with _admission_log(settings.admission_log) as admission_log:
-        gate = _gate(settings, registry, admission_log, on_fault=lambda: loop.call_soon_threadsafe(fault.set))
-        warnings = list(_warnings(settings))
-        for warning in warnings:
+        gate = make_gate(settings, registry, admission_log, on_fault=lambda: loop.call_soon_threadsafe(fault.set))
+        for warning in warnings_of(settings):
             _log.warning("%s", warning.problem)
-        face = process_face(lambda: gate.readiness().warned(warnings), registry)
+        face = process_face(lambda: with_transport(settings, gate.readiness()), registry)
         async with listening(face, settings.http_listen, option="--http-listen") as http:
             try:
                 gate.start()
@@ -81,34 +63,28 @@ async def serve(settings: GateSettings) -> None:
                 await asyncio.to_thread(gate.stop)
 
 
-def _gate(
+def make_gate(
     settings: GateSettings,
     registry: CollectorRegistry,
     admission_log: AdmissionLog | None,
     *,
     on_fault: Callable[[], object],
 ) -> Gate:
+    """Put the gate together, not started; raises ``CannotStart`` where a file of secrets or certificates is no good."""
     try:
         secrets = load_secrets(settings.secrets_file)
     except SecretsError as error:
         raise CannotStart(str(error)) from error
+    clock = SystemClock()
     return Gate(
-        target=str(settings.listen),
+        front=front_factory(settings, registry, clock, on_fault),
         stores=StoreUrls(settings.records, settings.budgets, settings.cells),
         secrets=secrets,
-        clock=SystemClock(),
+        clock=clock,
         registry=registry,
         on_fault=on_fault,
-        limits=QueueLimits(answer_ms=settings.store_wait_ms),
         on_taken=admission_log,
     )
-
-
-def _warnings(settings: GateSettings) -> Iterator[Trouble]:
-    """Tell what the operator insisted on."""
-    if settings.insecure_plaintext and not is_loopback(settings.listen):
-        problem = f"--insecure-plaintext: {settings.listen} takes keys unencrypted from other machines"
-        yield INSECURE_PLAINTEXT.found(problem)
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ from publisher.metrics import PublisherMetrics
 from runtime.http import new_registry
 from runtime.readiness import Ailment
 from runtime.store_faults import StoreFault
+from tollkeeper.transport import tls_reloads
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "operations.md").read_text()
@@ -39,6 +40,7 @@ LABELS: Mapping[str, Mapping[str, Iterable[str]]] = {
     "tollkeeper_admin_logins_total": {"outcome": ("ok", "failed", "throttled")},
     "tollkeeper_publisher_errors_total": {"cause": ("store", "proxy", "refused")},
     "tollkeeper_publications": {"state": (State.LIVE, State.FAILED)},
+    "tollkeeper_tls_reloads_total": {"outcome": ("reloaded", "failed")},
     "tollkeeper_build_info": {"version": BOUNDED, "python": BOUNDED},
 }
 """What each label may be: an enum, a fixed list, or ``BOUNDED``, which a reviewer has to believe."""
@@ -54,6 +56,7 @@ class Metric(NamedTuple):
 def _gate(registry: CollectorRegistry, folder: Path) -> None:
     secrets = create_secrets(folder / "secrets.json")
     make_gate(f"unix:{folder}/gate.sock", "redis://127.0.0.1:1", secrets, registry)
+    tls_reloads(registry)
 
 
 def _admin(registry: CollectorRegistry, _folder: Path) -> None:

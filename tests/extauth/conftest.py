@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from gatebench import Asker, Catalog, make_gate, wait_until
+from gatebench import WIRES, Asker, Catalog, Wire, make_gate, wait_until
 from prometheus_client import CollectorRegistry
 
 from catalog.secrets import Secrets, create_secrets
@@ -33,11 +33,17 @@ def registry() -> CollectorRegistry:
     return CollectorRegistry()
 
 
+@pytest.fixture(params=WIRES)
+def wire(request: pytest.FixtureRequest) -> Wire:
+    """Each transport on each kind of address in turn: a gate behaves the same on all of them."""
+    return WIRES[request.param]
+
+
 @pytest.fixture
-def gate(redis_url: str, secrets: Secrets, registry: CollectorRegistry) -> Iterator[Gate]:
-    """A ready gate on a Unix socket."""
+def gate(redis_url: str, secrets: Secrets, registry: CollectorRegistry, wire: Wire) -> Iterator[Gate]:
+    """A ready gate."""
     with tempfile.TemporaryDirectory(prefix="tk-gate-") as folder:
-        gate = make_gate(f"unix:{folder}/gate.sock", redis_url, secrets, registry)
+        gate = make_gate(wire.target(folder), redis_url, secrets, registry, wire=wire)
         gate.start()
         try:
             wait_until(lambda: gate.readiness().ready)

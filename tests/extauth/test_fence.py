@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import redis
-from gatebench import Asker, Catalog, make_gate, question, status, wait_until
+from gatebench import Asker, Catalog, Wire, make_gate, question, status, wait_until
 from prometheus_client import CollectorRegistry
 
 from catalog import reader
@@ -245,14 +245,17 @@ def test_without_the_feed_thread_what_was_put_right_is_admitted_at_once(
 
 
 def test_a_change_binds_the_next_call_on_every_gate(
-    catalog: Catalog, redis_url: str, secrets: Secrets, tmp_path: Path
+    catalog: Catalog, redis_url: str, secrets: Secrets, tmp_path: Path, wire: Wire
 ) -> None:
     """Two gates with warm caches: a lowered limit and a revoke hold on both from the answer on."""
     catalog.tenant()
     publication = catalog.publication(limits=Limits(per_minute=100))
     record, text = catalog.key(publication)
     with ExitStack() as stack:
-        askers = [stack.enter_context(asking_gate(tmp_path, number, redis_url, secrets)) for number in (1, 2)]
+        askers = [
+            stack.enter_context(asking_gate(wire, wire.target(tmp_path, str(number)), redis_url, secrets))
+            for number in (1, 2)
+        ]
         assert [statuses(asker, publication, text) for asker in askers] == [[200], [200]]
         publication = catalog.change(publication, limits=Limits(per_minute=2))
         assert [statuses(asker, publication, text) for asker in askers] == [[429], [429]]
@@ -263,9 +266,9 @@ def test_a_change_binds_the_next_call_on_every_gate(
 
 
 @contextmanager
-def asking_gate(folder: Path, number: int, url: str, secrets: Secrets) -> Iterator[Asker]:
+def asking_gate(wire: Wire, target: str, url: str, secrets: Secrets) -> Iterator[Asker]:
     """One of several gates on the same store, with its client."""
-    gate = make_gate(f"unix:{folder}/{number}.sock", url, secrets, CollectorRegistry())
+    gate = make_gate(target, url, secrets, CollectorRegistry(), wire=wire)
     gate.start()
     wait_until(lambda: gate.readiness().ready)
     asker = Asker(gate.address)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from gatebench import PATIENT, Asker, Catalog, make_gate, question, status, wait_until
+from gatebench import PATIENT, WIRES, Asker, Catalog, Wire, make_gate, question, status, wait_until
 from prometheus_client import CollectorRegistry
 
 from catalog.records import Limits
@@ -29,13 +29,19 @@ from runtime.link import StoreLink
 ENVOY_TIMEOUT_S = 0.2
 
 
+@pytest.fixture(params=["native-unix", "grpcio-tcp"])
+def wire(request: pytest.FixtureRequest) -> Wire:
+    """Both transports, each on one kind of address: what happens to the store is the same story on the other two."""
+    return WIRES[request.param]
+
+
 @contextmanager
 def running_gate(
-    url: str, secrets: Secrets, registry: CollectorRegistry, limits: QueueLimits = PATIENT
+    url: str, secrets: Secrets, registry: CollectorRegistry, wire: Wire, limits: QueueLimits = PATIENT
 ) -> Iterator[tuple[Gate, Asker]]:
     """A gate and a client, ready or not."""
     with tempfile.TemporaryDirectory(prefix="tk-gate-") as folder:
-        gate = make_gate(f"unix:{folder}/gate.sock", url, secrets, registry, limits)
+        gate = make_gate(wire.target(folder), url, secrets, registry, limits, wire)
         gate.start()
         asker = Asker(gate.address)
         try:
@@ -69,12 +75,12 @@ def _pings(path: Path) -> bool:
 
 
 def test_with_a_hung_store_our_503_comes_before_envoys(
-    own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry
+    own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry, wire: Wire
 ) -> None:
     """A store that stops answering costs 50 ms, not Envoy's 200; and when it goes on, so do we."""
     url, process = own_valkey
     _, ask = Catalog(url, secrets).callable_publication(Limits(per_minute=100))
-    with running_gate(url, secrets, registry, QueueLimits()) as (gate, asker):
+    with running_gate(url, secrets, registry, wire, QueueLimits()) as (gate, asker):
         wait_until(lambda: gate.readiness().ready)
         wait_until(lambda: status(asker.ask(ask)) == 200)
         process.send_signal(signal.SIGSTOP)
@@ -91,12 +97,12 @@ def test_with_a_hung_store_our_503_comes_before_envoys(
 
 
 def test_a_batch_the_store_sees_too_late_takes_nothing(
-    own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry
+    own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry, wire: Wire
 ) -> None:
     """What was sent before the store hung is not counted when it wakes: its deadline has passed."""
     url, process = own_valkey
     publication, ask = Catalog(url, secrets).callable_publication(Limits(per_minute=100))
-    with running_gate(url, secrets, registry) as (gate, asker), redis.Redis.from_url(url) as store:
+    with running_gate(url, secrets, registry, wire) as (gate, asker), redis.Redis.from_url(url) as store:
         wait_until(lambda: gate.readiness().ready)
         assert status(asker.ask(ask)) == 200
         process.send_signal(signal.SIGSTOP)
@@ -107,12 +113,12 @@ def test_a_batch_the_store_sees_too_late_takes_nothing(
 
 
 def test_without_a_store_the_gate_refuses_at_once_and_says_why(
-    tmp_path: Path, secrets: Secrets, registry: CollectorRegistry, catalog: Catalog
+    tmp_path: Path, secrets: Secrets, registry: CollectorRegistry, catalog: Catalog, wire: Wire
 ) -> None:
     """Never connected: 503 for keys that must be looked up, 401 for what cannot be a key, unready with a reason."""
     publication = catalog.publication()
     _, text = catalog.key(publication)
-    with running_gate(f"unix://{tmp_path}/absent.sock", secrets, registry) as (gate, asker):
+    with running_gate(f"unix://{tmp_path}/absent.sock", secrets, registry, wire) as (gate, asker):
         begun_s = time.monotonic()
         assert status(asker.ask(question(key=text, publication=publication))) == 503
         assert status(asker.ask(question(key="tk_forged", publication=publication))) == 401
@@ -121,12 +127,12 @@ def test_without_a_store_the_gate_refuses_at_once_and_says_why(
 
 
 def test_a_restarted_store_is_used_again(
-    own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry
+    own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry, wire: Wire
 ) -> None:
     """A store that forgot the script and dropped the connection is found again without help."""
     url, _ = own_valkey
     _, ask = Catalog(url, secrets).callable_publication()
-    with running_gate(url, secrets, registry) as (gate, asker), redis.Redis.from_url(url) as store:
+    with running_gate(url, secrets, registry, wire) as (gate, asker), redis.Redis.from_url(url) as store:
         wait_until(lambda: gate.readiness().ready)
         store.script_flush()
         assert status(asker.ask(ask)) == 200
@@ -175,13 +181,13 @@ def test_a_dribbling_reply_does_not_stretch_the_deadline(tmp_path: Path) -> None
 
 
 def test_a_drained_gate_answers_what_it_has_taken(
-    redis_url: str, catalog: Catalog, secrets: Secrets, registry: CollectorRegistry
+    redis_url: str, catalog: Catalog, secrets: Secrets, registry: CollectorRegistry, wire: Wire
 ) -> None:
     """Stopping loses no call that was taken: each of 200 in flight is answered."""
     catalog.tenant()
     publication = catalog.publication()
     _, text = catalog.key(publication)
-    with running_gate(redis_url, secrets, registry) as (gate, asker):
+    with running_gate(redis_url, secrets, registry, wire) as (gate, asker):
         wait_until(lambda: gate.readiness().ready)
         raw = question(key=text, publication=publication).SerializeToString()
         futures = [asker._check.future(raw, timeout=10) for _ in range(200)]
@@ -192,12 +198,12 @@ def test_a_drained_gate_answers_what_it_has_taken(
 
 
 def test_a_store_that_became_a_replica_admits_nobody(
-    own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry
+    own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry, wire: Wire
 ) -> None:
     """A demoted store has an old epoch: even calls without budgets are refused there, and the gate says why."""
     url, _ = own_valkey
     _, ask = Catalog(url, secrets).callable_publication()
-    with running_gate(url, secrets, registry) as (gate, asker), redis.Redis.from_url(url) as store:
+    with running_gate(url, secrets, registry, wire) as (gate, asker), redis.Redis.from_url(url) as store:
         wait_until(lambda: gate.readiness().ready)
         assert status(asker.ask(ask)) == 200
         store.replicaof("127.0.0.1", "1")
@@ -209,12 +215,12 @@ def test_a_store_that_became_a_replica_admits_nobody(
 
 
 def test_a_store_without_memory_admits_nobody(
-    own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry
+    own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry, wire: Wire
 ) -> None:
     """What cannot be counted is not let through, and usage is not lost silently."""
     url, _ = own_valkey
     _, ask = Catalog(url, secrets).callable_publication()
-    with running_gate(url, secrets, registry) as (gate, asker), redis.Redis.from_url(url) as store:
+    with running_gate(url, secrets, registry, wire) as (gate, asker), redis.Redis.from_url(url) as store:
         wait_until(lambda: gate.readiness().ready)
         store.config_set("maxmemory", "1mb")
         assert status(asker.ask(ask)) == 503
@@ -225,12 +231,12 @@ def test_a_store_without_memory_admits_nobody(
 
 
 def test_a_link_that_died_idle_costs_no_call(
-    own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry
+    own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry, wire: Wire
 ) -> None:
     """A connection that the store closed while nobody called is replaced before the next call needs it."""
     url, _ = own_valkey
     _, ask = Catalog(url, secrets).callable_publication()
-    with running_gate(url, secrets, registry) as (gate, asker), redis.Redis.from_url(url) as store:
+    with running_gate(url, secrets, registry, wire) as (gate, asker), redis.Redis.from_url(url) as store:
         wait_until(lambda: gate.readiness().ready)
         old = gate._links.current()
         store.client_kill_filter(_type="normal", skipme=True)
@@ -239,33 +245,37 @@ def test_a_link_that_died_idle_costs_no_call(
 
 
 def test_a_killed_store_makes_an_idle_gate_unready(
-    own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry
+    own_valkey: tuple[str, subprocess.Popen[bytes]], secrets: Secrets, registry: CollectorRegistry, wire: Wire
 ) -> None:
     """Readiness tells without any call that the store has gone."""
     url, process = own_valkey
-    with running_gate(url, secrets, registry) as (gate, _):
+    with running_gate(url, secrets, registry, wire) as (gate, _):
         wait_until(lambda: gate.readiness().ready)
         process.kill()
         wait_until(lambda: not gate.readiness().ready)
 
 
-def test_a_socket_in_use_is_not_taken_over(redis_url: str, secrets: Secrets, registry: CollectorRegistry) -> None:
+@pytest.mark.parametrize("name", ["native-unix", "grpcio-unix"])
+def test_a_socket_in_use_is_not_taken_over(
+    redis_url: str, secrets: Secrets, registry: CollectorRegistry, name: str
+) -> None:
     """A second gate on the same path is refused in a sentence; the first goes on. A left-over path is no obstacle."""
-    with running_gate(redis_url, secrets, registry) as (gate, asker):
-        second = make_gate(gate.address, redis_url, secrets, CollectorRegistry())
+    with running_gate(redis_url, secrets, registry, WIRES[name]) as (gate, asker):
+        second = make_gate(gate.address, redis_url, secrets, CollectorRegistry(), wire=WIRES[name])
         with pytest.raises(CannotStart, match="another process listens there"):
             second.start()
         second.stop()
         assert status(asker.ask(question())) == 404
 
 
-def test_a_taken_port_is_one_sentence(redis_url: str, secrets: Secrets) -> None:
+@pytest.mark.parametrize("name", ["native-tcp", "grpcio-tcp"])
+def test_a_taken_port_is_one_sentence(redis_url: str, secrets: Secrets, name: str) -> None:
     """What cannot be bound is told with its address, and nothing of the gate is left running."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
-        gate = make_gate(address, redis_url, secrets, CollectorRegistry())
-        before = threading.active_count()
+        gate = make_gate(address, redis_url, secrets, CollectorRegistry(), wire=WIRES[name])
         with pytest.raises(CannotStart, match=f"{address}: cannot be bound"):
             gate.start()
         gate.stop()
-        assert threading.active_count() == before
+        ours = {"grpc-io", "grpc-batches", "store-keeper", "feed-follower"}
+        assert not ours & {thread.name for thread in threading.enumerate()}

@@ -6,7 +6,9 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -37,7 +39,9 @@ from extauth.gate import Gate
 from extauth.store_links import StoreUrls
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
 from runtime.clock import SystemClock
-from runtime.grpc_front import QueueLimits
+from runtime.grpc_front import GrpcFront, QueueLimits
+from runtime.grpcio_front import GrpcioFront
+from runtime.native_front import NativeFront
 
 HOST = "api.router.inference-in-a-box"
 
@@ -133,8 +137,8 @@ class Catalog:
 class Asker:
     """Asks a gate's Check over gRPC."""
 
-    def __init__(self, target: str) -> None:
-        self._channel = grpc.insecure_channel(target)
+    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None = None) -> None:
+        self._channel = grpc.secure_channel(target, credentials) if credentials else grpc.insecure_channel(target)
         self._check = self._channel.unary_unary(CHECK_PATH)
 
     def ask_many(self, requests: Sequence[CheckRequest], timeout_s: float = 5) -> list[CheckResponse]:
@@ -187,18 +191,50 @@ PATIENT = QueueLimits(answer_ms=2_000, wait_ms=2_000)
 """For tests of what is decided: a busy machine must not turn a 200 into a 503."""
 
 
+@dataclass(frozen=True)
+class Wire:
+    """How a gate and its clients talk."""
+
+    front: Callable[..., GrpcFront]  # NativeFront, GrpcioFront
+    is_tcp: bool
+
+    def target(self, folder: Path | str, name: str = "gate") -> str:
+        """Where a gate may listen; a TCP port is chosen at the start."""
+        return "127.0.0.1:0" if self.is_tcp else f"unix:{folder}/{name}.sock"
+
+
+NATIVE_UNIX = Wire(NativeFront, is_tcp=False)
+GRPCIO_TCP = Wire(GrpcioFront, is_tcp=True)
+WIRES = {
+    "native-unix": NATIVE_UNIX,
+    "native-tcp": Wire(NativeFront, is_tcp=True),
+    "grpcio-unix": Wire(GrpcioFront, is_tcp=False),
+    "grpcio-tcp": GRPCIO_TCP,
+}
+
+
 def make_gate(
-    target: str, url: str, secrets: Secrets, registry: CollectorRegistry, limits: QueueLimits = PATIENT
+    target: str,
+    url: str,
+    secrets: Secrets,
+    registry: CollectorRegistry,
+    limits: QueueLimits = PATIENT,
+    wire: Wire = NATIVE_UNIX,
+    **of_front: Any,
 ) -> Gate:
-    """Put a gate together, not started."""
+    """Put a gate together, not started; ``of_front`` is for the transport alone."""
+
+    def on_fault() -> None:
+        pytest.fail("the batch loop ended by a fault")
+
+    clock = SystemClock()
     return Gate(
-        target=target,
+        front=partial(wire.front, target=target, clock=clock, on_fault=on_fault, limits=limits, **of_front),
         stores=StoreUrls(url, url),
         secrets=secrets,
-        clock=SystemClock(),
+        clock=clock,
         registry=registry,
-        limits=limits,
-        on_fault=lambda: pytest.fail("the batch loop ended by a fault"),
+        on_fault=on_fault,
     )
 
 
