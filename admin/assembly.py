@@ -34,6 +34,7 @@ class Facts:
     gateway: Gateway
     rules: AddressRules  # which model servers may be asked
     key_recovery: bool = False
+    cells: int = 1  # into how many the budgets are split
 
 
 def assemble(
@@ -62,6 +63,7 @@ def assemble(
         clock=clock,
         metrics=metrics,
         cell=CELL,
+        cells=facts.cells,
     )
 
 

@@ -19,12 +19,18 @@ from catalog.records import MAX_LIMIT
 MAX_NAME: Final = 63
 MAX_METADATA_BYTES: Final = 4096
 MAX_TENANTS_NAMED: Final = 500
+MAX_PUBLICATIONS_NAMED: Final = 100
 MAX_SECRET_TEXT: Final = 1024  # passwords and key texts as sent
 TENANT_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"  # RFC 1123 label
 MODEL_PATTERN: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"  # as model servers name them, no slash
 
+PUBLICATION_PATTERN: Final = (
+    r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"  # NAME or TENANT/NAME
+)
+
 _TENANT: Final = re.compile(TENANT_PATTERN)
 _MODEL: Final = re.compile(MODEL_PATTERN)
+_PUBLICATION: Final = re.compile(PUBLICATION_PATTERN)
 
 
 def _plain(schema: dict[str, Any]) -> None:
@@ -72,6 +78,11 @@ def is_model_name(text: str) -> bool:
     return _MODEL.fullmatch(text) is not None
 
 
+def is_publication_name(text: str) -> bool:
+    """Whether a text could name a published model: ``my-model``, or another tenant's ``tenant-a/my-model``."""
+    return _PUBLICATION.fullmatch(text) is not None
+
+
 def _broken(rule: Rule, message: str) -> PydanticCustomError:
     return PydanticCustomError(rule.value, "{message}", {"message": message})
 
@@ -91,6 +102,14 @@ def _tenant_fault(text: str) -> str | None:
 
 def _model_fault(text: str) -> str | None:
     return None if is_model_name(text) else "must be 1 to 63 letters, digits and . _ - , these not at an end"
+
+
+def _publication_fault(text: str) -> str | None:
+    return None if is_publication_name(text) else "must be a model's name, or TENANT/NAME"
+
+
+def _printable_fault(text: str) -> str | None:
+    return None if text.isprintable() and text == text.strip() else "must be printable, without space at an end"
 
 
 def _normal_url(text: str) -> str:
@@ -127,3 +146,8 @@ Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
 Metadata = Annotated[dict[str, str], AfterValidator(_small)]
 TenantNames = Annotated[tuple[TenantName, ...], Field(max_length=MAX_TENANTS_NAMED)]
 UserName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)]
+PublicationName = Annotated[
+    str, _checked(_publication_fault), _text(PUBLICATION_PATTERN, 2 * MAX_NAME + 1, "tenant-a/my-model")
+]
+PublicationNames = Annotated[tuple[PublicationName, ...], Field(min_length=1, max_length=MAX_PUBLICATIONS_NAMED)]
+KeyName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME), _checked(_printable_fault)]

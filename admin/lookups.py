@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from admin.callers import Caller
 from admin.fields import is_model_name, is_tenant_name
 from admin.problems import Code, Fault, Problem, Rule
+from catalog.ids import is_id
 from catalog.records import (
     HostRecord,
     KeyRecord,
@@ -123,6 +124,14 @@ def not_published(model_id: str) -> Problem:
 async def key_of(store: CatalogStore, publication: PublicationRecord) -> KeyRecord | None:
     """Return a publication's own key."""
     return await record(store, Kind.KEY, publication.key_id, KeyRecord)
+
+
+async def key(store: CatalogStore, caller: Caller, key_id: str) -> KeyRecord:
+    """Return one of the caller's keys; raises ``Problem`` KEY_NOT_FOUND."""
+    found = await record(store, Kind.KEY, key_id, KeyRecord) if is_id(key_id) else None
+    if found is None or not caller.sees(found.tenant):
+        raise Problem(Code.KEY_NOT_FOUND, f"there is no key {key_id}" if is_id(key_id) else "that is no key's id")
+    return found
 
 
 async def host(store: CatalogStore, name: str) -> HostRecord | None:

@@ -28,7 +28,7 @@ _IF_MATCH: Final = {
 _ETAG: Final = {
     "ETag": {"description": "Names this state of the record, for If-Match.", "schema": {"type": "string"}},
 }
-_VARIABLES: Final = {"m": "Name of a model.", "t": "Name of a tenant."}
+_VARIABLES: Final = {"m": "Name of a model.", "t": "Name of a tenant.", "k": "Id of a key."}
 
 
 def document(routes: Iterable[Route]) -> dict[str, Any]:

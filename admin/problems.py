@@ -32,6 +32,7 @@ class Code(enum.StrEnum):
     TENANT_NOT_FOUND = "TENANT_NOT_FOUND"
     MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
     NOT_PUBLISHED = "NOT_PUBLISHED"
+    KEY_NOT_FOUND = "KEY_NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     TENANT_EXISTS = "TENANT_EXISTS"
     MODEL_EXISTS = "MODEL_EXISTS"
@@ -41,6 +42,7 @@ class Code(enum.StrEnum):
     ALREADY_PUBLISHED = "ALREADY_PUBLISHED"
     PATH_TAKEN = "PATH_TAKEN"
     QUOTA_REACHED = "QUOTA_REACHED"
+    PUBLICATION_KEY = "PUBLICATION_KEY"
     CONFLICT = "CONFLICT"
     PRECONDITION_FAILED = "PRECONDITION_FAILED"
     BODY_TOO_LARGE = "BODY_TOO_LARGE"
@@ -73,6 +75,7 @@ _MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.TENANT_NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "Tenant not found"),
     Code.MODEL_NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "Model not found"),
     Code.NOT_PUBLISHED: Meaning(HTTPStatus.NOT_FOUND, "Model is not published"),
+    Code.KEY_NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "Key not found"),
     Code.METHOD_NOT_ALLOWED: Meaning(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed"),
     Code.TENANT_EXISTS: Meaning(HTTPStatus.CONFLICT, "Tenant exists already"),
     Code.MODEL_EXISTS: Meaning(HTTPStatus.CONFLICT, "Model exists already"),
@@ -82,6 +85,7 @@ _MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.ALREADY_PUBLISHED: Meaning(HTTPStatus.CONFLICT, "Model is already published"),
     Code.PATH_TAKEN: Meaning(HTTPStatus.CONFLICT, "The path is taken"),
     Code.QUOTA_REACHED: Meaning(HTTPStatus.CONFLICT, "The tenant has as many as it may have"),
+    Code.PUBLICATION_KEY: Meaning(HTTPStatus.CONFLICT, "The key belongs to a publication"),
     Code.CONFLICT: Meaning(HTTPStatus.CONFLICT, "Changed by someone else meanwhile"),
     Code.PRECONDITION_FAILED: Meaning(HTTPStatus.PRECONDITION_FAILED, "Changed since it was read"),
     Code.BODY_TOO_LARGE: Meaning(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
@@ -114,6 +118,7 @@ class Rule(enum.StrEnum):
     FIXED = "fixed"
     RESERVED = "reserved"
     NOT_ENABLED = "not_enabled"
+    CROSS_CELL = "cross_cell"
 
 
 @dataclass(frozen=True, slots=True)

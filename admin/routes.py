@@ -7,10 +7,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from admin import schemas
+from admin import key_schemas, schemas
 from admin.calls import ApiCall, Reply
 from admin.fields import Input, Output
-from admin.handlers import login, models, process, publications, publish, tenants, validation
+from admin.handlers import keys, login, models, process, publications, publish, tenants, validation
 from admin.problems import Code
 
 Handler = Callable[[ApiCall], Awaitable[Reply]]
@@ -34,6 +34,7 @@ class Parameter:
 TENANT: Final = Parameter("tenantId", "The model's tenant, where several have one of this name.")
 ONLY_TENANT: Final = Parameter("tenantId", "Only this tenant's.")
 LIMIT: Final = Parameter("limit", "Most items of the page: 1 to 500, 50 unless given.")
+OF_MODEL: Final = Parameter("model", "Only those that may call this published model: NAME, or TENANT/NAME.")
 CURSOR: Final = Parameter("cursor", "What `next` of the page before said.")
 
 
@@ -219,6 +220,66 @@ ROUTES: Final[tuple[Route, ...]] = (
         {200: schemas.Publications},
         query=(LIMIT, CURSOR, ONLY_TENANT),
         refusals=(Code.INVALID_REQUEST,),
+    ),
+    Route(
+        "GET",
+        "/api/keys",
+        keys.list_keys,
+        "List keys, those that publications were born with among them.",
+        {200: key_schemas.Keys},
+        query=(LIMIT, CURSOR, ONLY_TENANT, OF_MODEL),
+        refusals=(*_MODEL, Code.NOT_PUBLISHED),
+    ),
+    Route(
+        "POST",
+        "/api/keys",
+        keys.create_key,
+        "Make a key; the answer alone has its whole text.",
+        {201: key_schemas.Key},
+        body=key_schemas.KeyInput,
+        refusals=(*_BODY, *_WRITE, Code.INVALID_TENANT, Code.QUOTA_REACHED, Code.CONFLICT),
+        tagged=True,
+    ),
+    Route(
+        "GET",
+        "/api/keys/{k}",
+        keys.show_key,
+        "Show a key, what it may call and its usage.",
+        {200: key_schemas.Key},
+        refusals=(Code.KEY_NOT_FOUND,),
+        tagged=True,
+    ),
+    Route(
+        "PATCH",
+        "/api/keys/{k}",
+        keys.change_key,
+        "Change a key: what is absent is kept, null is unlimited, or never for its end.",
+        {200: key_schemas.Key},
+        body=key_schemas.KeyChange,
+        refusals=(*_BODY, *_WRITE, Code.KEY_NOT_FOUND, Code.CONFLICT),
+        tagged=True,
+        conditional=True,
+    ),
+    Route(
+        "DELETE",
+        "/api/keys/{k}",
+        keys.delete_key,
+        "Revoke a key for good.",
+        {204: None},
+        refusals=(*_WRITE, Code.KEY_NOT_FOUND, Code.PUBLICATION_KEY, Code.CONFLICT),
+        conditional=True,
+    ),
+    Route(
+        "POST",
+        "/api/keys/{k}/rotate",
+        keys.rotate_key_by_id,
+        "Give a key a new text; without a body the old one dies now.",
+        {200: key_schemas.Key},
+        body=schemas.RotateInput,
+        body_optional=True,
+        refusals=(*_BODY, *_WRITE, Code.KEY_NOT_FOUND, Code.CONFLICT),
+        tagged=True,
+        conditional=True,
     ),
     Route(
         "POST",

@@ -49,3 +49,4 @@ class Services:
     clock: Clock
     metrics: AdminMetrics
     cell: str = "0"
+    cells: int = 1  # into how many the budgets are split: a key and what it calls must be in one

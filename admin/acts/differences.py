@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from admin.acts import limits
-from catalog.records import PublicationRecord, TenantRecord
+from catalog.records import KeyRecord, PublicationRecord, TenantRecord
 
 
 def between(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
@@ -16,6 +16,17 @@ def between(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
 def of_tenant(tenant: TenantRecord) -> dict[str, str]:
     """A tenant as it is told."""
     return {"disabled": str(tenant.disabled).lower(), **limits.told(tenant.limits)}
+
+
+def of_key(key: KeyRecord, publications: Iterable[str]) -> dict[str, str]:
+    """A key as it is told; ``publications`` are names."""
+    return {
+        "name": key.name,
+        "publications": " ".join(sorted(publications)),
+        "expiresAtMs": "never" if key.expires_at_ms is None else str(key.expires_at_ms),
+        "disabled": str(key.disabled).lower(),
+        **limits.told(key.limits),
+    }
 
 
 def of_publication(publication: PublicationRecord) -> dict[str, str]:

@@ -1,15 +1,18 @@
-"""Making and rotating the key of a publication. Pure: secrets, randomness and the store's time are arguments."""
+"""Making, changing and rotating keys. Pure: secrets, randomness and the store's time are arguments."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
+from admin.acts import limits
+from admin.key_schemas import KeyChange, KeyInput
 from catalog.hashing import hash_key
-from catalog.ids import new_id
+from catalog.ids import new_id, shard_of
 from catalog.keytext import KeyText, mint
-from catalog.records import Credential, KeyRecord, PublicationRecord
+from catalog.records import UNLIMITED, Credential, KeyRecord, PublicationRecord
 from catalog.recovery import encrypt
 from catalog.secrets import Secrets
 
@@ -59,6 +62,44 @@ def publication_key(publication: PublicationRecord, mint: Mint) -> NewText:
         recovery=mint.sealed(text, publication.key_id),
     )
     return NewText(record, text)
+
+
+def made(body: KeyInput, tenant: str, publications: tuple[str, ...], mint: Mint, now_ms: int) -> NewText:
+    """Make a further key of a tenant, for these publications (uids)."""
+    key_id = mint.new_id(shard_of(tenant))
+    text = mint.text(key_id)
+    record = KeyRecord(
+        id=key_id,
+        tenant=tenant,
+        name=body.name,
+        publications=publications,
+        current=hash_key(text, mint.secrets),
+        created_at_ms=now_ms,
+        updated_at_ms=now_ms,
+        expires_at_ms=in_ms(body.expires_at),
+        limits=limits.merged(UNLIMITED, body.rate_limiting),
+        recovery=mint.sealed(text, key_id),
+    )
+    return NewText(record, text)
+
+
+def changed(key: KeyRecord, body: KeyChange, publications: tuple[str, ...] | None, now_ms: int) -> KeyRecord:
+    """Return a key with what the body says; everything else is kept. ``publications``: uids, where they were given."""
+    given = body.model_fields_set
+    return dataclasses.replace(
+        key,
+        name=body.name if "name" in given else key.name,
+        publications=key.publications if publications is None else publications,
+        limits=limits.merged(key.limits, body.rate_limiting),
+        expires_at_ms=in_ms(body.expires_at) if "expires_at" in given else key.expires_at_ms,
+        disabled=body.disabled if "disabled" in given else key.disabled,
+        updated_at_ms=now_ms,
+    )
+
+
+def in_ms(time: datetime | None) -> int | None:
+    """A time as it is stored: milliseconds since the epoch."""
+    return None if time is None else int(time.timestamp() * 1000)
 
 
 def rotated(key: KeyRecord, mint: Mint, *, grace_ms: int, now_ms: int) -> NewText:

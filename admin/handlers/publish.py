@@ -64,7 +64,7 @@ async def publish(call: ApiCall) -> Reply:
     if config.external_path:
         host = config.public_hostname or default_host
         wish.require_good(*rules.place_faults(config, host, config.external_path, default_host))
-    wish.require_good()
+    wish.require_good(*_cell_faults(call, config, model.tenant))
     _require_unpublished(model)
     finding = await _require_ready(call, model, wish.wanted)
     made, key = await until_settled(lambda: _publish(call, config, model, finding))
@@ -156,7 +156,7 @@ async def update(call: ApiCall) -> Reply:
     wish = await _read_wish(call)
     found = await _publication_to_change(call, wish)
     old = found.publication
-    wish.require_good(*_new_place_faults(call, wish.config, old))
+    wish.require_good(*_new_place_faults(call, wish.config, old), *_cell_faults(call, wish.config, old.tenant))
     finding = None
     if wish.wanted not in {None, old.type}:
         finding = await _require_ready(call, found.model, wish.wanted)
@@ -183,6 +183,11 @@ async def _publication_to_change(call: ApiCall, wish: _Wish) -> lookups.Publishe
 def _new_place_faults(call: ApiCall, config: ConfigInput, old: PublicationRecord) -> list[Fault]:
     host, path = config.public_hostname or old.host, config.external_path or old.path
     return list(rules.place_faults(config, host, path, call.services.gateway.default_host))
+
+
+def _cell_faults(call: ApiCall, config: ConfigInput, owner: str) -> list[Fault]:
+    allowed = config.authentication.allowed_tenants
+    return list(rules.cell_faults(owner, allowed, call.services.cells, "config.authentication.allowedTenants"))
 
 
 async def _update(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -11,15 +10,14 @@ from typing import Final
 from admin import lookups
 from admin.acts.keys import NewText
 from admin.handlers import views
+from admin.handlers.key_showing import visible_text
 from admin.schemas import Publication
 from admin.services import Services
 from catalog.keytext import mask
 from catalog.records import PublicationRecord
-from catalog.recovery import RecoveryError, decrypt
 from ratelimit.usage import Usage
 
 _AT_ONCE: Final = 20
-_log: Final = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -72,14 +70,5 @@ async def show_all(services: Services, records: Sequence[PublicationRecord]) -> 
 
 
 async def _visible_key(services: Services, publication: PublicationRecord) -> str:
-    masked = mask(publication.key_id)
-    if not services.mint.recovery:
-        return masked
-    key = await lookups.key_of(services.store, publication)
-    if key is None or key.recovery is None:
-        return masked
-    try:
-        return decrypt(key.recovery, key.id, services.mint.secrets).reveal()
-    except RecoveryError as error:
-        _log.warning("the text of key %s cannot be recovered: %s", masked, error)
-        return masked
+    key = await lookups.key_of(services.store, publication) if services.mint.recovery else None
+    return visible_text(key, services.mint) if key else mask(publication.key_id)

@@ -1,0 +1,199 @@
+"""Keys: made, shown, changed, rotated and revoked. The ones that publications are born with are among them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
+
+from admin import lookups, naming, paging
+from admin.acts import differences
+from admin.acts.keys import NewText, changed, in_ms, made
+from admin.acts.rules import NOT_TOGETHER
+from admin.calls import ApiCall, Reply
+from admin.committing import until_settled
+from admin.handlers.key_showing import show, show_all, shown_new
+from admin.handlers.rotation import rotate
+from admin.key_schemas import KeyChange, KeyInput, Keys
+from admin.preconditions import tagged
+from admin.problems import Code, Fault, Problem, Rule, invalid
+from catalog.changes import Change, Check, Delete, Put, Room
+from catalog.ids import cell_of, shard_of
+from catalog.keytext import mask
+from catalog.records import KeyRecord, Kind, PublicationRecord, TenantRecord
+from catalog.store import NoRoom
+from ratelimit.names import usage_key
+
+KEYS_PER_TENANT: Final = 1_000
+_NO_STORE: Final = {"Cache-Control": "no-store"}
+_BORN_WITH: Final = "must name the publication that the key was born with"
+_REVOKE: Final = "rotate it, disable it with PATCH, or unpublish the model"
+
+
+async def list_keys(call: ApiCall) -> Reply:
+    """List the caller's keys."""
+    owner, named = call.query.get("tenantId"), call.query.get("model")
+    uid = None if named is None else await _uid_of(call, named)
+    page = await paging.page(
+        call.services.store,
+        Kind.KEY,
+        KeyRecord,
+        call.query,
+        lambda one: (
+            call.caller.sees(one.tenant) and owner in {None, one.tenant} and (uid is None or uid in one.publications)
+        ),
+        beneath=paging.shards_of(call.caller, owner),
+    )
+    return Reply(200, Keys(items=await show_all(call.services, page.records), next=page.next), _NO_STORE)
+
+
+async def _uid_of(call: ApiCall, name: str) -> str:
+    """Return the publication that ``?model=`` names: NAME, or TENANT/NAME; raises ``Problem`` where there is none."""
+    owner, _, model_name = name.rpartition("/")
+    model = await lookups.model(call.services.store, call.caller, model_name, owner or None)
+    return (await lookups.publication_of(call.services.store, model)).publication.uid
+
+
+async def show_key(call: ApiCall) -> Reply:
+    """Show a key."""
+    key = await lookups.key(call.services.store, call.caller, call.path["k"])
+    return Reply(200, await show(call.services, key), {**_NO_STORE, **tagged(key)})
+
+
+async def create_key(call: ApiCall) -> Reply:
+    """Make a key; the answer alone has its whole text."""
+    body = call.body(KeyInput)
+    tenant = await _tenant_of(call, body)
+    new, named = await until_settled(lambda: _create(call, body, tenant))
+    headers = {**_NO_STORE, **tagged(new.record), "Location": f"/api/keys/{new.record.id}"}
+    return Reply(201, shown_new(new, named), headers)
+
+
+async def _tenant_of(call: ApiCall, body: KeyInput) -> str:
+    """Return the new key's tenant: the one named, else the caller's only one."""
+    if not body.tenant_id:
+        if call.caller.sees_all or len(call.caller.tenants) != 1:
+            raise invalid(Code.INVALID_REQUEST, [Fault("tenantId", Rule.REQUIRED, "is required")])
+        return next(iter(call.caller.tenants))
+    await lookups.require_tenant(call.services.store, call.caller, body.tenant_id, "tenantId")
+    return body.tenant_id
+
+
+async def _create(call: ApiCall, body: KeyInput, tenant: str) -> tuple[NewText, Sequence[PublicationRecord]]:
+    """Read, decide and commit once."""
+    services = call.services
+    now_ms = await services.store.now_ms()
+    owner = await lookups.record(services.store, Kind.TENANT, tenant, TenantRecord)
+    if owner is None:
+        raise Problem(Code.INVALID_TENANT, "tenantId: there is no such tenant")
+    named = await _named(call, tenant, body.publications, now_ms, in_ms(body.expires_at))
+    new = made(body, tenant, tuple(sorted(one.uid for one in named)), services.mint, now_ms)
+    names = [naming.name_for(tenant, one) for one in named]
+    detail = {**differences.of_key(new.record, names), "apiKey": mask(new.record.id)}
+    changes: list[Change] = [
+        Put(new.record, 0),
+        Check(Kind.TENANT, tenant, owner.version),
+        Room(Kind.KEY, tenant, KEYS_PER_TENANT - 1),
+        *_stay(named),
+    ]
+    try:
+        await services.committer.commit(changes, call.audit("key.create", new.record.id, tenant, detail))
+    except NoRoom as full:
+        raise Problem(Code.QUOTA_REACHED, f"a tenant may have {KEYS_PER_TENANT} keys; it has {full.found}") from None
+    return new, named
+
+
+def _stay(publications: Collection[PublicationRecord]) -> list[Check]:
+    """Let the commit happen only if the publications are as they were seen: none is named that allows no more."""
+    return [Check(Kind.PUBLICATION, one.uid, one.version) for one in publications]
+
+
+async def _named(
+    call: ApiCall, tenant: str, names: Collection[str], now_ms: int, expires_at_ms: int | None
+) -> Sequence[PublicationRecord]:
+    """Return the publications named, each once; raises ``Problem`` naming every fault of names and expiry."""
+    found = await naming.resolve(call.services.store, tenant, names)
+    faults = [*_name_faults(call, tenant, names, found)]
+    if expires_at_ms is not None and expires_at_ms <= now_ms:
+        faults.append(Fault("expiresAt", Rule.RANGE, "must be in the future"))
+    if faults:
+        raise invalid(Code.INVALID_REQUEST, faults)
+    return list({one.uid: one for one in found.values()}.values())
+
+
+def _name_faults(
+    call: ApiCall, tenant: str, names: Collection[str], found: Mapping[str, PublicationRecord]
+) -> list[Fault]:
+    cells, faults = call.services.cells, []
+    home = cell_of(shard_of(tenant), cells)
+    for position, name in enumerate(names):
+        field = f"publications[{position}]"
+        if name not in found:
+            faults.append(Fault(field, Rule.EXISTS, naming.NOT_THERE))
+        elif cell_of(found[name].uid, cells) != home:
+            faults.append(Fault(field, Rule.CROSS_CELL, NOT_TOGETHER))
+    return faults
+
+
+async def change_key(call: ApiCall) -> Reply:
+    """Change a key: what is absent is kept."""
+    body = call.body(KeyChange)
+    key = await until_settled(lambda: _change(call, body))
+    return Reply(200, await show(call.services, key), {**_NO_STORE, **tagged(key)})
+
+
+async def _change(call: ApiCall, body: KeyChange) -> KeyRecord:
+    """Merge into the key as it is at the write, once."""
+    store = call.services.store
+    key = await lookups.key(store, call.caller, call.path["k"])
+    call.require_match(key)
+    now_ms = await store.now_ms()
+    known = await lookups.publications(store, key.publications)
+    named = await _named(call, key.tenant, body.publications, now_ms, in_ms(body.expires_at))
+    given = tuple(sorted(one.uid for one in named)) if "publications" in body.model_fields_set else None
+    if given is not None and (own := _own_publication(key, known)) and own.uid not in given:
+        raise invalid(Code.INVALID_REQUEST, [Fault("publications", Rule.FIXED, _BORN_WITH)])
+    new = changed(key, body, given, now_ms)
+    known = {**known, **{one.uid: one for one in named}}
+    audit = call.audit("key.change", key.id, key.tenant, _difference(key, new, known))
+    committed = await call.services.committer.commit([Put(new, key.version), *_stay(named)], audit)
+    return next(one for one in committed.records.values() if isinstance(one, KeyRecord))
+
+
+def _difference(old: KeyRecord, new: KeyRecord, known: Mapping[str, PublicationRecord]) -> Mapping[str, str]:
+    def told(key: KeyRecord) -> dict[str, str]:
+        names = [naming.name_for(key.tenant, known[uid]) for uid in key.publications if uid in known]
+        return differences.of_key(key, names)
+
+    return differences.between(told(old), told(new))
+
+
+def _own_publication(key: KeyRecord, known: Mapping[str, PublicationRecord]) -> PublicationRecord | None:
+    """Return the publication that the key was born with."""
+    return next((one for one in known.values() if one.key_id == key.id), None)
+
+
+async def delete_key(call: ApiCall) -> Reply:
+    """Revoke a key for good."""
+    await until_settled(lambda: _delete(call))
+    return Reply(204)
+
+
+async def _delete(call: ApiCall) -> None:
+    store = call.services.store
+    key = await lookups.key(store, call.caller, call.path["k"])
+    call.require_match(key)
+    if own := _own_publication(key, await lookups.publications(store, key.publications)):
+        raise Problem(Code.PUBLICATION_KEY, f"it was born with {own.tenant}/{own.model}: {_REVOKE}")
+    changes: list[Change] = [Delete(Kind.KEY, key.id, key.version)]
+    audit = call.audit("key.delete", key.id, key.tenant, {"name": key.name, "apiKey": mask(key.id)})
+    await call.services.committer.commit(changes, audit, [usage_key(call.services.cell, f"k:{key.id}")])
+
+
+async def rotate_key_by_id(call: ApiCall) -> Reply:
+    """Give a key a new text; without a body the old one dies now."""
+    store = call.services.store
+    key = await lookups.key(store, call.caller, call.path["k"])
+    call.require_match(key)
+    known = await lookups.publications(store, key.publications)
+    new = await rotate(call, key, key.id)
+    return Reply(200, await show(call.services, new.record, known, new.text), {**_NO_STORE, **tagged(new.record)})
