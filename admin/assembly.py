@@ -19,7 +19,7 @@ from admin.ports import Publisher
 from admin.probing import Prober
 from admin.services import Gateway, Services, UsageReader
 from admin.throttle import Throttler
-from catalog.secrets import Secrets
+from catalog.live_secrets import LiveSecrets
 from catalog.store import CatalogStore, StoreUnavailable
 from ratelimit.usage import Usage, read_usage
 from runtime.clock import Clock
@@ -43,7 +43,7 @@ def assemble(
     passwords: Passwords,
     publisher: Publisher,
     *,
-    secrets: Secrets,
+    secrets: LiveSecrets,
     facts: Facts,
     clock: Clock,
     registry: CollectorRegistry,
@@ -58,10 +58,11 @@ def assemble(
         prober=Prober(facts.rules),
         publisher=publisher,
         usage=_usage_reader(client),
-        mint=Mint(secrets, os.urandom, recovery=facts.key_recovery),
+        mint=Mint(secrets.current, os.urandom, recovery=facts.key_recovery),
         gateway=facts.gateway,
         clock=clock,
         metrics=metrics,
+        secrets=secrets,
         cell=CELL,
         cells=facts.cells,
     )

@@ -12,6 +12,7 @@ from admin.metrics import AdminMetrics
 from admin.ports import Publisher
 from admin.probing import Prober
 from admin.throttle import Throttler
+from catalog.live_secrets import LiveSecrets
 from catalog.store import CatalogStore
 from ratelimit.usage import Usage
 from runtime.clock import Clock
@@ -48,5 +49,6 @@ class Services:
     gateway: Gateway
     clock: Clock
     metrics: AdminMetrics
+    secrets: LiveSecrets
     cell: str = "0"
     cells: int = 1  # into how many the budgets are split: a key and what it calls must be in one

@@ -29,9 +29,10 @@ class Match(enum.Enum):
 
 
 def hash_key(text: KeyText, secrets: Secrets) -> Credential:
-    """Hash a text under the current pepper, without an end of its own."""
+    """Hash a text that was just minted under the current pepper, without an end of its own."""
     peppers = (secrets.current_pepper,)
-    return Credential(hash=_encoded(_fold(text.reveal().encode(), peppers, secrets)), peppers=peppers)
+    hashed = _encoded(_fold(text.reveal().encode(), peppers, secrets))
+    return Credential(hash=hashed, peppers=peppers, mac_key=secrets.current_mac_key)
 
 
 def compare(credential: Credential, text: KeyText, secrets: Secrets) -> Match:

@@ -140,6 +140,7 @@ class Credential:
     hash: str  # base64url of HMAC-SHA256 folded over `peppers`, see catalog.hashing
     peppers: tuple[int, ...]  # pepper versions in the order applied: (1,) or after wrapping (1, 2)
     valid_until_ms: int | None = None  # the end of a rotated text's grace; None: no end of its own
+    mac_key: int = 0  # version of the MAC key that made the text's check; 0 where nobody wrote it down
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
+import fcntl
 import json
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -76,6 +78,48 @@ def create_secrets(path: Path, entropy: Callable[[int], bytes] = os.urandom) -> 
     )
     _write_new(path, json.dumps(_as_json(secrets), indent=2).encode() + b"\n")
     return secrets
+
+
+def change_secrets(path: Path, change: Callable[[Secrets], Secrets]) -> Secrets:
+    """Replace the file by ``change`` of what it holds, and return that.
+
+    The file is the old or the new one at every moment, of the same owner, and on the disk when this returns.
+    Raises ``SecretsError`` when it cannot be read or written, or while another process changes it.
+    """
+    real = path.resolve()  # a link stays a link
+    try:
+        with _locked(real):
+            changed = change(load_secrets(real))
+            _replace(real, json.dumps(_as_json(changed), indent=2).encode() + b"\n")
+    except OSError as error:
+        raise SecretsError(path, f"cannot be changed: {error.strerror}") from None
+    return changed
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Keep other processes from changing the file; the lock is on its folder, because the file is replaced."""
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise SecretsError(path, "is being changed by another process; try again") from None
+    finally:
+        os.close(descriptor)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
+    owner = path.stat()
+    try:
+        _write_durably(draft, content)
+        if os.geteuid() == 0:  # else whoever may write here owns both
+            os.chown(draft, owner.st_uid, owner.st_gid)
+        draft.replace(path)
+    finally:
+        draft.unlink(missing_ok=True)
+    _sync_folder(path.parent)
 
 
 def _as_json(secrets: Secrets) -> dict[str, Any]:

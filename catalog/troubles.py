@@ -1,4 +1,4 @@
-"""What can be wrong with the store of records, each with what its operator can do. Pure."""
+"""What can be wrong with the store of records and with the secrets, each with what its operator can do. Pure."""
 
 from __future__ import annotations
 
@@ -19,6 +19,11 @@ STORE_EVICTS: Final = Ailment(
 STORE_SETTINGS_HIDDEN: Final = Ailment(
     "store_settings_hidden",
     "See with whoever runs the store that it appends with appendfsync always and never evicts.",
+)
+SECRETS_REFUSED: Final = Ailment(
+    "secrets_refused",
+    "Mend the secrets file (--secrets-file) or put the last good one back; it is read again by itself. Until then this "
+    "process works with what it read before, and would not start anew.",
 )
 
 

@@ -123,6 +123,10 @@ class Checker:
         self._begin_epoch = begin_epoch
         self._on = on
 
+    def use_secrets(self, secrets: Secrets) -> None:
+        """Decide with these from the next batch on; any thread may say so."""
+        self._secrets = secrets
+
     def check(self, calls: Sequence[Call], stores: Stores, deadline_ms: float) -> list[Verdict]:
         """Answer every call, in order, before the deadline (monotonic clock)."""
         presented = [present(call, self._secrets) for call in calls]

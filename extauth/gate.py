@@ -18,6 +18,7 @@ from extauth.edge import CHECK_PATH, CheckService
 from extauth.events import Events
 from extauth.follower import FeedFollower
 from extauth.metrics import CheckMetrics
+from extauth.reasons import Reason
 from extauth.store_links import RECORDS_CELL, StoreLinks, StoreRecords, StoreUrls
 from extauth.stores import Execute
 from extauth.taker import Taker
@@ -54,6 +55,7 @@ class Gate:
         self._metrics = CheckMetrics(registry)
         self._admission_log = on_taken
         self._draining = False
+        self._pepper_unknown_calls = 0
         self._offset = ClockOffset()
         self._taker = Taker(limiter_of, clock=clock, offset_of=lambda _cell: self._offset, on_taken=self._taken)
         self._links = StoreLinks(stores, self._taker, clock, on_error=self._store_failed, on_fault=on_fault)
@@ -117,15 +119,26 @@ class Gate:
         self._follower.stop(STOP_S)
         self._links.stop(STOP_S)
 
+    def use_secrets(self, secrets: Secrets) -> None:
+        """Decide with these from the next batch on; any thread may say so."""
+        self._checker.use_secrets(secrets)
+        self._pepper_unknown_calls = 0
+
     def readiness(self) -> Readiness:
         """Say whether calls can be decided, and if not, what is wrong and what to do."""
         facts = {"grpc": self.address, "epoch": self.cache.epoch}
-        return Readiness(tuple(self._problems()), facts=facts)
+        return Readiness(tuple(self._problems()), tuple(self._warnings()), facts)
 
     def _problems(self) -> Iterator[Trouble]:
         if self._draining:
             yield troubles.DRAINING.found("this gate is about to stop")
         yield from self._links.troubles()
+
+    def _warnings(self) -> Iterator[Trouble]:
+        if calls := self._pepper_unknown_calls:
+            yield troubles.PEPPER_UNKNOWN.found(
+                f"the secrets file lacks a pepper of keys in use: {calls} calls refused"
+            )
 
     # The way of a batch
 
@@ -135,6 +148,7 @@ class Gate:
     def _observe(self, verdicts: Sequence[Verdict], spent_ms: float) -> None:
         self._metrics.batch(verdicts, spent_ms)
         self._metrics.cache_entries.set(len(self.cache))
+        self._pepper_unknown_calls += sum(verdict.reason is Reason.PEPPER_UNKNOWN for verdict in verdicts)
 
     def _taken(self, charges: Sequence[Charge], taken: Taken) -> None:
         if taken.clock_steps:

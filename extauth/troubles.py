@@ -47,3 +47,7 @@ INSECURE_PLAINTEXT: Final = Ailment(
     "insecure_plaintext",
     "Give the gate TLS, or a Unix socket or loopback address; leave it only where a mesh encrypts between hosts.",
 )
+PEPPER_UNKNOWN: Final = Ailment(
+    "pepper_unknown",
+    "Give this gate the secrets file that the admin has; it is read again by itself. Until then these keys get 401.",
+)

@@ -25,7 +25,9 @@ from admin.ports import NoPublisher
 from admin.ports import Publisher as PublisherPort
 from admin.services import Gateway
 from admin.users import ensure_admin
-from catalog.secrets import Secrets, SecretsError, load_secrets
+from catalog.live_secrets import LiveSecrets
+from catalog.metrics import SecretsMetrics
+from catalog.secrets import SecretsError
 from catalog.store import TIMEOUT_S, CatalogStore, OutcomeUnknown, StoreUnavailable
 from publisher.envoy_admin import EnvoyAdmin
 from publisher.feed import BLOCK_MS, PublicationFeed
@@ -128,10 +130,12 @@ class AdminSettings(Settings):
 
 async def serve(settings: AdminSettings) -> None:
     """Run until a signal, then stop taking requests, finish those in flight, and stop publishing."""
-    registry, passwords, secrets = new_registry(), Passwords(), _secrets(settings)
+    registry, passwords = new_registry(), Passwords()
+    secrets = _secrets(settings, registry)
     async with (
         _client(settings, timeout_s=TIMEOUT_S) as client,
         _publisher(settings, CatalogStore(client), registry) as publisher,
+        running(secrets.keep(), name="secrets-watch"),
     ):
         store = CatalogStore(client)
         await _first_user(settings, store, passwords)
@@ -150,9 +154,9 @@ async def serve(settings: AdminSettings) -> None:
             await stop_requested()
 
 
-def _secrets(settings: AdminSettings) -> Secrets:
+def _secrets(settings: AdminSettings, registry: CollectorRegistry) -> LiveSecrets:
     try:
-        return load_secrets(settings.secrets_file)
+        return LiveSecrets(settings.secrets_file, SecretsMetrics(registry))
     except SecretsError as error:
         raise CannotStart(str(error)) from error
 

@@ -1,4 +1,4 @@
-"""The command line: ``tollkeeper gate | admin | up | secrets init FILE``.
+"""The command line: ``tollkeeper gate | admin | up | keys … | secrets …``.
 
 Each process is imported only when it is run. What the operator can mend is one sentence on stderr, never a traceback.
 """
@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import click
 
@@ -16,7 +17,7 @@ from runtime.lifecycle import CannotStart
 from runtime.options import command_from
 from runtime.settings import Settings
 from runtime.version import VERSION
-from tollkeeper.processes import PROCESSES, Process, all_settings
+from tollkeeper.processes import KEY_COMMANDS, PROCESSES, Process, all_settings
 from tollkeeper.secrets_command import secrets_command
 
 _KEY_TEXT: Final = re.compile(r"tk_[0-9a-z]{19}_[0-9A-Za-z]+")
@@ -24,30 +25,39 @@ _KEY_TEXT: Final = re.compile(r"tk_[0-9a-z]{19}_[0-9A-Za-z]+")
 
 
 class _Commands(click.Group):
-    """The processes and ``secrets``, imported at need."""
+    """Processes, imported at need, and commands that are here already."""
+
+    def __init__(self, *args: Any, processes: Mapping[str, Process], **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._processes = processes
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        del ctx
-        return [*PROCESSES, "secrets"]
+        return [*self._processes, *super().list_commands(ctx)]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        del ctx
-        if cmd_name == "secrets":
-            return secrets_command
-        process = PROCESSES.get(cmd_name)
-        return None if process is None else _command(cmd_name, process)
+        process = self._processes.get(cmd_name)
+        return super().get_command(ctx, cmd_name) if process is None else _command(cmd_name, process)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
-        rows = [(name, process.summary) for name, process in PROCESSES.items()]
+        rows = [(name, process.summary) for name, process in self._processes.items()]
+        rows += [(name, command.get_short_help_str(limit=80)) for name, command in self.commands.items()]
         with formatter.section("Commands"):
-            formatter.write_dl([*rows, ("secrets", secrets_command.get_short_help_str(limit=80))])
+            formatter.write_dl(rows)
 
 
-@click.group(cls=_Commands)
+@click.group(cls=_Commands, processes=PROCESSES)
 @click.version_option(VERSION, prog_name="tollkeeper")
 def main() -> None:
     """An API-key gateway for AI/ML models on Envoy."""
+
+
+@main.group("keys", cls=_Commands, processes=KEY_COMMANDS)
+def keys_command() -> None:
+    """Give a deployment that runs new peppers and MAC keys."""
+
+
+main.add_command(secrets_command)
 
 
 def _command(name: str, process: Process) -> click.Command:

@@ -11,14 +11,16 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 from pydantic import Field
 
-from catalog.secrets import SecretsError, load_secrets
+from catalog.live_secrets import LiveSecrets
+from catalog.metrics import SecretsMetrics
+from catalog.secrets import SecretsError
 from extauth.admissions import AdmissionLog
 from extauth.gate import Gate
 from extauth.store_links import StoreUrls
 from runtime.addresses import TcpAddress
 from runtime.clock import SystemClock
 from runtime.http import listening, new_registry, process_face
-from runtime.lifecycle import CannotStart, stop_requested
+from runtime.lifecycle import CannotStart, running, stop_requested
 from runtime.settings import ListenAddress
 from tollkeeper.store_settings import StoreSettings
 from tollkeeper.transport import TransportSettings, front_factory, warnings_of, with_transport
@@ -48,11 +50,17 @@ async def serve(settings: GateSettings) -> None:
     fault = asyncio.Event()
     loop = asyncio.get_running_loop()
     with _admission_log(settings.admission_log) as admission_log:
-        gate = make_gate(settings, registry, admission_log, on_fault=lambda: loop.call_soon_threadsafe(fault.set))
+        secrets = read_secrets(settings, registry)
+        gate = make_gate(
+            settings, secrets, registry, admission_log, on_fault=lambda: loop.call_soon_threadsafe(fault.set)
+        )
         for warning in warnings_of(settings):
             _log.warning("%s", warning.problem)
-        face = process_face(lambda: with_transport(settings, gate.readiness()), registry)
-        async with listening(face, settings.http_listen, option="--http-listen") as http:
+        face = process_face(lambda: with_transport(settings, gate.readiness()).warned(secrets.troubles()), registry)
+        async with (
+            listening(face, settings.http_listen, option="--http-listen") as http,
+            running(secrets.keep(gate.use_secrets), name="secrets-watch"),
+        ):
             try:
                 gate.start()
                 _log.info("listening: grpc %s, http %s", gate.address, http)
@@ -63,23 +71,28 @@ async def serve(settings: GateSettings) -> None:
                 await asyncio.to_thread(gate.stop)
 
 
+def read_secrets(settings: GateSettings, registry: CollectorRegistry) -> LiveSecrets:
+    """Read the secrets file; raises ``CannotStart`` where it is no good."""
+    try:
+        return LiveSecrets(settings.secrets_file, SecretsMetrics(registry))
+    except SecretsError as error:
+        raise CannotStart(str(error)) from error
+
+
 def make_gate(
     settings: GateSettings,
+    secrets: LiveSecrets,
     registry: CollectorRegistry,
     admission_log: AdmissionLog | None,
     *,
     on_fault: Callable[[], object],
 ) -> Gate:
-    """Put the gate together, not started; raises ``CannotStart`` where a file of secrets or certificates is no good."""
-    try:
-        secrets = load_secrets(settings.secrets_file)
-    except SecretsError as error:
-        raise CannotStart(str(error)) from error
+    """Put the gate together, not started; raises ``CannotStart`` where a file of certificates is no good."""
     clock = SystemClock()
     return Gate(
         front=front_factory(settings, registry, clock, on_fault),
         stores=StoreUrls(settings.records, settings.budgets, settings.cells),
-        secrets=secrets,
+        secrets=secrets.current(),
         clock=clock,
         registry=registry,
         on_fault=on_fault,

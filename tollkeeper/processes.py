@@ -12,11 +12,12 @@ from runtime.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process: the module that wires it, its settings class there, and what it is for."""
+    """One process, or one piece of work: the module that wires it, its settings class there, and what it is for."""
 
-    module: str  # has the settings class and `async def serve(settings)`
+    module: str  # has the settings class and the coroutine function that takes them
     settings_name: str
     summary: str
+    serve_name: str = "serve"
 
     def settings(self) -> type[Settings]:
         """Import the process and return its settings class."""
@@ -25,7 +26,7 @@ class Process:
 
     def serve(self) -> Callable[[Any], Awaitable[None]]:
         """Import the process and return what runs it."""
-        found: Callable[[Any], Awaitable[None]] = importlib.import_module(self.module).serve
+        found: Callable[[Any], Awaitable[None]] = getattr(importlib.import_module(self.module), self.serve_name)
         return found
 
 
@@ -35,7 +36,22 @@ PROCESSES: Final = {
     "up": Process("tollkeeper.up.app", "UpSettings", "Run everything on this machine, with two sample models."),
 }
 
+_ROTATION: Final = "tollkeeper.rotation"
+KEY_COMMANDS: Final = {
+    "rotate-pepper": Process(
+        _ROTATION, "RotatePepperSettings", "Put every stored credential under a new pepper.", "rotate_pepper"
+    ),
+    "rotate-mac": Process(_ROTATION, "RotateMacSettings", "Have new key texts checked by a new MAC key.", "rotate_mac"),
+    "retire-pepper": Process(
+        _ROTATION, "RetirePepperSettings", "Take out a pepper that no credential is under.", "retire_pepper"
+    ),
+    "retire-mac-key": Process(
+        _ROTATION, "RetireMacKeySettings", "Take out a MAC key; texts that it checks die.", "retire_mac_key"
+    ),
+}
+"""``tollkeeper keys …``: work on the secrets and the keys of a deployment that runs."""
+
 
 def all_settings() -> list[type[Settings]]:
-    """Return the settings class of every process; imports them all."""
-    return [process.settings() for process in PROCESSES.values()]
+    """Return the settings class of every process and command; imports them all."""
+    return [process.settings() for process in (*PROCESSES.values(), *KEY_COMMANDS.values())]

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from runtime.options import default_of, metavar_of
 from runtime.settings import Settings, option_of, variable_of
-from tollkeeper.processes import PROCESSES
+from tollkeeper.processes import KEY_COMMANDS, PROCESSES
 
 _HEAD = """\
 # Settings
@@ -23,8 +23,9 @@ show in the list of processes.
 
 
 def page() -> str:
-    """Return the page: a section a process, an entry a setting."""
-    sections = (_section(name, process.settings()) for name, process in PROCESSES.items())
+    """Return the page: a section a command, an entry a setting."""
+    commands = {**PROCESSES, **{f"keys {name}": process for name, process in KEY_COMMANDS.items()}}
+    sections = (_section(name, process.settings()) for name, process in commands.items())
     return "\n".join([_HEAD, *(line for section in sections for line in section)])
 
 

@@ -23,9 +23,14 @@ Entropy = Callable[[int], bytes]
 class Mint:
     """What key texts are made with."""
 
-    secrets: Secrets
+    current: Callable[[], Secrets]  # the secrets in force
     entropy: Entropy
     recovery: bool  # keep the text, encrypted
+
+    @property
+    def secrets(self) -> Secrets:
+        """The secrets in force."""
+        return self.current()
 
     def new_id(self, shard: int) -> str:
         """Make an id in a tenant's shard."""

@@ -34,7 +34,7 @@ async def _readiness(services: Services) -> Readiness:
 
 
 def _warnings(services: Services, health: Health) -> tuple[Trouble, ...]:
-    return (*doubts(health), *services.publisher.troubles())
+    return (*doubts(health), *services.publisher.troubles(), *services.secrets.troubles())
 
 
 def _shown(state: Readiness) -> Ready:

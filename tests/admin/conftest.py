@@ -23,8 +23,10 @@ from admin.passwords import Passwords
 from admin.services import Gateway, Services
 from admin.sessions import make_token
 from catalog.changes import Audit, Put
+from catalog.live_secrets import LiveSecrets
+from catalog.metrics import SecretsMetrics
 from catalog.records import ALL_TENANTS, Kind, Role, UserRecord
-from catalog.secrets import Secrets, create_secrets
+from catalog.secrets import Secrets, create_secrets, load_secrets
 from catalog.status import State, Status
 from catalog.store import CatalogStore
 from runtime.addresses import TcpAddress
@@ -126,9 +128,17 @@ StartServer = Callable[..., Awaitable[str]]
 
 
 @pytest.fixture(scope="session")
-def secrets(tmp_path_factory: pytest.TempPathFactory) -> Secrets:
+def secrets_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of secrets for this run."""
+    path = Path(tmp_path_factory.mktemp("secrets")) / "secrets.json"
+    create_secrets(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def secrets(secrets_file: Path) -> Secrets:
     """Secrets of this run."""
-    return create_secrets(Path(tmp_path_factory.mktemp("secrets")) / "secrets.json")
+    return load_secrets(secrets_file)
 
 
 @pytest.fixture(scope="session")
@@ -172,6 +182,7 @@ def start_api(
     stack: AsyncExitStack,
     redis_client: redis.asyncio.Redis,
     secrets: Secrets,
+    secrets_file: Path,
     passwords: Passwords,
     password_hash: str,
 ) -> StartApi:
@@ -187,16 +198,16 @@ def start_api(
         gateway: Gateway | None = None,
     ) -> Api:
         facts = Facts(gateway or Gateway(DEFAULT_HOST), AddressRules.of(allowed, own_ports), key_recovery)
-        publisher = RecordingPublisher()
+        publisher, registry = RecordingPublisher(), CollectorRegistry()
         services = assemble(
             redis_client,
             store or CatalogStore(redis_client),
             passwords,
             publisher,
-            secrets=secrets,
+            secrets=LiveSecrets(secrets_file, SecretsMetrics(registry)),
             facts=facts,
             clock=SystemClock(),
-            registry=CollectorRegistry(),
+            registry=registry,
         )
         user = await _admin(CatalogStore(redis_client), password_hash)
         address = await stack.enter_async_context(

@@ -13,8 +13,11 @@ from gatebench import make_gate
 from prometheus_client import CollectorRegistry
 
 from admin.metrics import AdminMetrics
+from catalog.live_secrets import LiveSecrets
+from catalog.metrics import Load, SecretsMetrics
 from catalog.secrets import create_secrets
 from catalog.status import State
+from catalog.versions import Family
 from extauth.reasons import WIRE, Outcome, Reason
 from publisher.metrics import PublisherMetrics
 from runtime.http import new_registry
@@ -40,6 +43,9 @@ LABELS: Mapping[str, Mapping[str, Iterable[str]]] = {
     "tollkeeper_admin_logins_total": {"outcome": ("ok", "failed", "throttled")},
     "tollkeeper_publisher_errors_total": {"cause": ("store", "proxy", "refused")},
     "tollkeeper_publications": {"state": (State.LIVE, State.FAILED)},
+    "tollkeeper_secrets_loads_total": {"outcome": Load},
+    "tollkeeper_secrets_current_version": {"secret": Family},
+    "tollkeeper_secrets_newest_version": {"secret": Family},
     "tollkeeper_tls_reloads_total": {"outcome": ("reloaded", "failed")},
     "tollkeeper_build_info": {"version": BOUNDED, "python": BOUNDED},
 }
@@ -55,11 +61,13 @@ class Metric(NamedTuple):
 
 def _gate(registry: CollectorRegistry, folder: Path) -> None:
     secrets = create_secrets(folder / "secrets.json")
+    LiveSecrets(folder / "secrets.json", SecretsMetrics(registry))
     make_gate(f"unix:{folder}/gate.sock", "redis://127.0.0.1:1", secrets, registry)
     tls_reloads(registry)
 
 
 def _admin(registry: CollectorRegistry, _folder: Path) -> None:
+    SecretsMetrics(registry)
     AdminMetrics(registry)
     PublisherMetrics(registry)
 
