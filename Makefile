@@ -10,7 +10,7 @@ READY := $(if $(wildcard $(VENV)/dev.stamp),$(VENV)/dev.stamp,$(VENV)/up.stamp)
 PIP := $(PY) -m pip install --disable-pip-version-check --quiet --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check e2e bench proto settings
+.PHONY: help up test check e2e bench soak proto settings
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9]*\):.*##  *\(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "%s %-9s", $$1, $$2; $$1 = $$2 = ""; print $$0}'
@@ -34,6 +34,9 @@ e2e: $(VENV)/dev.stamp  ## the tests on the whole machine: real Envoy, real Valk
 bench: $(VENV)/dev.stamp  ## what a decision costs, in the script and on the Check path
 	@$(PY) -m benchmarks.take_script
 	@$(PY) -m benchmarks.check_path
+
+soak: $(VENV)/dev.stamp  ## 200 power cuts of a store at work: what was answered must be there
+	@$(PY) -m tests.durability.soak --rounds 200
 
 proto: $(VENV)/dev.stamp  ## make the protobuf code again
 	@protos/generate.sh $(PY)

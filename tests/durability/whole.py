@@ -1,0 +1,99 @@
+"""Whether what the store holds is whole: every commit left all of its traces or none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from catalog import names
+from catalog.records import HostRecord, KeyRecord, Kind, ModelRecord, PublicationRecord, Record, decode
+
+Ask = Callable[..., Any]
+"""Sends one command and returns redis-py's reading of the reply."""
+
+FEED_LENGTH: Final = 10_000
+_OWNED: Final = (Kind.MODEL, Kind.PUBLICATION, Kind.KEY)
+
+
+class Lost(AssertionError):  # noqa: N818  it is what happened
+    """Something that was answered is gone, or only half of it is there, or what was dead came back."""
+
+
+def require(condition: object, told: str) -> None:
+    """Raise ``Lost`` unless the condition holds."""
+    if not condition:
+        raise Lost(told)
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """The audit's trace of a commit."""
+
+    entry: str
+    request_id: str
+
+
+def commits_after(ask: Ask, entry: str, cell: str = "0") -> list[Commit]:
+    """Read the audit after an entry, ``-`` for all of it; hold epoch, feed and audit to each other."""
+    epoch = (ask("GET", names.epoch(cell)) or b"").decode()
+    counter = int(epoch.partition("-")[0])
+    feed = ask("XRANGE", names.feed(cell), "-", "+")
+    counters = [int(one.partition(b"-")[0]) for one, _ in feed]
+    least = max(1, counter + 1 - FEED_LENGTH)
+    require(counters == list(range(least, counter + 1)), f"at epoch {epoch} the feed is {counters[:1]}…{counters[-1:]}")
+    require(feed[-1][1][b"epoch"].decode() == epoch, f"the feed ends with another epoch than {epoch}")
+    acts = ask("XLEN", names.AUDIT)
+    require(acts == counter, f"{acts} acts in the audit, {counter} commits")
+    start = entry if entry == "-" else f"({entry}"
+    return [Commit(one.decode(), told[b"request_id"].decode()) for one, told in ask("XRANGE", names.AUDIT, start, "+")]
+
+
+def require_epoch_known(ask: Ask, epoch: str, cell: str = "0") -> None:
+    """Hold the store to an epoch that somebody was told: it must be in its history."""
+    entries = ask("XRANGE", names.feed(cell), f"{epoch.partition('-')[0]}-0", "+", "COUNT", 1)
+    told = [fields[b"epoch"].decode() for _, fields in entries]
+    require(told == [epoch], f"the epoch {epoch} was read before the cut and is in no history after it: {told}")
+
+
+def require_whole_records(ask: Ask) -> None:
+    """Hold records, indexes and the references between records to each other."""
+    found = {kind: _records(ask, kind) for kind in Kind}
+    models: Mapping[str, ModelRecord] = found[Kind.MODEL]
+    publications: Mapping[str, PublicationRecord] = found[Kind.PUBLICATION]
+    keys: Mapping[str, KeyRecord] = found[Kind.KEY]
+    hosts: Mapping[str, HostRecord] = found[Kind.HOST]
+    known = {
+        "models": {one.publication for one in models.values() if one.publication},
+        "hosts": {uid for table in hosts.values() for uid in table.paths.values()},
+        "keys": {uid for key in keys.values() for uid in key.publications},
+    }
+    for which, uids in known.items():
+        require(uids == set(publications), f"the {which} know {sorted(uids)}, published is {sorted(publications)}")
+    for one in publications.values():
+        require(one.key_id in keys, f"the key of {one.id} is gone")
+        require(models[f"{one.tenant}/{one.model}"].publication == one.uid, f"the model of {one.id} has another")
+    for kind in _OWNED:
+        _require_groups(ask, kind, found[kind])
+
+
+def _records(ask: Ask, kind: Kind) -> dict[str, Any]:
+    """All records of a kind by id; the index must name these and no others."""
+    stored = dict(_stored(ask, kind))
+    indexed = {one.decode() for one in ask("ZRANGE", names.index(kind), 0, -1)}
+    require(set(stored) == indexed, f"index and records of {kind.value} differ: {sorted(set(stored) ^ indexed)}")
+    return stored
+
+
+def _stored(ask: Ask, kind: Kind) -> Iterator[tuple[str, Record]]:
+    prefix = names.record(f"{kind.value}:")
+    for name in ask("KEYS", f"{prefix}*"):
+        yield name.decode().removeprefix(prefix), decode(kind, ask("GET", name))
+
+
+def _require_groups(ask: Ask, kind: Kind, records: Mapping[str, Any]) -> None:
+    """Hold the index of each tenant's records to the records."""
+    for tenant in (one.decode() for one in ask("ZRANGE", names.index(Kind.TENANT), 0, -1)):
+        own = {record_id for record_id, record in records.items() if record.tenant == tenant}
+        group = {one.decode() for one in ask("ZRANGE", names.group(kind, tenant, allowed=False), 0, -1)}
+        require(own == group, f"the {kind.value}s of {tenant} are {sorted(own)}, its index names {sorted(group)}")
