@@ -17,14 +17,13 @@ from admin.metrics import AdminMetrics
 from admin.passwords import Passwords
 from admin.ports import Publisher
 from admin.probing import Prober
-from admin.services import Gateway, Services, UsageReader
+from admin.services import Gateway, Services, Stores, UsageReader
 from admin.throttle import Throttler
+from catalog.ids import cell_of
 from catalog.live_secrets import LiveSecrets
-from catalog.store import CatalogStore, StoreUnavailable
+from catalog.store import StoreUnavailable
 from ratelimit.usage import Usage, read_usage
 from runtime.clock import Clock
-
-CELL = "0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +37,7 @@ class Facts:
 
 
 def assemble(
-    client: redis.asyncio.Redis,
-    store: CatalogStore,
+    stores: Stores,
     passwords: Passwords,
     publisher: Publisher,
     *,
@@ -49,7 +47,8 @@ def assemble(
     registry: CollectorRegistry,
 ) -> Services:
     """Build what handlers work with; nothing runs before it is asked."""
-    metrics, throttler = AdminMetrics(registry), Throttler(client)
+    store = stores.catalog
+    metrics, throttler = AdminMetrics(registry), Throttler(stores.records)
     return Services(
         store=store,
         committer=Committer(store, publisher, metrics),
@@ -57,21 +56,20 @@ def assemble(
         throttler=throttler,
         prober=Prober(facts.rules),
         publisher=publisher,
-        usage=_usage_reader(client),
+        usage=_usage_reader(stores.budgets, facts.cells),
         mint=Mint(secrets.current, os.urandom, recovery=facts.key_recovery),
         gateway=facts.gateway,
         clock=clock,
         metrics=metrics,
         secrets=secrets,
-        cell=CELL,
         cells=facts.cells,
     )
 
 
-def _usage_reader(client: redis.asyncio.Redis) -> UsageReader:
+def _usage_reader(client: redis.asyncio.Redis, cells: int) -> UsageReader:
     async def read(subject: str, now_ms: int) -> Usage:
         try:
-            return await read_usage(client, CELL, subject, now_ms)
+            return await read_usage(client, str(cell_of(subject[2:], cells)), subject, now_ms)
         except (RedisError, OSError) as error:
             raise StoreUnavailable(f"the store cannot be reached: {error}") from error
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import redis.asyncio
+
 from admin.acts.keys import Mint
 from admin.committing import Committer
 from admin.logins import Logins
@@ -19,6 +21,15 @@ from runtime.clock import Clock
 
 UsageReader = Callable[[str, int], Awaitable[Usage]]
 """Reads the usage of a subject (``p:<uid>``) as of a time in ms by the store's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stores:
+    """What is read and written."""
+
+    records: redis.asyncio.Redis
+    budgets: redis.asyncio.Redis  # of budgets and usage; the same where one store keeps both
+    catalog: CatalogStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,5 +61,4 @@ class Services:
     clock: Clock
     metrics: AdminMetrics
     secrets: LiveSecrets
-    cell: str = "0"
     cells: int = 1  # into how many the budgets are split: a key and what it calls must be in one

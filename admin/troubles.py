@@ -15,3 +15,8 @@ NOT_PUBLISHING: Final = Ailment(
     "not_publishing",
     "Give --publish-to and --envoy-admin-socket to one admin, or leave it where another process publishes.",
 )
+BUDGETS_UNTOLD: Final = Ailment(
+    "budgets_untold",
+    "See that the store of budgets runs and answers at the address given (--budgets-url). Until it is told, gates that "
+    "do not hear of changes themselves may go by the records they know. The admin tries again by itself.",
+)

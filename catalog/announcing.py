@@ -40,16 +40,25 @@ def announce(cell: int, refs: Iterable[str], entropy: Callable[[int], bytes] = o
 
 
 class Announcer:
-    """Keeps the budgets store told. ``run`` is its one task; ``announce_all`` may be called at any time beside it."""
+    """Keeps the budgets store told. ``run`` is its one task; ``announce_all`` may be called at any time beside it.
+
+    ``owes``: whether a change of an earlier process may not have been told.
+    """
 
     def __init__(
-        self, client: redis.asyncio.Redis, cells: int, *, on_error: Callable[[], object] = lambda: None
+        self,
+        client: redis.asyncio.Redis,
+        cells: int,
+        *,
+        owes: bool = True,
+        on_error: Callable[[], object] = lambda: None,
     ) -> None:
         self._client = client
         self._cells = cells
         self._on_error = on_error
         self._owed = asyncio.Event()
-        self._owed.set()
+        if owes:
+            self._owed.set()
 
     @property
     def owes(self) -> bool:

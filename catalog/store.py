@@ -144,6 +144,11 @@ class CatalogStore:
         self._entropy = entropy
         self._script = files("catalog").joinpath("lua/commit.lua").read_bytes()
 
+    @property
+    def is_told(self) -> bool:
+        """Whether the budgets store knows of every change that was written."""
+        return self._announcer is None or not self._announcer.owes
+
     async def get(self, kind: Kind, record_id: str) -> Record | None:
         """Read one record, None when there is none; raises ``CorruptRecord`` when it cannot be read."""
         raw = await self._ask("GET", names.record(ref(kind, record_id)))

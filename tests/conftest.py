@@ -75,6 +75,16 @@ def redis_url(valkey_socket: Path) -> Iterator[str]:
 
 
 @pytest.fixture
+def another_redis_url(valkey_socket: Path) -> Iterator[str]:
+    """URL of a second empty database, for tests of two stores."""
+    url = f"unix://{valkey_socket}?db={next(_numbers) % _DATABASES}"
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+        yield url
+        client.flushdb()
+
+
+@pytest.fixture
 def store(redis_url: str) -> Iterator[redis.Redis]:
     """A plain client of the test's database, to look at what is stored."""
     with redis.Redis.from_url(redis_url) as client:

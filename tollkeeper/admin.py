@@ -10,11 +10,8 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import click
-import redis.asyncio
 from prometheus_client import CollectorRegistry
 from pydantic import AfterValidator, BeforeValidator
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from admin.addresses import AddressRules, parse_target
 from admin.app import create_app
@@ -38,10 +35,11 @@ from runtime.addresses import TcpAddress
 from runtime.clock import SystemClock
 from runtime.http import listening, new_registry
 from runtime.lifecycle import CannotStart, running, stop_requested
-from runtime.settings import ListenAddress, Metavar, Port, Secret, Settings, StoreUrl, Words
+from runtime.settings import ListenAddress, Metavar, Port, Secret, Words
+from tollkeeper.admin_stores import admin_stores, store_client
+from tollkeeper.store_settings import StoreSettings
 
 _FILES: Final = "files:"
-_CONNECTIONS: Final = 64  # to the store, at most
 _USER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
 _log: Final = logging.getLogger(__name__)
 
@@ -80,11 +78,8 @@ def _numbers(value: object) -> object:
 Ports = Annotated[tuple[Port, ...], BeforeValidator(_numbers), Metavar("A,B…")]
 
 
-class AdminSettings(Settings):
+class AdminSettings(StoreSettings):
     """Serve the admin API over HTTP, and publish to Envoy."""
-
-    redis_url: StoreUrl = "redis://127.0.0.1:6379/0"
-    """The store of records and usage: redis://, rediss:// or unix:// with an optional ?db=N."""
 
     listen: ListenAddress = TcpAddress("127.0.0.1", 8085)
     """Where the API answers, in plain HTTP: put TLS before it when other machines reach it."""
@@ -124,6 +119,7 @@ class AdminSettings(Settings):
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """A folder needs the Envoy that watches it."""
+        yield from super().conflicts()
         if self.publish_to and not self.envoy_admin_socket:
             yield "envoy_admin_socket", "is required where --publish-to is given"
 
@@ -133,15 +129,13 @@ async def serve(settings: AdminSettings) -> None:
     registry, passwords = new_registry(), Passwords()
     secrets = _secrets(settings, registry)
     async with (
-        _client(settings, timeout_s=TIMEOUT_S) as client,
-        _publisher(settings, CatalogStore(client), registry) as publisher,
+        admin_stores(settings) as stores,
+        _publisher(settings, stores.catalog, registry) as publisher,
         running(secrets.keep(), name="secrets-watch"),
     ):
-        store = CatalogStore(client)
-        await _first_user(settings, store, passwords)
+        await _first_user(settings, stores.catalog, passwords)
         services = assemble(
-            client,
-            store,
+            stores,
             passwords,
             publisher,
             secrets=secrets,
@@ -161,19 +155,6 @@ def _secrets(settings: AdminSettings, registry: CollectorRegistry) -> LiveSecret
         raise CannotStart(str(error)) from error
 
 
-def _client(settings: AdminSettings, *, timeout_s: float) -> redis.asyncio.Redis:
-    """Make a bounded client that sends nothing twice."""
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
-        settings.redis_url,
-        max_connections=_CONNECTIONS,
-        timeout=TIMEOUT_S,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-    )
-    return redis.asyncio.Redis.from_pool(pool)
-
-
 def _own_port(settings: AdminSettings) -> tuple[int, ...]:
     return (settings.listen.port,) if isinstance(settings.listen, TcpAddress) else ()
 
@@ -185,6 +166,7 @@ def _facts(settings: AdminSettings) -> Facts:
         gateway=Gateway(settings.default_host, shown.scheme, port),
         rules=AddressRules.of(settings.probe_allow, (*settings.probe_refuse_ports, *_own_port(settings))),
         key_recovery=settings.key_recovery,
+        cells=settings.cells,
     )
 
 
@@ -199,7 +181,7 @@ async def _publisher(
     folder = Path(settings.publish_to.removeprefix(_FILES))
     async with (
         EnvoyAdmin(str(settings.envoy_admin_socket)) as envoy,
-        _client(settings, timeout_s=BLOCK_MS / 1000 + TIMEOUT_S) as client,
+        store_client(settings.records, timeout_s=BLOCK_MS / 1000 + TIMEOUT_S) as client,
     ):
         sink = FilesSink(folder, envoy, upstream_ca=str(settings.upstream_ca))
         try:

@@ -7,7 +7,7 @@ import dataclasses
 from admin.calls import ApiCall, Reply
 from admin.schemas import Alive, Ready, TroubleShown
 from admin.services import Services
-from admin.troubles import STORE_AWAY
+from admin.troubles import BUDGETS_UNTOLD, STORE_AWAY
 from catalog.store import Health, StoreUnavailable
 from catalog.troubles import doubts
 from runtime.readiness import Readiness, Trouble
@@ -34,7 +34,8 @@ async def _readiness(services: Services) -> Readiness:
 
 
 def _warnings(services: Services, health: Health) -> tuple[Trouble, ...]:
-    return (*doubts(health), *services.publisher.troubles(), *services.secrets.troubles())
+    untold = () if services.store.is_told else (BUDGETS_UNTOLD.found("the budgets store misses the latest changes"),)
+    return (*untold, *doubts(health), *services.publisher.troubles(), *services.secrets.troubles())
 
 
 def _shown(state: Readiness) -> Ready:

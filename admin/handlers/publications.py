@@ -12,6 +12,7 @@ from admin.handlers.views import at, at_or_never
 from admin.preconditions import tagged
 from admin.schemas import Publications, RotatedKey
 from catalog.changes import Check
+from catalog.ids import cell_of
 from catalog.records import Kind, PublicationRecord
 from ratelimit.names import usage_key
 
@@ -59,7 +60,8 @@ async def _unpublish(call: ApiCall) -> None:
     changes = publications.unpublish(model, publication, key, table, await store.now_ms())
     audit = call.audit("publication.delete", model.id, model.tenant, differences.of_publication(publication))
     subjects = (f"p:{publication.uid}", f"k:{publication.key_id}")
-    forget = [usage_key(call.services.cell, subject) for subject in subjects]
+    cell = str(cell_of(publication.uid, call.services.cells))
+    forget = [usage_key(cell, subject) for subject in subjects]
     await call.services.committer.commit(changes, audit, forget)
 
 

@@ -20,7 +20,7 @@ from admin.addresses import AddressRules
 from admin.app import create_app
 from admin.assembly import Facts, assemble
 from admin.passwords import Passwords
-from admin.services import Gateway, Services
+from admin.services import Gateway, Services, Stores
 from admin.sessions import make_token
 from catalog.changes import Audit, Put
 from catalog.live_secrets import LiveSecrets
@@ -200,8 +200,7 @@ def start_api(
         facts = Facts(gateway or Gateway(DEFAULT_HOST), AddressRules.of(allowed, own_ports), key_recovery)
         publisher, registry = RecordingPublisher(), CollectorRegistry()
         services = assemble(
-            redis_client,
-            store or CatalogStore(redis_client),
+            Stores(redis_client, redis_client, store or CatalogStore(redis_client)),
             passwords,
             publisher,
             secrets=LiveSecrets(secrets_file, SecretsMetrics(registry)),

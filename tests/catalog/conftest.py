@@ -70,6 +70,13 @@ def another_execute(redis_url: str) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture
+def budgets_execute(another_redis_url: str) -> Iterator[Callable[..., Any]]:
+    """A connection to a second store."""
+    with _raw_connection(another_redis_url) as send:
+        yield send
+
+
+@pytest.fixture
 def secrets() -> Secrets:
     """Secrets of one version each, the same in every run."""
     return Secrets(

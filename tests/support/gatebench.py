@@ -16,6 +16,7 @@ import pytest
 import redis.asyncio
 from prometheus_client import CollectorRegistry
 
+from catalog.announcing import Announcer
 from catalog.changes import Audit, Change, Delete, Put
 from catalog.hashing import hash_key
 from catalog.ids import new_id, shard_of
@@ -49,8 +50,9 @@ HOST = "api.router.inference-in-a-box"
 class Catalog:
     """Writes records as the admin does; synchronous for tests."""
 
-    def __init__(self, url: str, secrets: Secrets) -> None:
+    def __init__(self, url: str, secrets: Secrets, stores: StoreUrls | None = None) -> None:
         self._url = url
+        self._stores = stores or StoreUrls(url, url)
         self.secrets = secrets
         self.default_url = "http://127.0.0.1:1"
         self.default_host = HOST
@@ -59,9 +61,13 @@ class Catalog:
         """Write changes in one atomic act."""
 
         async def work() -> None:
-            async with redis.asyncio.Redis.from_url(self._url) as client:
+            async with (
+                redis.asyncio.Redis.from_url(self._url) as client,
+                redis.asyncio.Redis.from_url(self._stores.budgets) as budgets,
+            ):
                 audit = Audit("tester", "test", "target", "tenant-a", "request-1")
-                await CatalogStore(client).commit(changes, audit=audit)
+                announcer = None if self._stores.are_one else Announcer(budgets, self._stores.cells, owes=False)
+                await CatalogStore(client, announcer=announcer).commit(changes, audit=audit)
 
         asyncio.run(work())
 
@@ -215,14 +221,14 @@ WIRES = {
 
 def make_gate(
     target: str,
-    url: str,
+    url: str | StoreUrls,
     secrets: Secrets,
     registry: CollectorRegistry,
     limits: QueueLimits = PATIENT,
     wire: Wire = NATIVE_UNIX,
     **of_front: Any,
 ) -> Gate:
-    """Put a gate together, not started; ``of_front`` is for the transport alone."""
+    """Put a gate together, not started; ``url`` names one store for all, ``of_front`` is for the transport alone."""
 
     def on_fault() -> None:
         pytest.fail("the batch loop ended by a fault")
@@ -230,7 +236,7 @@ def make_gate(
     clock = SystemClock()
     return Gate(
         front=partial(wire.front, target=target, clock=clock, on_fault=on_fault, limits=limits, **of_front),
-        stores=StoreUrls(url, url),
+        stores=url if isinstance(url, StoreUrls) else StoreUrls(url, url),
         secrets=secrets,
         clock=clock,
         registry=registry,

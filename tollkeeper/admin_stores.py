@@ -1,0 +1,45 @@
+"""The admin's stores: bounded clients that send nothing twice, and the catalog that tells budgets of each change."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Final
+
+import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from admin.services import Stores
+from catalog.announcing import Announcer
+from catalog.store import TIMEOUT_S, CatalogStore
+from runtime.lifecycle import running
+from tollkeeper.store_settings import StoreSettings
+
+_CONNECTIONS: Final = 64  # to one store, at most
+
+
+def store_client(url: str, *, timeout_s: float = TIMEOUT_S) -> redis.asyncio.Redis:
+    """Make a bounded client that sends nothing twice."""
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        url,
+        max_connections=_CONNECTIONS,
+        timeout=TIMEOUT_S,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=TIMEOUT_S,
+        retry=Retry(NoBackoff(), 0),
+    )
+    return redis.asyncio.Redis.from_pool(pool)
+
+
+@contextlib.asynccontextmanager
+async def admin_stores(settings: StoreSettings) -> AsyncIterator[Stores]:
+    """Give the stores while the body runs; with two of them, what one must be told of the other is told."""
+    async with store_client(settings.records) as records:
+        if settings.records == settings.budgets:
+            yield Stores(records, records, CatalogStore(records))
+            return
+        async with store_client(settings.budgets) as budgets:
+            announcer = Announcer(budgets, settings.cells)
+            async with running(announcer.run(), name="budgets-announcer"):
+                yield Stores(records, budgets, CatalogStore(records, announcer=announcer))
