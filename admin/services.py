@@ -14,6 +14,7 @@ from admin.metrics import AdminMetrics
 from admin.ports import Publisher
 from admin.probing import Prober
 from admin.throttle import Throttler
+from catalog.ids import cell_of
 from catalog.live_secrets import LiveSecrets
 from catalog.store import CatalogStore
 from ratelimit.usage import Usage
@@ -62,3 +63,7 @@ class Services:
     metrics: AdminMetrics
     secrets: LiveSecrets
     cells: int = 1  # into how many the budgets are split: a key and what it calls must be in one
+
+    def cell(self, record_id: str) -> str:
+        """The cell in which a key's or a publication's calls are counted."""
+        return str(cell_of(record_id, self.cells))

@@ -186,7 +186,7 @@ async def _delete(call: ApiCall) -> None:
         raise Problem(Code.PUBLICATION_KEY, f"it was born with {own.tenant}/{own.model}: {_REVOKE}")
     changes: list[Change] = [Delete(Kind.KEY, key.id, key.version)]
     audit = call.audit("key.delete", key.id, key.tenant, {"name": key.name, "apiKey": mask(key.id)})
-    await call.services.committer.commit(changes, audit, [usage_key(str(cell_of(key.id, call.services.cells)), f"k:{key.id}")])
+    await call.services.committer.commit(changes, audit, [usage_key(call.services.cell(key.id), f"k:{key.id}")])
 
 
 async def rotate_key_by_id(call: ApiCall) -> Reply:

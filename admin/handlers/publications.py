@@ -12,7 +12,6 @@ from admin.handlers.views import at, at_or_never
 from admin.preconditions import tagged
 from admin.schemas import Publications, RotatedKey
 from catalog.changes import Check
-from catalog.ids import cell_of
 from catalog.records import Kind, PublicationRecord
 from ratelimit.names import usage_key
 
@@ -60,7 +59,7 @@ async def _unpublish(call: ApiCall) -> None:
     changes = publications.unpublish(model, publication, key, table, await store.now_ms())
     audit = call.audit("publication.delete", model.id, model.tenant, differences.of_publication(publication))
     subjects = (f"p:{publication.uid}", f"k:{publication.key_id}")
-    cell = str(cell_of(publication.uid, call.services.cells))
+    cell = call.services.cell(publication.uid)
     forget = [usage_key(cell, subject) for subject in subjects]
     await call.services.committer.commit(changes, audit, forget)
 
