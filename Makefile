@@ -10,10 +10,10 @@ READY := $(if $(wildcard $(VENV)/dev.stamp),$(VENV)/dev.stamp,$(VENV)/up.stamp)
 PIP := $(PY) -m pip install --disable-pip-version-check --quiet --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check e2e bench soak proto settings
+.PHONY: help up test check e2e image-check bench soak proto settings
 
 help:  ## this list
-	@sed -n 's/^\([a-z0-9]*\):.*##  *\(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "%s %-9s", $$1, $$2; $$1 = $$2 = ""; print $$0}'
+	@sed -n 's/^\([a-z0-9-]*\):.*##  *\(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "%s %-11s", $$1, $$2; $$1 = $$2 = ""; print $$0}'
 
 up: $(READY)  ## start the whole gateway on this machine; options as TOLLKEEPER_... variables
 	@exec $(VENV)/bin/tollkeeper up
@@ -30,6 +30,10 @@ check: $(VENV)/dev.stamp  ## style, types, import direction, freshness of genera
 
 e2e: $(VENV)/dev.stamp  ## the tests on the whole machine: real Envoy, real Valkey
 	@$(PY) -m pytest tests/e2e
+
+image-check: $(VENV)/dev.stamp  ## lint the Dockerfile and run its steps and its processes without an engine
+	@$(VENV)/bin/hadolint Dockerfile
+	@$(PY) -m pytest -q -m image tests/image
 
 bench: $(VENV)/dev.stamp  ## what a decision costs, in the script and on the Check path
 	@$(PY) -m benchmarks.take_script

