@@ -25,6 +25,7 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, 
 from catalog import names
 from catalog.announcing import EPOCH_BYTES, Announcer
 from catalog.changes import CORRUPT, Audit, Change, Check, Committed, Delete, Put, Room
+from catalog.health import SETTINGS, Health, health_of
 from catalog.records import KIND_OF, Kind, Record, decode, encode, ref
 
 TIMEOUT_S: Final = 3.0
@@ -96,27 +97,6 @@ class AuditEntry:
     id: str  # of the entry; the next page starts before it
     time_ms: int  # the store's clock at the act
     audit: Audit
-
-
-@dataclass(frozen=True, slots=True)
-class Health:
-    """How the store keeps what it answered; None where it does not tell (managed stores hide CONFIG)."""
-
-    appendonly: bool | None
-    appendfsync: str | None  # always | everysec | no
-    maxmemory_policy: str | None  # noeviction, else records may be evicted
-
-    @property
-    def durable(self) -> bool | None:
-        """Whether an answered commit survives a power cut; None when the store does not tell."""
-        if self.appendonly is None or self.appendfsync is None:
-            return None
-        return self.appendonly and self.appendfsync == "always"
-
-    @property
-    def evicts(self) -> bool | None:
-        """Whether a full store may drop records; None when the store does not tell."""
-        return None if self.maxmemory_policy is None else self.maxmemory_policy.startswith("allkeys")
 
 
 class CatalogStore:
@@ -235,12 +215,7 @@ class CatalogStore:
 
     async def health(self) -> Health:
         """Ask the store how it keeps its data."""
-        appendonly = await self._setting("appendonly")
-        return Health(
-            appendonly=None if appendonly is None else appendonly == "yes",
-            appendfsync=await self._setting("appendfsync"),
-            maxmemory_policy=await self._setting("maxmemory-policy"),
-        )
+        return health_of({name: await self._setting(name) for name in SETTINGS})
 
     def _layout(self, changes: Sequence[Change], audit: Audit, forget: Sequence[str]) -> tuple[list[str], list[Any]]:
         """Lay out commit.lua's keys and arguments."""
@@ -252,14 +227,13 @@ class CatalogStore:
             arguments += _change_arguments(change)
         return [*keys, *forget], arguments
 
-    async def _setting(self, name: str) -> str | None:
-        """Return a setting of the store, None where it does not tell."""
+    async def _setting(self, name: str) -> Sequence[bytes] | None:
+        """Return the reply about a setting of the store, None where it does not tell."""
         try:
-            reply = await self._ask("CONFIG", "GET", name)
+            reply: Any = await self._ask("CONFIG", "GET", name)
         except StoreRefused:
             return None
-        values = list(reply.values()) if isinstance(reply, dict) else reply[1::2]
-        return values[0].decode() if values else None
+        return [part for pair in reply.items() for part in pair] if isinstance(reply, dict) else reply
 
     async def _ask(self, *command: Any) -> Any:
         """Run a command that changes nothing."""

@@ -12,6 +12,7 @@ from catalog.announcing import announce
 from catalog.secrets import Secrets
 from extauth import troubles
 from extauth.batch import Checker, Verdict
+from extauth.bounded import Bounded, BoundedPolicy, LocalLimiter
 from extauth.cache import RecordCache
 from extauth.call import Call
 from extauth.edge import CHECK_PATH, CheckService
@@ -19,10 +20,11 @@ from extauth.events import Events
 from extauth.follower import FeedFollower
 from extauth.metrics import CheckMetrics
 from extauth.reasons import Reason
+from extauth.replicas import Heartbeat
 from extauth.store_links import RECORDS_CELL, StoreLinks, StoreRecords, StoreUrls
 from extauth.stores import Execute
 from extauth.taker import Taker
-from ratelimit.budgets import Charge, Taken
+from ratelimit.budgets import Answer, Charge, Taken
 from ratelimit.limiter import Limiter
 from runtime.clock import Clock
 from runtime.grpc_front import BatchService, FrontFactory
@@ -50,6 +52,7 @@ class Gate:
         registry: CollectorRegistry,
         on_fault: Callable[[], object],
         on_taken: OnTaken | None = None,
+        bounded: BoundedPolicy | None = None,
     ) -> None:
         self._clock = clock
         self._metrics = CheckMetrics(registry)
@@ -58,7 +61,14 @@ class Gate:
         self._pepper_unknown_calls = 0
         self._offset = ClockOffset()
         self._taker = Taker(limiter_of, clock=clock, offset_of=lambda _cell: self._offset, on_taken=self._taken)
-        self._links = StoreLinks(stores, self._taker, clock, on_error=self._store_failed, on_fault=on_fault)
+        self._links = StoreLinks(
+            stores,
+            self._taker,
+            clock,
+            on_proved=self._link_proved,
+            on_error=self._store_failed,
+            on_fault=on_fault,
+        )
         self._records = StoreRecords()
         self.cache = RecordCache(now_ms=clock.monotonic_ms)
         self._checker = self._make_checker(secrets, stores.cells)
@@ -77,6 +87,8 @@ class Gate:
         self._front = front(services)
         self._metrics.feed_lag_s.set_function(self._follower.lag_s)
         self._metrics.in_flight.set_function(lambda: self._front.in_flight)
+        self._metrics.store_up.set_function(lambda: float(self._links.ready))
+        self._bounded = self._make_bounded(bounded, secrets, stores.cells, on_fault) if bounded else None
 
     def _make_checker(self, secrets: Secrets, cells: int) -> Checker:
         return Checker(
@@ -95,6 +107,30 @@ class Gate:
             ),
         )
 
+    def _make_bounded(
+        self, policy: BoundedPolicy, secrets: Secrets, cells: int, on_fault: Callable[[], object]
+    ) -> Bounded:
+        heartbeat = Heartbeat(
+            make=self._links.new_records_link,
+            least=policy.least_gates,
+            on_error=self._store_failed,
+            on_fault=on_fault,
+            now_ms=self._clock.monotonic_ms,
+        )
+        bounded = Bounded(
+            policy,
+            cache=self.cache,
+            secrets=secrets,
+            cells=cells,
+            clock=self._clock,
+            heartbeat=heartbeat,
+            limiter=LocalLimiter(self._clock, self._offset, heartbeat, self._taken_here),
+            store_is_up=lambda: self._links.ready,
+        )
+        self._metrics.gates.set_function(lambda: heartbeat.gates)
+        self._metrics.bounded_mode.set_function(lambda: float(bounded.is_deciding))
+        return bounded
+
     # Life
 
     def start(self) -> None:
@@ -102,6 +138,8 @@ class Gate:
         self._front.start()
         self._links.start()
         self._follower.start()
+        if self._bounded:
+            self._bounded.heartbeat.start()
 
     @property
     def address(self) -> str:
@@ -117,24 +155,30 @@ class Gate:
         self._draining = True
         self._front.stop(STOP_S)
         self._follower.stop(STOP_S)
+        if self._bounded:
+            self._bounded.heartbeat.stop(STOP_S)
         self._links.stop(STOP_S)
 
     def use_secrets(self, secrets: Secrets) -> None:
         """Decide with these from the next batch on; any thread may say so."""
         self._checker.use_secrets(secrets)
+        if self._bounded:
+            self._bounded.use_secrets(secrets)
         self._pepper_unknown_calls = 0
 
     def readiness(self) -> Readiness:
         """Say whether calls can be decided, and if not, what is wrong and what to do."""
         facts = {"grpc": self.address, "epoch": self.cache.epoch}
-        return Readiness(tuple(self._problems()), tuple(self._warnings()), facts)
+        away, warnings = self._links.troubles(), [*self._links.warnings(), *self._own_warnings()]
+        if away and self._bounded and (mode := self._bounded.told()):
+            away, warnings = [], [mode, *away, *warnings]
+        return Readiness((*self._own_problems(), *away), tuple(warnings), facts)
 
-    def _problems(self) -> Iterator[Trouble]:
+    def _own_problems(self) -> Iterator[Trouble]:
         if self._draining:
             yield troubles.DRAINING.found("this gate is about to stop")
-        yield from self._links.troubles()
 
-    def _warnings(self) -> Iterator[Trouble]:
+    def _own_warnings(self) -> Iterator[Trouble]:
         if calls := self._pepper_unknown_calls:
             yield troubles.PEPPER_UNKNOWN.found(
                 f"the secrets file lacks a pepper of keys in use: {calls} calls refused"
@@ -143,7 +187,8 @@ class Gate:
     # The way of a batch
 
     def _check(self, calls: Sequence[Call], deadline_ms: float) -> list[Verdict]:
-        return self._checker.check(calls, self._links.until(deadline_ms), deadline_ms)
+        verdicts = self._checker.check(calls, self._links.until(deadline_ms), deadline_ms)
+        return self._bounded.instead(calls, verdicts) if self._bounded else verdicts
 
     def _observe(self, verdicts: Sequence[Verdict], spent_ms: float) -> None:
         self._metrics.batch(verdicts, spent_ms)
@@ -155,8 +200,22 @@ class Gate:
             self._metrics.clock_steps.inc(taken.clock_steps)
         if taken.usage_faults:
             self._metrics.usage_faults.inc(taken.usage_faults)
+        self._log_admissions(charges, taken)
+
+    def _taken_here(self, charges: Sequence[Charge], taken: Taken) -> None:
+        """Count what was taken from this gate's own share."""
+        admitted = sum(grant.answer is Answer.ADMITTED for grant in taken.grants)
+        self._metrics.bounded_admissions.inc(admitted)
+        self._log_admissions(charges, taken)
+
+    def _log_admissions(self, charges: Sequence[Charge], taken: Taken) -> None:
         if self._admission_log is not None:
             self._admission_log(charges, taken)
+
+    def _link_proved(self) -> None:
+        self._metrics.store_links.inc()
+        if self._bounded and self._links.ready:
+            self._bounded.store_is_back()
 
     def _store_failed(self, error: Exception) -> None:
         self._metrics.store_errors.labels(fault_of(error).value).inc()

@@ -67,7 +67,26 @@ class CheckMetrics:
         )
         self.unknown_outcomes = Counter(
             "tollkeeper_unknown_outcomes",
-            "Calls refused although the store may have counted them: it did not answer in time.",
+            "Calls that the store may have counted although its answer did not come; none was admitted by it.",
+            registry=registry,
+        )
+        self.store_up = Gauge(
+            "tollkeeper_store_up", "1 while every store has a link that was proved, else 0.", registry=registry
+        )
+        self.store_links = Counter(
+            "tollkeeper_store_links", "Links to a store that were proved, the first one included.", registry=registry
+        )
+        self.bounded_mode = Gauge(
+            "tollkeeper_bounded_mode", "1 while known calls go on although a store is away, else 0.", registry=registry
+        )
+        self.bounded_admissions = Counter(
+            "tollkeeper_bounded_admissions",
+            "Calls admitted under this gate's own share of the limits; no store counted them.",
+            registry=registry,
+        )
+        self.gates = Gauge(
+            "tollkeeper_gates",
+            "Gates that share the limits in bounded mode, as last told by the store; 0: none needs to know.",
             registry=registry,
         )
         self.clock_steps = Counter(

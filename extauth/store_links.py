@@ -5,7 +5,8 @@ Owns which store is asked for what, and what each link has proved. Decides nothi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -14,14 +15,18 @@ from weakref import WeakKeyDictionary
 from redis.exceptions import NoScriptError, ResponseError
 
 from catalog import reader
+from catalog.health import read_health
 from catalog.reader import Delta, Snapshot
+from catalog.troubles import doubts
 from extauth.stores import Execute, ProvedEpochs, Stores
 from extauth.taker import Taker
-from extauth.troubles import AILMENT_OF, STORE_AWAY
+from extauth.troubles import AILMENT_OF, STORE_AWAY, evictions
 from runtime.clock import Clock
 from runtime.keeper import StoreKeeper
 from runtime.link import NotConnectedError, StoreLink
 from runtime.readiness import Trouble
+
+_log: Final = logging.getLogger(__name__)
 
 RECORDS_CELL: Final = "0"
 """Records are of one piece; only budgets are split into cells."""
@@ -36,6 +41,7 @@ class StoreUrls:
     records: str
     budgets: str
     cells: int = 1
+    wait_ms: float = 50  # longest that a call waits for one: a store that takes longer is not used
 
     @property
     def are_one(self) -> bool:
@@ -68,14 +74,16 @@ class StoreLinks:
         taker: Taker,
         clock: Clock,
         *,
+        on_proved: Callable[[], None],
         on_error: Callable[[Exception], None],
         on_fault: Callable[[], object],
     ) -> None:
         self._urls = urls
         self._taker = taker
         self._clock = clock
+        self._doubts: dict[str, tuple[Trouble, ...]] = {}  # by store: what may cost what it has answered
         self._proved: WeakKeyDictionary[StoreLink, ProvedEpochs] = WeakKeyDictionary()
-        keeper = partial(StoreKeeper, on_error=on_error, on_fault=on_fault)
+        keeper = partial(StoreKeeper, on_proved=on_proved, on_error=on_error, on_fault=on_fault)
         self._budgets = keeper(partial(StoreLink, urls.budgets, clock), self._prove_budgets, name="budgets-keeper")
         self._records = self._budgets
         if not urls.are_one:
@@ -110,6 +118,15 @@ class StoreLinks:
             for name, keeper in self._keepers.items()
             if not keeper.ready
         ]
+
+    def warnings(self) -> list[Trouble]:
+        """Say what is not as it should be in stores that work, as of their newest links."""
+        return list(dict.fromkeys(doubt for found in self._doubts.values() for doubt in found))
+
+    @property
+    def ready(self) -> bool:
+        """Whether every store can be asked."""
+        return all(keeper.ready for keeper in self._keepers.values())
 
     def current(self) -> StoreLink | None:
         """The link to the budgets store, where it is good."""
@@ -150,18 +167,28 @@ class StoreLinks:
     # Proving a link
 
     def _prove_budgets(self, link: StoreLink) -> None:
-        """Load the script and decide once, by looking, which tells the store's clock."""
+        """Load the script and decide once, by looking, within the time that a call would wait for it."""
         execute = self._for_proof(link)
         if self._urls.are_one:
             _refuse_replica(execute)
+            self._note("records", doubts(read_health(execute)))
+        self._note("budgets", evictions(read_health(execute)))
         self._taker.limiter(0).load(execute)
-        self._taker.learn_clock(execute, 0)
+        self._taker.learn_clock(partial(link.execute, self._clock.monotonic_ms() + self._urls.wait_ms), 0)
 
     def _prove_records(self, link: StoreLink) -> None:
         """See that it is the store that is written to, and that records can be read."""
         execute = self._for_proof(link)
         _refuse_replica(execute)
         reader.read(execute, (), cell=RECORDS_CELL)
+        self._note("records", doubts(read_health(execute)))
+
+    def _note(self, store: str, found: Iterable[Trouble]) -> None:
+        """Remember what is to be said about a store, and log what was not said before."""
+        before, self._doubts[store] = self._doubts.get(store, ()), tuple(found)
+        for doubt in self._doubts[store]:
+            if doubt not in before:
+                _log.warning("the store of %s: %s", store, doubt.problem)
 
     def _for_proof(self, link: StoreLink) -> Execute:
         return partial(link.execute, self._clock.monotonic_ms() + PREPARE_MS)

@@ -1,11 +1,12 @@
-"""What can be wrong with a gate, each with what its operator can do. Constants only."""
+"""What can be wrong with a gate, each with what its operator can do. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
-from runtime.readiness import Ailment
+from catalog.health import Health
+from runtime.readiness import Ailment, Trouble
 from runtime.store_faults import StoreFault
 
 DRAINING: Final = Ailment(
@@ -43,6 +44,15 @@ AILMENT_OF: Final[Mapping[StoreFault, Ailment]] = {
     StoreFault.DISK: STORE_DISK,
 }
 """What a store's fault is told as; the others are ``STORE_AWAY``."""
+BOUNDED_MODE: Final = Ailment(
+    "bounded_mode",
+    "Bring the store back. Until then each gate holds its own share of the limits, keys that were revoked go on "
+    "working where they are known, and calls that are not known here are refused.",
+)
+BUDGETS_EVICTED: Final = Ailment(
+    "budgets_evicted",
+    "Set maxmemory-policy noeviction in the store of budgets, and give it memory: an evicted budget begins anew.",
+)
 INSECURE_PLAINTEXT: Final = Ailment(
     "insecure_plaintext",
     "Give the gate TLS, or a Unix socket or loopback address; leave it only where a mesh encrypts between hosts.",
@@ -51,3 +61,9 @@ PEPPER_UNKNOWN: Final = Ailment(
     "pepper_unknown",
     "Give this gate the secrets file that the admin has; it is read again by itself. Until then these keys get 401.",
 )
+
+
+def evictions(health: Health) -> Iterator[Trouble]:
+    """Tell whether the store of budgets may drop some; how long it keeps them is the operator's choice."""
+    if health.maxmemory_policy not in {None, "noeviction"}:
+        yield BUDGETS_EVICTED.found(f"a full store drops budgets: maxmemory-policy is {health.maxmemory_policy}")

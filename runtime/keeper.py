@@ -32,11 +32,13 @@ class StoreKeeper:
         prepare: Callable[[StoreLink], None],
         *,
         name: str,
+        on_proved: Callable[[], None],
         on_error: Callable[[Exception], None],
         on_fault: Callable[[], object],
     ) -> None:
         self._make = make
         self._prepare = prepare
+        self._on_proved = on_proved
         self._on_error = on_error
         self._on_fault = on_fault
         self._link: StoreLink | None = None
@@ -83,19 +85,21 @@ class StoreKeeper:
             self._on_fault()
 
     def _keep(self) -> None:
-        backoff_s = FIRST_BACKOFF_S
+        """Renew at once a link that lasted; one that died young, like one that could not be had, after a pause.
+
+        So calls wait for a store that hangs again and again no more than about once a second.
+        """
+        pause_s = 0.0
         while not self._stopping.is_set():
-            self._wanted.wait(LOOK_S)
+            asked = self._wanted.wait(LOOK_S)
             self._wanted.clear()
             self._drop_if_dead()
-            if self._stopping.is_set() or self.ready:
-                continue
-            if self._renew():
-                backoff_s = FIRST_BACKOFF_S
-            else:
-                self._stopping.wait(backoff_s)
-                backoff_s = min(2 * backoff_s, LAST_BACKOFF_S)
-                self._wanted.set()
+            if self.ready:
+                pause_s = pause_s if asked else 0.0
+            elif not self._stopping.wait(pause_s):
+                pause_s = min(max(2 * pause_s, FIRST_BACKOFF_S), LAST_BACKOFF_S)
+                if not self._renew():
+                    self._wanted.set()
 
     def _drop_if_dead(self) -> None:
         """Hand out no link that the store has closed: its next call would be lost on it."""
@@ -113,6 +117,7 @@ class StoreKeeper:
             return False
         self._link = link
         self.trouble, self.fault = "", StoreFault.BROKEN
+        self._on_proved()
         _log.info("connected to the store")
         return True
 

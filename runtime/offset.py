@@ -12,6 +12,8 @@ from typing import Final
 
 MAX_AGE_MS: Final = 10_000
 """A bound older than this is forgotten: 10 s at 100 ppm drift is 1 ms, the resolution of the store's clock."""
+DRIFT: Final = 1e-4
+"""How far two clocks move apart at most, as a part of the time passed: 100 ppm."""
 
 
 class ClockOffset:
@@ -39,3 +41,10 @@ class ClockOffset:
     def deadline_on_store_ms(self, deadline_ms: float) -> int:
         """Translate a local monotonic deadline into the store's clock, never later than it; 0 if unknown."""
         return math.floor(deadline_ms + self._low_ms) if self._low_ms is not None else 0
+
+    def latest_on_store_ms(self, local_ms: float) -> int:
+        """Tell the latest that the store's clock can be, also long after the last exchange; 0 if unknown."""
+        if self._low_ms is None:
+            return 0
+        drift_ms = max(0.0, local_ms - self._learnt_at_ms) * DRIFT
+        return math.ceil(local_ms + self._high_ms + drift_ms)

@@ -7,6 +7,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 from prometheus_client import CollectorRegistry
 from pydantic import Field
@@ -15,6 +16,7 @@ from catalog.live_secrets import LiveSecrets
 from catalog.metrics import SecretsMetrics
 from catalog.secrets import SecretsError
 from extauth.admissions import AdmissionLog
+from extauth.bounded import BoundedPolicy
 from extauth.gate import Gate
 from extauth.store_links import StoreUrls
 from runtime.addresses import TcpAddress
@@ -39,6 +41,15 @@ class GateSettings(TransportSettings, StoreSettings):
 
     drain_s: float = Field(default=0.5, ge=0, le=600)
     """Seconds between turning unready and closing on SIGTERM, so that Envoy's health checks can notice."""
+
+    store_failure: Literal["deny", "bounded"] = "deny"
+    """While a store is away: `deny` answers 503; `bounded` lets known keys go on under a share of the limits."""
+
+    bounded_for_s: float = Field(default=600, ge=1, le=3_600)
+    """Seconds for which `bounded` goes on without the store; then calls are answered 503 after all."""
+
+    gate_replicas: int = Field(default=1, ge=1, le=10_000)
+    """`bounded` divides each limit by the number of gates that said they are alive, and by this if it is more."""
 
     admission_log: Path | None = None
     """Append one JSON line per admitted call, timed by the store: for proofs and tests, not for production."""
@@ -91,13 +102,20 @@ def make_gate(
     clock = SystemClock()
     return Gate(
         front=front_factory(settings, registry, clock, on_fault),
-        stores=StoreUrls(settings.records, settings.budgets, settings.cells),
+        stores=StoreUrls(settings.records, settings.budgets, settings.cells, settings.store_wait_ms),
         secrets=secrets.current(),
         clock=clock,
         registry=registry,
         on_fault=on_fault,
         on_taken=admission_log,
+        bounded=_bounded(settings),
     )
+
+
+def _bounded(settings: GateSettings) -> BoundedPolicy | None:
+    if settings.store_failure == "deny":
+        return None
+    return BoundedPolicy(longest_ms=settings.bounded_for_s * 1000, least_gates=settings.gate_replicas)
 
 
 @contextlib.contextmanager

@@ -8,7 +8,8 @@ from admin.calls import ApiCall, Reply
 from admin.schemas import Alive, Ready, TroubleShown
 from admin.services import Services
 from admin.troubles import BUDGETS_UNTOLD, STORE_AWAY
-from catalog.store import Health, StoreUnavailable
+from catalog.health import Health
+from catalog.store import StoreUnavailable
 from catalog.troubles import doubts
 from runtime.readiness import Readiness, Trouble
 

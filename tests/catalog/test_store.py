@@ -14,6 +14,7 @@ import redis.asyncio
 from catalog import names
 from catalog import store as store_module
 from catalog.changes import CORRUPT, Audit, Check, Delete, Put
+from catalog.health import Health
 from catalog.records import Credential, HostRecord, KeyRecord, Kind, Limits, Record, TenantRecord
 from catalog.store import CatalogStore, Conflict, CorruptRecord, StoreRefused
 
@@ -398,13 +399,13 @@ async def test_health_is_unknown_where_the_store_hides_it(redis_url: str, store:
 )
 def test_durable_means_written_before_answered(appendonly: bool | None, appendfsync: str, durable: bool | None) -> None:  # noqa: FBT001
     """Only an append-only file synced at every write keeps what was answered."""
-    assert store_module.Health(appendonly, appendfsync, "noeviction").durable is durable
+    assert Health(appendonly, appendfsync, "noeviction").durable is durable
 
 
 @pytest.mark.parametrize(("policy", "evicts"), [("noeviction", False), ("volatile-lru", False), ("allkeys-lru", True)])
 def test_policies_that_drop_records_are_named(policy: str, evicts: bool) -> None:  # noqa: FBT001
     """Records have no TTL, so only the allkeys policies drop them."""
-    assert store_module.Health(appendonly=True, appendfsync="always", maxmemory_policy=policy).evicts is evicts
+    assert Health(appendonly=True, appendfsync="always", maxmemory_policy=policy).evicts is evicts
 
 
 # --- refusals --------------------------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ from catalog.records import (
 )
 from catalog.secrets import Secrets
 from catalog.store import CatalogStore
+from extauth.bounded import BoundedPolicy
 from extauth.edge import CHECK_PATH
 from extauth.gate import Gate
 from extauth.store_links import StoreUrls
@@ -226,6 +227,7 @@ def make_gate(
     registry: CollectorRegistry,
     limits: QueueLimits = PATIENT,
     wire: Wire = NATIVE_UNIX,
+    bounded: BoundedPolicy | None = None,
     **of_front: Any,
 ) -> Gate:
     """Put a gate together, not started; ``url`` names one store for all, ``of_front`` is for the transport alone."""
@@ -236,11 +238,12 @@ def make_gate(
     clock = SystemClock()
     return Gate(
         front=partial(wire.front, target=target, clock=clock, on_fault=on_fault, limits=limits, **of_front),
-        stores=url if isinstance(url, StoreUrls) else StoreUrls(url, url),
+        stores=url if isinstance(url, StoreUrls) else StoreUrls(url, url, wait_ms=limits.answer_ms),
         secrets=secrets,
         clock=clock,
         registry=registry,
         on_fault=on_fault,
+        bounded=bounded,
     )
 
 

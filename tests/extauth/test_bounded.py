@@ -1,0 +1,197 @@
+"""The policy ``bounded``: what passes while the store is away, and what does not."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+
+import pytest
+import redis
+from faultproxy import FaultProxy, fault_proxy
+from gatebench import Asker, Catalog, make_gate, question, status, wait_until
+from prometheus_client import CollectorRegistry
+
+from catalog.records import Limits
+from catalog.secrets import Secrets
+from extauth.bounded import BoundedPolicy
+from extauth.gate import Gate
+from extauth.replicas import KEPT_MS, beat
+from protos.external_auth_pb2 import CheckRequest
+from runtime.grpc_front import QueueLimits
+
+WAIT = QueueLimits(answer_ms=150, wait_ms=2_000)
+
+
+@dataclass(frozen=True)
+class Running:
+    """A gate under ``bounded`` and its client."""
+
+    gate: Gate
+    asker: Asker
+    registry: CollectorRegistry
+
+    def ask(self, request: CheckRequest) -> int:
+        """Ask once."""
+        return status(self.asker.ask(request))
+
+    def sample(self, name: str) -> float:
+        """What a metric says."""
+        return self.registry.get_sample_value(name) or 0.0
+
+    @property
+    def is_away(self) -> bool:
+        """Whether the gate has noticed that the store is away."""
+        return self.sample("tollkeeper_store_up") == 0
+
+    def troubles(self) -> tuple[set[str], set[str]]:
+        """Codes of problems and warnings."""
+        state = self.gate.readiness()
+        return {one.code for one in state.problems}, {one.code for one in state.warnings}
+
+
+@contextmanager
+def bounded_gate(url: str, secrets: Secrets, policy: BoundedPolicy) -> Iterator[Running]:
+    """A gate that has settled: ready, and every other gate has had time to count it."""
+    with tempfile.TemporaryDirectory(prefix="tk-gate-") as folder:
+        registry = CollectorRegistry()
+        gate = make_gate(f"unix:{folder}/g.sock", url, secrets, registry, WAIT, bounded=policy)
+        gate.start()
+        asker = Asker(gate.address)
+        try:
+            yield Running(gate, asker, registry)
+        finally:
+            asker.close()
+            gate.stop()
+
+
+def settle(*gates: Running) -> None:
+    """Wait until each may go on by itself."""
+    for running in gates:
+        wait_until(lambda running=running: running.gate.readiness().ready)  # type: ignore[misc]
+        wait_until(lambda running=running: running.gate._bounded.heartbeat.sharers is not None)  # type: ignore[misc]
+
+
+@pytest.fixture
+def proxy(redis_url: str) -> Iterator[FaultProxy]:
+    """The way to the store."""
+    with fault_proxy(redis_url, late_s=1) as proxy:
+        yield proxy
+        proxy.heal()
+
+
+def test_known_calls_go_on_and_unknown_ones_do_not(
+    proxy: FaultProxy, catalog: Catalog, secrets: Secrets, store: redis.Redis
+) -> None:
+    """What is in the cache is decided as ever, its refusals too; what is not is 503. The gate stays ready and warns."""
+    catalog.tenant()
+    publication, other = catalog.publication(limits=Limits(per_hour=4)), catalog.publication(model="other")
+    _, text = catalog.key(publication)
+    _, dead = catalog.key(publication, disabled=True)
+    known, disabled = question(key=text, publication=publication), question(key=dead, publication=publication)
+    with bounded_gate(proxy.url, secrets, BoundedPolicy()) as running:
+        settle(running)
+        assert [running.ask(one) for one in (known, disabled)] == [200, 401]
+        taken = store.hget(f"tk:usage:{{0}}:p:{publication.uid}", "total")
+        proxy.hang()
+        assert [running.ask(known) for _ in range(5)] == [200, 200, 200, 200, 429]
+        assert running.ask(disabled) == 401
+        assert running.ask(question(key=text, publication=other)) == 503
+        assert running.ask(question(key="tk_forged", publication=publication)) == 401
+        assert running.troubles()[0] == set()
+        assert {"bounded_mode", "store_away"} <= running.troubles()[1]
+        assert running.sample("tollkeeper_bounded_admissions_total") == 4
+        assert running.sample("tollkeeper_bounded_mode") == 1
+        proxy.flow()
+        wait_until(lambda: not running.is_away)
+        assert [running.ask(known) for _ in range(4)] == [200, 200, 200, 429]
+        assert running.sample("tollkeeper_bounded_mode") == 0
+        assert "bounded_mode" not in running.troubles()[1]
+        assert store.hget(f"tk:usage:{{0}}:p:{publication.uid}", "total") == b"4"
+        assert taken == b"1"
+
+
+def test_a_store_that_comes_and_goes_gives_no_second_share(
+    proxy: FaultProxy, catalog: Catalog, secrets: Secrets
+) -> None:
+    """What was admitted without the store stays counted when it is back, so a flapping link cannot be farmed."""
+    _, ask = catalog.callable_publication(Limits(per_hour=3))
+    with bounded_gate(proxy.url, secrets, BoundedPolicy()) as running:
+        settle(running)
+        wait_until(lambda: running.ask(ask) == 429)  # the store's share is gone
+        admitted = 0
+        for _ in range(3):
+            proxy.hang()
+            wait_until(lambda: running.ask(ask) is not None and running.is_away)
+            admitted = int(running.sample("tollkeeper_bounded_admissions_total"))
+            proxy.flow()
+            wait_until(lambda: not running.is_away)
+        proxy.hang()
+        assert {running.ask(ask) for _ in range(6)} <= {200, 429}
+        assert admitted <= running.sample("tollkeeper_bounded_admissions_total") == 3
+
+
+def test_a_share_of_nothing_refuses(proxy: FaultProxy, catalog: Catalog, secrets: Secrets) -> None:
+    """Three units among four gates: 503, not a wait that would never end. ``--gate-replicas`` is the least number."""
+    _, ask = catalog.callable_publication(Limits(per_hour=3))
+    with bounded_gate(proxy.url, secrets, BoundedPolicy(least_gates=4)) as running:
+        settle(running)
+        assert running.ask(ask) == 200
+        proxy.hang()
+        assert {running.ask(ask) for _ in range(3)} == {503}
+
+
+def test_it_ends_when_the_time_is_over(proxy: FaultProxy, catalog: Catalog, secrets: Secrets) -> None:
+    """After ``--bounded-for-s`` calls are refused and the gate is unready; the next outage has its whole time again."""
+    _, ask = catalog.callable_publication(Limits(per_hour=1_000))
+    with bounded_gate(proxy.url, secrets, BoundedPolicy(longest_ms=400)) as running:
+        settle(running)
+        assert running.ask(ask) == 200
+        for _ in range(2):
+            proxy.hang()
+            wait_until(lambda: running.ask(ask) == 200 and running.is_away)
+            wait_until(lambda: running.ask(ask) == 503)
+            assert running.troubles()[0] == {"store_away"}
+            proxy.flow()
+            wait_until(lambda: not running.is_away)
+
+
+def test_a_key_expires_without_the_store(proxy: FaultProxy, catalog: Catalog, secrets: Secrets) -> None:
+    """Expiry goes by the store's clock as it was last known."""
+    catalog.tenant()
+    publication = catalog.publication()
+    expires_at_ms = int(time.time() * 1000) + 6_000
+    _, text = catalog.key(publication, expires_at_ms=expires_at_ms)
+    ask = question(key=text, publication=publication)
+    with bounded_gate(proxy.url, secrets, BoundedPolicy()) as running:
+        settle(running)
+        assert running.ask(ask) == 200
+        proxy.hang()
+        wait_until(lambda: running.ask(ask) == 401)
+        assert time.time() * 1000 >= expires_at_ms - 100
+
+
+def test_nobody_goes_on_before_the_others_can_know(proxy: FaultProxy, catalog: Catalog, secrets: Secrets) -> None:
+    """A gate whose heartbeats did not reach the store has no share: the others divide by one less."""
+    _, ask = catalog.callable_publication(Limits(per_hour=1_000))
+    proxy.deaf_to = frozenset({b"EVAL"})
+    with bounded_gate(proxy.url, secrets, BoundedPolicy()) as running:
+        wait_until(lambda: running.ask(ask) == 200)
+        proxy.hang()
+        assert {running.ask(ask) for _ in range(3)} == {503}
+        assert running.troubles()[0] == {"store_away"}
+
+
+def test_heartbeats_tell_how_many_gates_there_are(store: redis.Redis, secrets: Secrets, redis_url: str) -> None:
+    """Each gate counts itself and the others; one that stopped counts for a minute; the key does not live for ever."""
+    with ExitStack() as stack:
+        gates = [stack.enter_context(bounded_gate(redis_url, secrets, BoundedPolicy())) for _ in range(3)]
+        settle(*gates)
+        wait_until(lambda: all(running.sample("tollkeeper_gates") == 3 for running in gates))
+    assert 0 < store.pttl("tk:gates") <= KEPT_MS
+    assert beat(store.execute_command, gate_id="mine", kept_ms=KEPT_MS) == (4, True)
+    assert beat(store.execute_command, gate_id="mine", kept_ms=KEPT_MS) == (4, False)
+    time.sleep(0.05)  # the store's clock has to pass them
+    assert beat(store.execute_command, gate_id="other", kept_ms=20) == (1, True)
