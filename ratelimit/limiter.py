@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from redis.exceptions import NoScriptError
 
@@ -21,8 +21,28 @@ from ratelimit.replay import read_reply
 Execute = Callable[..., Any]
 """Sends one command to the store and returns its reply as redis-py would: bytes, integers, lists; raises its errors."""
 
+Command = tuple[str | bytes | float, ...]
+"""A command and its arguments, as ``Execute`` takes them."""
+
 _TAKE: Final = importlib.resources.files("ratelimit").joinpath("lua/take.lua").read_bytes()
 _TAKE_SHA: Final = hashlib.sha1(_TAKE, usedforsecurity=False).hexdigest()  # how the store names scripts
+
+
+class Question(NamedTuple):
+    """One run of the script: the batch it decides, and its keys and arguments behind the script's name."""
+
+    batch: Batch
+    arguments: tuple[str | bytes | float, ...]
+
+    @property
+    def command(self) -> Command:
+        """Run the script by its name; NOSCRIPT, and nothing done, where the store has lost it."""
+        return ("EVALSHA", _TAKE_SHA, *self.arguments)
+
+    @property
+    def command_with_script(self) -> Command:
+        """The same with the script's text, which the store then keeps: it goes where the keys are, in a Cluster too."""
+        return ("EVAL", _TAKE, *self.arguments)
 
 
 class Limiter:
@@ -37,7 +57,7 @@ class Limiter:
         self._usage_prefix = usage_prefix(cell)
 
     def load(self, execute: Execute) -> None:
-        """Put the script into the store, so that the first batch finds it."""
+        """Put the script into the store, on every node of a Cluster, so that the first batch finds it."""
         execute("SCRIPT", "LOAD", _TAKE)
 
     def take(
@@ -62,21 +82,34 @@ class Limiter:
         Raises ``ValueError`` for a batch too large or malformed, and what ``execute`` raises. A store that has
         lost the script gets it again: that error proves that nothing ran.
         """
+        question = self.question(
+            charges, epoch=epoch, deadline_ms=deadline_ms, by_records=by_records, now_ms=now_ms, look=look
+        )
+        try:
+            reply = execute(*question.command)
+        except NoScriptError:
+            reply = execute(*question.command_with_script)
+        return read_reply(question.batch, reply)
+
+    def question(
+        self,
+        charges: Sequence[Charge],
+        *,
+        epoch: str,
+        deadline_ms: int = 0,
+        by_records: bool = False,
+        now_ms: int | None = None,
+        look: bool = False,
+    ) -> Question:
+        """Put what ``take`` asks in the store's words, for whoever sends several at once."""
         batch = Batch(charges)
         numbers = (int(by_records), int(look), deadline_ms, "" if now_ms is None else now_ms, len(batch.values))
         keys = self._keys(batch)
-        arguments = (len(keys), *keys, epoch, *numbers, SHAPES, batch.plan_blob, batch.call_blob)
-        return read_reply(batch, self._run(execute, arguments, batch.refs() if by_records else ()))
+        refs = batch.refs() if by_records else ()
+        return Question(batch, (len(keys), *keys, epoch, *numbers, SHAPES, batch.plan_blob, batch.call_blob, *refs))
 
     def _keys(self, batch: Batch) -> list[str]:
         keys = [*self._fence_keys]
         keys += [self._budget_prefix + name for name in batch.values]
         keys += [self._usage_prefix + name for name in batch.usages]
         return keys
-
-    def _run(self, execute: Execute, arguments: Sequence[Any], refs: Sequence[str]) -> Any:
-        try:
-            return execute("EVALSHA", _TAKE_SHA, *arguments, *refs)
-        except NoScriptError:
-            self.load(execute)
-            return execute("EVALSHA", _TAKE_SHA, *arguments, *refs)

@@ -12,20 +12,15 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, TypeVar
-from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from runtime.addresses import Address, parse_address
+from runtime.store_urls import check_budgets_url, check_store_url
 
 PREFIX: Final = "TOLLKEEPER_"
 """Every option ``--kebab-name`` is also the variable ``TOLLKEEPER_KEBAB_NAME``."""
-
-STORE_SCHEMES: Final = ("redis://", "rediss://", "unix://")
-
-STORE_OPTIONS: Final = frozenset({"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_check_hostname"})
-"""What a store's URL may set; waiting and retrying are not its business."""
 
 S = TypeVar("S", bound="Settings")
 
@@ -52,23 +47,8 @@ def _words(value: object) -> object:
     return tuple(filter(None, value.replace(",", " ").split())) if isinstance(value, str) else value
 
 
-def _store_url(value: str) -> str:
-    if not value.startswith(STORE_SCHEMES):
-        raise ValueError(f"must start with {', '.join(STORE_SCHEMES[:-1])} or {STORE_SCHEMES[-1]}")
-    unknown = set(parse_qs(urlsplit(value).query, keep_blank_values=True)) - STORE_OPTIONS
-    if unknown:
-        raise ValueError(f"may have no options but {', '.join(sorted(STORE_OPTIONS))}")
-    from redis.connection import parse_url  # noqa: PLC0415  `--help` must not load a client of the store
-
-    try:
-        parse_url(value)  # type: ignore[no-untyped-call]
-    except (ValueError, TypeError):
-        raise ValueError("must be a URL with host, port and database, or a socket's path") from None
-    return value
-
-
 def _other_store_url(value: str | None) -> str | None:
-    return None if value is None else _store_url(value)
+    return None if value is None else check_store_url(value)
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_words), Metavar("A,B…")]
@@ -77,8 +57,11 @@ Words = Annotated[tuple[str, ...], BeforeValidator(_words), Metavar("A,B…")]
 ListenAddress = Annotated[Address, BeforeValidator(parse_address), Metavar("unix:PATH|HOST:PORT")]
 """Where to listen: ``unix:/run/gate.sock``, ``127.0.0.1:9090``, ``[::1]:0`` (port 0: any free one)."""
 
-StoreUrl = Annotated[str, AfterValidator(_store_url), Field(repr=False), Metavar("URL")]
-"""A store's URL. It may hold a password, so a settings object does not print it."""
+StoreUrl = Annotated[str, AfterValidator(check_store_url), Field(repr=False), Metavar("URL")]
+"""A store's URL: of one server, or a master behind Sentinels. A settings object does not print it or its password."""
+
+BudgetsUrl = Annotated[str, AfterValidator(check_budgets_url), Field(repr=False), Metavar("URL")]
+"""The URL of a store that may also be a Cluster."""
 
 OtherStoreUrl = Annotated[str | None, AfterValidator(_other_store_url), Field(repr=False), Metavar("URL")]
 """A store's URL, or nothing where another setting names the store."""

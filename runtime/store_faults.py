@@ -53,6 +53,16 @@ _BY_TYPE: Final = (
 )
 
 
+_NOT_RUN: Final = (
+    NotConnectedError,
+    NotSentError,
+    exceptions.NoScriptError,
+    exceptions.AskError,  # and MovedError, its subclass
+    exceptions.TryAgainError,
+    exceptions.ClusterDownError,
+)
+
+
 def fault_of(error: Exception) -> StoreFault:
     """Tell what kind of failure this is."""
     for kind, fault in _BY_TYPE:
@@ -65,7 +75,7 @@ def fault_of(error: Exception) -> StoreFault:
 
 def surely_not_run(error: Exception) -> bool:
     """Whether the failed command certainly changed nothing: it was not sent, or refused before it began."""
-    if isinstance(error, NotConnectedError | NotSentError | exceptions.NoScriptError):
+    if isinstance(error, _NOT_RUN):
         return True
     begun = "script:" in str(error)  # how an error from within a running script ends
     return isinstance(error, exceptions.ResponseError) and fault_of(error) is not StoreFault.REPLY and not begun

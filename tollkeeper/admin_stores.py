@@ -4,32 +4,20 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Final
 
 import redis.asyncio
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from admin.services import Stores
 from catalog.announcing import Announcer
 from catalog.store import TIMEOUT_S, CatalogStore
+from runtime.clients import client_of
 from runtime.lifecycle import running
 from tollkeeper.store_settings import StoreSettings
-
-_CONNECTIONS: Final = 64  # to one store, at most
 
 
 def store_client(url: str, *, timeout_s: float = TIMEOUT_S) -> redis.asyncio.Redis:
     """Make a bounded client that sends nothing twice."""
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
-        url,
-        max_connections=_CONNECTIONS,
-        timeout=TIMEOUT_S,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=TIMEOUT_S,
-        retry=Retry(NoBackoff(), 0),
-    )
-    return redis.asyncio.Redis.from_pool(pool)
+    return client_of(url, connect_s=TIMEOUT_S, answer_s=timeout_s)
 
 
 @contextlib.asynccontextmanager

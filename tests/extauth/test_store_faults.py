@@ -158,7 +158,7 @@ class Step:
 STEPS = (
     Step("reading the records", _nothing, b"MGET", _reads_records),
     Step("taking", _warm, b"EVALSHA", _is_take),
-    Step("loading the script again", _forget_script, b"SCRIPT"),
+    Step("taking with the script again", _forget_script, b"EVAL"),
     Step("reading the epoch", _change_another, b"GET"),
     Step("reading the feed", _change_another, b"XRANGE"),
 )
