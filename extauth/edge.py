@@ -8,8 +8,8 @@ shared bytes followed by the call's own.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -24,6 +24,7 @@ from extauth.call import Call
 from extauth.decide import Admission
 from extauth.entries import KeyEntry, PublicationEntry
 from extauth.reasons import Reason
+from extauth.refusal_log import LOGGED, RefusalLog
 from protos.core_pb2 import HeaderValueOption
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
 from runtime.clock import Clock
@@ -32,9 +33,9 @@ CHECK_PATH: Final = "/envoy.service.auth.v3.Authorization/Check"
 ROUTE_NAMESPACE: Final = "tollkeeper"
 REQUEST_NAMESPACE: Final = "tollkeeper.request"
 KEY_HEADERS: Final = ("x-api-key", "authorization")
+MAX_REQUEST_ID: Final = 64
 PERMISSION_DENIED: Final = 7  # google.rpc.Code; any code but 0 makes Envoy send the denied response
 
-_log = logging.getLogger(__name__)
 _OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
 
@@ -63,6 +64,7 @@ def read_call(payload: bytes) -> Call | None:
         body_model=body_model,
         body_parsed=body_parsed,
         address=headers.get("x-envoy-external-address", ""),
+        request_id=headers.get("x-request-id", "")[:MAX_REQUEST_ID],
     )
 
 
@@ -133,12 +135,12 @@ def _denial(verdict: Verdict, call: Call | None) -> Denial:
         verdict.reason,
         grant=verdict.grant,
         now_ms=verdict.now_ms,
-        masked=_masked(call) if call else "",
+        masked=masked_key(call) if call else "",
         model_type=publication.record.type if publication else None,
     )
 
 
-def _masked(call: Call) -> str:
+def masked_key(call: Call) -> str:
     """Show the caller which key it sent, if what it sent has at least the length of one."""
     text = call.api_key or call.authorization.rpartition(" ")[2]
     return mask(text[3:22]) if len(text) == TEXT_CHARACTERS else ""
@@ -148,6 +150,7 @@ def _denied(answer: Denial, reason: Reason) -> bytes:
     response = CheckResponse()
     response.status.code = PERMISSION_DENIED
     response.status.message = reason.value
+    response.dynamic_metadata["reason"] = reason.value  # for the proxy's access log
     denied = response.denied_response
     denied.status.code = answer.status
     denied.body = answer.body
@@ -172,8 +175,10 @@ class CheckService:
         observe: Callable[[Sequence[Verdict], float], None],
         max_batch: Callable[[], int],
         clock: Clock,
+        refusals: RefusalLog,
     ) -> None:
         self._check = check
+        self._refusals = refusals
         self._clock = clock
         self._observe = observe
         self._max_batch = max_batch
@@ -191,8 +196,9 @@ class CheckService:
             calls = [read_call(payload) for payload in payloads]
             verdicts = self._verdicts(calls, deadline_ms)
             answers = [self._encoder.encode(verdict, call) for verdict, call in zip(verdicts, calls, strict=True)]
+            self._note(verdicts, calls)
         except Exception:  # noqa: BLE001  whatever it was, these calls are refused and the next ones served
-            _log.exception("a batch of %d calls could not be decided and is refused", len(payloads))
+            self._refusals.note(Reason.FAULT, lambda: None)  # with the traceback
             verdicts = [Verdict(Reason.FAULT)] * len(payloads)
             answers = [self._encoder.encode(verdict, None) for verdict in verdicts]
         self._observe(verdicts, self._clock.monotonic_ms() - begun_ms)
@@ -202,8 +208,18 @@ class CheckService:
         decided = iter(self._check([call for call in calls if call is not None], deadline_ms))
         return [next(decided) if call is not None else Verdict(Reason.CALL_UNREADABLE) for call in calls]
 
-    def overloaded(self, _payload: bytes) -> bytes:
+    def _note(self, verdicts: Sequence[Verdict], calls: Sequence[Call | None]) -> None:
+        for verdict, call in zip(verdicts, calls, strict=True):
+            if verdict.reason in LOGGED:
+                self._refusals.note(verdict.reason, partial(_given, call))
+
+    def overloaded(self, payload: bytes) -> bytes:
         """Refuse a call that cannot be looked at in time."""
         verdict = Verdict(Reason.OVERLOADED)
+        self._refusals.note(verdict.reason, partial(read_call, payload))
         self._observe([verdict], 0.0)
         return self._encoder.encode(verdict, None)
+
+
+def _given(call: Call | None) -> Call | None:
+    return call

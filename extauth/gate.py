@@ -15,11 +15,12 @@ from extauth.batch import Checker, Verdict
 from extauth.bounded import Bounded, BoundedPolicy, LocalLimiter
 from extauth.cache import RecordCache
 from extauth.call import Call
-from extauth.edge import CHECK_PATH, CheckService
+from extauth.edge import CHECK_PATH, CheckService, masked_key
 from extauth.events import Events
 from extauth.follower import FeedFollower
 from extauth.metrics import CheckMetrics
 from extauth.reasons import Reason
+from extauth.refusal_log import RefusalLog
 from extauth.replicas import Heartbeat
 from extauth.store_links import RECORDS_CELL, StoreLinks, StoreRecords, StoreUrls
 from extauth.stores import Execute
@@ -81,7 +82,8 @@ class Gate:
             on_fault=on_fault,
             now_ms=clock.monotonic_ms,
         )
-        service = CheckService(self._check, self._observe, lambda: self._taker.sizer.calls, clock)
+        refusals = RefusalLog(clock.monotonic_ms, masked_key, self._metrics.line_left_out)
+        service = CheckService(self._check, self._observe, lambda: self._taker.sizer.calls, clock, refusals)
         health = HealthService(lambda: self.readiness().ready, (CHECK_SERVICE,))
         services: dict[str, BatchService] = {CHECK_PATH: service, HEALTH_PATH: health}
         self._front = front(services)

@@ -9,7 +9,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from extauth.batch import Verdict
-from extauth.reasons import WIRE
+from extauth.reasons import WIRE, Reason
 
 MAX_PUBLICATIONS: Final = 500
 """Most publications that get a label of their own in one process; the rest are ``other``."""
@@ -112,11 +112,21 @@ class CheckMetrics:
             "Since the cache was last known to be as new as the change feed; up to 1 s while nothing changes.",
             registry=registry,
         )
+        self._lines_left_out = Counter(
+            "tollkeeper_log_suppressed",
+            "Refusals without a line in the log: one a second and reason is written.",
+            ["reason"],
+            registry=registry,
+        )
         self.in_flight = Gauge(
             "tollkeeper_calls_in_flight",
             "Calls taken and not answered yet, waiting ones included.",
             registry=registry,
         )
+
+    def line_left_out(self, reason: Reason) -> None:
+        """Count a refusal that is not in the log, because the log had one like it a moment ago."""
+        self._lines_left_out.labels(reason.value).inc()
 
     def gathered(self, needed: int, read: int) -> None:
         """Count the records of a batch: how many it needed and how many of them were read from the store."""

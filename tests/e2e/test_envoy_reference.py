@@ -32,6 +32,7 @@ OPTIONS = BootstrapOptions(
     https_port=8443,
     certificate="/etc/tollkeeper/tls.crt",
     private_key="/etc/tollkeeper/tls.key",
+    access_log="/dev/stdout",
 )
 PUBLICATIONS = [
     publication("0a1iris", "/models/iris", "http://10.0.0.11:8080", model="iris", host="api.example.com"),
