@@ -33,6 +33,7 @@ class Facts:
     gateway: Gateway
     rules: AddressRules  # which model servers may be asked
     key_recovery: bool = False
+    allow_anonymous: bool = False  # whether a publication may ask for no key
     cells: int = 1  # into how many the budgets are split
 
 
@@ -62,6 +63,7 @@ def assemble(
         clock=clock,
         metrics=metrics,
         secrets=secrets,
+        allow_anonymous=facts.allow_anonymous,
         cells=facts.cells,
     )
 

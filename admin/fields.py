@@ -19,6 +19,7 @@ from catalog.records import MAX_LIMIT
 MAX_NAME: Final = 63
 MAX_METADATA_BYTES: Final = 4096
 MAX_TENANTS_NAMED: Final = 500
+MAX_ANONYMOUS_PER_MINUTE: Final = 10**6
 MAX_PUBLICATIONS_NAMED: Final = 100
 MAX_SECRET_TEXT: Final = 1024  # passwords and key texts as sent
 TENANT_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"  # RFC 1123 label
@@ -143,6 +144,7 @@ ServerUrl = Annotated[
     str, AfterValidator(_normal_url), _text(r"^https?://[^/?#]+/?$", MAX_URL, "http://models.internal:9001")
 ]
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
+AnonymousLimit = Annotated[int, Field(ge=1, le=MAX_ANONYMOUS_PER_MINUTE)]
 Metadata = Annotated[dict[str, str], AfterValidator(_small)]
 TenantNames = Annotated[tuple[TenantName, ...], Field(max_length=MAX_TENANTS_NAMED)]
 UserName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)]

@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr
 
 from admin.fields import (
     MAX_SECRET_TEXT,
+    AnonymousLimit,
     ExternalPath,
     Hostname,
     Input,
@@ -48,9 +49,11 @@ class AuthenticationInput(Input):
     """Who may call."""
 
     require_api_key: bool = True
-    """Calls without a key are refused. Only true is accepted: calls without a key are not supported yet."""
+    """Calls without a key are refused; false only where the operator allows it (--allow-anonymous)."""
     allowed_tenants: TenantNames = ()
     """Tenants whose keys may call, besides the owner's, which always may."""
+    anonymous_requests_per_minute: AnonymousLimit = 60
+    """Most calls without a key in any one minute from one address; of IPv6 addresses, from one /64."""
 
 
 class ConfigInput(Input):
@@ -184,6 +187,8 @@ class Authentication(Output):
 
     require_api_key: bool
     allowed_tenants: list[str]
+    anonymous_requests_per_minute: int
+    """Of each address, where no key is required."""
 
 
 class UsageAnswer(Output):

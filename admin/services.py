@@ -62,6 +62,7 @@ class Services:
     clock: Clock
     metrics: AdminMetrics
     secrets: LiveSecrets
+    allow_anonymous: bool = False  # whether a publication may ask for no key
     cells: int = 1  # into how many the budgets are split: a key and what it calls must be in one
 
     def cell(self, record_id: str) -> str:

@@ -111,6 +111,9 @@ class AdminSettings(StoreSettings):
     key_recovery: bool = False
     """Keep key texts, encrypted, so that GET shows them whole; only keys made while it is on can be shown."""
 
+    allow_anonymous: bool = False
+    """Let publications ask for no key (requireApiKey: false); turned off again, those that do stay as they are."""
+
     probe_allow: Annotated[Words, AfterValidator(_allowed)] = ()
     """Networks, addresses and hosts of model servers that are allowed though they are loopback or link-local."""
 
@@ -166,6 +169,7 @@ def _facts(settings: AdminSettings) -> Facts:
         gateway=Gateway(settings.default_host, shown.scheme, port),
         rules=AddressRules.of(settings.probe_allow, (*settings.probe_refuse_ports, *_own_port(settings))),
         key_recovery=settings.key_recovery,
+        allow_anonymous=settings.allow_anonymous,
         cells=settings.cells,
     )
 

@@ -35,6 +35,8 @@ def of_publication(publication: PublicationRecord) -> dict[str, str]:
         "publicHostname": publication.host,
         "externalPath": publication.path,
         "modelType": publication.type.value,
+        "requireApiKey": str(publication.require_api_key).lower(),
+        "anonymousRequestsPerMinute": str(publication.anonymous_per_minute),
         "allowedTenants": " ".join(publication.allowed_tenants),
         "metadata": f"{len(publication.metadata)} entries",
         **limits.told(publication.limits),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from admin.acts import hosts, limits
 from admin.discovery import Finding
 from admin.places import default_path
-from admin.schemas import ConfigInput
+from admin.schemas import AuthenticationInput, ConfigInput
 from catalog.changes import Change, Delete, Put
 from catalog.records import (
     HostRecord,
@@ -45,7 +45,8 @@ def created(
         host=config.public_hostname or default_host,
         path=config.external_path or default_path(model.name, model.type),
         limits=limits.merged(limits.defaults(model.type), config.rate_limiting),
-        require_api_key=True,
+        require_api_key=config.authentication.require_api_key,
+        anonymous_per_minute=config.authentication.anonymous_requests_per_minute,
         allowed_tenants=_with_owner(model.tenant, config.authentication.allowed_tenants),
         key_id=key_id,
         created_at_ms=now_ms,
@@ -61,19 +62,32 @@ def updated(
 
     ``finding``: what asking the server anew found, where the config changes the model's type.
     """
-    allowed = publication.allowed_tenants
-    if "allowed_tenants" in config.authentication.model_fields_set:
-        allowed = _with_owner(publication.tenant, config.authentication.allowed_tenants)
     return dataclasses.replace(
-        publication,
+        _with_callers(publication, config.authentication),
         host=config.public_hostname or publication.host,
         path=config.external_path or publication.path,
         type=finding.type if finding else publication.type,
         protocol=finding.protocol if finding else publication.protocol,
         limits=limits.merged(publication.limits, config.rate_limiting),
-        allowed_tenants=allowed,
         metadata=config.metadata if "metadata" in config.model_fields_set else publication.metadata,
         updated_at_ms=now_ms,
+    )
+
+
+def _with_callers(publication: PublicationRecord, given: AuthenticationInput) -> PublicationRecord:
+    """Return a publication with what was said of who may call."""
+    named, per_minute = given.model_fields_set, given.anonymous_requests_per_minute
+    return dataclasses.replace(
+        publication,
+        require_api_key=given.require_api_key if "require_api_key" in named else publication.require_api_key,
+        allowed_tenants=(
+            _with_owner(publication.tenant, given.allowed_tenants)
+            if "allowed_tenants" in named
+            else publication.allowed_tenants
+        ),
+        anonymous_per_minute=(
+            per_minute if "anonymous_requests_per_minute" in named else publication.anonymous_per_minute
+        ),
     )
 
 

@@ -10,12 +10,12 @@ from admin.schemas import ConfigInput
 from catalog.ids import cell_of, shard_of
 
 NOT_TOGETHER = "its budgets are kept in another cell of the store: it cannot call this publication"
-NO_ANONYMOUS = "must be true: calls without a key are not supported yet"
+NO_ANONYMOUS = "must be true: calls without a key are not allowed here (--allow-anonymous)"
 
 
-def faults_of(config: ConfigInput, known_tenants: Collection[str]) -> Iterator[Fault]:
+def faults_of(config: ConfigInput, known_tenants: Collection[str], *, allow_anonymous: bool) -> Iterator[Fault]:
     """Yield what is wrong with a config wherever it is applied. ``known_tenants``: those named that exist."""
-    if not config.authentication.require_api_key:
+    if not config.authentication.require_api_key and not allow_anonymous:
         yield Fault("config.authentication.requireApiKey", Rule.NOT_ENABLED, NO_ANONYMOUS)
     for position, tenant in enumerate(config.authentication.allowed_tenants):
         if tenant not in known_tenants:

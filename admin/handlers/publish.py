@@ -53,7 +53,8 @@ async def _read_wish(call: ApiCall) -> _Wish:
         raise invalid(Code.INVALID_CONFIG, body.faults)
     config = body.model.config
     known = await lookups.known_tenants(call.services.store, config.authentication.allowed_tenants)
-    return _Wish(config, (*body.faults, *rules.faults_of(config, known)))
+    faults = rules.faults_of(config, known, allow_anonymous=call.services.allow_anonymous)
+    return _Wish(config, (*body.faults, *faults))
 
 
 async def publish(call: ApiCall) -> Reply:

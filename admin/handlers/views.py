@@ -74,7 +74,9 @@ def publication(
         model_type=record.type,
         rate_limiting=limits.shown(record.limits),
         authentication=Authentication(
-            require_api_key=record.require_api_key, allowed_tenants=list(record.allowed_tenants)
+            require_api_key=record.require_api_key,
+            allowed_tenants=list(record.allowed_tenants),
+            anonymous_requests_per_minute=record.anonymous_per_minute,
         ),
         metadata=dict(record.metadata),
         api_key=api_key,
@@ -91,10 +93,13 @@ def publication(
 def examples(record: PublicationRecord, gateway: Gateway) -> Examples:
     """Calls to copy. The key is a variable of the shell: no text of a key is ever written into an example."""
     url, body = _example_call(record, gateway)
-    curl = f"curl -X POST -H \"X-API-Key: $API_KEY\" -H 'Content-Type: application/json' -d '{json.dumps(body)}' {url}"
+    key, python_key = ('-H "X-API-Key: $API_KEY" ', ", headers={'X-API-Key': os.environ['API_KEY']}")
+    if not record.require_api_key:
+        key, python_key = "", ""
+    curl = f"curl -X POST {key}-H 'Content-Type: application/json' -d '{json.dumps(body)}' {url}"
     python = (
         "import os, requests\n"
-        f"answer = requests.post({url!r}, headers={{'X-API-Key': os.environ['API_KEY']}}, json={body!r})\n"
+        f"answer = requests.post({url!r}{python_key}, json={body!r})\n"
         "print(answer.status_code, answer.json())\n"
     )
     return Examples(curl=curl, python=python)
@@ -106,7 +111,8 @@ def _example_call(record: PublicationRecord, gateway: Gateway) -> tuple[str, dic
             "model": record.model,
             "messages": [{"role": "user", "content": "Hello!"}],
         }
-        return gateway.url(record.host, "/v1/chat/completions"), chat
+        below = "/v1" if record.require_api_key else record.path  # without a key no model is found by the body
+        return gateway.url(record.host, f"{below}/chat/completions"), chat
     if record.protocol is Protocol.KSERVE_V1:
         return gateway.url(record.host, f"{record.path}/predict"), {"instances": [{"feature1": 1.0, "feature2": 2.0}]}
     return gateway.url(record.host, f"{record.path}/"), {"hello": "model"}

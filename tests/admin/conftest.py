@@ -192,12 +192,15 @@ def start_api(
         store: CatalogStore | None = None,
         *,
         key_recovery: bool = False,
+        allow_anonymous: bool = False,
         allowed: tuple[str, ...] = ("127.0.0.0/8",),
         own_ports: tuple[int, ...] = (),
         logged_in: bool = True,
         gateway: Gateway | None = None,
     ) -> Api:
-        facts = Facts(gateway or Gateway(DEFAULT_HOST), AddressRules.of(allowed, own_ports), key_recovery)
+        facts = Facts(
+            gateway or Gateway(DEFAULT_HOST), AddressRules.of(allowed, own_ports), key_recovery, allow_anonymous
+        )
         publisher, registry = RecordingPublisher(), CollectorRegistry()
         services = assemble(
             Stores(redis_client, redis_client, store or CatalogStore(redis_client)),

@@ -29,7 +29,7 @@ async def test_publish_gives_the_whole_key_and_every_field_of_the_guide(api: Any
     assert len(made.body["apiKey"]) == 75
     assert made.body["externalUrl"] == "https://api.router.inference-in-a-box/models/my-model"
     assert made.body["rateLimiting"] == CONFIG["rateLimiting"]
-    assert made.body["authentication"] == CONFIG["authentication"]
+    assert CONFIG["authentication"].items() <= made.body["authentication"].items()
     assert (made.body["modelName"], made.body["tenantId"], made.body["modelType"]) == (
         "my-model",
         "tenant-a",
@@ -57,7 +57,11 @@ async def test_an_empty_config_is_published_with_the_defaults(api: Any, kserve: 
         "tokensPerHour": None,
         "burstLimit": 10,
     }
-    assert made["authentication"] == {"requireApiKey": True, "allowedTenants": ["tenant-a"]}
+    assert made["authentication"] == {
+        "requireApiKey": True,
+        "allowedTenants": ["tenant-a"],
+        "anonymousRequestsPerMinute": 60,
+    }
     llm = (await api.publish("my-llm")).body
     assert (llm["modelType"], llm["externalPath"]) == ("openai", "/v1/models/my-llm")
     assert llm["rateLimiting"]["tokensPerHour"] == 100_000
@@ -152,7 +156,7 @@ async def test_what_cannot_be_published_says_why(api: Any, kserve: str, start_se
     anonymous = await api.publish("my-model", authentication={"requireApiKey": False})
     assert (anonymous.status, anonymous.code) == (400, "INVALID_CONFIG")
     assert anonymous.faults == {"config.authentication.requireApiKey": "not_enabled"}
-    assert "calls without a key are not supported yet" in anonymous.body["detail"]
+    assert "calls without a key are not allowed here" in anonymous.body["detail"]
     assert (await api.publish("my-model")).status == 201
     assert (await api.publish("my-model")).code == "ALREADY_PUBLISHED"
     assert (await api.update("slow", rateLimiting={})).code == "NOT_PUBLISHED"
