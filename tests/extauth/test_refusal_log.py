@@ -84,10 +84,9 @@ def test_a_line_carries_the_requests_id_and_no_key(
     assert seen == [("4f1d-7", f"refused, 401: pepper_unknown, publication {publication.uid}, key tk_{record.id[:6]}…")]
     assert text not in caplog.text
     assert log.request_id.get() == ""
-    (warning,) = gate.readiness().warnings
-    assert warning.code == "pepper_unknown"
+    assert "pepper_unknown" in {warning.code for warning in gate.readiness().warnings}
     gate.use_secrets(secrets)
-    assert gate.readiness().warnings == ()
+    assert "pepper_unknown" not in {warning.code for warning in gate.readiness().warnings}
 
 
 def test_a_fault_is_logged_with_its_traceback_and_bounded(

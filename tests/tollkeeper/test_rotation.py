@@ -55,6 +55,9 @@ class RunningGate:
     def ready(self) -> dict[str, Any]:
         return dict(requests.get(f"{self.url}/readyz", timeout=10).json())
 
+    def warnings(self) -> set[str]:
+        return {warning["code"] for warning in self.ready()["warnings"]}
+
     def metric(self, line: str) -> float:
         text = requests.get(f"{self.url}/metrics", timeout=10).text
         return sum(float(one.rpartition(" ")[2]) for one in text.splitlines() if one.startswith(line))
@@ -147,12 +150,11 @@ def test_no_call_fails_while_the_pepper_is_rotated(
 
     with running_gate(redis_url, old) as gate:
         assert [status(one) for one in gate.asker.ask_many(asked[:3])] == [401] * 3
-        (warning,) = gate.ready()["warnings"]
-        assert warning["code"] == "pepper_unknown"
+        assert "pepper_unknown" in gate.warnings()
         assert gate.metric('tollkeeper_decisions_total{outcome="denied",publication="tenant-a/my-model"') == 3
         shutil.copy(file, old)
         wait_until(lambda: status(gate.asker.ask(asked[0])) == 200)
-        assert gate.ready()["warnings"] == []
+        assert "pepper_unknown" not in gate.warnings()
 
 
 def test_a_rotation_that_was_broken_off_goes_on(
