@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from admin.problems import Code, Problem
 from catalog.records import ALL_TENANTS, Role, UserRecord
 
 
@@ -29,11 +28,6 @@ class Caller:
     def sees(self, tenant: str) -> bool:
         """Whether a tenant is his to see."""
         return self.sees_all or tenant in self.tenants
-
-    def require_admin(self) -> None:
-        """Raise ``Problem`` FORBIDDEN for anyone but an admin."""
-        if self.role is not Role.ADMIN:
-            raise Problem(Code.FORBIDDEN, "only an admin may do this")
 
 
 ANONYMOUS = Caller("", None, frozenset())

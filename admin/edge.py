@@ -19,8 +19,9 @@ from admin import problems
 from admin.bodies import MAX_NAME_SHOWN, nearest
 from admin.callers import ANONYMOUS, Caller
 from admin.calls import ApiCall, Reply
+from admin.permissions import Access, require_permission
 from admin.problems import Code, Fault, Problem, Rule, invalid
-from admin.routes import Access, Route
+from admin.routes import Route
 from admin.services import Services
 from admin.sessions import caller_of
 from catalog.store import CorruptRecord, OutcomeUnknown, StoreUnavailable
@@ -45,12 +46,13 @@ class Edge:
     async def answer(self, route: Route, request: web.Request) -> web.Response:
         """Answer one request of a route."""
         caller = await self._caller(route, request)
-        query = _checked_query(route, request.query)
+        path, query = dict(request.match_info), _checked_query(route, request.query)
+        await require_permission(self._services.store, caller, route.access, path, query)
         raw = await _read_body(route, request)
         call = ApiCall(
             services=self._services,
             caller=caller,
-            path=dict(request.match_info),
+            path=path,
             query=query,
             raw_body=raw,
             address=request.remote or "",

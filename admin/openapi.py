@@ -11,13 +11,20 @@ from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from admin import problems
 from admin.fields import Input, Output
+from admin.permissions import Access
 from admin.problems import Code
-from admin.routes import Access, Parameter, Route
+from admin.routes import Parameter, Route
 from admin.schemas import ProblemAnswer
 from runtime.version import VERSION
 
 _REF: Final = "#/components/schemas/{model}"
 _EVERY_CALL: Final = (Code.STORE_UNAVAILABLE, Code.INTERNAL, Code.CORRUPT_RECORD)
+_OF_ACCESS: Final = {
+    Access.OPEN: (),
+    Access.READ: (Code.UNAUTHENTICATED,),
+    Access.OPERATE: (Code.UNAUTHENTICATED, Code.FORBIDDEN),
+    Access.ADMIN: (Code.UNAUTHENTICATED, Code.FORBIDDEN),
+}
 _OPEN_PATHS: Final = ("/metrics", "/openapi.json")
 _IF_MATCH: Final = {
     "name": "If-Match",
@@ -60,8 +67,11 @@ def _operation(route: Route) -> dict[str, Any]:
             *([_IF_MATCH] if route.conditional else []),
         ],
         "responses": _responses(route),
-        "security": [{"login": []}] if route.access is Access.USER else [],
+        "security": [] if route.access is Access.OPEN else [{"login": []}],
     }
+    if route.access is not Access.OPEN:
+        described["description"] = f"Roles: {', '.join(route.access.roles)}."
+        described["x-roles"] = list(route.access.roles)
     if route.body:
         described["requestBody"] = {"required": not route.body_optional, "content": _json(route.body)}
     return described
@@ -87,8 +97,8 @@ def _json(model: type[Input | Output], content_type: str = "application/json") -
 
 def _responses(route: Route) -> dict[str, Any]:
     answers = {str(status): _answer(model, tagged=route.tagged) for status, model in route.answers.items()}
-    own = (*route.refusals, *_EVERY_CALL, *((Code.PRECONDITION_FAILED,) if route.conditional else ()))
-    codes = (*own, Code.UNAUTHENTICATED) if route.access is Access.USER else own
+    conditional = (Code.PRECONDITION_FAILED,) if route.conditional else ()
+    codes = (*route.refusals, *_OF_ACCESS[route.access], *_EVERY_CALL, *conditional)
     by_status: dict[str, list[Code]] = {}
     for code in dict.fromkeys(codes):
         by_status.setdefault(str(problems.meaning(code).status.value), []).append(code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,16 +10,10 @@ from admin import key_schemas, schemas
 from admin.calls import ApiCall, Reply
 from admin.fields import Input, Output
 from admin.handlers import keys, login, models, process, publications, publish, tenants, validation
+from admin.permissions import Access
 from admin.problems import Code
 
 Handler = Callable[[ApiCall], Awaitable[Reply]]
-
-
-class Access(enum.Enum):
-    """Who may call."""
-
-    OPEN = "open"
-    USER = "user"  # whoever is logged in; the handler says what he may see
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +40,7 @@ class Route:
     handler: Handler
     summary: str
     answers: Mapping[int, type[Output] | None]  # by status; None: no body
-    access: Access = Access.USER
+    access: Access = Access.READ
     body: type[Input] | None = None
     body_optional: bool = False
     query: tuple[Parameter, ...] = ()
@@ -65,7 +58,7 @@ _BODY: Final = (Code.MALFORMED_JSON, Code.INVALID_REQUEST, Code.UNSUPPORTED_MEDI
 _CONFIG: Final = (*_BODY, Code.INVALID_CONFIG, Code.INVALID_TENANT)
 _MODEL: Final = (Code.INVALID_REQUEST, Code.MODEL_NOT_FOUND, Code.AMBIGUOUS_MODEL)
 _PLACE: Final = (Code.MODEL_NOT_READY, Code.PATH_TAKEN, Code.CONFLICT)
-_WRITE: Final = (Code.OUTCOME_UNKNOWN, Code.FORBIDDEN)
+_WRITE: Final = (Code.OUTCOME_UNKNOWN,)
 
 ROUTES: Final[tuple[Route, ...]] = (
     Route(
@@ -93,6 +86,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         tenants.create_tenant,
         "Make a tenant.",
         {201: schemas.Tenant},
+        access=Access.ADMIN,
         body=schemas.TenantInput,
         refusals=(*_BODY, *_WRITE, Code.TENANT_EXISTS),
         tagged=True,
@@ -112,6 +106,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         tenants.change_tenant,
         "Change a tenant's budgets, or disable it.",
         {200: schemas.Tenant},
+        access=Access.ADMIN,
         body=schemas.TenantChange,
         refusals=(*_BODY, *_WRITE, Code.TENANT_NOT_FOUND, Code.CONFLICT),
         tagged=True,
@@ -132,6 +127,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         models.register_model,
         "Register a model by the URL of its server.",
         {201: schemas.Model},
+        access=Access.OPERATE,
         body=schemas.ModelInput,
         refusals=(*_BODY, *_WRITE, Code.INVALID_TENANT, Code.MODEL_EXISTS, Code.QUOTA_REACHED),
         tagged=True,
@@ -152,6 +148,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         models.delete_model,
         "Forget a model that is not published.",
         {204: None},
+        access=Access.OPERATE,
         query=(TENANT,),
         refusals=(*_MODEL, *_WRITE, Code.MODEL_PUBLISHED, Code.CONFLICT),
         conditional=True,
@@ -162,6 +159,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         publish.publish,
         "Publish a model; the answer alone has the whole key.",
         {201: schemas.Publication},
+        access=Access.OPERATE,
         body=schemas.PublishInput,
         query=(TENANT,),
         refusals=(*_MODEL, *_CONFIG, *_WRITE, *_PLACE, Code.ALREADY_PUBLISHED, Code.QUOTA_REACHED),
@@ -173,6 +171,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         publish.update,
         "Change a published model: what is absent is kept, null is unlimited.",
         {200: schemas.Publication},
+        access=Access.OPERATE,
         body=schemas.PublishInput,
         query=(TENANT,),
         refusals=(*_MODEL, *_CONFIG, *_WRITE, *_PLACE, Code.NOT_PUBLISHED),
@@ -195,6 +194,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         publications.unpublish,
         "Unpublish a model; its key dies with it.",
         {204: None},
+        access=Access.OPERATE,
         query=(TENANT,),
         refusals=(*_MODEL, *_WRITE, Code.NOT_PUBLISHED, Code.CONFLICT),
         conditional=True,
@@ -205,6 +205,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         publications.rotate_key,
         "Give the key a new text; without a body the old one dies now.",
         {200: schemas.RotatedKey},
+        access=Access.OPERATE,
         body=schemas.RotateInput,
         body_optional=True,
         query=(TENANT,),

@@ -115,7 +115,8 @@ def test_every_code_has_a_meaning_and_a_place() -> None:
         assert meaning(code).status >= 400
     of_calls = {code for route in ROUTES for code in route.refusals}
     of_calls |= {Code.PRECONDITION_FAILED for route in ROUTES if route.conditional}
-    anywhere = {Code.NOT_FOUND, Code.METHOD_NOT_ALLOWED, Code.UNAUTHENTICATED, Code.STORE_UNAVAILABLE, Code.INTERNAL}
+    anywhere = {Code.NOT_FOUND, Code.METHOD_NOT_ALLOWED, Code.UNAUTHENTICATED, Code.FORBIDDEN}
+    anywhere |= {Code.STORE_UNAVAILABLE, Code.INTERNAL}
     anywhere |= {Code.CORRUPT_RECORD}
     assert set(Code) == of_calls | anywhere
 

@@ -17,7 +17,7 @@ UNLIMITED = {"requestsPerMinute": None, "requestsPerHour": None, "tokensPerHour"
 
 async def _become(api: Any, secrets: Any, *tenants: str) -> None:
     """Go on as a user of these tenants."""
-    user = UserRecord("someone", "", Role.ADMIN, tenants, 0, 0)
+    user = UserRecord("someone", "", Role.OPERATOR, tenants, 0, 0)
     await api.services.store.commit([Put(user, 0)], audit=Audit("test", "user.create", "someone", "", ""))
     api.token = make_token(user, secrets.jwt_key, SystemClock().wall_ms()).text
 

@@ -1,0 +1,56 @@
+"""Who may do what: each call of the table names the least role it needs, and here that is held.
+
+A caller without the role is refused, and hears 404 rather than 403 where the path names something that does not exist
+for him. Callers with it are let through: their handlers find what the path names, or answer 404 themselves.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final
+
+from admin import lookups
+from admin.callers import Caller
+from admin.problems import Code, Problem
+from catalog.records import Role
+from catalog.store import CatalogStore
+
+Words = Mapping[str, str]
+"""The variables of a path, or its query: names and values."""
+
+
+class Access(enum.Enum):
+    """Who may call; the values are roles, the least first."""
+
+    OPEN = ()  # anybody, without logging in
+    READ = (Role.VIEWER, Role.OPERATOR, Role.ADMIN)
+    OPERATE = (Role.OPERATOR, Role.ADMIN)
+    ADMIN = (Role.ADMIN,)
+
+    @property
+    def roles(self) -> tuple[Role, ...]:
+        """The roles that may call; none are asked for where anybody may."""
+        return self.value
+
+
+async def _find_model(store: CatalogStore, caller: Caller, path: Words, query: Words) -> None:
+    await lookups.model(store, caller, path["m"], query.get("tenantId"))
+
+
+async def _find_tenant(store: CatalogStore, caller: Caller, path: Words, _query: Words) -> None:
+    await lookups.tenant(store, caller, path["t"])
+
+
+Finder = Callable[[CatalogStore, Caller, Words, Words], Awaitable[None]]
+FINDERS: Final[Mapping[str, Finder]] = {"m": _find_model, "t": _find_tenant}
+"""By a path's variable: raises ``Problem`` where what it names does not exist for the caller."""
+
+
+async def require_permission(store: CatalogStore, caller: Caller, access: Access, path: Words, query: Words) -> None:
+    """Raise ``Problem`` where the caller may not: that it does not exist, else FORBIDDEN."""
+    if not access.roles or caller.role in access.roles:
+        return
+    for variable in path:
+        await FINDERS[variable](store, caller, path, query)
+    raise Problem(Code.FORBIDDEN, f"it takes the role {' or '.join(role.value for role in access.roles)}")
