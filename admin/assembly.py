@@ -54,6 +54,7 @@ def assemble(
         store=store,
         committer=Committer(store, publisher, metrics),
         logins=Logins(store, passwords, throttler),
+        passwords=passwords,
         throttler=throttler,
         prober=Prober(facts.rules),
         publisher=publisher,

@@ -7,22 +7,25 @@ import re
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, WithJsonSchema
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from admin.addresses import MAX_URL, parse_target
 from admin.places import HOST_PATTERN, MAX_HOST, MAX_PATH, PATH_PATTERN, host_fault, path_fault
 from admin.problems import Rule
-from catalog.records import MAX_LIMIT
+from catalog.records import ALL_TENANTS, MAX_LIMIT
 
 MAX_NAME: Final = 63
 MAX_METADATA_BYTES: Final = 4096
 MAX_TENANTS_NAMED: Final = 500
 MAX_ANONYMOUS_PER_MINUTE: Final = 10**6
 MAX_PUBLICATIONS_NAMED: Final = 100
+MIN_PASSWORD: Final = 12  # characters, as all below; NIST SP 800-63B asks for 8 at least
+MAX_PASSWORD: Final = 128
 MAX_SECRET_TEXT: Final = 1024  # passwords and key texts as sent
 TENANT_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"  # RFC 1123 label
+USER_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._@-]{0,62}$"
 MODEL_PATTERN: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"  # as model servers name them, no slash
 
 PUBLICATION_PATTERN: Final = (
@@ -30,6 +33,7 @@ PUBLICATION_PATTERN: Final = (
 )
 
 _TENANT: Final = re.compile(TENANT_PATTERN)
+_USER: Final = re.compile(USER_PATTERN)
 _MODEL: Final = re.compile(MODEL_PATTERN)
 _PUBLICATION: Final = re.compile(PUBLICATION_PATTERN)
 
@@ -84,6 +88,11 @@ def is_publication_name(text: str) -> bool:
     return _PUBLICATION.fullmatch(text) is not None
 
 
+def is_user_name(text: str) -> bool:
+    """Whether a text could be a user's name."""
+    return _USER.fullmatch(text) is not None
+
+
 def _broken(rule: Rule, message: str) -> PydanticCustomError:
     return PydanticCustomError(rule.value, "{message}", {"message": message})
 
@@ -111,6 +120,29 @@ def _publication_fault(text: str) -> str | None:
 
 def _printable_fault(text: str) -> str | None:
     return None if text.isprintable() and text == text.strip() else "must be printable, without space at an end"
+
+
+def user_fault(text: str) -> str | None:
+    """Say what is wrong with a user's name; ``None`` when nothing is."""
+    return (
+        None if is_user_name(text) else "must be 1 to 63 letters, digits and . _ @ - , beginning with a letter or digit"
+    )
+
+
+def _tenant_or_all_fault(text: str) -> str | None:
+    return None if text == ALL_TENANTS else _tenant_fault(text)
+
+
+def _alone(names: tuple[str, ...]) -> tuple[str, ...]:
+    if ALL_TENANTS in names and len(names) > 1:
+        raise _broken(Rule.FORMAT, f"must be {ALL_TENANTS} alone, or names")
+    return names
+
+
+def _long_enough(password: SecretStr) -> SecretStr:
+    if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
+        raise _broken(Rule.LENGTH, f"must have {MIN_PASSWORD} to {MAX_PASSWORD} characters")
+    return password
 
 
 def _normal_url(text: str) -> str:
@@ -148,8 +180,26 @@ AnonymousLimit = Annotated[int, Field(ge=1, le=MAX_ANONYMOUS_PER_MINUTE)]
 Metadata = Annotated[dict[str, str], AfterValidator(_small)]
 TenantNames = Annotated[tuple[TenantName, ...], Field(max_length=MAX_TENANTS_NAMED)]
 UserName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)]
+"""As it is sent to log in: whatever it is, it is looked up."""
 PublicationName = Annotated[
     str, _checked(_publication_fault), _text(PUBLICATION_PATTERN, 2 * MAX_NAME + 1, "tenant-a/my-model")
 ]
 PublicationNames = Annotated[tuple[PublicationName, ...], Field(min_length=1, max_length=MAX_PUBLICATIONS_NAMED)]
 KeyName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME), _checked(_printable_fault)]
+NewUserName = Annotated[str, _checked(user_fault), _text(USER_PATTERN, MAX_NAME, "ann")]
+TenantOrAll = Annotated[str, _checked(_tenant_or_all_fault), _text(f"{TENANT_PATTERN}|^[*]$", MAX_NAME, "tenant-a")]
+UserTenants = Annotated[tuple[TenantOrAll, ...], Field(max_length=MAX_TENANTS_NAMED), AfterValidator(_alone)]
+NewPassword = Annotated[
+    SecretStr,
+    AfterValidator(_long_enough),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "password",
+            "writeOnly": True,
+            "minLength": MIN_PASSWORD,
+            "maxLength": MAX_PASSWORD,
+            "examples": ["correct horse battery"],
+        }
+    ),
+]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from admin.callers import Caller
-from admin.fields import is_model_name, is_tenant_name
+from admin.fields import is_model_name, is_tenant_name, is_user_name
 from admin.problems import Code, Fault, Problem, Rule
 from catalog.ids import is_id
 from catalog.records import (
@@ -18,6 +18,7 @@ from catalog.records import (
     PublicationRecord,
     Record,
     TenantRecord,
+    UserRecord,
 )
 from catalog.store import PAGE, CatalogStore
 
@@ -41,6 +42,15 @@ async def tenant(store: CatalogStore, caller: Caller, name: str) -> TenantRecord
     raise Problem(Code.TENANT_NOT_FOUND, f"there is no tenant {name}" if is_tenant_name(name) else _NO_NAME)
 
 
+async def user(store: CatalogStore, caller: Caller, name: str) -> UserRecord:
+    """Return a user who shares a tenant with the caller; raises ``Problem`` USER_NOT_FOUND."""
+    if is_user_name(name):
+        found = await record(store, Kind.USER, name, UserRecord)
+        if found and (caller.sees_all or caller.tenants & set(found.tenants)):
+            return found
+    raise Problem(Code.USER_NOT_FOUND, f"there is no user {name}" if is_user_name(name) else _NO_NAME)
+
+
 async def require_tenant(store: CatalogStore, caller: Caller, name: str, field: str) -> None:
     """Raise ``Problem`` INVALID_TENANT where a named tenant is none that the caller sees."""
     if not caller.sees(name) or await store.get(Kind.TENANT, name) is None:
@@ -48,9 +58,10 @@ async def require_tenant(store: CatalogStore, caller: Caller, name: str, field: 
         raise Problem(Code.INVALID_TENANT, f"{field}: {fault.message}", [fault])
 
 
-async def known_tenants(store: CatalogStore, names: Collection[str]) -> set[str]:
-    """Return those of the names that are tenants."""
-    return set(await store.get_many(Kind.TENANT, sorted(set(names))))
+async def known_tenants(store: CatalogStore, caller: Caller, names: Collection[str]) -> dict[str, TenantRecord]:
+    """Return those of the named tenants that there are for the caller."""
+    found = await store.get_many(Kind.TENANT, sorted({name for name in names if caller.sees(name)}))
+    return {name: one for name, one in found.items() if isinstance(one, TenantRecord)}
 
 
 async def models_named(store: CatalogStore, caller: Caller, name: str) -> list[ModelRecord]:

@@ -35,7 +35,7 @@ _IF_MATCH: Final = {
 _ETAG: Final = {
     "ETag": {"description": "Names this state of the record, for If-Match.", "schema": {"type": "string"}},
 }
-_VARIABLES: Final = {"m": "Name of a model.", "t": "Name of a tenant.", "k": "Id of a key."}
+_VARIABLES: Final = {"m": "Name of a model.", "t": "Name of a tenant.", "u": "Name of a user.", "k": "Id of a key."}
 
 
 def document(routes: Iterable[Route]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from admin.callers import Caller
-from admin.fields import is_model_name, is_tenant_name
+from admin.fields import is_model_name, is_tenant_name, is_user_name
 from admin.problems import Code, Fault, Rule, invalid
 from catalog.ids import is_id, shard_of, shard_prefix
 from catalog.records import Kind, Record
@@ -45,6 +45,7 @@ _CURSORS: Final[Mapping[Kind, Callable[[str], bool]]] = {
     Kind.MODEL: _is_model_id,
     Kind.PUBLICATION: is_id,
     Kind.KEY: is_id,
+    Kind.USER: is_user_name,
 }
 
 

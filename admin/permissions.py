@@ -31,7 +31,8 @@ class Access(enum.Enum):
     @property
     def roles(self) -> tuple[Role, ...]:
         """The roles that may call; none are asked for where anybody may."""
-        return self.value
+        roles: tuple[Role, ...] = self.value
+        return roles
 
 
 async def _find_model(store: CatalogStore, caller: Caller, path: Words, query: Words) -> None:
@@ -42,8 +43,16 @@ async def _find_tenant(store: CatalogStore, caller: Caller, path: Words, _query:
     await lookups.tenant(store, caller, path["t"])
 
 
+async def _find_user(store: CatalogStore, caller: Caller, path: Words, _query: Words) -> None:
+    await lookups.user(store, caller, path["u"])
+
+
+async def _find_key(store: CatalogStore, caller: Caller, path: Words, _query: Words) -> None:
+    await lookups.key(store, caller, path["k"])
+
+
 Finder = Callable[[CatalogStore, Caller, Words, Words], Awaitable[None]]
-FINDERS: Final[Mapping[str, Finder]] = {"m": _find_model, "t": _find_tenant}
+FINDERS: Final[Mapping[str, Finder]] = {"m": _find_model, "t": _find_tenant, "u": _find_user, "k": _find_key}
 """By a path's variable: raises ``Problem`` where what it names does not exist for the caller."""
 
 

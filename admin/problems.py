@@ -28,13 +28,18 @@ class Code(enum.StrEnum):
     UNAUTHENTICATED = "UNAUTHENTICATED"
     LOGIN_FAILED = "LOGIN_FAILED"
     FORBIDDEN = "FORBIDDEN"
+    WRONG_PASSWORD = "WRONG_PASSWORD"  # noqa: S105  a code, not a password
     NOT_FOUND = "NOT_FOUND"
     TENANT_NOT_FOUND = "TENANT_NOT_FOUND"
     MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
     NOT_PUBLISHED = "NOT_PUBLISHED"
     KEY_NOT_FOUND = "KEY_NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
+    USER_NOT_FOUND = "USER_NOT_FOUND"
     TENANT_EXISTS = "TENANT_EXISTS"
+    TENANT_IN_USE = "TENANT_IN_USE"
+    USER_EXISTS = "USER_EXISTS"
+    LAST_ADMIN = "LAST_ADMIN"
     MODEL_EXISTS = "MODEL_EXISTS"
     MODEL_NOT_READY = "MODEL_NOT_READY"
     MODEL_PUBLISHED = "MODEL_PUBLISHED"
@@ -71,13 +76,18 @@ _MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.UNAUTHENTICATED: Meaning(HTTPStatus.UNAUTHORIZED, "Log in first"),
     Code.LOGIN_FAILED: Meaning(HTTPStatus.UNAUTHORIZED, "Wrong user name or password"),
     Code.FORBIDDEN: Meaning(HTTPStatus.FORBIDDEN, "Not allowed"),
+    Code.WRONG_PASSWORD: Meaning(HTTPStatus.FORBIDDEN, "The current password is another"),
     Code.NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "No such resource"),
     Code.TENANT_NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "Tenant not found"),
     Code.MODEL_NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "Model not found"),
     Code.NOT_PUBLISHED: Meaning(HTTPStatus.NOT_FOUND, "Model is not published"),
     Code.KEY_NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "Key not found"),
     Code.METHOD_NOT_ALLOWED: Meaning(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed"),
+    Code.USER_NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "User not found"),
     Code.TENANT_EXISTS: Meaning(HTTPStatus.CONFLICT, "Tenant exists already"),
+    Code.TENANT_IN_USE: Meaning(HTTPStatus.CONFLICT, "The tenant still has something"),
+    Code.USER_EXISTS: Meaning(HTTPStatus.CONFLICT, "User exists already"),
+    Code.LAST_ADMIN: Meaning(HTTPStatus.CONFLICT, "The last admin must stay"),
     Code.MODEL_EXISTS: Meaning(HTTPStatus.CONFLICT, "Model exists already"),
     Code.MODEL_NOT_READY: Meaning(HTTPStatus.CONFLICT, "Model is not ready"),
     Code.MODEL_PUBLISHED: Meaning(HTTPStatus.CONFLICT, "Model is published"),
@@ -132,7 +142,7 @@ class Fault:
     @property
     def about_tenants(self) -> bool:
         """Whether the fault is that a named tenant is not one."""
-        return self.rule is Rule.EXISTS
+        return self.rule is Rule.EXISTS and "tenant" in self.field.lower()
 
 
 @dataclass(eq=False)
@@ -167,7 +177,7 @@ class Problem(Exception):  # noqa: N818  RFC 9457 calls it a problem
 
 def invalid(code: Code, faults: Sequence[Fault]) -> Problem:
     """Refuse an input for all its faults at once; faults that are only about tenants make it ``INVALID_TENANT``."""
-    if code is Code.INVALID_CONFIG and all(fault.about_tenants for fault in faults):
+    if all(fault.about_tenants for fault in faults):
         code = Code.INVALID_TENANT
     return Problem(code, "; ".join(f"{fault.field}: {fault.message}" for fault in faults[:MAX_FAULTS]), faults)
 

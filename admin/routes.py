@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from admin import key_schemas, schemas
+from admin import key_schemas, schemas, user_schemas
 from admin.calls import ApiCall, Reply
 from admin.fields import Input, Output
-from admin.handlers import keys, login, models, process, publications, publish, tenants, validation
+from admin.handlers import keys, login, me, models, process, publications, publish, tenants, users, validation
 from admin.permissions import Access
 from admin.problems import Code
 
@@ -58,6 +58,7 @@ _BODY: Final = (Code.MALFORMED_JSON, Code.INVALID_REQUEST, Code.UNSUPPORTED_MEDI
 _CONFIG: Final = (*_BODY, Code.INVALID_CONFIG, Code.INVALID_TENANT)
 _MODEL: Final = (Code.INVALID_REQUEST, Code.MODEL_NOT_FOUND, Code.AMBIGUOUS_MODEL)
 _PLACE: Final = (Code.MODEL_NOT_READY, Code.PATH_TAKEN, Code.CONFLICT)
+_USER: Final = (Code.USER_NOT_FOUND, Code.LAST_ADMIN, Code.CONFLICT)
 _WRITE: Final = (Code.OUTCOME_UNKNOWN,)
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -70,6 +71,92 @@ ROUTES: Final[tuple[Route, ...]] = (
         access=Access.OPEN,
         body=schemas.LoginInput,
         refusals=(*_BODY, Code.LOGIN_FAILED, Code.TOO_MANY_REQUESTS, Code.OVERLOADED),
+    ),
+    Route(
+        "POST",
+        "/api/admin/logout",
+        me.logout,
+        "Log out: every token of the user's ends.",
+        {204: None},
+        refusals=(*_WRITE, Code.USER_NOT_FOUND, Code.CONFLICT),
+    ),
+    Route(
+        "GET",
+        "/api/users/me",
+        me.show_me,
+        "Show who asks.",
+        {200: user_schemas.UserAccount},
+        refusals=(Code.USER_NOT_FOUND,),
+    ),
+    Route(
+        "POST",
+        "/api/users/me/password",
+        me.change_my_password,
+        "Change one's own password: every token ends, the answer has a new one.",
+        {200: schemas.Session},
+        body=user_schemas.PasswordInput,
+        refusals=(
+            *_BODY,
+            *_WRITE,
+            Code.WRONG_PASSWORD,
+            Code.USER_NOT_FOUND,
+            Code.CONFLICT,
+            Code.TOO_MANY_REQUESTS,
+            Code.OVERLOADED,
+        ),
+    ),
+    Route(
+        "GET",
+        "/api/users",
+        users.list_users,
+        "List users.",
+        {200: user_schemas.UserAccounts},
+        access=Access.ADMIN,
+        query=(LIMIT, CURSOR),
+        refusals=(Code.INVALID_REQUEST,),
+    ),
+    Route(
+        "POST",
+        "/api/users",
+        users.create_user,
+        "Make a user.",
+        {201: user_schemas.UserAccount},
+        access=Access.ADMIN,
+        body=user_schemas.UserInput,
+        refusals=(*_BODY, *_WRITE, Code.INVALID_TENANT, Code.USER_EXISTS, Code.QUOTA_REACHED, Code.CONFLICT),
+        tagged=True,
+    ),
+    Route(
+        "GET",
+        "/api/users/{u}",
+        users.show_user,
+        "Show a user.",
+        {200: user_schemas.UserAccount},
+        access=Access.ADMIN,
+        refusals=(Code.USER_NOT_FOUND,),
+        tagged=True,
+    ),
+    Route(
+        "PATCH",
+        "/api/users/{u}",
+        users.change_user,
+        "Change a user's password, role or tenants, or disable him.",
+        {200: user_schemas.UserAccount},
+        access=Access.ADMIN,
+        body=user_schemas.UserChange,
+        refusals=(*_BODY, *_WRITE, *_USER, Code.INVALID_TENANT, Code.QUOTA_REACHED),
+        tagged=True,
+        conditional=True,
+    ),
+    Route(
+        "DELETE",
+        "/api/users/{u}",
+        users.delete_user,
+        "Delete a user; his tokens end.",
+        {204: None},
+        access=Access.ADMIN,
+        refusals=(*_WRITE, *_USER),
+        conditional=True,
     ),
     Route(
         "GET",
@@ -108,7 +195,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         {200: schemas.Tenant},
         access=Access.ADMIN,
         body=schemas.TenantChange,
-        refusals=(*_BODY, *_WRITE, Code.TENANT_NOT_FOUND, Code.CONFLICT),
+        refusals=(*_BODY, *_WRITE, Code.TENANT_NOT_FOUND, Code.CONFLICT, Code.TENANT_IN_USE),
         tagged=True,
         conditional=True,
     ),
@@ -237,6 +324,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         keys.create_key,
         "Make a key; the answer alone has its whole text.",
         {201: key_schemas.Key},
+        access=Access.OPERATE,
         body=key_schemas.KeyInput,
         refusals=(*_BODY, *_WRITE, Code.INVALID_TENANT, Code.QUOTA_REACHED, Code.CONFLICT),
         tagged=True,
@@ -256,6 +344,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         keys.change_key,
         "Change a key: what is absent is kept, null is unlimited, or never for its end.",
         {200: key_schemas.Key},
+        access=Access.OPERATE,
         body=key_schemas.KeyChange,
         refusals=(*_BODY, *_WRITE, Code.KEY_NOT_FOUND, Code.CONFLICT),
         tagged=True,
@@ -267,6 +356,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         keys.delete_key,
         "Revoke a key for good.",
         {204: None},
+        access=Access.OPERATE,
         refusals=(*_WRITE, Code.KEY_NOT_FOUND, Code.PUBLICATION_KEY, Code.CONFLICT),
         conditional=True,
     ),
@@ -276,6 +366,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         keys.rotate_key_by_id,
         "Give a key a new text; without a body the old one dies now.",
         {200: key_schemas.Key},
+        access=Access.OPERATE,
         body=schemas.RotateInput,
         body_optional=True,
         refusals=(*_BODY, *_WRITE, Code.KEY_NOT_FOUND, Code.CONFLICT),

@@ -11,6 +11,7 @@ from admin.acts.keys import Mint
 from admin.committing import Committer
 from admin.logins import Logins
 from admin.metrics import AdminMetrics
+from admin.passwords import Passwords
 from admin.ports import Publisher
 from admin.probing import Prober
 from admin.throttle import Throttler
@@ -53,6 +54,7 @@ class Services:
     store: CatalogStore
     committer: Committer
     logins: Logins
+    passwords: Passwords
     throttler: Throttler
     prober: Prober
     publisher: Publisher

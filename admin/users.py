@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 import secrets
 from typing import Final
 
 from admin import lookups
+from admin.acts.users import with_password
 from admin.committing import until_settled
 from admin.passwords import Passwords
 from catalog.changes import Audit, Put
@@ -46,17 +46,12 @@ async def _set_password(store: CatalogStore, passwords: Passwords, name: str, pa
 
 async def _create(store: CatalogStore, hashed: str, name: str) -> None:
     now_ms = await store.now_ms()
-    made = UserRecord(name, hashed, Role.ADMIN, (ALL_TENANTS,), now_ms, now_ms)
+    made = UserRecord(name, hashed, Role.ADMIN, (ALL_TENANTS,), now_ms, now_ms, token_version=now_ms)
     await store.commit([Put(made, 0)], audit=_audit("user.create", name))
 
 
 async def _change(store: CatalogStore, user: UserRecord, hashed: str) -> None:
-    changed = dataclasses.replace(
-        user,
-        password_hash=hashed,
-        token_version=user.token_version + 1,
-        updated_at_ms=await store.now_ms(),
-    )
+    changed = with_password(user, hashed, await store.now_ms())
     await store.commit([Put(changed, user.version)], audit=_audit("user.password", user.id))
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Annotated, Final
@@ -16,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator
 from admin.addresses import AddressRules, parse_target
 from admin.app import create_app
 from admin.assembly import Facts, assemble
+from admin.fields import user_fault
 from admin.passwords import Passwords
 from admin.places import host_fault
 from admin.ports import NoPublisher
@@ -40,7 +40,6 @@ from tollkeeper.admin_stores import admin_stores, store_client
 from tollkeeper.store_settings import StoreSettings
 
 _FILES: Final = "files:"
-_USER_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,62}")
 _log: Final = logging.getLogger(__name__)
 
 
@@ -66,8 +65,8 @@ def _allowed(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _user(value: str) -> str:
-    if not _USER_NAME.fullmatch(value):
-        raise ValueError("must be 1 to 63 letters, digits and . _ @ - , beginning with a letter or digit")
+    if fault := user_fault(value):
+        raise ValueError(fault)
     return value
 
 

@@ -6,9 +6,9 @@ import logging
 from typing import Final
 
 from admin.calls import ApiCall, Reply
-from admin.handlers.views import at
+from admin.handlers import views
 from admin.problems import Code, Problem
-from admin.schemas import LoginInput, Session, User
+from admin.schemas import LoginInput
 from admin.sessions import make_token
 
 _log: Final = logging.getLogger(__name__)
@@ -27,6 +27,4 @@ async def login(call: ApiCall) -> Reply:
         raise
     services.metrics.logins.labels("ok").inc()
     token = make_token(user, services.mint.secrets.jwt_key, services.clock.wall_ms())
-    shown = User(name=user.id, role=user.role.value, tenants=list(user.tenants))
-    session = Session(token=token.text, expires_at=at(token.expires_at_ms), user=shown)
-    return Reply(200, session, {"Cache-Control": "no-store"})
+    return Reply(200, views.session(user, token), {"Cache-Control": "no-store"})

@@ -52,7 +52,7 @@ async def _read_wish(call: ApiCall) -> _Wish:
     if body.model is None:
         raise invalid(Code.INVALID_CONFIG, body.faults)
     config = body.model.config
-    known = await lookups.known_tenants(call.services.store, config.authentication.allowed_tenants)
+    known = await lookups.known_tenants(call.services.store, call.caller, config.authentication.allowed_tenants)
     faults = rules.faults_of(config, known, allow_anonymous=call.services.allow_anonymous)
     return _Wish(config, (*body.faults, *faults))
 
@@ -90,7 +90,7 @@ def _is_faulty(wish: _Wish, field: str) -> bool:
 
 
 async def _is_tenant(call: ApiCall, name: str) -> bool:
-    return call.caller.sees(name) and bool(await lookups.known_tenants(call.services.store, [name]))
+    return bool(await lookups.known_tenants(call.services.store, call.caller, [name]))
 
 
 def _require_unpublished(model: ModelRecord) -> None:

@@ -6,9 +6,11 @@ import json
 from datetime import UTC, datetime
 
 from admin.acts import limits
-from admin.schemas import Authentication, Examples, Model, Publication, Tenant, UsageAnswer
+from admin.schemas import Authentication, Examples, Model, Publication, Session, Tenant, UsageAnswer, User
 from admin.services import Gateway
-from catalog.records import ModelRecord, ModelType, Protocol, PublicationRecord, TenantRecord
+from admin.sessions import Token
+from admin.user_schemas import UserAccount
+from catalog.records import ModelRecord, ModelType, Protocol, PublicationRecord, TenantRecord, UserRecord
 from catalog.status import Status
 from ratelimit.usage import Usage
 
@@ -49,6 +51,24 @@ def model(record: ModelRecord) -> Model:
         created_at=at(record.created_at_ms),
         updated_at=at(record.updated_at_ms),
     )
+
+
+def user(record: UserRecord) -> UserAccount:
+    """A user as he is shown."""
+    return UserAccount(
+        name=record.id,
+        role=record.role,
+        tenants=list(record.tenants),
+        disabled=record.disabled,
+        created_at=at(record.created_at_ms),
+        updated_at=at(record.updated_at_ms),
+    )
+
+
+def session(record: UserRecord, token: Token) -> Session:
+    """A user who has just proved who he is, with his token."""
+    who = User(name=record.id, role=record.role.value, tenants=list(record.tenants))
+    return Session(token=token.text, expires_at=at(token.expires_at_ms), user=who)
 
 
 def usage(counted: Usage) -> UsageAnswer:

@@ -98,6 +98,19 @@ class Api:
                 response.status, response.headers, text, await response.json(content_type=None) if is_json else None
             )
 
+    async def user(self, name: str, role: str, *tenants: str, password: str = PASSWORD) -> Answer:
+        """Make a user."""
+        body = {"name": name, "password": password, "role": role, **({"tenants": tenants} if tenants else {})}
+        answer = await self.ask("POST", "/api/users", body)
+        assert answer.status == 201, answer.text
+        return answer
+
+    async def become(self, name: str) -> None:
+        """Go on as this user, without the price of a login."""
+        user = await self.services.store.get(Kind.USER, name)
+        assert isinstance(user, UserRecord)
+        self.token = make_token(user, self.services.mint.secrets.jwt_key, SystemClock().wall_ms()).text
+
     async def login(self, username: str = "admin", password: str = PASSWORD) -> Answer:
         return await self.ask("POST", "/api/admin/login", {"username": username, "password": password})
 

@@ -1,0 +1,115 @@
+"""Making and changing users: what is asked for as a record, and the rules that one field alone does not show. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Final
+
+from admin.problems import Fault, Rule
+from admin.user_schemas import UserChange, UserInput
+from catalog.changes import Room
+from catalog.records import ALL_TENANTS, Kind, Role, UserRecord
+
+USERS_PER_TENANT: Final = 50
+"""Also of the users who have every tenant."""
+
+RESERVED_NAMES: Final = frozenset({"me"})
+"""Words that stand for a user in the API's paths."""
+
+
+def is_acting_admin(user: UserRecord | None) -> bool:
+    """Whether a user can do what an admin may."""
+    return user is not None and user.role is Role.ADMIN and not user.disabled
+
+
+def created(body: UserInput, password_hash: str, now_ms: int) -> UserRecord:
+    """Make the record of a new user."""
+    return UserRecord(
+        body.name,
+        password_hash,
+        body.role,
+        _tenants(body.role, body.tenants),
+        now_ms,
+        now_ms,
+        token_version=now_ms,  # above any of a deleted user of this name, whose tokens must not come back to life
+        disabled=body.disabled,
+    )
+
+
+def changed(user: UserRecord, body: UserChange, password_hash: str | None, now_ms: int) -> UserRecord:
+    """Return a user with what was given. A new password and disabling end his tokens; role and tenants need not."""
+    given = body.model_fields_set
+    role = body.role if "role" in given else user.role
+    disabled = body.disabled if "disabled" in given else user.disabled
+    ends_tokens = password_hash is not None or (disabled and not user.disabled)
+    return dataclasses.replace(
+        user,
+        password_hash=password_hash or user.password_hash,
+        role=role,
+        tenants=_tenants(role, body.tenants if "tenants" in given else user.tenants),
+        disabled=disabled,
+        token_version=user.token_version + ends_tokens,
+        updated_at_ms=now_ms,
+    )
+
+
+def with_password(user: UserRecord, password_hash: str, now_ms: int) -> UserRecord:
+    """Return a user with a new password; his tokens end."""
+    return dataclasses.replace(logged_out(user, now_ms), password_hash=password_hash)
+
+
+def logged_out(user: UserRecord, now_ms: int) -> UserRecord:
+    """Return a user none of whose tokens is good any more."""
+    return dataclasses.replace(user, token_version=user.token_version + 1, updated_at_ms=now_ms)
+
+
+def _tenants(role: Role, named: Sequence[str]) -> tuple[str, ...]:
+    return (ALL_TENANTS,) if role is Role.ADMIN else tuple(sorted(set(named)))
+
+
+def faults_of_new(body: UserInput, known_tenants: Collection[str]) -> Iterator[Fault]:
+    """Yield what is wrong with a new user. ``known_tenants``: those named that exist."""
+    if body.name.lower() in RESERVED_NAMES:
+        yield Fault("name", Rule.RESERVED, "stands for the user who asks")
+    yield from password_faults(body.password.get_secret_value(), body.name, "password")
+    yield from _tenants_faults(body.role, body.tenants, known_tenants)
+
+
+def faults_of_change(user: UserRecord, body: UserChange, known_tenants: Collection[str]) -> Iterator[Fault]:
+    """Yield what is wrong with a change of a user."""
+    given = body.model_fields_set
+    role = body.role if "role" in given else user.role
+    if "password" in given:
+        yield from password_faults(body.password.get_secret_value(), user.id, "password")
+    if "tenants" in given or (user.role is Role.ADMIN and role is not Role.ADMIN):
+        yield from _tenants_faults(role, body.tenants, known_tenants)
+
+
+def password_faults(password: str, name: str, field: str) -> Iterator[Fault]:
+    """Yield what is wrong with a password beside its length."""
+    if password.casefold() == name.casefold():
+        yield Fault(field, Rule.RESERVED, "must not be the user's name")
+
+
+def _tenants_faults(role: Role, named: Sequence[str], known: Collection[str]) -> Iterator[Fault]:
+    if role is Role.ADMIN:
+        if named not in {(), (ALL_TENANTS,)}:
+            yield Fault("tenants", Rule.FIXED, "must be absent: an admin has every tenant")
+        return
+    if not named:
+        yield Fault("tenants", Rule.REQUIRED, "must name a tenant at least, or be * alone")
+    for position, name in enumerate(named):
+        if name not in known and name != ALL_TENANTS:
+            yield Fault(f"tenants[{position}]", Rule.EXISTS, "there is no such tenant")
+
+
+def rooms(old: UserRecord | None, new: UserRecord) -> list[Room]:
+    """What must hold so that no tenant gets more users than it may have."""
+    joined = set(new.tenants) - set(old.tenants if old else ())
+    return [Room(Kind.USER, tenant, USERS_PER_TENANT - 1) for tenant in sorted(joined)]
+
+
+def told(user: UserRecord) -> Mapping[str, str]:
+    """A user as the audit stream tells him."""
+    return {"role": user.role.value, "tenants": " ".join(user.tenants), "disabled": str(user.disabled).lower()}

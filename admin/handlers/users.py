@@ -1,0 +1,151 @@
+"""Users: made, changed and deleted by admins. The last admin who can act stays, whoever meets whom at once."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Collection
+from typing import Final
+
+from admin import lookups, paging
+from admin.acts import differences, users
+from admin.calls import ApiCall, Reply
+from admin.committing import until_settled
+from admin.handlers import views
+from admin.preconditions import tagged
+from admin.problems import Code, Problem, invalid
+from admin.user_schemas import UserAccounts, UserChange, UserInput
+from catalog.changes import Audit, Change, Check, Delete, Put
+from catalog.records import Kind, TenantRecord, UserRecord
+from catalog.store import PAGE, CatalogStore, NoRoom
+
+_LAST: Final = "there is no other admin who can act: make or enable one first"
+
+
+async def list_users(call: ApiCall) -> Reply:
+    """List users."""
+    page = await paging.page(call.services.store, Kind.USER, UserRecord, call.query, lambda _: True)
+    return Reply(200, UserAccounts(items=[views.user(one) for one in page.records], next=page.next))
+
+
+async def show_user(call: ApiCall) -> Reply:
+    """Show a user."""
+    found = await lookups.user(call.services.store, call.caller, call.path["u"])
+    return Reply(200, views.user(found), tagged(found))
+
+
+async def create_user(call: ApiCall) -> Reply:
+    """Make a user."""
+    body = call.body(UserInput)
+    known = await _known(call, body.tenants)
+    if faults := list(users.faults_of_new(body, known)):
+        raise invalid(Code.INVALID_REQUEST, faults)
+    await _require_new(call.services.store, body.name)
+    hashed = await call.services.passwords.hash(body.password.get_secret_value())
+    made = await until_settled(lambda: _create(call, body, hashed))
+    return Reply(201, views.user(made), tagged(made))
+
+
+async def _create(call: ApiCall, body: UserInput, hashed: str) -> UserRecord:
+    await _require_new(call.services.store, body.name)
+    made = users.created(body, hashed, await call.services.store.now_ms())
+    tenants = await _known(call, body.tenants)
+    if faults := list(users.faults_of_new(body, tenants)):
+        raise invalid(Code.INVALID_REQUEST, faults)
+    audit = call.audit("user.create", made.id, "", users.told(made))
+    await _commit(call, [Put(made, 0), *_unchanged(tenants.values()), *users.rooms(None, made)], audit)
+    return made
+
+
+async def _require_new(store: CatalogStore, name: str) -> None:
+    if await store.get(Kind.USER, name) is not None:
+        raise Problem(Code.USER_EXISTS, f"there is a user {name}: PATCH /api/users/{name} changes him")
+
+
+async def change_user(call: ApiCall) -> Reply:
+    """Change a user's password, role or tenants, or disable him."""
+    body = call.body(UserChange)
+    await _require_good(call, await lookups.user(call.services.store, call.caller, call.path["u"]), body)
+    hashed = None
+    if "password" in body.model_fields_set:
+        hashed = await call.services.passwords.hash(body.password.get_secret_value())
+    changed = await until_settled(lambda: _change(call, body, hashed))
+    return Reply(200, views.user(changed), tagged(changed))
+
+
+async def _require_good(call: ApiCall, user: UserRecord, body: UserChange) -> Collection[TenantRecord]:
+    """Return the tenants that are named; raises ``Problem`` naming every fault."""
+    known = await _known(call, body.tenants)
+    if faults := list(users.faults_of_change(user, body, known)):
+        raise invalid(Code.INVALID_REQUEST, faults)
+    return known.values()
+
+
+async def _change(call: ApiCall, body: UserChange, hashed: str | None) -> UserRecord:
+    old = await lookups.user(call.services.store, call.caller, call.path["u"])
+    call.require_match(old)
+    named = await _require_good(call, old, body)
+    new = users.changed(old, body, hashed, await call.services.store.now_ms())
+    changes: list[Change] = [Put(new, old.version), *_unchanged(named), *users.rooms(old, new)]
+    if users.is_acting_admin(old) and not users.is_acting_admin(new):
+        changes.append(await _remaining_admin(call, old))
+    detail = differences.between(users.told(old), users.told(new)) | ({"password": "changed"} if hashed else {})
+    await _commit(call, changes, call.audit("user.change", new.id, "", detail))
+    return dataclasses.replace(new, version=old.version + 1)
+
+
+async def delete_user(call: ApiCall) -> Reply:
+    """Delete a user; his tokens die with him."""
+    await until_settled(lambda: _delete(call))
+    return Reply(204)
+
+
+async def _delete(call: ApiCall) -> None:
+    old = await lookups.user(call.services.store, call.caller, call.path["u"])
+    call.require_match(old)
+    changes: list[Change] = [Delete(Kind.USER, old.id, old.version)]
+    if users.is_acting_admin(old):
+        changes.append(await _remaining_admin(call, old))
+    await _commit(call, changes, call.audit("user.delete", old.id, "", users.told(old)))
+
+
+async def _remaining_admin(call: ApiCall, leaving: UserRecord) -> Check:
+    """Hold an admin who stays: the caller, or somebody else where the caller himself leaves.
+
+    Of two admins who remove each other at once, the second finds that he is none any more.
+    """
+    if leaving.id == call.caller.user:
+        stays = await _another_admin(call.services.store, leaving.id)
+        if stays is None:
+            raise Problem(Code.LAST_ADMIN, _LAST)
+        return Check(Kind.USER, stays.id, stays.version)
+    caller = await lookups.record(call.services.store, Kind.USER, call.caller.user, UserRecord)
+    if caller is None or not users.is_acting_admin(caller):
+        raise Problem(Code.FORBIDDEN, "you are no admin any more")
+    return Check(Kind.USER, caller.id, caller.version)
+
+
+async def _another_admin(store: CatalogStore, leaving: str) -> UserRecord | None:
+    after = ""
+    while ids := await store.ids(Kind.USER, after=after, limit=PAGE):
+        found = (await store.get_many(Kind.USER, ids)).values()
+        acting = (one for one in found if isinstance(one, UserRecord) and users.is_acting_admin(one))
+        if stays := next((one for one in acting if one.id != leaving), None):
+            return stays
+        after = ids[-1]
+    return None
+
+
+async def _known(call: ApiCall, names: Collection[str]) -> dict[str, TenantRecord]:
+    return await lookups.known_tenants(call.services.store, call.caller, names)
+
+
+def _unchanged(tenants: Collection[TenantRecord]) -> list[Check]:
+    """Hold tenants as they were read: they are still there at the commit."""
+    return [Check(Kind.TENANT, one.id, one.version) for one in tenants]
+
+
+async def _commit(call: ApiCall, changes: list[Change], audit: Audit) -> None:
+    try:
+        await call.services.committer.commit(changes, audit)
+    except NoRoom:
+        raise Problem(Code.QUOTA_REACHED, f"a tenant may have {users.USERS_PER_TENANT} users") from None
