@@ -9,7 +9,7 @@ from typing import Final
 from admin import key_schemas, schemas, user_schemas
 from admin.calls import ApiCall, Reply
 from admin.fields import Input, Output
-from admin.handlers import keys, login, me, models, process, publications, publish, tenants, users, validation
+from admin.handlers import audit, keys, login, me, models, process, publications, publish, tenants, users, validation
 from admin.permissions import Access
 from admin.problems import Code
 
@@ -28,6 +28,10 @@ TENANT: Final = Parameter("tenantId", "The model's tenant, where several have on
 ONLY_TENANT: Final = Parameter("tenantId", "Only this tenant's.")
 LIMIT: Final = Parameter("limit", "Most items of the page: 1 to 500, 50 unless given.")
 OF_MODEL: Final = Parameter("model", "Only those that may call this published model: NAME, or TENANT/NAME.")
+ACTOR: Final = Parameter("actor", "Only what this user did.")
+ACTION: Final = Parameter("action", "Only acts of this name: key.rotate.")
+SINCE: Final = Parameter("since", "From this time on, RFC 3339 with a zone: 2026-01-31T12:00:00Z.")
+UNTIL: Final = Parameter("until", "Before this time.")
 CURSOR: Final = Parameter("cursor", "What `next` of the page before said.")
 
 
@@ -382,6 +386,15 @@ ROUTES: Final[tuple[Route, ...]] = (
         access=Access.OPEN,
         body=schemas.ValidateInput,
         refusals=(*_BODY, Code.TOO_MANY_REQUESTS),
+    ),
+    Route(
+        "GET",
+        "/api/audit",
+        audit.list_acts,
+        "List what was done, the newest first: an admin sees all of it, others what was done to their tenants.",
+        {200: schemas.Acts},
+        query=(LIMIT, CURSOR, ONLY_TENANT, ACTOR, ACTION, SINCE, UNTIL),
+        refusals=(Code.INVALID_REQUEST,),
     ),
     Route(
         "GET",

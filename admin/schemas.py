@@ -280,6 +280,33 @@ class Publications(Output):
     """Give it as cursor to get the next page; null: this is the last."""
 
 
+class Act(Output):
+    """Something that was done."""
+
+    id: str
+    time: datetime
+    """By the store's clock."""
+    actor: str
+    """The user's name; start: the process itself, when it began."""
+    action: str
+    """What was done: publication.update, key.rotate, …"""
+    target: str
+    """What it was done to."""
+    tenant_id: str
+    """Whose it is; empty where it is no tenant's."""
+    request_id: str
+    detail: dict[str, str]
+    """What changed, as OLD -> NEW, or what was made."""
+
+
+class Acts(Output):
+    """A page of acts, the newest first."""
+
+    items: list[Act]
+    next: str | None
+    """Give it as cursor to get the next page; null: this is the last."""
+
+
 class Alive(Output):
     """The process runs."""
 

@@ -126,7 +126,7 @@ async def _publish(
         default_host=services.gateway.default_host,
         now_ms=now_ms,
     )
-    table = await _free_table(call, made)
+    table = await _free_table_for_new(call, made)
     key = publication_key(made, services.mint)
     changes = publications.publish(model, made, key.record, table)
     detail = {**differences.of_publication(made), "apiKey": mask(made.key_id)}
@@ -138,6 +138,17 @@ async def _require_room(call: ApiCall, owner: str) -> None:
     models = await lookups.models_of(call.services.store, owner, MODELS_PER_TENANT)
     if sum(one.publication is not None for one in models) >= PUBLICATIONS_PER_TENANT:
         raise Problem(Code.QUOTA_REACHED, f"a tenant may have {PUBLICATIONS_PER_TENANT} publications")
+
+
+async def _free_table_for_new(call: ApiCall, made: PublicationRecord) -> HostRecord | None:
+    """As ``_free_table``; where the model itself was published meanwhile, it is that what is said."""
+    try:
+        return await _free_table(call, made)
+    except Problem:
+        model = await lookups.record(call.services.store, Kind.MODEL, f"{made.tenant}/{made.model}", ModelRecord)
+        if model is not None:
+            _require_unpublished(model)
+        raise
 
 
 async def _free_table(call: ApiCall, publication: PublicationRecord) -> HostRecord | None:
