@@ -24,7 +24,7 @@ from extauth.events import UNHEARD, Events
 from extauth.facts import Presented, facts_of, first_refs
 from extauth.gathering import Gatherer, Question, Records, RecordsChangingError
 from extauth.reasons import Reason
-from extauth.stores import Execute, Stores
+from extauth.stores import Budgets, Execute, Stores
 from ratelimit.budgets import Answer, Charge, Fence, Grant, Taken
 from runtime.store_faults import surely_not_run
 
@@ -44,7 +44,7 @@ class Limiter(Protocol):
     """Takes from budgets; the gate binds ``ratelimit.limiter`` to the store's clock and measures it."""
 
     def take(
-        self, execute: Execute, asks: Mapping[int, Ask], *, deadline_ms: float, by_records: bool
+        self, budgets: Budgets, asks: Mapping[int, Ask], *, deadline_ms: float, by_records: bool
     ) -> Mapping[int, Taken | RedisError]:
         """Admit or refuse the charges of each cell in one atomic step a cell; an error is that cell's alone."""
         ...
@@ -180,7 +180,7 @@ class Checker:
         if stores.proved is None:
             self._gatherer.catch_up(stores.records)
             return
-        in_force = {cell: epoch or self._begin_epoch(stores.budgets, cell) for cell, epoch in stale.items()}
+        in_force = {cell: epoch or self._begin_epoch(stores.budgets.execute, cell) for cell, epoch in stale.items()}
         self._gatherer.catch_up(stores.records)
         for cell, epoch in in_force.items():
             stores.proved.prove(cell, epoch)
@@ -226,8 +226,7 @@ class Checker:
         if not decided.by_cell:
             return told
         asks = {cell: _ask(batch.stores, decided, cell) for cell in decided.by_cell}
-        execute = batch.stores.budgets
-        answers = self._limiter.take(execute, asks, deadline_ms=batch.deadline_ms, by_records=by_records)
+        answers = self._limiter.take(batch.stores.budgets, asks, deadline_ms=batch.deadline_ms, by_records=by_records)
         for cell, answer in answers.items():
             admissions = decided.by_cell[cell]
             if isinstance(answer, RedisError):

@@ -20,7 +20,7 @@ from extauth.cache import RecordCache
 from extauth.call import Call
 from extauth.reasons import Reason
 from extauth.replicas import Heartbeat
-from extauth.stores import Execute, Stores
+from extauth.stores import Budgets, Execute, Stores
 from extauth.troubles import BOUNDED_MODE
 from ratelimit.budgets import Answer, Charge, Fence, Grant, Taken
 from ratelimit.local import LocalBudgets, NoShareError
@@ -160,7 +160,7 @@ class LocalLimiter:
         return self._offset.deadline_on_store_ms(self._clock.monotonic_ms())
 
     def take(
-        self, _execute: Execute, asks: Mapping[int, Ask], *, deadline_ms: float, by_records: bool
+        self, _budgets: Budgets, asks: Mapping[int, Ask], *, deadline_ms: float, by_records: bool
     ) -> dict[int, Taken | RedisError]:
         """Take at once and from here; nothing is ever stale or late."""
         del deadline_ms, by_records

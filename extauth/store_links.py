@@ -18,12 +18,12 @@ from catalog import reader
 from catalog.health import read_health
 from catalog.reader import Delta, Snapshot
 from catalog.troubles import doubts
-from extauth.stores import Execute, ProvedEpochs, Stores
+from extauth.stores import Budgets, Execute, ProvedEpochs, Stores
 from extauth.taker import Taker
 from extauth.troubles import AILMENT_OF, STORE_AWAY, evictions
 from runtime.clock import Clock
 from runtime.keeper import StoreKeeper
-from runtime.link import NotConnectedError, StoreLink
+from runtime.link import Command, NotConnectedError, StoreLink
 from runtime.readiness import Trouble
 
 _log: Final = logging.getLogger(__name__)
@@ -140,29 +140,24 @@ class StoreLinks:
     def until(self, deadline_ms: float) -> Stores:
         """Return the stores for one batch; no wait on them outlasts the deadline (monotonic clock)."""
         link = self._budgets.current()
-        budgets = self._execute(self._budgets, link, deadline_ms)
+        budgets = self._budgets_until(link, deadline_ms)
         if self._urls.are_one:
-            return Stores(budgets, budgets, None)
-        records = self._execute(self._records, self._records.current(), deadline_ms)
-        return Stores(
-            records, budgets, ProvedEpochs() if link is None else self._proved.setdefault(link, ProvedEpochs())
-        )
+            return Stores(budgets.execute, budgets, None)
+        records = _execute(self._records, self._records.current(), deadline_ms)
+        proved = ProvedEpochs() if link is None else self._proved.setdefault(link, ProvedEpochs())
+        return Stores(records, budgets, proved)
 
-    @staticmethod
-    def _execute(keeper: StoreKeeper, link: StoreLink | None, deadline_ms: float) -> Execute:
+    def _budgets_until(self, link: StoreLink | None, deadline_ms: float) -> Budgets:
         if link is None:
-            return _refuse
+            return Budgets(_refuse, _refuse)
 
-        def execute(*command: Any) -> Any:
-            try:
-                return link.execute(deadline_ms, *command)
-            except NoScriptError:
-                raise
-            except ResponseError:  # read-only, no memory: a store that refuses is not one to stay with
-                keeper.discard()
-                raise
+        def execute_many(commands: Sequence[Command]) -> list[Any]:
+            replies = link.execute_many(deadline_ms, commands)
+            if any(_is_refusal(reply) for reply in replies):
+                self._budgets.discard()
+            return replies
 
-        return execute
+        return Budgets(_execute(self._budgets, link, deadline_ms), execute_many)
 
     # Proving a link
 
@@ -192,6 +187,26 @@ class StoreLinks:
 
     def _for_proof(self, link: StoreLink) -> Execute:
         return partial(link.execute, self._clock.monotonic_ms() + PREPARE_MS)
+
+
+def _execute(keeper: StoreKeeper, link: StoreLink | None, deadline_ms: float) -> Execute:
+    if link is None:
+        return _refuse
+
+    def execute(*command: Any) -> Any:
+        try:
+            return link.execute(deadline_ms, *command)
+        except ResponseError as error:
+            if _is_refusal(error):
+                keeper.discard()
+            raise
+
+    return execute
+
+
+def _is_refusal(reply: object) -> bool:
+    """Whether a store says no: read-only, no memory. It is not one to stay with; one without the script is."""
+    return isinstance(reply, ResponseError) and not isinstance(reply, NoScriptError)
 
 
 def _refuse_replica(execute: Execute) -> None:

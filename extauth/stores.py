@@ -8,12 +8,15 @@ been answered since. What was learnt on one link is worth nothing on the next: a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 Execute = Callable[..., Any]
 """Sends one command to a store and returns its reply, within the batch's deadline; raises redis-py's errors."""
+
+ExecuteMany = Callable[[Sequence[tuple[Any, ...]]], list[Any]]
+"""Sends commands together; a reply for each, in order, an error as a ``RedisError`` in its place."""
 
 UNPROVED: Final = "-"
 """An epoch that is never in force."""
@@ -35,14 +38,22 @@ class ProvedEpochs:
 
 
 @dataclass(frozen=True, slots=True)
+class Budgets:
+    """The link to the budgets store: for one cell, and for several at once."""
+
+    execute: Execute
+    execute_many: ExecuteMany
+
+
+@dataclass(frozen=True, slots=True)
 class Stores:
     """The links that one batch goes by."""
 
     records: Execute
-    budgets: Execute
+    budgets: Budgets
     proved: ProvedEpochs | None  # None: one store, whose epoch is the records' own
 
     @classmethod
     def one(cls, execute: Execute) -> Stores:
-        """One store for records and budgets."""
-        return cls(execute, execute, None)
+        """One store for records and budgets, of one cell."""
+        return cls(execute, Budgets(execute, lambda commands: [execute(*command) for command in commands]), None)

@@ -11,7 +11,8 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from extauth.batch import Ask
-from extauth.stores import UNPROVED, Execute
+from extauth.stores import UNPROVED, Budgets, Execute
+from ratelimit import cells
 from ratelimit.budgets import Charge, Fence, Taken
 from ratelimit.limiter import Limiter
 from runtime.clock import Clock
@@ -71,30 +72,46 @@ class Taker:
         self._offset_of(cell).learn(sent_ms=sent_ms, store_ms=looked.now_ms, received_ms=self._clock.monotonic_ms())
 
     def take(
-        self, execute: Execute, asks: Mapping[int, Ask], *, deadline_ms: float, by_records: bool
+        self, budgets: Budgets, asks: Mapping[int, Ask], *, deadline_ms: float, by_records: bool
     ) -> dict[int, Taken | RedisError]:
         """Take before ``deadline_ms`` (monotonic clock): a script itself gives up when it comes too late."""
-        return {
-            cell: self._take(execute, cell, ask, deadline_ms=deadline_ms, by_records=by_records)
-            for cell, ask in asks.items()
-        }
+        questions = [self._question(cell, ask, deadline_ms, by_records=by_records) for cell, ask in asks.items()]
+        sent_ms = self._clock.monotonic_ms()
+        answers = _ask_one(budgets.execute, *questions) if len(asks) == 1 else _ask_all(budgets, questions)
+        received_ms = self._clock.monotonic_ms()
+        for (cell, ask), answer in zip(asks.items(), answers, strict=True):
+            if isinstance(answer, Taken):
+                self._offset_of(cell).learn(sent_ms=sent_ms, store_ms=answer.now_ms, received_ms=received_ms)
+                self._learn(ask, answer)
+        return dict(zip(asks, answers, strict=True))
 
-    def _take(
-        self, execute: Execute, cell: int, ask: Ask, *, deadline_ms: float, by_records: bool
-    ) -> Taken | RedisError:
-        offset, sent_ms = self._offset_of(cell), self._clock.monotonic_ms()
-        try:
-            taken = self.limiter(cell).take(
-                execute,
-                ask.charges,
-                epoch=ask.epoch,
-                deadline_ms=offset.deadline_on_store_ms(deadline_ms),
-                by_records=by_records,
-            )
-        except RedisError as error:
-            return error
-        offset.learn(sent_ms=sent_ms, store_ms=taken.now_ms, received_ms=self._clock.monotonic_ms())
+    def _question(self, cell: int, ask: Ask, deadline_ms: float, *, by_records: bool) -> cells.Ask:
+        return cells.Ask(
+            self.limiter(cell),
+            ask.charges,
+            ask.epoch,
+            deadline_ms=self._offset_of(cell).deadline_on_store_ms(deadline_ms),
+            by_records=by_records,
+        )
+
+    def _learn(self, ask: Ask, taken: Taken) -> None:
         if taken.fence is Fence.PASSED:  # the others end before the work begins
             self.sizer.learn(len(ask.charges), taken.spent_us)
         self._on_taken(ask.charges, taken)
-        return taken
+
+
+def _ask_one(execute: Execute, ask: cells.Ask) -> list[Taken | RedisError]:
+    try:
+        taken = ask.limiter.take(
+            execute, ask.charges, epoch=ask.epoch, deadline_ms=ask.deadline_ms, by_records=ask.by_records
+        )
+    except RedisError as error:
+        return [error]
+    return [taken]
+
+
+def _ask_all(budgets: Budgets, asks: list[cells.Ask]) -> list[Taken | RedisError]:
+    try:
+        return cells.take_cells(budgets.execute_many, asks)
+    except RedisError as error:
+        return [error] * len(asks)
