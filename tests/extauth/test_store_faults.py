@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -213,3 +214,17 @@ def test_any_faults_in_a_row_never_charge_twice(bench: Bench, schedule: list[Act
     bench.heal(published)
     count, charged = Counter(bench.statuses), bench.charges(published)
     assert count[200] <= charged <= min(5, count[200] + bench.unknown_outcomes() - unknown)
+
+
+def test_a_store_that_hangs_again_and_again_keeps_few_calls_waiting(bench: Bench) -> None:
+    """Links that are proved and then die are renewed ever more slowly: nearly all calls are refused at once."""
+    published = bench.publish(per_hour=1_000)
+    _warm(bench, published)
+    bench.proxy.plan(lambda command: Act.DROP_REPLY if command[0] == b"EVALSHA" and _is_take(command) else Act.PASS)
+    end_s = time.monotonic() + 2.5
+    while time.monotonic() < end_s:
+        bench.ask(published)
+        time.sleep(0.01)
+    waited = bench.registry.get_sample_value("tollkeeper_store_errors_total", {"kind": "timeout"}) or 0
+    assert 2 <= waited <= 8  # after pauses of 0, 50, 100, 200, 400 and 800 ms
+    bench.heal(published)
