@@ -1,7 +1,9 @@
 """What a model server's answers mean: is the model ready, and how is it spoken to. Pure.
 
 Two questions are asked: ``GET /v1/models/NAME`` (KServe v1 tells readiness, OpenAI's API describes the model) and
-``GET /v1/models`` (OpenAI's list, KServe's list). No word of an answer is shown to anyone: only what it means.
+``GET /v1/models`` (OpenAI's list, KServe's list); where they find nothing, two more: ``GET /v2/models/NAME`` (the Open
+Inference Protocol, KServe v2, describes the model) and ``GET /v2/models/NAME/ready``.
+No word of an answer is shown to anyone: only what it means.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ class Finding:
 
 
 _KSERVE: Final = Finding(ModelType.TRADITIONAL, Protocol.KSERVE_V1, ready=True)
+_KSERVE_V2: Final = Finding(ModelType.TRADITIONAL, Protocol.KSERVE_V2, ready=True)
 _OPENAI: Final = Finding(ModelType.OPENAI, Protocol.OPENAI, ready=True)
 _PLAIN: Final = Finding(ModelType.TRADITIONAL, Protocol.HTTP, ready=True)
 
@@ -43,10 +46,11 @@ def not_ready(message: str, like: Finding = _PLAIN) -> Finding:
 
 
 UNRECOGNISED: Final = not_ready(
-    "the server speaks neither KServe v1 nor OpenAI's API"
+    "the server speaks neither KServe v1 or v2 nor OpenAI's API"
     " (if it speaks HTTP of another kind, register it with type traditional, or publish it with config.modelType)"
 )
 _NOT_OPENAI: Final = "the server does not speak OpenAI's API"
+_DESCRIBES: Final = {"platform", "versions", "inputs", "outputs"}  # of a model, in the Open Inference Protocol
 _NO_SUCH_QUESTION: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 
 
@@ -77,6 +81,20 @@ def by_list(name: str, heard: Heard) -> Finding:
     if heard.status < HTTPStatus.MULTIPLE_CHOICES or heard.status in _NO_SUCH_QUESTION:
         return UNRECOGNISED
     return not_ready(f"the server answered {heard.status}" + _explained(heard.status))
+
+
+def by_metadata(metadata: Heard, ready: Heard) -> Finding | None:
+    """Read the answers of the Open Inference Protocol; ``None`` where they are none of it.
+
+    Readiness is the status alone: servers answer it with an empty body, or with one of several.
+    """
+    body = metadata.body if isinstance(metadata.body, dict) and metadata.status == HTTPStatus.OK else {}
+    told = ready.body if isinstance(ready.body, dict) else {}
+    if not (isinstance(body.get("name"), str) and _DESCRIBES & body.keys()) and not isinstance(told.get("ready"), bool):
+        return None
+    if ready.status == HTTPStatus.OK and told.get("ready", True) is True:
+        return _KSERVE_V2
+    return not_ready("the server says that the model is not ready", _KSERVE_V2)
 
 
 def _explained(status: int) -> str:

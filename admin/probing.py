@@ -19,8 +19,8 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from admin.addresses import AddressRules, IpAddress, Target, parse_target
-from admin.discovery import Finding, Heard, as_wanted, by_list, by_name, not_ready
-from catalog.records import ModelType
+from admin.discovery import Finding, Heard, as_wanted, by_list, by_metadata, by_name, not_ready
+from catalog.records import ModelType, Protocol
 
 TIMEOUT_S: Final = 3.0
 MAX_ANSWER_BYTES: Final = 64 * 1024
@@ -89,8 +89,21 @@ async def _addresses_of(target: Target) -> list[IpAddress]:
 async def _ask_pinned(target: Target, addresses: Sequence[IpAddress], name: str) -> Finding:
     connector = aiohttp.TCPConnector(resolver=_Pinned(addresses), use_dns_cache=False, force_close=True)
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False, headers=_HEADERS) as session:
-        about_model = by_name(await _get(session, f"{target.url}/v1/models/{quote(name, safe='')}"))
-        return about_model or by_list(name, await _get(session, f"{target.url}/v1/models"))
+        finding = await _ask_v1(session, target, name)
+        if finding.ready or finding.protocol is not Protocol.HTTP:
+            return finding
+        return await _ask_v2(session, target, name) or finding
+
+
+async def _ask_v1(session: aiohttp.ClientSession, target: Target, name: str) -> Finding:
+    about_model = by_name(await _get(session, f"{target.url}/v1/models/{quote(name, safe='')}"))
+    return about_model or by_list(name, await _get(session, f"{target.url}/v1/models"))
+
+
+async def _ask_v2(session: aiohttp.ClientSession, target: Target, name: str) -> Finding | None:
+    model = f"{target.url}/v2/models/{quote(name, safe='')}"
+    metadata = await _get(session, model)
+    return by_metadata(metadata, await _get(session, f"{model}/ready")) if metadata.status else None
 
 
 async def _get(session: aiohttp.ClientSession, url: str) -> Heard:

@@ -18,6 +18,7 @@ from catalog.records import ModelType, Protocol, PublicationRecord
 OPENAI_ROOT: Final = "/v1"
 """Below it a host's openai models are called by the body's ``model``."""
 
+_V2_ACTS: Final = ("ready", "infer", "generate", "generate_stream")
 _MAX_PATH: Final = 512
 _PORTS: Final = {"http": 80, "https": 443}
 _LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -159,6 +160,8 @@ def _path_routes(record: PublicationRecord) -> Iterator[Route]:
         return _openai_routes(record)
     if record.protocol is Protocol.KSERVE_V1:
         return _kserve_routes(record)
+    if record.protocol is Protocol.KSERVE_V2:
+        return _kserve_v2_routes(record)
     return _stripped_routes(record)
 
 
@@ -168,6 +171,17 @@ def _kserve_routes(record: PublicationRecord) -> Iterator[Route]:
     yield _route(record, "status", record.path, rewrite=model)
     yield _route(record, "predict", f"{record.path}/predict", rewrite=f"{model}:predict")
     yield _route(record, "explain", f"{record.path}/explain", rewrite=f"{model}:explain")
+
+
+def _kserve_v2_routes(record: PublicationRecord) -> Iterator[Route]:
+    """KServe v2 (Open Inference Protocol): metadata, readiness, ``infer`` and ``generate``; nothing else of the server.
+
+    Below a model some servers have more than calls of it (Triton's trace settings), so each path is named.
+    """
+    model = f"/v2/models/{record.model}"
+    yield _route(record, "status", record.path, rewrite=model)
+    for act in _V2_ACTS:
+        yield _route(record, act, f"{record.path}/{act}", rewrite=f"{model}/{act}")
 
 
 def _openai_routes(record: PublicationRecord) -> Iterator[Route]:

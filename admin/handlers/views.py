@@ -135,4 +135,7 @@ def _example_call(record: PublicationRecord, gateway: Gateway) -> tuple[str, dic
         return gateway.url(record.host, f"{below}/chat/completions"), chat
     if record.protocol is Protocol.KSERVE_V1:
         return gateway.url(record.host, f"{record.path}/predict"), {"instances": [{"feature1": 1.0, "feature2": 2.0}]}
+    if record.protocol is Protocol.KSERVE_V2:
+        tensor = {"name": "input-0", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 2.0]}
+        return gateway.url(record.host, f"{record.path}/infer"), {"inputs": [tensor]}
     return gateway.url(record.host, f"{record.path}/"), {"hello": "model"}

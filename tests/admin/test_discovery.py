@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from admin.discovery import Heard, as_wanted, by_list, by_name
+from admin.discovery import Heard, as_wanted, by_list, by_metadata, by_name
 from catalog.records import ModelType, Protocol
 
 T, O = ModelType.TRADITIONAL, ModelType.OPENAI  # noqa: E741  one letter keeps the table narrow
@@ -48,3 +48,28 @@ def test_the_table_of_answers(named: Heard, listed: Heard, wanted: ModelType | N
     finding = as_wanted(by_name(named) or by_list("m", listed), wanted)
     assert (finding.type, finding.protocol, finding.ready) == found
     assert bool(finding.message) is not finding.ready
+
+
+V2 = Protocol.KSERVE_V2
+METADATA = Heard(200, {"name": "m", "versions": ["1"], "platform": "x", "inputs": [], "outputs": []})
+
+V2_ROWS: list[tuple[str, Heard, Heard, tuple[Protocol, bool] | None]] = [
+    ("ready, no body", METADATA, Heard(200), (V2, True)),
+    ("ready, said", METADATA, Heard(200, {"name": "m", "ready": True}), (V2, True)),
+    ("not ready, said", METADATA, Heard(200, {"name": "m", "ready": False}), (V2, False)),
+    ("not ready, by status", METADATA, Heard(400, {"error": "no"}), (V2, False)),
+    ("readiness not told", METADATA, Heard(0, failure="gone"), (V2, False)),
+    ("loading, no metadata yet", Heard(404), Heard(503, {"name": "m", "ready": False}), (V2, False)),
+    ("no such model", Heard(404, {"error": "unknown model"}), Heard(404), None),
+    ("a web page", Heard(200), Heard(200), None),
+    ("some JSON", Heard(200, {"name": "m"}), Heard(200, {"ready": "yes"}), None),
+    ("a list", Heard(200, [1]), Heard(200, [1]), None),
+]
+
+
+@pytest.mark.parametrize(("metadata", "ready", "found"), [row[1:] for row in V2_ROWS], ids=[row[0] for row in V2_ROWS])
+def test_the_answers_of_the_open_inference_protocol(metadata: Heard, ready: Heard, found: Any) -> None:
+    """KServe v2 is known by a model's metadata, or by its saying whether it is ready; ready is what the status says."""
+    finding = by_metadata(metadata, ready)
+    assert (finding and (finding.protocol, finding.ready)) == found
+    assert finding is None or bool(finding.message) is not finding.ready

@@ -254,3 +254,19 @@ async def test_each_protocol_has_the_example_that_fits_it(
         assert (f"'{origin}{called}'" in python, f"'{field}'" in python) == (True, True), python
         assert ("instances" in curl) is (name == "my-model")
         compile(python, "example", "exec")
+
+
+async def test_a_model_of_the_open_inference_protocol_is_found_and_published(api: Any, start_server: Any) -> None:
+    """A server of KServe v2 alone: found out by asking, its example calls ``infer``; not ready is said."""
+    metadata = {"name": "tensor", "versions": ["1"], "platform": "any", "inputs": [], "outputs": []}
+    routes = {"/v2/models/tensor": (200, metadata), "/v2/models/tensor/ready": (200, {})}
+    routes |= {"/v2/models/slow": (200, metadata), "/v2/models/slow/ready": (400, {"error": "loading"})}
+    server = await start_server(routes)
+    found = (await api.model("tensor", server)).body
+    assert (found["type"], found["protocol"], found["ready"]) == ("traditional", "kserve-v2", True)
+    made = await api.publish("tensor")
+    assert made.status == 201, made.text
+    assert "/models/tensor/infer" in made.body["examples"]["curl"]
+    slow = (await api.model("slow", server)).body
+    assert (slow["protocol"], slow["ready"]) == ("kserve-v2", False)
+    assert (await api.publish("slow")).code == "MODEL_NOT_READY"

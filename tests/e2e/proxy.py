@@ -58,6 +58,11 @@ def openai(uid: str, path: str, url: str = "http://127.0.0.1:9", **fields: Any) 
     return publication(uid, path, url, type=ModelType.OPENAI, protocol=Protocol.OPENAI, **fields)
 
 
+def kserve_v2(uid: str, path: str, url: str = "http://127.0.0.1:9", **fields: Any) -> PublicationRecord:
+    """A traditional publication of a server that speaks the Open Inference Protocol."""
+    return publication(uid, path, url, protocol=Protocol.KSERVE_V2, **fields)
+
+
 def stripped(uid: str, path: str, url: str = "http://127.0.0.1:9", **fields: Any) -> PublicationRecord:
     """A traditional publication of a server that speaks no known protocol."""
     return publication(uid, path, url, protocol=Protocol.HTTP, **fields)

@@ -14,6 +14,7 @@ from tests.e2e.proxy import (
     Envoy,
     Gate,
     Upstream,
+    kserve_v2,
     openai,
     options_for,
     publication,
@@ -44,6 +45,7 @@ def parts() -> Iterator[tuple[Envoy, Gate]]:
                 publication("iris", "/models/iris", iris.url),
                 stripped("plain", "/models/plain", plain.url),
                 stripped("inner", "/models/plain/inner", inner.url),
+                kserve_v2("tensor", "/models/tensor", iris.url),
                 openai("llm", "/v1/models/llm", llm.url),
                 openai("chat", "/v1/models/chat", plain.url),
                 publication("iris-other", "/models/iris", plain.url, host=OTHER_HOST),
@@ -94,6 +96,22 @@ def test_a_path_leads_to_its_publication(
 
 
 @pytest.mark.parametrize(
+    ("path", "upstream_path"),
+    [
+        ("/models/tensor", "/v2/models/tensor"),
+        ("/models/tensor/infer?a=b", "/v2/models/tensor/infer?a=b"),
+        ("/models/tensor/ready", "/v2/models/tensor/ready"),
+        ("/models/tensor/generate_stream", "/v2/models/tensor/generate_stream"),
+    ],
+)
+def test_an_open_inference_server_sees_its_own_paths(envoy: Envoy, gate: Gate, path: str, upstream_path: str) -> None:
+    """The model's paths of KServe v2, decided as its publication."""
+    reply = envoy.get(path)
+    assert (reply.upstream, reply.upstream_path) == ("iris", upstream_path)
+    assert [route_fields(request) for request in gate.requests] == [{"publication": "tensor"}]
+
+
+@pytest.mark.parametrize(
     "path",
     [
         "/",
@@ -104,6 +122,9 @@ def test_a_path_leads_to_its_publication(
         "/models/iris/predict/x",
         "/models/iris/metadata",
         "/models/iris:predict",
+        "/models/tensor/predict",
+        "/models/tensor/trace/setting",
+        "/models/tensor/infer/",
         "/models/irises",
         "/models/IRIS",
         "/models/plainer",

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from publisher.plan import Route, plan
-from tests.e2e.proxy import HOST, openai, publication, stripped
+from tests.e2e.proxy import HOST, kserve_v2, openai, publication, stripped
 
 
 def _rewrites(routes: tuple[Route, ...]) -> list[tuple[str, bool, str]]:
@@ -23,6 +23,19 @@ def test_a_kserve_model_has_three_paths_and_no_more() -> None:
         ("/models/front", False, "/v1/models/iris"),
         ("/models/front/predict", False, "/v1/models/iris:predict"),
         ("/models/front/explain", False, "/v1/models/iris:explain"),
+    ]
+    assert not host.openai
+
+
+def test_an_open_inference_model_has_its_named_paths_and_no_more() -> None:
+    """Metadata, readiness, inference and generation, named after the model; never a server's settings below it."""
+    (host,) = plan([kserve_v2("u1", "/models/front", model="iris")]).hosts
+    assert _rewrites(host.routes) == [
+        ("/models/front", False, "/v2/models/iris"),
+        ("/models/front/ready", False, "/v2/models/iris/ready"),
+        ("/models/front/infer", False, "/v2/models/iris/infer"),
+        ("/models/front/generate", False, "/v2/models/iris/generate"),
+        ("/models/front/generate_stream", False, "/v2/models/iris/generate_stream"),
     ]
     assert not host.openai
 
@@ -65,7 +78,9 @@ def test_upstreams_and_what_they_are_told() -> None:
 SEGMENTS = st.lists(st.sampled_from(["a", "ab", "b", "predict", "v1"]), min_size=1, max_size=3)
 
 
-@given(st.lists(st.tuples(SEGMENTS, st.sampled_from([publication, openai, stripped])), max_size=8), st.randoms())
+@given(
+    st.lists(st.tuples(SEGMENTS, st.sampled_from([publication, kserve_v2, openai, stripped])), max_size=8), st.randoms()
+)
 def test_the_same_publications_make_the_same_plan(shapes: list[tuple[list[str], object]], chance: object) -> None:
     """Whatever order they are read in; and a nested publication is tried before the one around it."""
     records = [make(f"u{n}", "/" + "/".join(path)) for n, (path, make) in enumerate(shapes)]
