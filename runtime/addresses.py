@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 RULE: Final = "must be unix:PATH or HOST:PORT with a port of 0 to 65535 (IPv6 hosts in brackets)"
-_MAX_PORT: Final = 65535
+MAX_PORT: Final = 65535
 _IPV6_SITE_BITS: Final = 64  # whoever has one address of a /64 has them all
 
 
@@ -52,10 +52,19 @@ def _parse_tcp(text: str) -> TcpAddress:
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     bare = host[1:-1] if bracketed else host
-    good_port = port.isascii() and port.isdigit() and int(port) <= _MAX_PORT
+    good_port = port.isascii() and port.isdigit() and int(port) <= MAX_PORT
     if not (colon and bare and good_port) or (":" in bare) != bracketed:
         raise ValueError(RULE)
     return TcpAddress(bare, int(port))
+
+
+def numbered(address: Address, number: int) -> Address:
+    """Return the address of one of several: ``gate.sock`` is ``gate-1.sock``, port 9001 is 9002; port 0 stays 0."""
+    match address:
+        case UnixAddress(path):
+            return UnixAddress(path.with_name(f"{path.stem}-{number}{path.suffix}"))
+        case TcpAddress(host, port):
+            return TcpAddress(host, port + number if port else 0)
 
 
 def is_loopback(address: Address) -> bool:

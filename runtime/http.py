@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -26,17 +26,27 @@ def new_registry() -> CollectorRegistry:
     return registry
 
 
-def process_face(readiness: Callable[[], Readiness], registry: CollectorRegistry) -> web.Application:
-    """Build the application."""
+async def _as_it_is() -> None:
+    """Nothing has to be asked first."""
+
+
+def process_face(
+    readiness: Callable[[], Readiness],
+    registry: CollectorRegistry,
+    refresh: Callable[[], Awaitable[None]] = _as_it_is,
+) -> web.Application:
+    """Build the application; ``refresh`` is awaited before it tells anything."""
 
     async def healthz(_request: web.Request) -> web.Response:
         return web.json_response({"status": "alive"})
 
     async def readyz(_request: web.Request) -> web.Response:
+        await refresh()
         state = readiness()
         return web.json_response(state.document(), status=200 if state.ready else 503)
 
     async def metrics(_request: web.Request) -> web.Response:
+        await refresh()
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()

@@ -38,6 +38,16 @@ def _exit_at_once(one: signal.Signals) -> NoReturn:
     os._exit(128 + one)  # no finalisers: a drain that hangs must not hold the operator
 
 
+def ending(code: int) -> str:
+    """Say how a process ended: ``-9`` is "was killed by SIGKILL", ``3`` is "ended with exit code 3"."""
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:  # a real-time signal
+        return f"was killed by signal {-code}"
+
+
 @asynccontextmanager
 async def running(work: Coroutine[Any, Any, object], *, name: str) -> AsyncIterator[asyncio.Task[object]]:
     """Run ``work`` under ``name`` while the body runs; afterwards it is cancelled and awaited.

@@ -23,19 +23,24 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request being served; empty outside of one."""
 
 
-def configure(level: Level, form: Format, *, masked: re.Pattern[str] | None = None) -> None:
-    """Send every event of ``level`` or worse to stderr; texts that match ``masked`` become ``***``."""
+def configure(level: Level, form: Format, *, masked: re.Pattern[str] | None = None, process: str = "") -> None:
+    """Send every event of ``level`` or worse to stderr; texts that match ``masked`` become ``***``.
+
+    ``process`` names this one of several processes that write to the same place: ``worker 1``.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonFormatter(masked) if form == "json" else _TextFormatter(masked))
+    formatter = _JsonFormatter if form == "json" else _TextFormatter
+    handler.setFormatter(formatter(masked, process))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
 
 
 class _MaskingFormatter(logging.Formatter):
-    def __init__(self, masked: re.Pattern[str] | None) -> None:
+    def __init__(self, masked: re.Pattern[str] | None, process: str = "") -> None:
         super().__init__()
         self._masked = masked
+        self._process = process
 
     def _safe(self, text: str) -> str:
         return self._masked.sub(MASK, text) if self._masked else text
@@ -51,6 +56,8 @@ class _TextFormatter(_MaskingFormatter):
     def format(self, record: logging.LogRecord) -> str:
         """``2026-01-02T03:04:05.678Z warning admin.api: message [request 1a2b]``, then the traceback."""
         line = f"{_utc(record.created)} {record.levelname.lower()} {record.name}: {self._message(record)}"
+        if self._process:
+            line += f" [{self._process}]"
         if current := request_id.get():
             line += f" [request {current}]"
         return "\n".join(filter(None, (line, self._fault(record))))
@@ -64,6 +71,7 @@ class _JsonFormatter(_MaskingFormatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": self._message(record),
+            "process": self._process,
             "request_id": request_id.get(),
             "fault": self._fault(record),
         }

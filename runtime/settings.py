@@ -151,6 +151,21 @@ def read(settings: type[S], given: Mapping[str, Any], unknown_options: Sequence[
     raise BadSettings(mistakes)
 
 
+def as_text(settings: Settings) -> dict[str, str]:
+    """Return every field that has a value as the command line would give it: ``read`` of it gives the same settings.
+
+    Secrets are in it: it is for another process of ours, never to be shown.
+    """
+    values = {field: getattr(settings, field) for field in type(settings).model_fields}
+    return {field: _text(value) for field, value in values.items() if value is not None}
+
+
+def _text(value: object) -> str:
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
 def _mistake(field: str, rule: str) -> str:
     return f"{option_of(field)} ({variable_of(field)}): {rule}"
 

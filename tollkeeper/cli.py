@@ -60,9 +60,14 @@ def keys_command() -> None:
 main.add_command(secrets_command)
 
 
+def log_as_asked(settings: Settings, process: str = "") -> None:
+    """Begin to log, as the settings say; ``process`` names one of several."""
+    log.configure(settings.log_level, settings.log_format, masked=_KEY_TEXT, process=process)
+
+
 def _command(name: str, process: Process) -> click.Command:
     def run(settings: Settings) -> None:
-        log.configure(settings.log_level, settings.log_format, masked=_KEY_TEXT)
+        log_as_asked(settings)
         try:
             asyncio.run(_serve(process, settings))
         except (Exception, asyncio.CancelledError) as error:

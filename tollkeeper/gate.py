@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -19,11 +21,13 @@ from extauth.admissions import AdmissionLog
 from extauth.bounded import BoundedPolicy
 from extauth.gate import Gate
 from extauth.store_links import StoreUrls
-from runtime.addresses import TcpAddress
+from runtime.addresses import MAX_PORT, TcpAddress
 from runtime.clock import SystemClock
 from runtime.http import listening, new_registry, process_face
 from runtime.lifecycle import CannotStart, running, stop_requested
+from runtime.readiness import Readiness
 from runtime.settings import ListenAddress
+from tollkeeper.gate_workers import serve_workers
 from tollkeeper.store_settings import StoreSettings
 from tollkeeper.transport import TransportSettings, front_factory, warnings_of, with_transport
 
@@ -38,6 +42,9 @@ class GateSettings(TransportSettings, StoreSettings):
 
     secrets_file: Path
     """The file of peppers and MAC keys that gate and admin share; `tollkeeper secrets init FILE` makes one."""
+
+    workers: int = Field(default=1, ge=1, le=64)
+    """How many processes decide. Each has an address: `gate.sock` becomes `gate-0.sock`…, port P becomes P, P+1…"""
 
     drain_s: float = Field(default=0.5, ge=0, le=600)
     """Seconds between turning unready and closing on SIGTERM, so that Envoy's health checks can notice."""
@@ -54,35 +61,70 @@ class GateSettings(TransportSettings, StoreSettings):
     admission_log: Path | None = None
     """Append one JSON line per admitted call, timed by the store: for proofs and tests, not for production."""
 
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Each worker needs a port."""
+        yield from super().conflicts()
+        if isinstance(self.listen, TcpAddress) and self.listen.port + self.workers - 1 > MAX_PORT:
+            yield "workers", f"need as many ports from {self.listen.port} on, and the last is {MAX_PORT}"
+
 
 async def serve(settings: GateSettings) -> None:
     """Run until a signal, then drain: unready first, then answer what was taken, then close."""
+    if settings.workers > 1:
+        await serve_workers(settings, settings.workers, settings.http_listen, settings.drain_s)
+    else:
+        await _serve_alone(settings)
+
+
+async def _serve_alone(settings: GateSettings) -> None:
     registry = new_registry()
-    fault = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    with _admission_log(settings.admission_log) as admission_log:
-        secrets = read_secrets(settings, registry)
-        gate = make_gate(
-            settings, secrets, registry, admission_log, on_fault=lambda: loop.call_soon_threadsafe(fault.set)
-        )
-        for warning in warnings_of(settings):
-            _log.warning("%s", warning.problem)
-        face = process_face(lambda: with_transport(settings, gate.readiness()).warned(secrets.troubles()), registry)
+    with making_gate(settings, registry) as made:
+        face = process_face(made.readiness, registry)
         async with (
             listening(face, settings.http_listen, option="--http-listen") as http,
-            running(secrets.keep(gate.use_secrets), name="secrets-watch"),
+            running(made.keep_secrets(), name="secrets-watch"),
         ):
             try:
-                gate.start()
-                _log.info("listening: grpc %s, http %s", gate.address, http)
-                await _until_stop(fault)
-                gate.drain()
+                made.gate.start()
+                _log.info("listening: grpc %s, http %s", made.gate.address, http)
+                await _until_stop(made.fault)
+                made.gate.drain()
                 await asyncio.sleep(settings.drain_s)
             finally:
-                await asyncio.to_thread(gate.stop)
+                await asyncio.to_thread(made.gate.stop)
 
 
-def read_secrets(settings: GateSettings, registry: CollectorRegistry) -> LiveSecrets:
+@dataclass(frozen=True, slots=True)
+class MadeGate:
+    """A gate, not started, with what it lives by."""
+
+    settings: GateSettings
+    gate: Gate
+    secrets: LiveSecrets
+    fault: asyncio.Event  # set when it can answer no more
+
+    def readiness(self) -> Readiness:
+        """What the gate says, how it is reached, and what is wrong with its secrets."""
+        return with_transport(self.settings, self.gate.readiness()).warned(self.secrets.troubles())
+
+    async def keep_secrets(self) -> None:
+        """Follow the secrets file until cancelled."""
+        await self.secrets.keep(self.gate.use_secrets)
+
+
+@contextlib.contextmanager
+def making_gate(settings: GateSettings, registry: CollectorRegistry) -> Iterator[MadeGate]:
+    """Put the gate together in a running loop; raises ``CannotStart`` where a file is no good."""
+    loop, fault = asyncio.get_running_loop(), asyncio.Event()
+    for warning in warnings_of(settings):
+        _log.warning("%s", warning.problem)
+    with _admission_log(settings.admission_log) as admission_log:
+        secrets = _read_secrets(settings, registry)
+        on_fault = partial(loop.call_soon_threadsafe, fault.set)
+        yield MadeGate(settings, _gate(settings, secrets, registry, admission_log, on_fault=on_fault), secrets, fault)
+
+
+def _read_secrets(settings: GateSettings, registry: CollectorRegistry) -> LiveSecrets:
     """Read the secrets file; raises ``CannotStart`` where it is no good."""
     try:
         return LiveSecrets(settings.secrets_file, SecretsMetrics(registry))
@@ -90,7 +132,7 @@ def read_secrets(settings: GateSettings, registry: CollectorRegistry) -> LiveSec
         raise CannotStart(str(error)) from error
 
 
-def make_gate(
+def _gate(
     settings: GateSettings,
     secrets: LiveSecrets,
     registry: CollectorRegistry,
@@ -98,7 +140,6 @@ def make_gate(
     *,
     on_fault: Callable[[], object],
 ) -> Gate:
-    """Put the gate together, not started; raises ``CannotStart`` where a file of certificates is no good."""
     clock = SystemClock()
     return Gate(
         front=front_factory(settings, registry, clock, on_fault),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from runtime.lifecycle import CannotStart
-from runtime.settings import Settings
+from runtime.settings import Settings, environment_without_settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,14 @@ KEY_COMMANDS: Final = {
     ),
 }
 """``tollkeeper keys …``: work on the secrets and the keys of a deployment that runs."""
+
+
+def child_environment() -> dict[str, str]:
+    """Return what a child process of ours is given: no settings, and the way to this very code from any folder."""
+    environment = environment_without_settings()
+    inherited = environment.get("PYTHONPATH", "")
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), inherited)))
+    return environment
 
 
 def all_settings() -> list[type[Settings]]:

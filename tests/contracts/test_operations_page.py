@@ -23,6 +23,7 @@ from publisher.metrics import PublisherMetrics
 from runtime.http import new_registry
 from runtime.readiness import Ailment
 from runtime.store_faults import StoreFault
+from runtime.workers import restarts_counter
 from tollkeeper.transport import tls_reloads
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +48,7 @@ LABELS: Mapping[str, Mapping[str, Iterable[str]]] = {
     "tollkeeper_secrets_loads_total": {"outcome": Load},
     "tollkeeper_secrets_current_version": {"secret": Family},
     "tollkeeper_secrets_newest_version": {"secret": Family},
+    "tollkeeper_worker_restarts_total": {"worker": BOUNDED},
     "tollkeeper_tls_reloads_total": {"outcome": ("reloaded", "failed")},
     "tollkeeper_build_info": {"version": BOUNDED, "python": BOUNDED},
 }
@@ -65,6 +67,7 @@ def _gate(registry: CollectorRegistry, folder: Path) -> None:
     LiveSecrets(folder / "secrets.json", SecretsMetrics(registry))
     make_gate(f"unix:{folder}/gate.sock", "redis://127.0.0.1:1", secrets, registry)
     tls_reloads(registry)
+    restarts_counter(registry)
 
 
 def _admin(registry: CollectorRegistry, _folder: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from runtime.readiness import Readiness
-from runtime.settings import BadSettings, read
+from runtime.settings import BadSettings, as_text, read
 from tollkeeper.gate import GateSettings
 from tollkeeper.transport import with_transport
 
@@ -18,6 +18,7 @@ REFUSED = [
     ({"transport": "grpcio", "tls_certificate": "c.pem"}, "--tls-key .*is needed with --tls-certificate"),
     ({"transport": "grpcio", "tls_client_ca": "a.pem"}, "--tls-certificate .*is needed with --tls-client-ca"),
     (TLS | {"insecure_plaintext": "true"}, "--insecure-plaintext .*contradicts --tls-certificate"),
+    ({"listen": "127.0.0.1:65535", "workers": "2"}, "--workers .*need as many ports from 65535 on"),
     ({"transport": "grpc"}, "--transport .*must be 'native' or 'grpcio'"),
 ]
 
@@ -46,3 +47,15 @@ def test_plaintext_for_other_machines_is_shown() -> None:
     assert state.facts["tls"] == "none"
     told = "--insecure-plaintext: 0.0.0.0:9001 takes keys unencrypted from other machines"
     assert [warning.problem for warning in state.warnings] == [told]
+
+
+def test_settings_as_text_read_back_the_same() -> None:
+    """What a worker is given is what its parent was given, secrets included."""
+    given = {
+        "secrets_file": "s.json",
+        "redis_url": "redis://:word@r/1",
+        "listen": "unix:/a.sock",
+        "drain_s": "0.25",
+    } | TLS
+    settings = read(GateSettings, given)
+    assert read(GateSettings, as_text(settings)) == settings

@@ -19,7 +19,8 @@ from publisher.envoy_admin import EnvoyAdmin
 from publisher.envoy_bootstrap import bootstrap
 from publisher.files_sink import FilesSink
 from runtime.lifecycle import CannotStart, stop_requested
-from runtime.settings import environment_without_settings, option_of, variable_of
+from runtime.settings import option_of, variable_of
+from tollkeeper.processes import child_environment
 from tollkeeper.up import machine as plan
 from tollkeeper.up import ports, screen, seed, state
 from tollkeeper.up.certificates import ensure_certificate, system_authorities
@@ -182,8 +183,7 @@ async def _start_all(children: Children, machine: Machine, password: str) -> Non
         # After Envoy, which its publisher asks from the first second.
         ("admin", plan.admin_command(machine), http_ready(f"{machine.admin_url}/readyz"), admin_environment),
     ]
-    common = environment_without_settings()
-    common["PYTHONPATH"] = plan.import_path(common.get("PYTHONPATH", ""))
+    common = child_environment()
     for name, command, ready, own in table:
         async with screen.patience(f"starting {name}"):
             await children.start(ChildSpec(name, command, ready, {**common, **own}))

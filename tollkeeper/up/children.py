@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
-from runtime.lifecycle import CannotStart
+from runtime.lifecycle import CannotStart, ending
 from tollkeeper.up.logs import Logs
 
 READY_S: Final = 30.0
@@ -83,7 +83,7 @@ class Children:
         deadline_s = time.monotonic() + READY_S
         while not await spec.ready():
             if process.returncode is not None:
-                end = _end(process.returncode)
+                end = ending(process.returncode)
                 raise CannotStart(f"{spec.name} {end} during its start ({self._logs.last_words(spec.name)})")
             if time.monotonic() > deadline_s:
                 words = self._logs.last_words(spec.name)
@@ -93,7 +93,7 @@ class Children:
     async def death(self) -> None:
         """Wait for any child to end, then raise ``ChildDied`` with its last words."""
         name, code = await self._deaths.get()
-        raise ChildDied(f"{name} {_end(code)}, so everything was stopped ({self._logs.last_words(name)})")
+        raise ChildDied(f"{name} {ending(code)}, so everything was stopped ({self._logs.last_words(name)})")
 
     async def _spawn(self, spec: ChildSpec) -> asyncio.subprocess.Process:
         with self._logs.fresh(spec.name) as log:
@@ -111,16 +111,6 @@ class Children:
 
     async def _watch(self, name: str, process: asyncio.subprocess.Process) -> None:
         self._deaths.put_nowait((name, await process.wait()))
-
-
-def _end(code: int) -> str:
-    """Say how a process ended: ``-9`` is "was killed by SIGKILL", ``3`` is "ended with exit code 3"."""
-    if code >= 0:
-        return f"ended with exit code {code}"
-    try:
-        return f"was killed by {signal.Signals(-code).name}"
-    except ValueError:  # a real-time signal
-        return f"was killed by signal {-code}"
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

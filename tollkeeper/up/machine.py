@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from publisher.envoy_bootstrap import BootstrapOptions
@@ -182,11 +180,6 @@ def envoy_options(machine: Machine) -> BootstrapOptions:
         private_key=str(machine.layout.tls / "server.key"),
         max_heap_bytes=MAX_HEAP_BYTES,
     )
-
-
-def import_path(inherited: str) -> str:
-    """Return the PYTHONPATH with which our processes run this very code, whatever folder they are started in."""
-    return os.pathsep.join(filter(None, (str(Path(__file__).parents[2]), inherited)))
 
 
 def _ours(machine: Machine, process: str, options: Mapping[str, str]) -> Command:

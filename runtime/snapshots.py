@@ -1,0 +1,92 @@
+"""Metrics of several processes as one: snapshots of registries, and their sum. Pure but for reading a registry.
+
+What counts up (counters, histograms, summaries) is added, and the last snapshot of a process that ended stays in the
+sum, so a total never goes down. What is as it is now (gauges) is listed for each source under the label ``worker`` and
+goes with its process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+Snapshot = list[dict[str, Any]]
+"""JSON-ready: for each family its name, kind, help and samples (name, labels, value)."""
+
+SOURCE: Final = "worker"
+_ADDED: Final = frozenset({"counter", "histogram", "summary"})
+
+_Key = tuple[str, tuple[tuple[str, str], ...]]  # a sample's name and its labels
+_Samples = dict[_Key, float]
+_Family = tuple[str, str, str]  # name, kind, help
+
+
+def snapshot_of(registry: CollectorRegistry) -> Snapshot:
+    """Read every instrument."""
+    return [
+        {
+            "name": family.name,
+            "kind": family.type,
+            "help": family.documentation,
+            "samples": [[one.name, one.labels, one.value] for one in family.samples],
+        }
+        for family in registry.collect()
+    ]
+
+
+class Summed(Collector):
+    """The sum of all sources' newest snapshots and of the last ones of those that ended."""
+
+    def __init__(self) -> None:
+        self._ended: dict[_Family, _Samples] = {}
+        self._newest: dict[str, dict[_Family, _Samples]] = {}
+
+    def update(self, source: str, snapshot: Snapshot) -> None:
+        """Take a source's newest snapshot in place of its last."""
+        self._newest[source] = {
+            (family["name"], family["kind"], family["help"]): {
+                (name, tuple(labels.items())): value for name, labels, value in family["samples"]
+            }
+            for family in snapshot
+        }
+
+    def retire(self, source: str) -> None:
+        """Keep what an ended source had counted; what it was goes."""
+        for family, samples in self._newest.pop(source, {}).items():
+            if _is_added(family):
+                _add(self._ended.setdefault(family, {}), samples)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield each family once."""
+        together: dict[_Family, _Samples] = {family: dict(samples) for family, samples in self._ended.items()}
+        for source, families in self._newest.items():
+            for family, samples in families.items():
+                own = samples if _is_added(family) else _named(source, samples)
+                _add(together.setdefault(family, {}), own)
+        for family, samples in together.items():
+            yield _metric(family, samples)
+
+
+def _is_added(family: _Family) -> bool:
+    return family[1] in _ADDED
+
+
+def _add(total: _Samples, more: Mapping[_Key, float]) -> None:
+    for key, value in more.items():
+        total[key] = total.get(key, 0.0) + value
+
+
+def _named(source: str, samples: _Samples) -> _Samples:
+    return {(name, (*labels, (SOURCE, source))): value for (name, labels), value in samples.items()}
+
+
+def _metric(family: _Family, samples: _Samples) -> Metric:
+    name, kind, text = family
+    metric = Metric(name, text, kind)
+    for (sample, labels), value in samples.items():
+        metric.add_sample(sample, dict(labels), value)
+    return metric

@@ -1,0 +1,47 @@
+"""The gate as several processes: the parent owns health and metrics, replaces workers that die, and decides nothing."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+from prometheus_client import CollectorRegistry
+
+from runtime.addresses import Address, numbered
+from runtime.http import listening, new_registry, process_face
+from runtime.lifecycle import stop_requested
+from runtime.settings import as_text
+from runtime.snapshots import Summed, snapshot_of
+from runtime.workers import Workers, WorkerSpec, restarts_counter
+from tollkeeper.processes import child_environment
+from tollkeeper.transport import TransportSettings
+
+_log = logging.getLogger(__name__)
+
+
+async def serve_workers(settings: TransportSettings, count: int, http_listen: Address, drain_s: float) -> None:
+    """Run ``count`` workers until a signal, then drain them all: unready first."""
+    own, sums, shown = new_registry(), Summed(), CollectorRegistry()
+    shown.register(sums)
+    async with Workers(_spec(settings, count, drain_s), sums, restarts_counter(own)) as workers:
+
+        async def refresh() -> None:
+            await workers.refresh()
+            sums.update("parent", snapshot_of(own))
+
+        face = process_face(workers.readiness, shown, refresh)
+        async with listening(face, http_listen, option="--http-listen") as http:
+            await workers.start()
+            _log.info("listening: %d workers, http %s", count, http)
+            await workers.keep_until(stop_requested())
+
+
+def _spec(settings: TransportSettings, count: int, drain_s: float) -> WorkerSpec:
+    """Each worker is a gate with all the settings but its own address, and alone."""
+    text = as_text(settings) | {"workers": "1"}
+    return WorkerSpec(
+        command=[sys.executable, "-P", "-m", "tollkeeper.gate_worker"],
+        environment=child_environment(),
+        settings=[text | {"listen": str(numbered(settings.listen, number))} for number in range(count)],
+        drain_s=drain_s,
+    )
