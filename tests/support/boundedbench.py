@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from catalog.secrets import Secrets
 from extauth.bounded import BoundedPolicy
 from extauth.gate import Gate
+from extauth.store_links import StoreUrls
 from protos.external_auth_pb2 import CheckRequest
 from runtime.grpc_front import QueueLimits
 
@@ -47,7 +48,7 @@ class Running:
 
 
 @contextmanager
-def bounded_gate(url: str, secrets: Secrets, policy: BoundedPolicy) -> Iterator[Running]:
+def bounded_gate(url: str | StoreUrls, secrets: Secrets, policy: BoundedPolicy) -> Iterator[Running]:
     """A gate that has settled: ready, and every other gate has had time to count it."""
     with tempfile.TemporaryDirectory(prefix="tk-gate-") as folder:
         registry = CollectorRegistry()
