@@ -88,6 +88,25 @@ def _plain_host(host: str) -> str:
     return host
 
 
+def normal_words(words: tuple[str, ...]) -> tuple[str, ...]:
+    """Return networks, addresses and host names in one spelling each; raises ``ValueError`` for what is neither."""
+    rules = AddressRules.of(words, ())
+    return (*map(str, rules.allowed_networks), *sorted(rules.allowed_hosts))
+
+
+def is_listed(target: Target, words: tuple[str, ...]) -> bool:
+    """Whether a server is among networks, addresses and host names.
+
+    A host name is only where it is listed by name: whoever owns it could let it lead anywhere afterwards.
+    """
+    rules = AddressRules.of(words, ())
+    try:
+        real = _embedded(ipaddress.ip_address(target.host))
+    except ValueError:
+        return target.host in rules.allowed_hosts
+    return any(real in network for network in rules.allowed_networks)
+
+
 @dataclass(frozen=True, slots=True)
 class AddressRules:
     """What may be asked: everything but this machine's own world, unless it is listed."""

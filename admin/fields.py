@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, St
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
-from admin.addresses import MAX_URL, parse_target
+from admin.addresses import MAX_URL, normal_words, parse_target
 from admin.places import HOST_PATTERN, MAX_HOST, MAX_PATH, PATH_PATTERN, host_fault, path_fault
 from admin.problems import Rule
 from catalog.records import ALL_TENANTS, MAX_LIMIT
@@ -20,6 +20,8 @@ MAX_NAME: Final = 63
 MAX_METADATA_BYTES: Final = 4096
 MAX_TENANTS_NAMED: Final = 500
 MAX_ANONYMOUS_PER_MINUTE: Final = 10**6
+MAX_HOSTS: Final = 100  # of a tenant
+MAX_UPSTREAMS: Final = 100
 MAX_PUBLICATIONS_NAMED: Final = 100
 MIN_PASSWORD: Final = 12  # characters, as all below; NIST SP 800-63B asks for 8 at least
 MAX_PASSWORD: Final = 128
@@ -152,6 +154,13 @@ def _normal_url(text: str) -> str:
         raise _broken(Rule.FORMAT, str(error)) from None
 
 
+def _upstreams(words: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        return normal_words(words)
+    except ValueError as error:
+        raise _broken(Rule.FORMAT, str(error)) from None
+
+
 def _small(metadata: dict[str, str]) -> dict[str, str]:
     if len(json.dumps(metadata, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
         raise _broken(Rule.LENGTH, f"must have at most {MAX_METADATA_BYTES} bytes as JSON")
@@ -174,6 +183,12 @@ Hostname = Annotated[
 ExternalPath = Annotated[str, _checked(path_fault), _text(PATH_PATTERN, MAX_PATH, "/models/my-model")]
 ServerUrl = Annotated[
     str, AfterValidator(_normal_url), _text(r"^https?://[^/?#]+/?$", MAX_URL, "http://models.internal:9001")
+]
+Hostnames = Annotated[tuple[Hostname, ...], Field(max_length=MAX_HOSTS)]
+Upstreams = Annotated[
+    tuple[Annotated[str, Field(max_length=MAX_HOST, examples=["10.1.0.0/16"])], ...],
+    Field(max_length=MAX_UPSTREAMS),
+    AfterValidator(_upstreams),
 ]
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
 AnonymousLimit = Annotated[int, Field(ge=1, le=MAX_ANONYMOUS_PER_MINUTE)]

@@ -51,11 +51,12 @@ async def user(store: CatalogStore, caller: Caller, name: str) -> UserRecord:
     raise Problem(Code.USER_NOT_FOUND, f"there is no user {name}" if is_user_name(name) else _NO_NAME)
 
 
-async def require_tenant(store: CatalogStore, caller: Caller, name: str, field: str) -> None:
-    """Raise ``Problem`` INVALID_TENANT where a named tenant is none that the caller sees."""
-    if not caller.sees(name) or await store.get(Kind.TENANT, name) is None:
-        fault = Fault(field, Rule.EXISTS, "there is no such tenant")
-        raise Problem(Code.INVALID_TENANT, f"{field}: {fault.message}", [fault])
+async def require_tenant(store: CatalogStore, caller: Caller, name: str, field: str) -> TenantRecord:
+    """Return a tenant that a body names; raises ``Problem`` INVALID_TENANT where it is none that the caller sees."""
+    if caller.sees(name) and (found := await record(store, Kind.TENANT, name, TenantRecord)):
+        return found
+    fault = Fault(field, Rule.EXISTS, "there is no such tenant")
+    raise Problem(Code.INVALID_TENANT, f"{field}: {fault.message}", [fault])
 
 
 async def known_tenants(store: CatalogStore, caller: Caller, names: Collection[str]) -> dict[str, TenantRecord]:
@@ -154,11 +155,3 @@ async def publications(store: CatalogStore, uids: Collection[str]) -> dict[str, 
     """Return those of the publications that can be read, by uid."""
     known = await store.get_many(Kind.PUBLICATION, sorted(uids))
     return {uid: one for uid, one in known.items() if isinstance(one, PublicationRecord)}
-
-
-async def models_of(store: CatalogStore, owner: str, most: int) -> list[ModelRecord]:
-    """Return a tenant's models, ``most`` at most."""
-    ids = await store.ids(Kind.MODEL, after=f"{owner}/", limit=most)
-    mine = [one for one in ids if one.startswith(f"{owner}/")]
-    found = await store.get_many(Kind.MODEL, mine)
-    return [one for one in found.values() if isinstance(one, ModelRecord)]

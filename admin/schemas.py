@@ -15,6 +15,7 @@ from admin.fields import (
     AnonymousLimit,
     ExternalPath,
     Hostname,
+    Hostnames,
     Input,
     Limit,
     Metadata,
@@ -23,6 +24,7 @@ from admin.fields import (
     ServerUrl,
     TenantName,
     TenantNames,
+    Upstreams,
     UserName,
 )
 from catalog.records import ModelType, Protocol
@@ -106,6 +108,10 @@ class TenantInput(Input):
     rate_limiting: RateLimitingInput = RateLimitingInput()
     disabled: bool = False
     """Its keys are refused."""
+    hosts: Hostnames = ()
+    """Hosts that its operators may publish on, besides the default host; replaced as a whole."""
+    upstream_allow: Upstreams = ()
+    """Networks, addresses and host names of servers that its operators may register; replaced as a whole."""
 
 
 class TenantChange(Input):
@@ -114,6 +120,10 @@ class TenantChange(Input):
     rate_limiting: RateLimitingInput = RateLimitingInput()
     disabled: bool = False
     """Its keys are refused."""
+    hosts: Hostnames = ()
+    """Hosts that its operators may publish on, besides the default host; replaced as a whole."""
+    upstream_allow: Upstreams = ()
+    """Networks, addresses and host names of servers that its operators may register; replaced as a whole."""
 
 
 class ModelInput(Input):
@@ -160,6 +170,10 @@ class Tenant(Output):
     tenant_id: str
     rate_limiting: RateLimiting
     disabled: bool
+    hosts: list[str]
+    """Hosts that its operators may publish on, besides the default host."""
+    upstream_allow: list[str]
+    """Networks, addresses and host names of servers that its operators may register."""
     created_at: datetime
     updated_at: datetime
 
@@ -167,6 +181,8 @@ class Tenant(Output):
 class Model(Output):
     """A registered model."""
 
+    uid: str
+    """Of this life of the name: a model registered anew has another."""
     name: str
     tenant_id: str
     url: str
@@ -211,6 +227,8 @@ class Examples(Output):
 class Publication(Output):
     """A published model."""
 
+    uid: str
+    """Of this publishing: a model published anew has another."""
     model_name: str
     tenant_id: str
     public_hostname: str

@@ -63,6 +63,7 @@ class NoRoom(Exception):  # noqa: N818  an outcome, not a fault
 
     def __init__(self, ref: str, found: int) -> None:
         super().__init__(f"{ref}: there are {found} already")
+        self.kind = Kind(ref.split(":")[1])
         self.found = found  # records there are
 
 
@@ -151,6 +152,10 @@ class CatalogStore:
         first, last = _lexical_range(after, prefix)
         reply = await self._ask("ZRANGE", names.index(kind), first, last, "BYLEX", "LIMIT", 0, limit)
         return [raw.decode() for raw in reply]
+
+    async def count(self, room: Room) -> int:
+        """Count the records that a ``Room`` is about."""
+        return int(await self._ask("ZCARD", _held_key(room)))
 
     async def now_ms(self) -> int:
         """Return the store's clock in milliseconds."""

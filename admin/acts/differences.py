@@ -15,7 +15,12 @@ def between(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:
 
 def of_tenant(tenant: TenantRecord) -> dict[str, str]:
     """A tenant as it is told."""
-    return {"disabled": str(tenant.disabled).lower(), **limits.told(tenant.limits)}
+    return {
+        "disabled": str(tenant.disabled).lower(),
+        "hosts": " ".join(tenant.hosts),
+        "upstreamAllow": " ".join(tenant.upstream_allow),
+        **limits.told(tenant.limits),
+    }
 
 
 def of_key(key: KeyRecord, publications: Iterable[str]) -> dict[str, str]:

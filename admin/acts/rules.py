@@ -13,10 +13,14 @@ NOT_TOGETHER = "its budgets are kept in another cell of the store: it cannot cal
 NO_ANONYMOUS = "must be true: calls without a key are not allowed here (--allow-anonymous)"
 
 
-def faults_of(config: ConfigInput, known_tenants: Collection[str], *, allow_anonymous: bool) -> Iterator[Fault]:
-    """Yield what is wrong with a config wherever it is applied. ``known_tenants``: those named that exist."""
+def faults_of(config: ConfigInput, *, allow_anonymous: bool) -> Iterator[Fault]:
+    """Yield what is wrong with a config wherever it is applied."""
     if not config.authentication.require_api_key and not allow_anonymous:
         yield Fault("config.authentication.requireApiKey", Rule.NOT_ENABLED, NO_ANONYMOUS)
+
+
+def tenant_faults(config: ConfigInput, known_tenants: Collection[str]) -> Iterator[Fault]:
+    """Yield the allowed tenants that are none. ``known_tenants``: those that there are for who asks."""
     for position, tenant in enumerate(config.authentication.allowed_tenants):
         if tenant not in known_tenants:
             field = f"config.authentication.allowedTenants[{position}]"

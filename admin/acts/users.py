@@ -6,13 +6,11 @@ import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
 
+from admin import quotas
 from admin.problems import Fault, Rule
 from admin.user_schemas import UserChange, UserInput
 from catalog.changes import Room
 from catalog.records import ALL_TENANTS, Kind, Role, UserRecord
-
-USERS_PER_TENANT: Final = 50
-"""Also of the users who have every tenant."""
 
 RESERVED_NAMES: Final = frozenset({"me"})
 """Words that stand for a user in the API's paths."""
@@ -107,7 +105,7 @@ def _tenants_faults(role: Role, named: Sequence[str], known: Collection[str]) ->
 def rooms(old: UserRecord | None, new: UserRecord) -> list[Room]:
     """What must hold so that no tenant gets more users than it may have."""
     joined = set(new.tenants) - set(old.tenants if old else ())
-    return [Room(Kind.USER, tenant, USERS_PER_TENANT - 1) for tenant in sorted(joined)]
+    return [quotas.room(Kind.USER, tenant) for tenant in sorted(joined)]
 
 
 def told(user: UserRecord) -> Mapping[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from admin import lookups, naming, paging
+from admin import lookups, naming, paging, quotas
 from admin.acts import differences
 from admin.acts.keys import NewText, changed, in_ms, made
 from admin.acts.rules import NOT_TOGETHER
@@ -16,14 +16,13 @@ from admin.handlers.rotation import rotate
 from admin.key_schemas import KeyChange, KeyInput, Keys
 from admin.preconditions import tagged
 from admin.problems import Code, Fault, Problem, Rule, invalid
-from catalog.changes import Change, Check, Delete, Put, Room
+from catalog.changes import Change, Check, Delete, Put
 from catalog.ids import cell_of, shard_of
 from catalog.keytext import mask
 from catalog.records import KeyRecord, Kind, PublicationRecord, TenantRecord
 from catalog.store import NoRoom
 from ratelimit.names import usage_key
 
-KEYS_PER_TENANT: Final = 1_000
 _NO_STORE: Final = {"Cache-Control": "no-store"}
 _BORN_WITH: Final = "must name the publication that the key was born with"
 _REVOKE: Final = "rotate it, disable it with PATCH, or unpublish the model"
@@ -92,13 +91,13 @@ async def _create(call: ApiCall, body: KeyInput, tenant: str) -> tuple[NewText, 
     changes: list[Change] = [
         Put(new.record, 0),
         Check(Kind.TENANT, tenant, owner.version),
-        Room(Kind.KEY, tenant, KEYS_PER_TENANT - 1),
+        quotas.room(Kind.KEY, tenant),
         *_stay(named),
     ]
     try:
         await services.committer.commit(changes, call.audit("key.create", new.record.id, tenant, detail))
     except NoRoom as full:
-        raise Problem(Code.QUOTA_REACHED, f"a tenant may have {KEYS_PER_TENANT} keys; it has {full.found}") from None
+        raise quotas.reached(full) from None
     return new, named
 
 

@@ -7,20 +7,21 @@ import dataclasses
 import os
 from typing import Final
 
-from admin import lookups, paging
+from admin import lookups, paging, quotas
 from admin.acts import publications
+from admin.acts.tenants import NOT_ALLOWED
+from admin.addresses import is_listed, parse_target
 from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
 from admin.discovery import Finding
 from admin.handlers import views
 from admin.preconditions import tagged
-from admin.problems import Code, Problem
+from admin.problems import Code, Fault, Problem, Rule, invalid
 from admin.schemas import ModelInput, Models
-from catalog.changes import Delete, Put
-from catalog.records import Kind, ModelRecord, ModelType
-from catalog.store import Conflict
+from catalog.changes import Check, Delete, Put
+from catalog.records import Kind, ModelRecord, ModelType, Role, TenantRecord
+from catalog.store import Conflict, NoRoom
 
-MODELS_PER_TENANT: Final = 500
 _UID_BYTES: Final = 10
 _REPLACE: Final = "to register it anew, with another URL or type, DELETE it first"
 
@@ -42,17 +43,33 @@ async def list_models(call: ApiCall) -> Reply:
 async def register_model(call: ApiCall) -> Reply:
     """Register a model and ask its server about it. One that is not ready is registered too."""
     body = call.body(ModelInput)
-    await lookups.require_tenant(call.services.store, call.caller, body.tenant_id, "tenantId")
-    await _require_room(call, body.tenant_id)
+    await _owner_who_may(call, body)
     given = body.type if "type" in body.model_fields_set else None
     finding = await call.services.prober.ask(body.url, body.name, given)
     made = _new_model(body, given, finding, await call.services.store.now_ms())
-    detail = {"url": made.url, "type": made.type.value, "ready": str(made.ready).lower()}
-    try:
-        await call.services.committer.commit([Put(made, 0)], call.audit("model.register", made.id, made.tenant, detail))
-    except Conflict:
-        raise Problem(Code.MODEL_EXISTS, f"there is a model {made.id}: {_REPLACE}") from None
+    await until_settled(lambda: _register(call, body, made))
     return Reply(201, views.model(made), tagged(made))
+
+
+async def _owner_who_may(call: ApiCall, body: ModelInput) -> TenantRecord:
+    """Return the model's tenant; raises ``Problem`` where it is none, or the caller may not register this server."""
+    owner = await lookups.require_tenant(call.services.store, call.caller, body.tenant_id, "tenantId")
+    if call.caller.role is not Role.ADMIN and not is_listed(parse_target(body.url), owner.upstream_allow):
+        raise invalid(Code.INVALID_REQUEST, [Fault("url", Rule.RESERVED, NOT_ALLOWED)])
+    return owner
+
+
+async def _register(call: ApiCall, body: ModelInput, made: ModelRecord) -> None:
+    owner = await _owner_who_may(call, body)
+    if await call.services.store.get(Kind.MODEL, made.id) is not None:
+        raise Problem(Code.MODEL_EXISTS, f"there is a model {made.id}: {_REPLACE}")
+    detail = {"url": made.url, "type": made.type.value, "ready": str(made.ready).lower()}
+    audit = call.audit("model.register", made.id, made.tenant, detail)
+    still_there = Check(Kind.TENANT, owner.id, owner.version)
+    try:
+        await call.services.committer.commit([Put(made, 0), still_there, quotas.room(Kind.MODEL, owner.id)], audit)
+    except NoRoom as full:
+        raise quotas.reached(full) from None
 
 
 def _new_model(body: ModelInput, given: ModelType | None, finding: Finding, now_ms: int) -> ModelRecord:
@@ -70,12 +87,6 @@ def _new_model(body: ModelInput, given: ModelType | None, finding: Finding, now_
         updated_at_ms=now_ms,
         type_given=given is not None,
     )
-
-
-async def _require_room(call: ApiCall, owner: str) -> None:
-    known = await lookups.models_of(call.services.store, owner, MODELS_PER_TENANT)
-    if len(known) >= MODELS_PER_TENANT:
-        raise Problem(Code.QUOTA_REACHED, f"a tenant may have {MODELS_PER_TENANT} models")
 
 
 async def show_model(call: ApiCall) -> Reply:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from admin import lookups
+from admin import granting, lookups, quotas
 from admin.acts import differences, hosts, publications, rules
 from admin.acts.keys import NewText, publication_key
 from admin.bodies import Body
 from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
 from admin.discovery import UNRECOGNISED, Finding
-from admin.handlers.models import MODELS_PER_TENANT, ask
+from admin.handlers.models import ask
 from admin.handlers.showing import facts_of, facts_of_new, shown
 from admin.places import overlapping, without
 from admin.preconditions import tagged
 from admin.problems import Code, Fault, Problem, Rule, invalid
 from admin.schemas import ConfigInput, PublishInput
+from catalog.changes import Room
 from catalog.ids import shard_of
 from catalog.keytext import mask
 from catalog.records import HostRecord, Kind, ModelRecord, ModelType, PublicationRecord
+from catalog.store import NoRoom
 
-PUBLICATIONS_PER_TENANT: Final = 100
 _TENANT_FIELD: Final = "config.tenantId"
 _PUBLISHED_SO: Final = "update it with PUT, or DELETE it first; a lost key is replaced by rotate-key"
 _SAY_TYPE: Final = Fault("config.modelType", Rule.REQUIRED, "must be given, for a server of neither protocol")
@@ -40,6 +42,10 @@ class _Wish:
         if faults := [*self.faults, *more]:
             raise invalid(Code.INVALID_CONFIG, faults)
 
+    def plus(self, faults: Sequence[Fault]) -> _Wish:
+        """The same with more faults."""
+        return _Wish(self.config, (*self.faults, *faults))
+
     @property
     def wanted(self) -> ModelType | None:
         """The type that was given."""
@@ -52,20 +58,27 @@ async def _read_wish(call: ApiCall) -> _Wish:
     if body.model is None:
         raise invalid(Code.INVALID_CONFIG, body.faults)
     config = body.model.config
-    known = await lookups.known_tenants(call.services.store, call.caller, config.authentication.allowed_tenants)
-    faults = rules.faults_of(config, known, allow_anonymous=call.services.allow_anonymous)
+    faults = rules.faults_of(config, allow_anonymous=call.services.allow_anonymous)
     return _Wish(config, (*body.faults, *faults))
+
+
+async def _tenant_faults(call: ApiCall, config: ConfigInput, kept: Collection[str] = ()) -> list[Fault]:
+    """Say which allowed tenants are none for the caller; those that are allowed already (``kept``) may stay."""
+    known = await lookups.known_tenants(call.services.store, call.caller, config.authentication.allowed_tenants)
+    return list(rules.tenant_faults(config, {*known, *kept}))
 
 
 async def publish(call: ApiCall) -> Reply:
     """Put a model before callers."""
     wish = await _read_wish(call)
+    wish = wish.plus(await _tenant_faults(call, wish.config))
     config, default_host = wish.config, call.services.gateway.default_host
     model = await _model_to_publish(call, wish)
+    host = config.public_hostname or default_host
+    faults = await granting.host_faults(call, model.tenant, host)
     if config.external_path:
-        host = config.public_hostname or default_host
-        wish.require_good(*rules.place_faults(config, host, config.external_path, default_host))
-    wish.require_good(*_cell_faults(call, config, model.tenant))
+        faults += rules.place_faults(config, host, config.external_path, default_host)
+    wish.require_good(*faults, *_cell_faults(call, config, model.tenant))
     _require_unpublished(model)
     finding = await _require_ready(call, model, wish.wanted)
     made, key = await until_settled(lambda: _publish(call, config, model, finding))
@@ -115,7 +128,6 @@ async def _publish(
     if model is None or model.uid != asked.uid:
         raise Problem(Code.MODEL_NOT_FOUND, f"{asked.id} was deleted meanwhile")
     _require_unpublished(model)
-    await _require_room(call, model.tenant)
     now_ms, shard = await services.store.now_ms(), shard_of(model.tenant)
     model = publications.observed(model, finding, now_ms)
     made = publications.created(
@@ -128,16 +140,19 @@ async def _publish(
     )
     table = await _free_table_for_new(call, made)
     key = publication_key(made, services.mint)
-    changes = publications.publish(model, made, key.record, table)
+    held = [*await granting.hold_host(call, made), *await granting.hold_allowed(call, made), *_rooms(made.tenant)]
+    changes = [*publications.publish(model, made, key.record, table), *held]
     detail = {**differences.of_publication(made), "apiKey": mask(made.key_id)}
-    await services.committer.commit(changes, call.audit("publication.create", model.id, model.tenant, detail))
+    audit = call.audit("publication.create", model.id, model.tenant, detail)
+    try:
+        await services.committer.commit(changes, audit)
+    except NoRoom as full:
+        raise quotas.reached(full) from None
     return made, key
 
 
-async def _require_room(call: ApiCall, owner: str) -> None:
-    models = await lookups.models_of(call.services.store, owner, MODELS_PER_TENANT)
-    if sum(one.publication is not None for one in models) >= PUBLICATIONS_PER_TENANT:
-        raise Problem(Code.QUOTA_REACHED, f"a tenant may have {PUBLICATIONS_PER_TENANT} publications")
+def _rooms(tenant: str) -> list[Room]:
+    return [quotas.room(Kind.PUBLICATION, tenant), quotas.room(Kind.KEY, tenant)]
 
 
 async def _free_table_for_new(call: ApiCall, made: PublicationRecord) -> HostRecord | None:
@@ -168,7 +183,11 @@ async def update(call: ApiCall) -> Reply:
     wish = await _read_wish(call)
     found = await _publication_to_change(call, wish)
     old = found.publication
-    wish.require_good(*_new_place_faults(call, wish.config, old), *_cell_faults(call, wish.config, old.tenant))
+    faults = [*_new_place_faults(call, wish.config, old), *_cell_faults(call, wish.config, old.tenant)]
+    faults += await _tenant_faults(call, wish.config, old.allowed_tenants)
+    if wish.config.public_hostname not in {"", old.host}:
+        faults += await granting.host_faults(call, old.tenant, wish.config.public_hostname)
+    wish.require_good(*faults)
     finding = None
     if wish.wanted not in {None, old.type}:
         finding = await _require_ready(call, found.model, wish.wanted)
@@ -217,7 +236,10 @@ async def _update(
     tables = await _tables(call, old, new)
     detail = differences.between(differences.of_publication(old), differences.of_publication(new))
     audit = call.audit("publication.update", f"{new.tenant}/{new.model}", new.tenant, detail)
-    committed = await call.services.committer.commit(publications.update(old, new, tables), audit)
+    changes = [*publications.update(old, new, tables), *await granting.hold_allowed(call, new, old.allowed_tenants)]
+    if new.host != old.host:
+        changes += await granting.hold_host(call, new)
+    committed = await call.services.committer.commit(changes, audit)
     return next(one for one in committed.records.values() if isinstance(one, PublicationRecord))
 
 

@@ -1,21 +1,22 @@
-"""Tenants and their budgets."""
+"""Tenants: their budgets, what they are granted, and their end."""
 
 from __future__ import annotations
 
-import dataclasses
+from typing import Final
 
 from admin import lookups, paging
-from admin.acts import differences, limits
+from admin.acts import differences, tenants
 from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
 from admin.handlers import views
 from admin.preconditions import tagged
 from admin.problems import Code, Problem
 from admin.schemas import TenantChange, TenantInput, Tenants
-from catalog.changes import Put
-from catalog.ids import shard_of
-from catalog.records import UNLIMITED, Kind, TenantRecord
-from catalog.store import Conflict
+from catalog.changes import Change, Delete, Put, Room
+from catalog.records import Kind, TenantRecord
+from catalog.store import CatalogStore, Conflict, NoRoom
+
+_COUNTED: Final = {Kind.MODEL: "model", Kind.PUBLICATION: "publication", Kind.KEY: "key", Kind.USER: "user"}
 
 
 async def list_tenants(call: ApiCall) -> Reply:
@@ -34,16 +35,7 @@ async def show_tenant(call: ApiCall) -> Reply:
 
 async def create_tenant(call: ApiCall) -> Reply:
     """Make a tenant."""
-    body = call.body(TenantInput)
-    now_ms = await call.services.store.now_ms()
-    made = TenantRecord(
-        id=body.tenant_id,
-        shard=shard_of(body.tenant_id),
-        created_at_ms=now_ms,
-        updated_at_ms=now_ms,
-        disabled=body.disabled,
-        limits=limits.merged(UNLIMITED, body.rate_limiting),
-    )
+    made = tenants.created(call.body(TenantInput), await call.services.store.now_ms())
     audit = call.audit("tenant.create", made.id, made.id, differences.of_tenant(made))
     try:
         await call.services.committer.commit([Put(made, 0)], audit)
@@ -55,7 +47,7 @@ async def create_tenant(call: ApiCall) -> Reply:
 
 
 async def change_tenant(call: ApiCall) -> Reply:
-    """Change a tenant's budgets, or disable it."""
+    """Change a tenant's budgets, grant it hosts and servers, or disable it."""
     body = call.body(TenantChange)
     changed = await until_settled(lambda: _change(call, body))
     return Reply(200, views.tenant(changed), tagged(changed))
@@ -64,14 +56,34 @@ async def change_tenant(call: ApiCall) -> Reply:
 async def _change(call: ApiCall, body: TenantChange) -> TenantRecord:
     old = await lookups.tenant(call.services.store, call.caller, call.path["t"])
     call.require_match(old)
-    new = dataclasses.replace(
-        old,
-        version=old.version + 1,
-        disabled=body.disabled if "disabled" in body.model_fields_set else old.disabled,
-        limits=limits.merged(old.limits, body.rate_limiting),
-        updated_at_ms=await call.services.store.now_ms(),
-    )
+    new = tenants.changed(old, body, await call.services.store.now_ms())
     detail = differences.between(differences.of_tenant(old), differences.of_tenant(new))
     audit = call.audit("tenant.change", old.id, old.id, detail)
     await call.services.committer.commit([Put(new, old.version)], audit)
     return new
+
+
+async def delete_tenant(call: ApiCall) -> Reply:
+    """Delete a tenant that has nothing left."""
+    await until_settled(lambda: _delete(call))
+    return Reply(204)
+
+
+async def _delete(call: ApiCall) -> None:
+    old = await lookups.tenant(call.services.store, call.caller, call.path["t"])
+    call.require_match(old)
+    audit = call.audit("tenant.delete", old.id, old.id, differences.of_tenant(old))
+    changes: list[Change] = [Delete(Kind.TENANT, old.id, old.version), *tenants.nothing_left(old.id)]
+    try:
+        await call.services.committer.commit(changes, audit)
+    except NoRoom:
+        raise Problem(Code.TENANT_IN_USE, await _what_is_left(call.services.store, old.id)) from None
+
+
+async def _what_is_left(store: CatalogStore, tenant: str) -> str:
+    own = {kind: await store.count(Room(kind, tenant, 0)) for kind in _COUNTED}
+    allowing = await store.count(Room(Kind.PUBLICATION, tenant, 0, allowed=True)) - own[Kind.PUBLICATION]
+    told = [f"{n} {_COUNTED[kind]}{'s' if n > 1 else ''}" for kind, n in own.items() if n]
+    if allowing > 0:
+        told.append(f"a place in allowedTenants of {allowing} other publication{'s' if allowing > 1 else ''}")
+    return f"{tenant} still has {', '.join(told)}" if told else f"{tenant} had something until just now"

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Collection
 from typing import Final
 
-from admin import lookups, paging
+from admin import lookups, paging, quotas
 from admin.acts import differences, users
 from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
@@ -147,5 +147,5 @@ def _unchanged(tenants: Collection[TenantRecord]) -> list[Check]:
 async def _commit(call: ApiCall, changes: list[Change], audit: Audit) -> None:
     try:
         await call.services.committer.commit(changes, audit)
-    except NoRoom:
-        raise Problem(Code.QUOTA_REACHED, f"a tenant may have {users.USERS_PER_TENANT} users") from None
+    except NoRoom as full:
+        raise quotas.reached(full) from None

@@ -31,6 +31,8 @@ def tenant(record: TenantRecord) -> Tenant:
         tenant_id=record.id,
         rate_limiting=limits.shown(record.limits),
         disabled=record.disabled,
+        hosts=list(record.hosts),
+        upstream_allow=list(record.upstream_allow),
         created_at=at(record.created_at_ms),
         updated_at=at(record.updated_at_ms),
     )
@@ -39,6 +41,7 @@ def tenant(record: TenantRecord) -> Tenant:
 def model(record: ModelRecord) -> Model:
     """A registered model as it is shown."""
     return Model(
+        uid=record.uid,
         name=record.name,
         tenant_id=record.tenant,
         url=record.url,
@@ -86,6 +89,7 @@ def publication(
 ) -> Publication:
     """A publication as it is shown; ``api_key`` is masked or whole, as the caller may see."""
     return Publication(
+        uid=record.uid,
         model_name=record.model,
         tenant_id=record.tenant,
         public_hostname=record.host,

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from admin.handlers import keys as handler
+from admin import quotas
 from admin.sessions import make_token
 from catalog.changes import Audit, Put
 from catalog.ids import shard_of
@@ -216,7 +216,7 @@ async def test_keys_are_listed_by_tenant_and_by_model(shared: Any) -> None:
 
 async def test_a_tenant_has_so_many_keys_and_no_more(shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of many made at once, as many as there is room for; the publications' own are counted."""
-    monkeypatch.setattr(handler, "KEYS_PER_TENANT", 5)
+    monkeypatch.setitem(quotas.PER_TENANT, Kind.KEY, 5)
     answers = await asyncio.gather(*(make(shared) for _ in range(6)))
     told = Counter(answer.body.get("code", "made") for answer in answers)
     assert told == {"made": 3, "QUOTA_REACHED": 3}

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from admin import quotas
+from catalog.records import Kind
+
 ROWS: list[tuple[str, str, str, str, int]] = [  # tenant-a has the first path; who may have the second?
     ("the same", "/models/a", "tenant-b", "/models/a", 409),
     ("below a stranger's", "/models/a", "tenant-b", "/models/a/b", 409),
@@ -60,7 +63,7 @@ async def test_a_custom_host_has_any_path_but_the_apis_own(api: Any, kserve: str
 
 async def test_a_tenant_has_a_hundred_publications(api: Any, kserve: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """The quota holds by tenant; unpublishing makes room."""
-    monkeypatch.setattr("admin.handlers.publish.PUBLICATIONS_PER_TENANT", 2)
+    monkeypatch.setitem(quotas.PER_TENANT, Kind.PUBLICATION, 2)
     for name in ("one", "two", "three"):
         await api.model(name, kserve)
     await api.model("other", kserve, "tenant-b")

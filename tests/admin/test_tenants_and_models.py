@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from admin import quotas
 from admin.sessions import make_token
 from catalog.changes import Audit, Put
-from catalog.records import Role, UserRecord
+from catalog.records import Kind, Role, UserRecord
 from runtime.clock import SystemClock
 
 UNLIMITED = {"requestsPerMinute": None, "requestsPerHour": None, "tokensPerHour": None, "burstLimit": None}
@@ -114,7 +115,7 @@ async def test_a_type_given_at_registration_is_kept(api: Any, kserve: str) -> No
 
 async def test_models_have_a_quota(api: Any, kserve: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A tenant has a bounded number of models; others' do not count."""
-    monkeypatch.setattr("admin.handlers.models.MODELS_PER_TENANT", 1)
+    monkeypatch.setitem(quotas.PER_TENANT, Kind.MODEL, 1)
     await api.model("one", kserve, "tenant-b")
     await api.model("one", kserve)
     full = await api.ask("POST", "/api/models", {"name": "two", "tenantId": "tenant-a", "url": kserve})
