@@ -15,13 +15,14 @@ import redis
 
 from catalog import names
 from tests.durability.history import Belief
-from tests.durability.operators import Operator
+from tests.durability.operators import Operator, key_id_of
 from tests.durability.whole import Ask, require
 from tests.support.gatebench import Asker, question, status
 
 HEAL_S: Final = 30
 """Longest wait for a gate to answer again after its store is back; generous, for a busy machine."""
 _NEWEST: Final = 12
+_ADMITTED: Final = 200
 _AWAY: Final = 503
 
 
@@ -41,7 +42,7 @@ class Publications:
 
     def of(self, text: str) -> _Place | None:
         """Return the publication of a key's text, ``None`` where its record cannot be had any more."""
-        key_id = text.split("_")[1]
+        key_id = key_id_of(text)
         if key_id not in self._known:
             raw = self._ask("GET", names.record(f"key:{key_id}"))
             if raw is None:
@@ -83,6 +84,14 @@ class Caller:
         self.answers[answer] += 1
         return answer
 
+    def await_in_force(self, operator: Operator, belief: Belief) -> None:
+        """Wait until the gate answers by what nobody was told of; raises ``Lost`` when it takes too long."""
+        deadline_s = time.monotonic() + HEAL_S
+        for text in operator.texts:
+            while (answer := self._settled(text)) is not None and (fault := _fault(answer, belief, text)):
+                require(time.monotonic() < deadline_s, fault)
+                time.sleep(0.05)  # whoever owes the gates the news tells it by and by
+
     def require_in_force(self, operator: Operator) -> None:
         """Hold every text that the operator was told to what is in force, waiting while the gate has no store."""
         for text in operator.texts:
@@ -107,9 +116,18 @@ class Caller:
 
 
 def _require_allowed(answer: int, belief: Belief, text: str) -> None:
+    fault = _fault(answer, belief, text)
+    require(not fault, fault)
+
+
+def _fault(answer: int, belief: Belief, text: str) -> str:
+    """Say what is wrong with an answer; nothing where some possible state allows it."""
     shown = text[:9]
-    require(answer != 200 or not belief.refuses(text), f"{shown}… was admitted; acknowledged is {belief}")
-    require(answer in {200, _AWAY} or not belief.admits(text), f"{shown}… was answered {answer}, and should live")
+    if answer == _ADMITTED and belief.refuses(text):
+        return f"{shown}… was admitted; acknowledged is {belief}"
+    if answer not in {_ADMITTED, _AWAY} and belief.admits(text):
+        return f"{shown}… was answered {answer}, and should live: {belief}"
+    return ""
 
 
 class Watcher:

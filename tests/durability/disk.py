@@ -150,6 +150,10 @@ class Disk:
         self._restore(names, sizes)
         return Cut(lost, len(journal.names) - len(kept))
 
+    def empty(self) -> None:
+        """Leave nothing at all: a new disk."""
+        self._restore(Names(), {})
+
     def _second_name(self, inode: int) -> Path:
         return self._shadow / str(inode)
 

@@ -18,13 +18,15 @@ class State:
     current: str = ""  # the key's text
     previous: str = ""  # the one before, while its grace lasts
     disabled: bool = False  # the tenant
+    further: frozenset[str] = frozenset()  # of other keys made for the publication
+    orphans: frozenset[str] = frozenset()  # of keys whose publication is gone; a new one does not revive them
 
     @property
     def admitted(self) -> frozenset[str]:
         """Texts with which a call is admitted."""
         if self.limit is None or self.disabled:
             return frozenset()
-        return frozenset({self.current, self.previous} - {""})
+        return self.further | {self.current, self.previous} - {""}
 
 
 Change = Callable[[State], State]
@@ -46,8 +48,18 @@ def rotate(text: str, *, grace: bool) -> Change:
 
 
 def unpublish(state: State) -> State:
-    """Take the model back; its key dies."""
-    return State(disabled=state.disabled)
+    """Take the model back; its key dies, and the others call nothing any more."""
+    return State(disabled=state.disabled, orphans=state.orphans | state.further)
+
+
+def mint(text: str) -> Change:
+    """Make another key for the publication."""
+    return lambda state: dataclasses.replace(state, further=state.further | {text})
+
+
+def revoke(text: str) -> Change:
+    """Delete one of the other keys."""
+    return lambda state: dataclasses.replace(state, further=state.further - {text}, orphans=state.orphans - {text})
 
 
 def disable(*, disabled: bool) -> Change:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
@@ -104,11 +105,13 @@ class Operator:
         if text:
             self.texts = [*self.texts[-TEXTS_KEPT:], text]
 
-    def settle(self, done: set[str]) -> None:
-        """Learn from the audit which doubtful act was done."""
+    def settle(self, done: set[str], await_answers: Callable[[Belief], None]) -> None:
+        """Learn from the audit which doubtful act was done; an act without an answer may reach the gates later."""
         for request_id, (without, having) in self.doubtful.items():
-            self.belief = having if request_id in done else without
+            settled = having if request_id in done else without
             self.outcomes["unknown, done" if request_id in done else "unknown, not done"] += 1
+            await_answers(settled)
+            self.belief = settled
         self.doubtful.clear()
         self.acknowledged.clear()
 
@@ -136,7 +139,10 @@ class Operator:
             return self._toggle(state)
         if state.limit is None:
             return self._publish()
-        weights = {self._update: 5, self._rotate: 5, self._unpublish: 2}
+        weights = {self._update: 5, self._rotate: 5, self._mint: 3, self._unpublish: 2}
+        revocable = sorted(one for one in state.further | state.orphans if is_told(one))
+        if revocable:
+            weights[lambda: _revoke(self.chance.choice(revocable))] = 3
         (chosen,) = self.chance.choices(list(weights), list(weights.values()))
         return chosen()
 
@@ -158,6 +164,10 @@ class Operator:
     def _unpublish(self) -> Act:
         return Act("DELETE", f"/api/models/{MODEL}/publish?tenantId={self.tenant}", None, history.unpublish)
 
+    def _mint(self) -> Act:
+        body = {"tenantId": self.tenant, "name": f"further-{self._numbers}", "publications": [MODEL]}
+        return Act("POST", "/api/keys", body, history.mint, tells_text=True)
+
     def _toggle(self, state: State) -> Act:
         disabled = not state.disabled
         return Act("PATCH", f"/api/tenants/{self.tenant}", {"disabled": disabled}, history.disable(disabled=disabled))
@@ -165,3 +175,17 @@ class Operator:
     def _new_limit(self) -> int:
         """Give each change a limit of its own, far above what anybody calls."""
         return 10**6 + self._numbers
+
+
+def _revoke(text: str) -> Act:
+    return Act("DELETE", f"/api/keys/{key_id_of(text)}", None, history.revoke(text))
+
+
+def key_id_of(text: str) -> str:
+    """Return the id in a key's text: ``tk_<id>_…``."""
+    return text.split("_")[1]
+
+
+def is_told(text: str) -> bool:
+    """Whether it is a text, not the name of an act whose text nobody was told."""
+    return text.startswith("tk_")

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,45 +20,32 @@ import redis
 
 from catalog.secrets import create_secrets
 from tests.durability.callers import Caller, Publications, Watcher
-from tests.durability.disk import Cut
 from tests.durability.operators import PATIENCE_S, Api, Operator
+from tests.durability.outages import Outages, PoweredStores, Taken
 from tests.durability.processes import model_server, process
-from tests.durability.store import PoweredStore, powered_store
+from tests.durability.store import powered_store
 from tests.durability.whole import commits_after, require, require_epoch_known, require_whole_records
 
 OPERATORS: Final = 4
 CALLERS: Final = 2
 PASSWORD: Final = "a good password"
-REWRITES: Final = 0.3
-"""Share of rounds in which the store rewrites its file at the moment of the cut."""
-TWICE: Final = 0.1
-"""Share of rounds in which the power goes again just after it is back."""
 
 
 @dataclass(slots=True)
 class Totals:
     """What happened in all rounds."""
 
+    taken: Taken
     rounds: int = 0
-    worst: int = 0  # rounds whose cut took all that a cut may take
-    twice: int = 0
-    lost_bytes: int = 0
-    lost_names: int = 0
     acts: Counter[str] = field(default_factory=Counter)
     answers: Counter[int] = field(default_factory=Counter)
     longest_heal_ms: int = 0
-
-    def add_cut(self, cut: Cut) -> None:
-        """Count what a cut took."""
-        self.lost_bytes += cut.lost_bytes
-        self.lost_names += cut.lost_names
 
     def __str__(self) -> str:
         acts = ", ".join(f"{count} {name}" for name, count in sorted(self.acts.items()))
         answers = ", ".join(f"{count} x {status}" for status, count in sorted(self.answers.items()))
         return (
-            f"{self.rounds} rounds ({self.worst} worst cuts, {self.twice} cut twice); "
-            f"taken: {self.lost_bytes} bytes, {self.lost_names} names; acts: {acts}; calls: {answers}; "
+            f"{self.rounds} rounds: {self.taken}; acts: {acts}; calls: {answers}; "
             f"a gate answered again after {self.longest_heal_ms} ms at most"
         )
 
@@ -66,15 +54,16 @@ class Rig:
     """Everything that runs, and its history."""
 
     def __init__(
-        self, store: PoweredStore, operators: Sequence[Operator], caller: Caller, chance: random.Random
+        self, stores: PoweredStores, operators: Sequence[Operator], caller: Caller, chance: random.Random
     ) -> None:
-        self._store = store
+        self._store = stores.records
+        self._outages = Outages(stores, chance)
         self._operators = operators
         self._caller = caller
         self._chance = chance
-        self._watcher = Watcher(store.url)
+        self._watcher = Watcher(stores.records.url)
         self._entry = "-"  # of the audit: the last one seen
-        self.totals = Totals()
+        self.totals = Totals(self._outages.taken)
 
     def run(self, callers: Sequence[Caller], rounds: int) -> Iterator[Totals]:
         """Run rounds; the callers go on through all of them. Raises ``Lost``."""
@@ -113,19 +102,10 @@ class Rig:
         self._account(told)
 
     def _lose_power(self) -> str:
-        """Cut the power, perhaps in the middle of a rewrite, and bring it back; the last epoch that was told."""
-        if self._chance.random() < REWRITES:
-            self._store.ask("BGREWRITEAOF")
-            time.sleep(self._chance.uniform(0, 0.05))
-        self._store.kill()
-        told = self._watcher.last
-        self._cut()
-        self._store.start()
-        if self._chance.random() < TWICE:
-            self.totals.twice += 1
-            self._cut()
-            self._store.start()
-        return told
+        """Have an outage; the last epoch that was told before it."""
+        told = []
+        self._outages.strike(on_dead=lambda: told.append(self._watcher.last))
+        return told[0]
 
     def _await_healed(self) -> None:
         """Wait until the gate answers again; the operators whose acts were all answered are still at work."""
@@ -133,12 +113,6 @@ class Rig:
         for operator in self._operators:
             self._caller.await_healed(operator)
         self.totals.longest_heal_ms = max(self.totals.longest_heal_ms, int((time.monotonic() - began_s) * 1000))
-
-    def _cut(self) -> None:
-        worst = self._chance.random() < 0.5
-        self.totals.worst += worst
-        self.totals.add_cut(self._store.power_cut(None if worst else self._chance))
-        time.sleep(self._chance.choice((0, 0.1)))
 
     def _account(self, told: str) -> None:
         """Hold what the store, the API and the gate say to what was acknowledged."""
@@ -162,7 +136,7 @@ class Rig:
             require(operator.acknowledged <= set(own), f"not in the audit: {operator.acknowledged - set(own)}")
             require(set(own) <= asked, f"in the audit, though refused: {set(own) - asked}")
             require(all(count == 1 for count in own.values()), f"done more than once: {own}")
-            operator.settle(set(own))
+            operator.settle(set(own), partial(self._caller.await_in_force, operator))
 
 
 def _work(operator: Operator, stop: threading.Event) -> None:
@@ -177,19 +151,24 @@ def _raise_faults(futures: Sequence[Future[None]]) -> None:
 
 
 @contextmanager
-def rig(binary: str, library: Path, seed: int, *options: str) -> Iterator[tuple[Rig, list[Caller]]]:
-    """Start everything; ``options`` are the store's, after those of ``up``."""
+def rig(
+    binary: str, library: Path, seed: int, *options: str, two_stores: bool = False
+) -> Iterator[tuple[Rig, list[Caller]]]:
+    """Start everything; ``options`` are those of the store of records, after those of ``up``."""
     chance = random.Random(seed)
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tk-")))
-        store = stack.enter_context(powered_store(binary, library, folder / "store", *options))
+        stores = PoweredStores(stack.enter_context(powered_store(binary, library, folder / "store", *options)))
+        if two_stores:
+            budgets = powered_store(binary, library, folder / "budgets", "--appendfsync", "everysec")
+            stores = PoweredStores(stores.records, stack.enter_context(budgets))
         models = stack.enter_context(model_server())
         create_secrets(folder / "secrets.json")
-        shared = ("--redis-url", store.url, "--secrets-file", str(folder / "secrets.json"))
+        shared = (*stores.options, "--secrets-file", str(folder / "secrets.json"))
         admin = stack.enter_context(process(folder / "admin.log", *_admin(shared)))
         target = f"unix:{folder}/gate.sock"
         stack.enter_context(process(folder / "gate.log", *_gate(shared, target)))
-        publications = Publications(store.ask)
+        publications = Publications(stores.records.ask)
         callers = [
             stack.enter_context(contextlib.closing(Caller(target, publications, random.Random(chance.random()))))
             for _ in range(CALLERS + 1)
@@ -198,7 +177,7 @@ def rig(binary: str, library: Path, seed: int, *options: str) -> Iterator[tuple[
             _operator(stack, f"tenant-{number}", f"http://{admin}", models, random.Random(chance.random()))
             for number in range(OPERATORS)
         ]
-        yield Rig(store, operators, callers.pop(), chance), callers
+        yield Rig(stores, operators, callers.pop(), chance), callers
 
 
 def _admin(shared: tuple[str, ...]) -> tuple[str, ...]:

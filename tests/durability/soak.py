@@ -1,4 +1,4 @@
-"""Power cuts for as long as one likes: ``python -m tests.durability.soak [--rounds 200] [--seed N]``.
+"""Power cuts for as long as one likes: ``python -m tests.durability.soak [--rounds 200] [--seed N] [--two-stores]``.
 
 Prints a line every ten rounds and one at the end; exit code 1 and what was lost where something was.
 """
@@ -25,11 +25,15 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     parser.add_argument("--appendfsync", choices=("always", "everysec", "no"), default="always")
+    parser.add_argument("--two-stores", action="store_true", help="budgets apart, under everysec")
     asked = parser.parse_args()
-    print(f"power cuts: {asked.rounds} rounds, appendfsync {asked.appendfsync}, --seed {asked.seed}", flush=True)
+    stores = "two stores" if asked.two_stores else "one store"
+    print(
+        f"power cuts: {asked.rounds} rounds, {stores}, appendfsync {asked.appendfsync}, --seed {asked.seed}", flush=True
+    )
     began_s = time.monotonic()
     try:
-        totals = _run(asked.rounds, asked.seed, asked.appendfsync, began_s)
+        totals = _run(asked, began_s)
     except Lost as lost:
         print(f"LOST after {time.monotonic() - began_s:.0f} s: {lost}")
         return 1
@@ -37,11 +41,11 @@ def main() -> int:
     return 0
 
 
-def _run(rounds: int, seed: int, appendfsync: str, began_s: float) -> Totals:
+def _run(asked: argparse.Namespace, began_s: float) -> Totals:
     with tempfile.TemporaryDirectory(prefix="tk-") as folder:
-        library = build_shim(Path(folder))
-        with rig(str(get_binary_path()), library, seed, "--appendfsync", appendfsync) as (running, callers):
-            for totals in running.run(callers, rounds):
+        library, sync = build_shim(Path(folder)), ("--appendfsync", asked.appendfsync)
+        with rig(str(get_binary_path()), library, asked.seed, *sync, two_stores=asked.two_stores) as (running, callers):
+            for totals in running.run(callers, asked.rounds):
                 if totals.rounds % 10 == 0:
                     print(f"{time.monotonic() - began_s:6.0f} s  {totals}", flush=True)
             return running.totals

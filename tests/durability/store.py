@@ -17,6 +17,7 @@ import redis
 
 from tests.durability.disk import Cut, Disk
 from tests.durability.whole import require
+from tests.support.gatebench import wait_until
 from tollkeeper.up.machine import Machine, Ports, valkey_command
 from tollkeeper.up.state import Layout
 
@@ -72,6 +73,14 @@ class PoweredStore:
         """Send one command on a connection of its own."""
         with redis.Redis.from_url(self.url, socket_timeout=20) as client:
             return client.execute_command(*command)
+
+    def await_written(self) -> None:
+        """Wait until the system has all that was answered: under everysec a write may wait for a running sync."""
+        wait_until(self._is_written)
+
+    def _is_written(self) -> bool:
+        told = self.ask("INFO", "persistence")
+        return not told["aof_pending_bio_fsync"] and not told["aof_buffer_length"]
 
     def kill(self) -> None:
         """Kill -9, with its forks: what it wrote stays in the system's memory."""

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import redis
-from gatebench import wait_until
 
 from tests.durability.store import PoweredStore, powered_store
 
@@ -28,16 +27,6 @@ def written(store: PoweredStore, values: range) -> Iterator[int]:
         for value in values:
             client.set("value", value)
             yield value
-
-
-def await_written(store: PoweredStore) -> None:
-    """Wait until nothing that was answered is in the store's own memory only."""
-
-    def is_written() -> bool:
-        told = store.ask("INFO", "persistence")
-        return not told["aof_pending_bio_fsync"] and not told["aof_buffer_length"]
-
-    wait_until(is_written)
 
 
 def lost_rounds(store: PoweredStore) -> int:
@@ -83,7 +72,7 @@ def test_a_killed_store_keeps_what_it_answered(start_store: StartStore) -> None:
     with start_store("--appendfsync", "everysec") as store:
         for round_ in range(ROUNDS):
             *_, last = written(store, range(100 * round_ + 1, 100 * round_ + 50))
-            await_written(store)
+            store.await_written()
             store.kill()
             store.start()
             assert store.ask("GET", "value") == str(last).encode()

@@ -66,12 +66,12 @@ def require_whole_records(ask: Ask) -> None:
     known = {
         "models": {one.publication for one in models.values() if one.publication},
         "hosts": {uid for table in hosts.values() for uid in table.paths.values()},
-        "keys": {uid for key in keys.values() for uid in key.publications},
     }
     for which, uids in known.items():
         require(uids == set(publications), f"the {which} know {sorted(uids)}, published is {sorted(publications)}")
     for one in publications.values():
-        require(one.key_id in keys, f"the key of {one.id} is gone")
+        own = keys.get(one.key_id)
+        require(own is not None and own.publications == (one.uid,), f"the key of {one.id} is {own}")
         require(models[f"{one.tenant}/{one.model}"].publication == one.uid, f"the model of {one.id} has another")
     for kind in _OWNED:
         _require_groups(ask, kind, found[kind])
