@@ -124,10 +124,15 @@ def _fault(answer: int, belief: Belief, text: str) -> str:
     """Say what is wrong with an answer; nothing where some possible state allows it."""
     shown = text[:9]
     if answer == _ADMITTED and belief.refuses(text):
-        return f"{shown}… was admitted; acknowledged is {belief}"
+        return f"{shown}… was admitted, and should be dead: {_shown(belief)}"
     if answer not in {_ADMITTED, _AWAY} and belief.admits(text):
-        return f"{shown}… was answered {answer}, and should live: {belief}"
+        return f"{shown}… was answered {answer}, and should live: {_shown(belief)}"
     return ""
+
+
+def _shown(belief: Belief) -> str:
+    """Say what may be admitted, with no text whole."""
+    return " or ".join(str(sorted(f"{text[:9]}…" for text in state.admitted)) for state in belief.possible)
 
 
 class Watcher:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from extauth.store_links import StoreUrls
 from tests.durability.store import PoweredStore
 
 REWRITES: Final = 0.3
@@ -41,6 +42,11 @@ class PoweredStores:
 
     records: PoweredStore
     budgets: PoweredStore | None = None  # None: the records' store keeps both
+
+    @property
+    def urls(self) -> StoreUrls:
+        """What a gate in this process is given."""
+        return StoreUrls(self.records.url, (self.budgets or self.records).url)
 
     @property
     def options(self) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The product's own processes as operators start them, and a model server for them to ask."""
+"""The product's own processes as operators start them, a gate in this one, and a model server for them to ask."""
 
 from __future__ import annotations
 
@@ -13,6 +13,12 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
+
+from prometheus_client import CollectorRegistry
+
+from catalog.secrets import Secrets
+from extauth.store_links import StoreUrls
+from tests.support.gatebench import make_gate, wait_until
 
 ROOT: Final = Path(__file__).parents[2]
 START_S: Final = 60
@@ -69,3 +75,16 @@ def model_server() -> Iterator[str]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def deaf_gate(target: str, urls: StoreUrls, secrets: Secrets) -> Iterator[str]:
+    """A gate in this process that hears of no change: only the fence protects it. Where it listens."""
+    gate = make_gate(target, urls, secrets, CollectorRegistry())
+    gate.start()
+    try:
+        wait_until(lambda: gate.readiness().ready)
+        gate._follower.stop(5)
+        yield gate.address
+    finally:
+        gate.stop()

@@ -1,4 +1,8 @@
-"""Rounds of work, power cut, restart and accounts: real store, real admin, real gate, many at work at once."""
+"""Rounds of work, power cut, restart and accounts: real store, real admin, real gates, many at work at once.
+
+One gate is a process as operators start it. The other is deaf, its feed is dead: what is revoked is dead there by the
+fence alone.
+"""
 
 from __future__ import annotations
 
@@ -22,12 +26,11 @@ from catalog.secrets import create_secrets
 from tests.durability.callers import Caller, Publications, Watcher
 from tests.durability.operators import PATIENCE_S, Api, Operator
 from tests.durability.outages import Outages, PoweredStores, Taken
-from tests.durability.processes import model_server, process
+from tests.durability.processes import deaf_gate, model_server, process
 from tests.durability.store import powered_store
 from tests.durability.whole import commits_after, require, require_epoch_known, require_whole_records
 
 OPERATORS: Final = 4
-CALLERS: Final = 2
 PASSWORD: Final = "a good password"
 
 
@@ -68,7 +71,7 @@ class Rig:
     def run(self, callers: Sequence[Caller], rounds: int) -> Iterator[Totals]:
         """Run rounds; the callers go on through all of them. Raises ``Lost``."""
         ended = threading.Event()
-        with ThreadPoolExecutor(CALLERS + 1, thread_name_prefix="caller") as pool:
+        with ThreadPoolExecutor(len(callers) + 1, thread_name_prefix="caller") as pool:
             calling = [pool.submit(one.keep_calling, self._operators, ended) for one in callers]
             calling.append(pool.submit(self._watcher.keep_reading, ended))
             try:
@@ -163,15 +166,16 @@ def rig(
             budgets = powered_store(binary, library, folder / "budgets", "--appendfsync", "everysec")
             stores = PoweredStores(stores.records, stack.enter_context(budgets))
         models = stack.enter_context(model_server())
-        create_secrets(folder / "secrets.json")
+        secrets = create_secrets(folder / "secrets.json")
         shared = (*stores.options, "--secrets-file", str(folder / "secrets.json"))
         admin = stack.enter_context(process(folder / "admin.log", *_admin(shared)))
-        target = f"unix:{folder}/gate.sock"
-        stack.enter_context(process(folder / "gate.log", *_gate(shared, target)))
+        gate = f"unix:{folder}/gate.sock"
+        stack.enter_context(process(folder / "gate.log", *_gate(shared, gate)))
+        deaf = stack.enter_context(deaf_gate(f"unix:{folder}/deaf.sock", stores.urls, secrets))
         publications = Publications(stores.records.ask)
         callers = [
             stack.enter_context(contextlib.closing(Caller(target, publications, random.Random(chance.random()))))
-            for _ in range(CALLERS + 1)
+            for target in (gate, deaf, gate)
         ]
         operators = [
             _operator(stack, f"tenant-{number}", f"http://{admin}", models, random.Random(chance.random()))

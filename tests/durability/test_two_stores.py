@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import tempfile
+import contextlib
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry
 
 from catalog import names
 from catalog.records import Kind
 from catalog.secrets import Secrets, create_secrets
-from extauth.store_links import StoreUrls
 from tests.durability.outages import PoweredStores
+from tests.durability.processes import deaf_gate
 from tests.durability.rounds import rig
 from tests.durability.store import PoweredStore, powered_store
-from tests.support.gatebench import Asker, Catalog, make_gate, question, status, wait_until
+from tests.support.gatebench import Asker, Catalog, question, status, wait_until
 
 ROUNDS = 5
 
@@ -31,7 +30,7 @@ def secrets(tmp_path: Path) -> Secrets:
 @pytest.fixture
 def stores(valkey_binary: str, power_cut_library: Path, short_folder: Path) -> Iterator[PoweredStores]:
     """Records under always, budgets under everysec."""
-    with ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         records = powered_store(valkey_binary, power_cut_library, short_folder / "records")
         budgets = powered_store(valkey_binary, power_cut_library, short_folder / "budgets", "--appendfsync", "everysec")
         yield PoweredStores(stack.enter_context(records), stack.enter_context(budgets))
@@ -45,25 +44,19 @@ def budgets(stores: PoweredStores) -> PoweredStore:
 
 
 @pytest.fixture
-def urls(stores: PoweredStores, budgets: PoweredStore) -> StoreUrls:
-    """What gates are given."""
-    return StoreUrls(stores.records.url, budgets.url)
+def asker(stores: PoweredStores, secrets: Secrets, short_folder: Path) -> Iterator[Asker]:
+    """A client of a gate whose feed is dead."""
+    with (
+        deaf_gate(f"unix:{short_folder}/gate.sock", stores.urls, secrets) as target,
+        contextlib.closing(Asker(target)) as asker,
+    ):
+        yield asker
 
 
-@contextmanager
-def gate_without_feed(urls: StoreUrls, secrets: Secrets) -> Iterator[Asker]:
-    """A client of a gate that hears of no change: only the fence protects it."""
-    with tempfile.TemporaryDirectory(prefix="tk-gate-") as folder:
-        gate = make_gate(f"unix:{folder}/gate.sock", urls, secrets, CollectorRegistry())
-        gate.start()
-        asker = Asker(gate.address)
-        try:
-            wait_until(lambda: gate.readiness().ready)
-            gate._follower.stop(5)
-            yield asker
-        finally:
-            asker.close()
-            gate.stop()
+@pytest.fixture
+def catalog(stores: PoweredStores, secrets: Secrets) -> Catalog:
+    """A writer that tells the budgets store before it is done, as the admin does."""
+    return Catalog(stores.records.url, secrets, stores.urls)
 
 
 def epoch_of(store: PoweredStore) -> bytes:
@@ -81,47 +74,49 @@ def await_synced(store: PoweredStore) -> None:
 
 @pytest.mark.slow
 def test_a_budgets_store_that_wakes_up_before_the_revoke_lets_no_revoked_key_in(
-    stores: PoweredStores, budgets: PoweredStore, urls: StoreUrls, secrets: Secrets
+    catalog: Catalog, budgets: PoweredStore, asker: Asker
 ) -> None:
     """Its epoch is the very one that the gate had proved, and the feed is dead; still the key is dead."""
-    catalog, woke_older = Catalog(stores.records.url, secrets, urls), 0
+    woke_older = 0
     catalog.tenant()
     publication = catalog.publication()
     _, other = catalog.key(publication)
-    with gate_without_feed(urls, secrets) as asker:
-        for _ in range(ROUNDS):
-            key, text = catalog.key(publication)
-            asks = [question(key=one, publication=publication) for one in (text, other)]
-            assert [status(asker.ask(ask)) for ask in asks] == [200, 200]
-            proved = epoch_of(budgets)
-            await_synced(budgets)
-            catalog.remove(Kind.KEY, key)
-            budgets.power_cut()
-            budgets.start()
-            woke_older += epoch_of(budgets) == proved
-            wait_until(lambda asks=asks: status(asker.ask(asks[1])) == 200)
-            assert status(asker.ask(asks[0])) == 401
+    for _ in range(ROUNDS):
+        key, text = catalog.key(publication)
+        asks = [question(key=one, publication=publication) for one in (text, other)]
+        assert [status(asker.ask(ask)) for ask in asks] == [200, 200]
+        proved = epoch_of(budgets)
+        await_synced(budgets)
+        catalog.remove(Kind.KEY, key)
+        budgets.power_cut()
+        budgets.start()
+        woke_older += epoch_of(budgets) == proved
+        await_admitted(asker, asks[1])
+        assert status(asker.ask(asks[0])) == 401
     assert woke_older > 0
 
 
+def await_admitted(asker: Asker, ask: Any) -> None:
+    """Wait until the gate has healed."""
+    wait_until(lambda: status(asker.ask(ask)) == 200)
+
+
 def test_a_new_empty_budgets_store_lets_no_revoked_key_in(
-    stores: PoweredStores, budgets: PoweredStore, urls: StoreUrls, secrets: Secrets
+    catalog: Catalog, budgets: PoweredStore, asker: Asker
 ) -> None:
     """Counters are gone, epochs are gone, keys are as they were answered; the gate heals by itself."""
-    catalog = Catalog(stores.records.url, secrets, urls)
     catalog.tenant()
     publication = catalog.publication()
     key, text = catalog.key(publication)
     _, other = catalog.key(publication)
     asks = [question(key=one, publication=publication) for one in (text, other)]
-    with gate_without_feed(urls, secrets) as asker:
-        assert [status(asker.ask(ask)) for ask in asks] == [200, 200]
-        catalog.change(key, disabled=True)
-        budgets.kill()
-        budgets.disk.empty()
-        budgets.start()
-        wait_until(lambda: status(asker.ask(asks[1])) == 200)
-        assert status(asker.ask(asks[0])) == 401
+    assert [status(asker.ask(ask)) for ask in asks] == [200, 200]
+    catalog.change(key, disabled=True)
+    budgets.kill()
+    budgets.disk.empty()
+    budgets.start()
+    await_admitted(asker, asks[1])
+    assert status(asker.ask(asks[0])) == 401
 
 
 @pytest.mark.slow
