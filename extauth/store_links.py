@@ -94,7 +94,7 @@ class StoreLinks:
         return StoreLink(self._urls.records, self._clock)
 
     @property
-    def _keepers(self) -> dict[str, StoreKeeper]:
+    def _keepers(self) -> dict[str, StoreKeeper[StoreLink]]:
         if self._urls.are_one:
             return {"store": self._budgets}
         return {"budgets store": self._budgets, "records store": self._records}
@@ -189,7 +189,7 @@ class StoreLinks:
         return partial(link.execute, self._clock.monotonic_ms() + PREPARE_MS)
 
 
-def _execute(keeper: StoreKeeper, link: StoreLink | None, deadline_ms: float) -> Execute:
+def _execute(keeper: StoreKeeper[StoreLink], link: StoreLink | None, deadline_ms: float) -> Execute:
     if link is None:
         return _refuse
 

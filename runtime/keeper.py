@@ -8,11 +8,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from redis.exceptions import RedisError
 
-from runtime.link import StoreLink
+from runtime.link import Link
 from runtime.store_faults import StoreFault, fault_of
 
 LOOK_S: Final = 1.0
@@ -20,16 +20,18 @@ LOOK_S: Final = 1.0
 FIRST_BACKOFF_S: Final = 0.05
 LAST_BACKOFF_S: Final = 1.0
 
+AnyLink = TypeVar("AnyLink", bound=Link)
+
 _log = logging.getLogger(__name__)
 
 
-class StoreKeeper:
+class StoreKeeper(Generic[AnyLink]):
     """Owns a thread called ``name`` and the current link."""
 
     def __init__(
         self,
-        make: Callable[[], StoreLink],
-        prepare: Callable[[StoreLink], None],
+        make: Callable[[], AnyLink],
+        prepare: Callable[[AnyLink], None],
         *,
         name: str,
         on_proved: Callable[[], None],
@@ -41,7 +43,7 @@ class StoreKeeper:
         self._on_proved = on_proved
         self._on_error = on_error
         self._on_fault = on_fault
-        self._link: StoreLink | None = None
+        self._link: AnyLink | None = None
         self._wanted = threading.Event()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -63,7 +65,7 @@ class StoreKeeper:
             self._link.close()
         self.renew()
 
-    def current(self) -> StoreLink | None:
+    def current(self) -> AnyLink | None:
         """Return the link if it is good; otherwise ask for a new one and return ``None``."""
         link = self._link
         if link is not None and link.connected:
@@ -95,6 +97,7 @@ class StoreKeeper:
             self._wanted.clear()
             self._drop_if_dead()
             if self.ready:
+                self._mend()
                 pause_s = pause_s if asked else 0.0
             elif not self._stopping.wait(pause_s):
                 pause_s = min(max(2 * pause_s, FIRST_BACKOFF_S), LAST_BACKOFF_S)
@@ -106,6 +109,15 @@ class StoreKeeper:
         link = self._link
         if link is not None and link.connected and link.closed_by_store():
             self._link = None
+
+    def _mend(self) -> None:
+        """See to what is missing of a link that is good for the rest."""
+        link = self._link
+        try:
+            if link is not None:
+                link.mend()
+        except (RedisError, OSError) as error:
+            self._on_error(error)
 
     def _renew(self) -> bool:
         link = self._make()
@@ -121,7 +133,7 @@ class StoreKeeper:
         _log.info("connected to the store")
         return True
 
-    def _fail(self, link: StoreLink, error: Exception) -> None:
+    def _fail(self, link: AnyLink, error: Exception) -> None:
         link.close()
         self._on_error(error)
         trouble = f"the store cannot be used: {error}"

@@ -12,7 +12,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import hiredis
 from redis.connection import ConnectionInterface
@@ -69,6 +69,31 @@ def _reply_error(text: str) -> RedisError:
         with contextlib.suppress(ValueError):  # not "slot host:port": an error like any other
             return redirection(rest)
     return _KINDS.get(code, ResponseError)(text)
+
+
+class Link(Protocol):
+    """What a keeper keeps: a link to one server, or to a Cluster."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether commands can be sent."""
+        ...
+
+    def connect(self) -> None:
+        """Connect; raises ``RedisError``."""
+        ...
+
+    def mend(self) -> None:
+        """Connect again what can be connected while the rest is in use; raises ``RedisError`` where it cannot."""
+        ...
+
+    def closed_by_store(self) -> bool:
+        """Whether the other end has gone; any thread may ask."""
+        ...
+
+    def close(self) -> None:
+        """Close; idempotent."""
+        ...
 
 
 class StoreLink:
@@ -206,6 +231,9 @@ class StoreLink:
         if left_ms <= 0:
             raise StoreTimeoutError("the deadline has passed")
         return left_ms / 1000
+
+    def mend(self) -> None:
+        """Nothing: one connection is good or has to be made anew."""
 
     def closed_by_store(self) -> bool:
         """Whether the other end has gone; takes nothing off the connection, so any thread may ask."""

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from valkeycluster import Cluster, running_cluster
 
 pytest_plugins = ("upfixture",)
 
@@ -59,6 +60,13 @@ def _await_ping(socket: Path, process: subprocess.Popen[bytes]) -> None:
             except redis.ConnectionError:
                 time.sleep(0.01)  # a process we started has no readiness event but its socket
     pytest.fail("valkey-server did not answer within 20 s")
+
+
+@pytest.fixture(scope="session")
+def valkey_cluster(valkey_binary: str) -> Iterator[Cluster]:
+    """A real Valkey Cluster for the whole session; whoever uses it empties it."""
+    with running_cluster(valkey_binary) as cluster:
+        yield cluster
 
 
 _numbers = itertools.count(1)

@@ -13,14 +13,14 @@ _shared_store = settings(deadline=None, suppress_health_check=[HealthCheck.funct
 
 
 @given(history=histories.short())
-@settings(_shared_store, max_examples=150)
+@settings(_shared_store, max_examples=100)
 def test_short_histories_agree(limiter: Limiter, store: redis.Redis, history: list[histories.Step]) -> None:
     """Any few steps: costs, batches, limits set, lifted and changed, expiry, the clock forward and back."""
     histories.check_agreement(limiter, store, history)
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(_shared_store, max_examples=6)
+@settings(_shared_store, max_examples=3)
 def test_long_histories_agree(limiter: Limiter, store: redis.Redis, seed: int) -> None:
     """Three thousand steps: nothing drifts as windows roll over and values grow and shrink."""
     histories.check_agreement(limiter, store, histories.long(seed, 3_000))
