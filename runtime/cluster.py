@@ -1,19 +1,21 @@
 """Links to all masters of a Cluster as one: each command goes to the server of its key, all at once, by one deadline.
 
 A server that is away fails the commands of its slots and no other. A redirection proves that nothing ran: it is
-followed within the deadline. Whoever sends never waits for a connection: those are made by ``connect`` and ``mend``,
-which a keeper's thread calls. Knows nothing of what is asked but where its key stands (``runtime/slots.py``).
+followed within the deadline. Whoever sends never waits for a connection: those are made by ``connect`` and
+``mended``, which a keeper's thread calls. A server that was connected to anew may have lost what it had, so what was
+proved by a link must be proved anew: mending makes another link, which takes over the good connections. Knows
+nothing of what is asked but where its key stands (``runtime/slots.py``).
 """
 
 from __future__ import annotations
 
 import selectors
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple
 
-from redis.exceptions import AskError, MovedError, RedisError
+from redis.exceptions import AskError, MovedError, ReadOnlyError, RedisError
 from redis.exceptions import ConnectionError as StoreConnectionError
 
 from runtime.addresses import TcpAddress
@@ -38,7 +40,7 @@ class _Route(NamedTuple):
 
 @dataclass(slots=True)
 class _View:
-    """What is known of the Cluster. Replaced whole by ``mend``; the sender corrects single owners."""
+    """What is known of the Cluster; the sender corrects single owners."""
 
     owners: Owners = field(default_factory=lambda: [None] * SLOTS)
     links: dict[TcpAddress, StoreLink] = field(default_factory=dict)
@@ -102,15 +104,18 @@ class _Flight:
 
 
 class ClusterLink:
-    """A bounded link to a Cluster, for one sending thread; ``connect`` and ``mend`` are for its keeper's."""
+    """A bounded link to a Cluster, for one sending thread; ``connect`` and ``mended`` are for its keeper's."""
 
     def __init__(self, url: str, clock: Clock, *, connect_timeout_ms: float = 1_000) -> None:
+        self._url = url
         self._target = parse_cluster(url)
         self._clock = clock
         self._connect_timeout_ms = connect_timeout_ms
         self._view = _View()
         self._nowhere = self._new_link(self._target.seeds[0])  # never connected: for slots whose server we do not reach
-        self._retired: list[StoreLink] = []  # the sender closes them: it may be using one
+        self._retired: list[
+            StoreLink
+        ] = []  # its forebear's that it has no use for; the sender closes them: it may be using one
         self._stale = False  # a slot has moved, or is nobody's, since the slots were read
         self._mend_from_ms = 0.0
 
@@ -118,45 +123,46 @@ class ClusterLink:
 
     def connect(self) -> None:
         """Learn the slots and connect to their servers; raises ``RedisError`` where not even one can be reached."""
-        trouble = self._refresh()
+        trouble = self._learn({})
         if trouble is not None and not self.connected:
             raise trouble
 
-    def mend(self) -> None:
-        """Where a server moved or broke, learn the slots anew and connect to who is missing.
+    def mended(self) -> tuple[ClusterLink, RedisError | OSError | None]:
+        """Return another link where a server moved or broke: with the slots as they are now and who was missing.
 
-        Raises ``RedisError`` for a server that stays away; the others are good by then.
+        With it the last trouble with a server that stays away. The link itself where there is nothing to mend, or
+        it was looked at just now; raises ``RedisError`` where no server tells the slots.
         """
         now_ms = self._clock.monotonic_ms()
         broken = any(link.closed_by_store() for link in self._view.links.values())
         if now_ms < self._mend_from_ms or not (self._stale or broken):
-            return
-        self._stale, self._mend_from_ms = False, now_ms + MEND_PAUSE_MS
-        trouble = self._refresh()
-        if trouble is not None:
-            raise trouble
+            return self, None
+        self._mend_from_ms = now_ms + MEND_PAUSE_MS
+        heir = ClusterLink(self._url, self._clock, connect_timeout_ms=self._connect_timeout_ms)
+        heir._mend_from_ms = self._mend_from_ms
+        return heir, heir._learn(self._view.links)
 
-    def _refresh(self) -> RedisError | OSError | None:
+    def _learn(self, before: Mapping[TcpAddress, StoreLink]) -> RedisError | OSError | None:
         """Read the slots and see that there is a link to each of their servers; the last trouble with one."""
-        owners, old = self._read_owners(), self._view.links
-        kept, trouble = {}, None
+        owners = self._read_owners(before)
+        links, trouble = {}, None
         for address in dict.fromkeys(filter(None, owners)):
-            link = old.get(address)
+            link = before.get(address)
             if link is None or link.closed_by_store():
                 link = self._new_link(address)
                 try:
                     link.connect()
                 except (RedisError, OSError) as error:
                     trouble = error
-            kept[address] = link
-        self._view = _View(owners, kept)
-        self._retired += [link for address, link in old.items() if kept.get(address) is not link]
+            links[address] = link
+        self._view = _View(owners, links)
+        self._retired = [link for address, link in before.items() if links.get(address) is not link]
         return trouble
 
-    def _read_owners(self) -> Owners:
+    def _read_owners(self, known: Iterable[TcpAddress]) -> Owners:
         """Ask the servers we know, and then those we were told of, until one tells."""
         trouble: Exception = StoreConnectionError("the Cluster has no servers")
-        for address in dict.fromkeys((*self._view.links, *self._target.seeds)):
+        for address in dict.fromkeys((*known, *self._target.seeds)):
             link = self._new_link(address)
             try:
                 link.connect()
@@ -231,6 +237,7 @@ class ClusterLink:
             if flight.take_off(deadline_ms, replies):
                 flights.append(flight)
         self._land(flights, deadline_ms, replies)
+        self._stale |= any(isinstance(replies[place], ReadOnlyError) for place in routes)  # no master any more
 
     def _flight(
         self, address: TcpAddress | None, places: Iterable[int], commands: Sequence[Command], routes: dict[int, _Route]

@@ -113,11 +113,14 @@ class StoreKeeper(Generic[AnyLink]):
     def _mend(self) -> None:
         """See to what is missing of a link that is good for the rest."""
         link = self._link
+        if link is None:
+            return
         try:
-            if link is not None:
-                link.mend()
+            self._link, trouble = link.mended()
         except (RedisError, OSError) as error:
-            self._on_error(error)
+            trouble = error
+        if trouble is not None:
+            self._on_error(trouble)
 
     def _renew(self) -> bool:
         link = self._make()

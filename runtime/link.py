@@ -12,7 +12,7 @@ import os
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, Self
 
 import hiredis
 from redis.connection import ConnectionInterface
@@ -83,8 +83,8 @@ class Link(Protocol):
         """Connect; raises ``RedisError``."""
         ...
 
-    def mend(self) -> None:
-        """Connect again what can be connected while the rest is in use; raises ``RedisError`` where it cannot."""
+    def mended(self) -> tuple[Self, RedisError | OSError | None]:
+        """Return the link for further use, with all connections that can be had, and what is wrong with the others."""
         ...
 
     def closed_by_store(self) -> bool:
@@ -232,8 +232,9 @@ class StoreLink:
             raise StoreTimeoutError("the deadline has passed")
         return left_ms / 1000
 
-    def mend(self) -> None:
-        """Nothing: one connection is good or has to be made anew."""
+    def mended(self) -> tuple[Self, None]:
+        """Return itself: one connection is good or has to be made anew."""
+        return self, None
 
     def closed_by_store(self) -> bool:
         """Whether the other end has gone; takes nothing off the connection, so any thread may ask."""

@@ -203,16 +203,19 @@ def test_a_server_away_fails_its_own_slots(own_cluster: Cluster) -> None:
     assert _kinds(replies[: len(lost)]) == {NotConnectedError}
     assert replies[len(lost) :] == [b"OK"] * len(kept)
     node.process.kill()
-    with pytest.raises(RedisError):
-        link.mend()
-    assert link.execute_many(soon(), commands)[len(lost) :] == [b"OK"] * len(kept)
+    heir, trouble = link.mended()
+    assert heir is not link
+    assert isinstance(trouble, RedisError)
+    assert heir.mended() == (heir, None)  # not again at once
+    assert heir.execute_many(soon(), commands)[len(lost) :] == [b"OK"] * len(kept)
+    heir.close()
     link.close()
     assert not link.connected
     assert _kinds(link.execute_many(soon(), commands)) == {NotConnectedError}
 
 
 def test_a_server_that_closes_is_found_again(own_cluster: Cluster) -> None:
-    """A keeper mends the link while the rest is in use, and the very first servers need not be there for it."""
+    """A keeper mends the link while the rest is in use; whoever goes by what a link has proved sees another one."""
     made: list[ClusterLink] = []
 
     def make() -> ClusterLink:
@@ -230,7 +233,7 @@ def test_a_server_that_closes_is_found_again(own_cluster: Cluster) -> None:
     )
     keeper.start()
     wait_until(lambda: keeper.ready)
-    link = made[0]
+    first = keeper.current()
     for node in own_cluster.nodes[:2]:
         with node.client() as client:
             client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
@@ -238,10 +241,12 @@ def test_a_server_that_closes_is_found_again(own_cluster: Cluster) -> None:
 
     def all_good() -> bool:
         keeper.renew()
-        return link.execute_many(soon(), commands) == [b"OK"] * len(KEYS)
+        link = keeper.current()
+        return link is not None and link.execute_many(soon(), commands) == [b"OK"] * len(KEYS)
 
     wait_until(all_good)
-    assert made == [link]
+    assert made == [first]
+    assert keeper.current() is not first  # what it proved of those servers is to be proved anew
     keeper.stop(5)
 
 
@@ -255,7 +260,7 @@ def test_nobody_there(own_cluster: Cluster) -> None:
     with pytest.raises(redis.ConnectionError, match="no server of the Cluster tells its slots"):
         ClusterLink(own_cluster.url, CLOCK).connect()
     with pytest.raises(redis.ConnectionError, match="no server of the Cluster tells its slots"):
-        link.mend()
+        link.mended()
     link.close()
 
 
