@@ -10,7 +10,7 @@ READY := $(if $(wildcard $(VENV)/dev.stamp),$(VENV)/dev.stamp,$(VENV)/up.stamp)
 PIP := $(PY) -m pip install --disable-pip-version-check --quiet --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check e2e image-check bench soak proto settings
+.PHONY: help up test check e2e image-check bench soak fuzz fuzz-smoke proto settings
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*##  *\(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "%s %-11s", $$1, $$2; $$1 = $$2 = ""; print $$0}'
@@ -41,6 +41,12 @@ bench: $(VENV)/dev.stamp  ## what a decision costs, in the script and on the Che
 
 soak: $(VENV)/dev.stamp  ## 200 power cuts of a store at work: what was answered must be there
 	@$(PY) -m tests.durability.soak --rounds 200
+
+fuzz: $(VENV)/dev.stamp  ## a million odd inputs to everything that reads what others wrote
+	@$(PY) -m tests.fuzz.run --inputs 1000000
+
+fuzz-smoke: $(VENV)/dev.stamp  ## a minute of `make fuzz`
+	@$(PY) -m tests.fuzz.run --inputs 1000000 --seconds 60
 
 proto: $(VENV)/dev.stamp  ## make the protobuf code again
 	@protos/generate.sh $(PY)

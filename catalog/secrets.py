@@ -18,6 +18,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from typing import Any, Final
 
 SECRET_BYTES: Final = 32  # 256 bits from the OS: as strong as the HMAC-SHA256 and AES-256 they feed
 MAX_FILE_BYTES: Final = 64 * 1024  # a secrets file is under 1 KiB; a wrong path must not fill the memory
+MAX_FIELD_SHOWN: Final = 64
+_VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")  # a later one than this nobody rotates to
 _FIELDS: Final = frozenset({"peppers", "current_pepper", "mac_keys", "current_mac_key", "jwt_key", "recovery_key"})
 _OTHERS_MAY: Final = stat.S_IRWXG | stat.S_IRWXO
 
@@ -206,7 +209,7 @@ class _Parser:
     def _object(self, content: bytes) -> dict[str, Any]:
         try:
             document = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):  # no JSON, or nested as no file of ours is
             raise SecretsError(self._path, "is not JSON") from None
         if not isinstance(document, dict):
             raise SecretsError(self._path, "must be a JSON object")
@@ -231,7 +234,7 @@ class _Parser:
         }
 
     def _version(self, field: str, version: str) -> int:
-        if not (version.isascii() and version.isdecimal() and version == str(int(version)) != "0"):
+        if not _VERSION.fullmatch(version):
             raise self._error(f"{field}.{version}", "version must be a whole number from 1 on")
         return int(version)
 
@@ -259,4 +262,4 @@ class _Parser:
         return key
 
     def _error(self, field: str, rule: str) -> SecretsError:
-        return SecretsError(self._path, rule, field=field)
+        return SecretsError(self._path, rule, field=field[:MAX_FIELD_SHOWN])

@@ -52,7 +52,8 @@ def read_call(payload: bytes) -> Call | None:
     if ROUTE_NAMESPACE in route:
         fields = route[ROUTE_NAMESPACE].fields
         publication = fields["publication"].string_value if "publication" in fields else ""
-        host = fields["openai_host"].string_value if "openai_host" in fields else ""
+        if not publication and "openai_host" in fields:  # a route that names both means the publication
+            host = fields["openai_host"].string_value
     body_model, body_parsed = _read_body(attributes.metadata_context.filter_metadata)
     return Call(
         api_key=headers.get("x-api-key", "").strip(" \t"),

@@ -99,7 +99,7 @@ def test_a_file_others_may_touch_is_refused(path: Path, mode: int) -> None:
         load_secrets(path)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"peppers: 1"])
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"peppers: 1", b"[" * 60_000])
 def test_what_is_no_json_is_refused(path: Path, content: bytes) -> None:
     """The message says so without quoting the file."""
     _write(path, content)
@@ -133,6 +133,7 @@ def _with(field: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_with("peppers", {"01": _GOOD}), "peppers.01", "whole number"),
         (_with("mac_keys", {"0": _GOOD}), "mac_keys.0", "whole number"),
         (_with("mac_keys", {"٣": _GOOD}), "mac_keys.٣", "whole number"),
+        (_with("mac_keys", {"9" * 5_000: _GOOD}), ("mac_keys." + "9" * 55), "whole number"),
         (_with("mac_keys", {"2": f"!{_GOOD}"}), "mac_keys.2", "must be base64"),
         (_with("mac_keys", {"2": "hunter2☃"}), "mac_keys.2", "must be base64"),
         (_with("mac_keys", {"2": _SHORT}), "mac_keys.2", "at least 32 bytes, is 15"),

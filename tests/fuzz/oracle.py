@@ -1,0 +1,104 @@
+"""Who passes, said a second time: from a question's plain fields and the plain picture of the world.
+
+Shares nothing with ``extauth`` but the reading of protobuf.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from google.protobuf.message import DecodeError
+from google.protobuf.struct_pb2 import Struct
+
+from protos.external_auth_pb2 import AttributeContext, CheckRequest
+from tests.fuzz.world import HOST, Holder, Place, World
+
+_BEARER: Final = re.compile(r"(?i:bearer) (?P<text>.*)", re.DOTALL)
+_NEED_NO_BODY: Final = ("GET", "HEAD", "OPTIONS", "DELETE")
+
+
+@dataclass(frozen=True, slots=True)
+class Pass:
+    """A question that must be let through, as whom and where to."""
+
+    holder: Holder | None  # None: without a key
+    place: Place
+    by_body: bool  # the body chose the place
+
+
+def presented_text(attributes: AttributeContext) -> str:
+    """The text that a caller shows, "" where it shows none."""
+    headers = attributes.request.http.headers
+    own = headers["x-api-key"].strip(" \t") if "x-api-key" in headers else ""
+    if own:
+        return own
+    bearer = _BEARER.fullmatch(headers["authorization"]) if "authorization" in headers else None
+    return bearer["text"].strip(" ") if bearer else ""
+
+
+def read(payload: bytes) -> AttributeContext | None:
+    """The question, None where the bytes are none."""
+    try:
+        return CheckRequest.FromString(payload).attributes
+    except DecodeError:
+        return None
+
+
+def must_pass(attributes: AttributeContext | None, world: World) -> Pass | None:
+    """Say whether the gate must let this through; everything else it must refuse."""
+    if attributes is None:
+        return None
+    text = presented_text(attributes)
+    holder = world.valid.get(text)
+    if text and holder is None:
+        return None
+    route = attributes.route_metadata_context.filter_metadata
+    uid = _text(route, "tollkeeper", "publication")
+    if uid:
+        return _by_path(attributes, world.places.get(uid), holder)
+    if _text(route, "tollkeeper", "openai_host") == HOST and holder:
+        return _by_body(attributes, world, holder)
+    return None
+
+
+def _by_path(attributes: AttributeContext, place: Place | None, holder: Holder | None) -> Pass | None:
+    if place is None or not _may_enter(place, holder):
+        return None
+    if place.is_openai and not _body_fits(attributes, place.model):
+        return None
+    return Pass(holder, place, by_body=False)
+
+
+def _by_body(attributes: AttributeContext, world: World, holder: Holder) -> Pass | None:
+    model = _body_model(attributes)
+    if not model:
+        return None
+    uid = world.models.get(f"{holder.tenant}/{model}") or world.models.get(model)
+    if uid is None or not _may_enter(world.places[uid], holder):
+        return None
+    return Pass(holder, world.places[uid], by_body=True)
+
+
+def _may_enter(place: Place, holder: Holder | None) -> bool:
+    if holder is None:
+        return place.is_open
+    return holder.tenant in place.allowed and place.uid in holder.uids
+
+
+def _body_fits(attributes: AttributeContext, model: str) -> bool:
+    if "tollkeeper.request" not in attributes.metadata_context.filter_metadata:
+        return attributes.request.http.method in _NEED_NO_BODY
+    return _body_model(attributes) == model
+
+
+def _body_model(attributes: AttributeContext) -> str:
+    return _text(attributes.metadata_context.filter_metadata, "tollkeeper.request", "model")
+
+
+def _text(namespaces: object, namespace: str, name: str) -> str:
+    found = dict(namespaces).get(namespace)  # type: ignore[call-overload]
+    if not isinstance(found, Struct) or name not in found.fields:
+        return ""
+    return found.fields[name].string_value
