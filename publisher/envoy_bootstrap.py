@@ -19,11 +19,10 @@ from publisher.envoy_files import (
     ROUTE_NAMESPACE,
     ROUTES_NAME,
     Json,
-    assignment,
     error_body,
-    http_options,
     socket_address,
 )
+from publisher.envoy_gate import GATE, GateTls, gate_cluster
 
 CLUSTERS_FILE: Final = "clusters.json"
 ROUTES_FILE: Final = "routes.json"
@@ -32,10 +31,8 @@ REQUEST_NAMESPACE: Final = "tollkeeper.request"
 """What json_to_metadata read from the body; present only where a JSON body was parsed."""
 
 STAT_PREFIX: Final = "ingress"
-GATE: Final = "tollkeeper-gate"
 
 _TYPE: Final = "type.googleapis.com/envoy."
-_UNIX: Final = "unix:"
 
 REMOVED_PREFIXES: Final = ("x-envoy-", "x-tollkeeper-")
 REMOVED_HEADERS: Final = ("x-tenant-id", "x-key-id", "x-forwarded-host", "accept-encoding")
@@ -57,7 +54,6 @@ _NOBODY: Final = {"address_prefix": "255.255.255.255", "prefix_len": 32}
 _ALPN: Final = ("h2", "http/1.1")
 """What is offered over TLS, the preferred first."""
 
-_MAX_GATE_CALLS: Final = 4096
 _MAX_HEADERS_KB: Final = 32
 _MAX_HEADERS: Final = 100
 _HEADERS_TIMEOUT: Final = "10s"
@@ -74,6 +70,8 @@ class BootstrapOptions:
     """Unix socket of Envoy's admin interface, which is never on TCP. At most 107 bytes."""
     gate: Sequence[str]
     """The gate's workers: ``unix:/run/gate-0.sock`` or ``127.0.0.1:9001``. At least one."""
+    gate_tls: GateTls | None = None
+    """None: plaintext."""
     http_port: int
     check_timeout_ms: int = 200
     """Longest wait for Check, in milliseconds, then 503. The gate answers by itself long before."""
@@ -102,7 +100,10 @@ def bootstrap(options: BootstrapOptions) -> Json:
     return {
         "node": {"id": "tollkeeper", "cluster": "tollkeeper"},
         "admin": {"address": {"pipe": {"path": options.admin_socket, "mode": 0o600}}},
-        "static_resources": {"listeners": listeners(options), "clusters": [gate_cluster(options)]},
+        "static_resources": {
+            "listeners": listeners(options),
+            "clusters": [gate_cluster(options.gate, connect_timeout=_check_timeout(options), tls=options.gate_tls)],
+        },
         "dynamic_resources": {"cds_config": _file(options.folder, CLUSTERS_FILE)},
         "overload_manager": overload_manager(options),
     }
@@ -131,21 +132,6 @@ def connection_manager(options: BootstrapOptions) -> Json:
         "early_header_mutation_extensions": [_removals()],
         "local_reply_config": {"mappers": _local_replies()},
         "http_filters": [_body_filter(), _check_filter(options), _router()],
-    }
-
-
-def gate_cluster(options: BootstrapOptions) -> Json:
-    """The gate's workers over HTTP/2."""
-    targets = options.gate
-    return {
-        "name": GATE,
-        "type": "STRICT_DNS" if any(_is_named(target) for target in targets) else "STATIC",
-        "connect_timeout": _check_timeout(options),
-        "load_assignment": assignment(GATE, [_gate_address(target) for target in targets]),
-        "circuit_breakers": {
-            "thresholds": [{"max_pending_requests": _MAX_GATE_CALLS, "max_requests": _MAX_GATE_CALLS}]
-        },
-        "typed_extension_protocol_options": http_options({"http2_protocol_options": {}}),
     }
 
 
@@ -380,22 +366,6 @@ def _router() -> Json:
             "suppress_envoy_headers": True,
         },
     }
-
-
-def _is_named(target: str) -> bool:
-    host = _split(target)[0]
-    return not target.startswith(_UNIX) and not host.replace(".", "").isdigit() and ":" not in host
-
-
-def _gate_address(target: str) -> Json:
-    if target.startswith(_UNIX):
-        return {"pipe": {"path": target.removeprefix(_UNIX)}}
-    return socket_address(*_split(target))
-
-
-def _split(target: str) -> tuple[str, int]:
-    host, _, port = target.rpartition(":")
-    return host.strip("[]"), int(port) if port.isdigit() else 0
 
 
 def _monitor(name: str, config: str, **bounds: int) -> Json:

@@ -7,7 +7,7 @@ goes with its process.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry
@@ -41,38 +41,37 @@ def snapshot_of(registry: CollectorRegistry) -> Snapshot:
 class Summed(Collector):
     """The sum of all sources' newest snapshots and of the last ones of those that ended."""
 
-    def __init__(self) -> None:
+    def __init__(self, apart: Collection[str] = ()) -> None:
+        """Add up all but the families ``apart``, which count for each source by itself, under its label."""
+        self._apart = apart
         self._ended: dict[_Family, _Samples] = {}
         self._newest: dict[str, dict[_Family, _Samples]] = {}
 
     def update(self, source: str, snapshot: Snapshot) -> None:
         """Take a source's newest snapshot in place of its last."""
         self._newest[source] = {
-            (family["name"], family["kind"], family["help"]): {
-                (name, tuple(labels.items())): value for name, labels, value in family["samples"]
-            }
-            for family in snapshot
+            (family["name"], family["kind"], family["help"]): self._samples(source, family) for family in snapshot
         }
+
+    def _samples(self, source: str, family: Mapping[str, Any]) -> _Samples:
+        samples = {(name, tuple(labels.items())): value for name, labels, value in family["samples"]}
+        is_total = family["kind"] in _ADDED and family["name"] not in self._apart
+        return samples if is_total else _named(source, samples)
 
     def retire(self, source: str) -> None:
         """Keep what an ended source had counted; what it was goes."""
         for family, samples in self._newest.pop(source, {}).items():
-            if _is_added(family):
+            if family[1] in _ADDED:
                 _add(self._ended.setdefault(family, {}), samples)
 
     def collect(self) -> Iterator[Metric]:
         """Yield each family once."""
         together: dict[_Family, _Samples] = {family: dict(samples) for family, samples in self._ended.items()}
-        for source, families in self._newest.items():
+        for families in self._newest.values():
             for family, samples in families.items():
-                own = samples if _is_added(family) else _named(source, samples)
-                _add(together.setdefault(family, {}), own)
+                _add(together.setdefault(family, {}), samples)
         for family, samples in together.items():
             yield _metric(family, samples)
-
-
-def _is_added(family: _Family) -> bool:
-    return family[1] in _ADDED
 
 
 def _add(total: _Samples, more: Mapping[_Key, float]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
@@ -16,12 +17,15 @@ from runtime.workers import Workers, WorkerSpec, restarts_counter
 from tollkeeper.processes import child_environment
 from tollkeeper.transport import TransportSettings
 
+APART: Final = frozenset({"tollkeeper_batch_calls", "process_cpu_seconds"})
+"""What is wanted for each worker: its share of the calls, the size of its batches, what they cost."""
+
 _log = logging.getLogger(__name__)
 
 
 async def serve_workers(settings: TransportSettings, count: int, http_listen: Address, drain_s: float) -> None:
     """Run ``count`` workers until a signal, then drain them all: unready first."""
-    own, sums, shown = new_registry(), Summed(), CollectorRegistry()
+    own, sums, shown = new_registry(), Summed(apart=APART), CollectorRegistry()
     shown.register(sums)
     async with Workers(_spec(settings, count, drain_s), sums, restarts_counter(own)) as workers:
 

@@ -365,9 +365,9 @@ def short_folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def options_for(folder: Path, gate: str, **fields: Any) -> BootstrapOptions:
+def options_for(folder: Path, *gate: str, **fields: Any) -> BootstrapOptions:
     """Options of a test's Envoy: as the product's, but patient with a gate on a busy machine."""
     made = BootstrapOptions(
-        folder=str(folder), admin_socket=f"{folder}/admin.sock", gate=(gate,), http_port=0, check_timeout_ms=10_000
+        folder=str(folder), admin_socket=f"{folder}/admin.sock", gate=gate, http_port=0, check_timeout_ms=10_000
     )
     return replace(made, **fields)

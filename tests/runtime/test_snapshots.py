@@ -55,6 +55,18 @@ def test_counters_and_histograms_are_added_and_gauges_listed() -> None:
     assert (seen["entries", "0"], seen["entries", "1"]) == (10, 20)
 
 
+def test_what_is_wanted_apart_is_counted_for_each() -> None:
+    """A family apart has the source as a label, and goes on counting under it when the process is another."""
+    process, sums = Process(), Summed(apart={"calls"})
+    process.calls.labels("a").inc(2)
+    sums.update("0", process.report())
+    sums.update("1", process.report())
+    sums.retire("1")
+    sums.update("1", process.report())
+    seen = samples(sums)
+    assert (seen["calls_total", "a,0"], seen["calls_total", "a,1"]) == (2, 4)
+
+
 def test_the_counts_of_the_ended_stay_and_their_gauges_go() -> None:
     """A process that begins anew begins at nothing; the sum goes on from what the old one had."""
     old, new, sums = Process(), Process(), Summed()

@@ -103,6 +103,7 @@ async def _plan(settings: UpSettings, held: state.Held, memory: dict[str, Any]) 
         admin_username=settings.admin_username,
         key_recovery=settings.key_recovery,
         upstream_ca=system_authorities(),
+        workers=settings.workers,
         log_options=("--log-level", settings.log_level, "--log-format", settings.log_format),
     )
 
@@ -228,7 +229,7 @@ def _up_json(machine: Machine, password: str, samples: Mapping[str, seed.Sample 
         "gateway_url": machine.gateway_url,
         "admin_url": machine.admin_url,
         "metrics_url": f"{machine.gate_url}/metrics",
-        "grpc_target": machine.grpc_target,
+        "grpc_target": machine.grpc_targets[0],
         "redis_url": machine.redis_url,
         "envoy_admin_socket": str(machine.layout.socket("envoy-admin")),
         "admin_username": machine.admin_username,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from publisher.envoy_bootstrap import BootstrapOptions
+from runtime.addresses import UnixAddress, numbered
 from tollkeeper.up.ports import LOOPBACK
 from tollkeeper.up.state import Layout
 
@@ -52,6 +53,7 @@ class Machine:
     admin_username: str
     key_recovery: bool
     upstream_ca: str  # the certificates of model servers on https are held to
+    workers: int  # processes of the gate
     log_options: tuple[str, ...]  # what the operator asked of logs, for our own processes
 
     @property
@@ -60,9 +62,15 @@ class Machine:
         return f"unix://{self.layout.socket('valkey')}"
 
     @property
-    def grpc_target(self) -> str:
-        """The gate, as Envoy names it."""
-        return f"unix:{self.layout.socket('gate')}"
+    def grpc_targets(self) -> list[str]:
+        """The gate's workers, as Envoy names them."""
+        listen = self.gate_listen
+        return [str(listen if self.workers == 1 else numbered(listen, one)) for one in range(self.workers)]
+
+    @property
+    def gate_listen(self) -> UnixAddress:
+        """What the gate is told to listen on."""
+        return UnixAddress(self.layout.socket("gate"))
 
     @property
     def gateway_url(self) -> str:
@@ -122,7 +130,8 @@ def gate_command(machine: Machine) -> Command:
         "gate",
         {
             "redis-url": machine.redis_url,
-            "listen": machine.grpc_target,
+            "listen": str(machine.gate_listen),
+            "workers": str(machine.workers),
             "http-listen": f"{LOOPBACK}:{machine.ports.gate_http}",
             "secrets-file": str(machine.layout.secrets),
             "drain-s": "0",
@@ -173,7 +182,7 @@ def envoy_options(machine: Machine) -> BootstrapOptions:
     return BootstrapOptions(
         folder=str(machine.layout.published),
         admin_socket=str(machine.layout.socket("envoy-admin")),
-        gate=[machine.grpc_target],
+        gate=machine.grpc_targets,
         http_port=machine.ports.gateway,
         https_port=machine.ports.https,
         certificate=str(machine.layout.tls / "server.pem"),

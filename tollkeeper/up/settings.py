@@ -7,7 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from admin.places import host_fault
 from runtime.settings import Metavar, Port, Secret, Settings, Words, option_of
@@ -42,6 +42,9 @@ class UpSettings(Settings):
 
     metrics_port: Port = 9091
     """Where the gate's metrics and health answer, on this machine only; 0: a free port."""
+
+    workers: Annotated[int, Field(ge=1, le=64)] = 1
+    """How many processes decide calls; Envoy asks them in turn."""
 
     admin_username: str = "admin"
     """The admin user that is made, or whose password is set, at the start."""
