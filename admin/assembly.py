@@ -17,6 +17,7 @@ from admin.metrics import AdminMetrics
 from admin.passwords import Passwords
 from admin.ports import Publisher
 from admin.probing import Prober
+from admin.proxies import NO_PROXIES, TrustedProxies
 from admin.services import Gateway, Services, Stores, UsageReader
 from admin.throttle import Throttler
 from catalog.ids import cell_of
@@ -35,6 +36,7 @@ class Facts:
     key_recovery: bool = False
     allow_anonymous: bool = False  # whether a publication may ask for no key
     cells: int = 1  # into how many the budgets are split
+    proxies: TrustedProxies = NO_PROXIES  # whose X-Forwarded-For is believed
 
 
 def assemble(
@@ -66,6 +68,7 @@ def assemble(
         secrets=secrets,
         allow_anonymous=facts.allow_anonymous,
         cells=facts.cells,
+        proxies=facts.proxies,
     )
 
 

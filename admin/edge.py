@@ -32,6 +32,7 @@ MAX_OPEN_BODY_BYTES: Final = 8 * 1024
 """Of calls that need no login: anybody can send them."""
 REQUEST_ID: Final = "X-Request-Id"
 _GOOD_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_FORWARDED: Final = "X-Forwarded-For"
 _RETRY: Final = {"Retry-After": "1"}
 _FIXED_HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Server": "tollkeeper"}
 _log: Final = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ class Edge:
             path=path,
             query=query,
             raw_body=raw,
-            address=request.remote or "",
+            address=self._services.proxies.client(request.remote or "", request.headers.getall(_FORWARDED, [])),
             request_id=log.request_id.get(),
             if_match=", ".join(request.headers.getall("If-Match", [])),
         )

@@ -31,3 +31,8 @@ class AdminMetrics:
         self.logins = Counter(
             "tollkeeper_admin_logins", "Logins: ok, failed or throttled.", ("outcome",), registry=registry
         )
+        self.unaudited_logins = Counter(
+            "tollkeeper_admin_logins_unaudited",
+            "Logins that are not in the audit stream, because it had enough of them that minute or cannot be written.",
+            registry=registry,
+        )

@@ -14,6 +14,7 @@ from admin.metrics import AdminMetrics
 from admin.passwords import Passwords
 from admin.ports import Publisher
 from admin.probing import Prober
+from admin.proxies import TrustedProxies
 from admin.throttle import Throttler
 from catalog.ids import cell_of
 from catalog.live_secrets import LiveSecrets
@@ -63,6 +64,7 @@ class Services:
     gateway: Gateway
     clock: Clock
     metrics: AdminMetrics
+    proxies: TrustedProxies
     secrets: LiveSecrets
     allow_anonymous: bool = False  # whether a publication may ask for no key
     cells: int = 1  # into how many the budgets are split: a key and what it calls must be in one

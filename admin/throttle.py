@@ -24,6 +24,15 @@ WINDOW_MS: Final = 60_000
 LOGINS_BY_USER_AND_ADDRESS: Final = 5
 LOGINS_BY_ADDRESS: Final = 30
 VALIDATIONS_BY_ADDRESS: Final = 30
+FAILURES_KEPT: Final = 50
+"""Of one user from everywhere: his delay grows until then."""
+
+AUDITED_LOGINS: Final = 60
+"""Logins of one outcome written to the audit stream in a minute, so that nobody floods it."""
+
+FREE_FAILURES: Final = 10
+DELAY_STEP_MS: Final = 50
+MAX_DELAY_MS: Final = 2_000
 
 _ATTEMPT: Final = files("admin").joinpath("lua/attempt.lua").read_text()
 _ID_BYTES: Final = 8
@@ -34,7 +43,7 @@ class Throttle:
     """One thing that is counted: its name in the store and the most attempts in any minute."""
 
     key: str
-    most: int
+    most: int  # negative: so many are kept, and none is refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +60,23 @@ def login_throttles(user: str, address: str) -> tuple[Throttle, ...]:
     return (
         Throttle(names.throttle("login", user, place), LOGINS_BY_USER_AND_ADDRESS),
         Throttle(names.throttle("login", place), LOGINS_BY_ADDRESS),
+        failures_of(user),
     )
+
+
+def failures_of(user: str) -> Throttle:
+    """What counts a user's failed logins from everywhere. It only delays: nobody can lock somebody out by guessing."""
+    return Throttle(names.throttle("failures", user), -FAILURES_KEPT)
+
+
+def delay_ms(failures: int) -> int:
+    """How long a login of a user with so many failures waits: 10 -> 0, 11 -> 50 ms, 50 and more -> 2 s."""
+    return min(MAX_DELAY_MS, DELAY_STEP_MS * max(0, failures - FREE_FAILURES))
+
+
+def audit_throttles(outcome: str) -> tuple[Throttle, ...]:
+    """What holds the audit entries of logins."""
+    return (Throttle(names.throttle("audit", outcome), AUDITED_LOGINS),)
 
 
 def validate_throttles(address: str) -> tuple[Throttle, ...]:
@@ -77,6 +102,13 @@ class Throttler:
         if wait_ms:
             raise too_many_requests(int(wait_ms))
         return made
+
+    async def count(self, throttle: Throttle) -> int:
+        """Count the attempts of the last minute, perhaps older ones too; raises ``StoreUnavailable``."""
+        try:
+            return int(await self._client.zcard(throttle.key))
+        except (RedisError, OSError) as error:
+            raise StoreUnavailable(f"the store cannot be reached: {error}") from error
 
     async def give_back(self, attempt: Attempt) -> None:
         """Uncount an attempt that was no guess; raises ``StoreUnavailable``."""

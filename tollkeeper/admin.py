@@ -20,6 +20,7 @@ from admin.passwords import Passwords
 from admin.places import host_fault
 from admin.ports import NoPublisher
 from admin.ports import Publisher as PublisherPort
+from admin.proxies import TrustedProxies
 from admin.services import Gateway
 from admin.users import ensure_admin
 from catalog.live_secrets import LiveSecrets
@@ -61,6 +62,11 @@ def _origin(value: str) -> str:
 
 def _allowed(value: tuple[str, ...]) -> tuple[str, ...]:
     AddressRules.of(value, ())
+    return value
+
+
+def _proxies(value: tuple[str, ...]) -> tuple[str, ...]:
+    TrustedProxies.of(value)
     return value
 
 
@@ -119,6 +125,9 @@ class AdminSettings(StoreSettings):
     probe_refuse_ports: Ports = ()
     """Ports of this machine that are never asked, allowed or not: the gateway's own."""
 
+    trusted_proxies: Annotated[Words, AfterValidator(_proxies), Metavar("NETS")] = ()
+    """Networks of proxies before the API, `unix` for its socket: X-Forwarded-For is believed of these only."""
+
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """A folder needs the Envoy that watches it."""
         yield from super().conflicts()
@@ -170,6 +179,7 @@ def _facts(settings: AdminSettings) -> Facts:
         key_recovery=settings.key_recovery,
         allow_anonymous=settings.allow_anonymous,
         cells=settings.cells,
+        proxies=TrustedProxies.of(settings.trusted_proxies),
     )
 
 

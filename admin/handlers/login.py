@@ -1,4 +1,4 @@
-"""Logging in."""
+"""Logging in. Logins are written to the audit stream with their address, a bounded number of them a minute."""
 
 from __future__ import annotations
 
@@ -10,6 +10,13 @@ from admin.handlers import views
 from admin.problems import Code, Problem
 from admin.schemas import LoginInput
 from admin.sessions import make_token
+from admin.throttle import audit_throttles
+from catalog.changes import Audit
+from catalog.records import Kind
+from catalog.store import StoreUnavailable
+
+UNKNOWN: Final = "(unknown)"
+"""Stands for a name that is no user's: people type passwords there."""
 
 _log: Final = logging.getLogger(__name__)
 _OUTCOMES: Final = {Code.LOGIN_FAILED: "failed", Code.TOO_MANY_REQUESTS: "throttled"}
@@ -24,7 +31,26 @@ async def login(call: ApiCall) -> Reply:
         if outcome := _OUTCOMES.get(problem.code):
             services.metrics.logins.labels(outcome).inc()
             _log.warning("login %s from %s", outcome, call.address)
+        if problem.code is Code.LOGIN_FAILED:
+            await _note(call, "login.failed", await _told_name(call, body.username))
         raise
     services.metrics.logins.labels("ok").inc()
+    await _note(call, "login", user.id)
     token = make_token(user, services.mint.secrets.jwt_key, services.clock.wall_ms())
     return Reply(200, views.session(user, token), {"Cache-Control": "no-store"})
+
+
+async def _told_name(call: ApiCall, name: str) -> str:
+    return name if await call.services.store.get(Kind.USER, name) is not None else UNKNOWN
+
+
+async def _note(call: ApiCall, action: str, name: str) -> None:
+    """Write a login down, unless so many were in this minute; one that cannot be written is answered all the same."""
+    proven = name if action == "login" else ""
+    audit = Audit(proven, action, name, tenant="", request_id=call.request_id, detail={"address": call.address})
+    try:
+        await call.services.throttler.attempt(audit_throttles(action))
+        await call.services.store.note(audit)
+    except (Problem, StoreUnavailable) as error:
+        call.services.metrics.unaudited_logins.inc()
+        _log.info("%s is not in the audit stream: %s", action, error)

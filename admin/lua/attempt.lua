@@ -2,7 +2,8 @@
 -- Counts one attempt under every throttle, or under none when one of them is full.
 --
 -- KEYS  the throttles: sorted sets of attempts, scored by their time
--- ARGV  1 id of the attempt, 2 window in ms, then for each key the most attempts in any trailing window
+-- ARGV  1 id of the attempt, 2 window in ms, then for each key the most attempts in any trailing window;
+--       of a negative number the newest so many are kept, and nothing is refused
 -- Returns 0 when counted, else how many ms until there is room
 --
 -- Atomic, because attempts sent at once must not all see the same room.
@@ -15,7 +16,10 @@ local window_ms = tonumber(ARGV[2])
 local wait_ms = 0
 for n, key in ipairs(KEYS) do
   redis.call('ZREMRANGEBYSCORE', key, '-inf', now_ms - window_ms)
-  if redis.call('ZCARD', key) >= tonumber(ARGV[2 + n]) then
+  local most = tonumber(ARGV[2 + n])
+  if most < 0 then
+    redis.call('ZREMRANGEBYRANK', key, 0, most)
+  elseif redis.call('ZCARD', key) >= most then
     local oldest_ms = tonumber(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2])
     wait_ms = math.max(wait_ms, oldest_ms + window_ms - now_ms)
   end

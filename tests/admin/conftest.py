@@ -20,6 +20,7 @@ from admin.addresses import AddressRules
 from admin.app import create_app
 from admin.assembly import Facts, assemble
 from admin.passwords import Passwords
+from admin.proxies import TrustedProxies
 from admin.services import Gateway, Services, Stores
 from admin.sessions import make_token
 from catalog.changes import Audit, Put
@@ -206,13 +207,18 @@ def start_api(
         *,
         key_recovery: bool = False,
         allow_anonymous: bool = False,
+        trusted_proxies: tuple[str, ...] = (),
         allowed: tuple[str, ...] = ("127.0.0.0/8",),
         own_ports: tuple[int, ...] = (),
         logged_in: bool = True,
         gateway: Gateway | None = None,
     ) -> Api:
         facts = Facts(
-            gateway or Gateway(DEFAULT_HOST), AddressRules.of(allowed, own_ports), key_recovery, allow_anonymous
+            gateway or Gateway(DEFAULT_HOST),
+            AddressRules.of(allowed, own_ports),
+            key_recovery,
+            allow_anonymous,
+            proxies=TrustedProxies.of(trusted_proxies),
         )
         publisher, registry = RecordingPublisher(), CollectorRegistry()
         services = assemble(

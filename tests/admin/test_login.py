@@ -12,14 +12,18 @@ import jwt
 import pytest
 
 from admin import passwords as passwords_module
+from admin.names import throttle
 from admin.passwords import Passwords
 from admin.sessions import LIFETIME_S, make_token
+from admin.throttle import delay_ms
 from admin.users import ensure_admin
 from catalog.changes import Audit, Put
 from catalog.records import Kind, Role, UserRecord
 from catalog.store import CatalogStore
 from runtime.addresses import site_of
 from runtime.clock import SystemClock
+
+PASSWORD = "a good password"
 
 
 async def _change_user(api: Any, **changes: Any) -> None:
@@ -185,7 +189,7 @@ async def test_throttles_leave_nothing_behind(start_api: Any, store: Any) -> Non
     api = await start_api(logged_in=False)
     await api.login("somebody", "wrong")
     names = [name for name in store.keys("*") if name.startswith(b"tk:throttle:")]
-    assert len(names) == 2
+    assert len(names) == 4  # by user and address, by address, by user, and of the audit entries
     assert all(0 < store.pttl(name) <= 60_000 for name in names)
     assert not any(b"somebody" in name or b"127.0.0.1" in name for name in names)
 
@@ -233,3 +237,77 @@ async def test_a_clock_a_little_ahead_is_forgiven(start_api: Any, redis_client: 
     for ahead_s, status in ((3, 200), (60, 401)):
         api.token = make_token(user, secrets.jwt_key, SystemClock().wall_ms() + ahead_s * 1000).text
         assert (await api.ask("GET", "/api/tenants")).status == status
+
+
+def test_a_users_failures_delay_and_never_refuse() -> None:
+    """The delay of a user grows with his failures from everywhere, from ten on, to two seconds and no further."""
+    assert [delay_ms(n) for n in (0, 10, 11, 30, 50, 1_000)] == [0, 0, 50, 1_000, 2_000, 2_000]
+
+
+async def test_guesses_from_everywhere_do_not_lock_a_user_out(start_api: Any, store: Any, monkeypatch: Any) -> None:
+    """Guesses at one user from many addresses: what is counted stays bounded, and he logs in, a little later."""
+    api = await start_api(trusted_proxies=("127.0.0.0/8",), logged_in=False)
+    slept: list[float] = []
+    true_sleep = asyncio.sleep
+
+    async def sleep(delay_s: float) -> None:
+        slept.append(delay_s)
+        await true_sleep(0)
+
+    monkeypatch.setattr("admin.logins.asyncio.sleep", sleep)
+    with monkeypatch.context() as cheap:
+        cheap.setattr(api.services.logins._passwords, "_matches", lambda _hashed, _password: False)
+        for n in range(60):
+            body = {"username": "admin", "password": "wrong"}
+            guess = await api.ask("POST", "/api/admin/login", body, headers={"X-Forwarded-For": f"192.0.2.{n}"})
+            assert guess.status == 401
+    assert store.zcard(throttle("failures", "admin")) == 50
+    assert slept[0] == pytest.approx(0.05)
+    slept.clear()
+    body = {"username": "admin", "password": PASSWORD}
+    answer = await api.ask("POST", "/api/admin/login", body, headers={"X-Forwarded-For": "198.51.100.1"})
+    assert (answer.status, slept) == (200, [2.0])
+
+
+async def test_who_is_delayed_holds_no_place(start_api: Any, monkeypatch: Any) -> None:
+    """However many wait because of one user's failures, others log in; beyond a bound nobody is made to wait."""
+    api = await start_api(logged_in=False)
+    logins, wait = api.services.logins, asyncio.Event()
+    monkeypatch.setattr("admin.logins.delay_ms", lambda failures: 60_000 * (failures > 0))
+    monkeypatch.setattr("admin.logins.MAX_DELAYED", 40)
+    monkeypatch.setattr("admin.logins.asyncio.sleep", lambda _delay_s: wait.wait())
+    await api.login("victim", "wrong")
+    waiting = [asyncio.ensure_future(api.login("victim", "wrong")) for _ in range(40)]
+    while logins._delayed < 40:
+        await api.ask("GET", "/healthz")
+    assert (await api.login()).status == 200
+    assert (await api.login("victim", "wrong")).status == 401
+    wait.set()
+    assert {answer.status for answer in await asyncio.gather(*waiting)} <= {401, 429, 503}
+
+
+async def test_logins_are_audited_with_their_address(start_api: Any, store: Any) -> None:
+    """Who logged in from where, and who failed to; never what was tried, nor a name that is no user's."""
+    api = await start_api(logged_in=False)
+    await api.login()
+    await api.login("admin", "tried-this-password")
+    await api.login("a-password-typed-as-name", "tried-this-password")
+    entries = (await api.services.store.audit_page(limit=3))[::-1]
+    told = [(one.audit.actor, one.audit.action, one.audit.target) for one in entries]
+    assert told == [("admin", "login", "admin"), ("", "login.failed", "admin"), ("", "login.failed", "(unknown)")]
+    assert {one.audit.detail["address"] for one in entries} == {"127.0.0.1"}
+    everything = b"".join(store.dump(name) or b"" for name in store.keys("*"))
+    assert b"tried-this-password" not in everything
+    assert b"a-password-typed-as-name" not in everything
+
+
+async def test_nobody_floods_the_audit_stream(start_api: Any, store: Any, monkeypatch: Any) -> None:
+    """Of any number of failed logins in a minute so many are written; the others are counted, and epochs stay."""
+    monkeypatch.setattr("admin.throttle.AUDITED_LOGINS", 3)
+    api = await start_api(logged_in=False)
+    before, epoch = store.xlen("tk:audit"), store.get("tk:epoch:{0}")
+    monkeypatch.setattr(api.services.logins._passwords, "_matches", lambda _hashed, _password: False)
+    answers = await asyncio.gather(*(api.login(f"user-{n}", "wrong") for n in range(8)))
+    assert {answer.status for answer in answers} == {401}
+    assert (store.xlen("tk:audit") - before, store.get("tk:epoch:{0}")) == (3, epoch)
+    assert "tollkeeper_admin_logins_unaudited_total 5.0" in (await api.ask("GET", "/metrics")).text
