@@ -24,13 +24,12 @@ from extauth.refusal_log import RefusalLog
 from extauth.replicas import Heartbeat
 from extauth.store_links import RECORDS_CELL, StoreLinks, StoreRecords, StoreUrls
 from extauth.stores import Execute
-from extauth.taker import Taker
+from extauth.taker import Offsets, Taker
 from ratelimit.budgets import Answer, Charge, Taken
 from ratelimit.limiter import Limiter
 from runtime.clock import Clock
 from runtime.grpc_front import BatchService, FrontFactory
 from runtime.grpc_health import HEALTH_PATH, HealthService
-from runtime.offset import ClockOffset
 from runtime.readiness import Readiness, Trouble
 from runtime.store_faults import fault_of
 
@@ -60,8 +59,9 @@ class Gate:
         self._admission_log = on_taken
         self._draining = False
         self._pepper_unknown_calls = 0
-        self._offset = ClockOffset()
-        self._taker = Taker(limiter_of, clock=clock, offset_of=lambda _cell: self._offset, on_taken=self._taken)
+        offsets = Offsets(per_cell=stores.budgets_are_a_cluster)
+        self._offset = offsets.of(0)
+        self._taker = Taker(limiter_of, clock=clock, offset_of=offsets.of, on_taken=self._taken)
         self._links = StoreLinks(
             stores,
             self._taker,

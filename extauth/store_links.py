@@ -6,7 +6,7 @@ Owns which store is asked for what, and what each link has proved. Decides nothi
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -22,11 +22,15 @@ from extauth.stores import Budgets, Execute, ProvedEpochs, Stores
 from extauth.taker import Taker
 from extauth.troubles import AILMENT_OF, STORE_AWAY, evictions
 from runtime.clock import Clock
+from runtime.cluster import ClusterLink
 from runtime.keeper import StoreKeeper
 from runtime.link import Command, NotConnectedError, StoreLink
 from runtime.readiness import Trouble
+from runtime.store_urls import is_cluster
 
 _log: Final = logging.getLogger(__name__)
+
+BudgetsLink = StoreLink | ClusterLink
 
 RECORDS_CELL: Final = "0"
 """Records are of one piece; only budgets are split into cells."""
@@ -42,6 +46,11 @@ class StoreUrls:
     budgets: str
     cells: int = 1
     wait_ms: float = 50  # longest that a call waits for one: a store that takes longer is not used
+
+    @property
+    def budgets_are_a_cluster(self) -> bool:
+        """Whether the budgets' cells may be on several servers."""
+        return is_cluster(self.budgets)
 
     @property
     def are_one(self) -> bool:
@@ -82,10 +91,12 @@ class StoreLinks:
         self._taker = taker
         self._clock = clock
         self._doubts: dict[str, tuple[Trouble, ...]] = {}  # by store: what may cost what it has answered
-        self._proved: WeakKeyDictionary[StoreLink, ProvedEpochs] = WeakKeyDictionary()
+        self._proved: WeakKeyDictionary[BudgetsLink, ProvedEpochs] = WeakKeyDictionary()
         keeper = partial(StoreKeeper, on_proved=on_proved, on_error=on_error, on_fault=on_fault)
-        self._budgets = keeper(partial(StoreLink, urls.budgets, clock), self._prove_budgets, name="budgets-keeper")
-        self._records = self._budgets
+        self._budgets: StoreKeeper[BudgetsLink] = keeper(
+            self._new_budgets_link, self._prove_budgets, name="budgets-keeper"
+        )
+        self._records: StoreKeeper[StoreLink] | None = None
         if not urls.are_one:
             self._records = keeper(self.new_records_link, self._prove_records, name="records-keeper")
 
@@ -93,9 +104,13 @@ class StoreLinks:
         """Make a link to the records' store, not connected."""
         return StoreLink(self._urls.records, self._clock)
 
+    def _new_budgets_link(self) -> BudgetsLink:
+        make = ClusterLink if self._urls.budgets_are_a_cluster else StoreLink
+        return make(self._urls.budgets, self._clock)
+
     @property
-    def _keepers(self) -> dict[str, StoreKeeper[StoreLink]]:
-        if self._urls.are_one:
+    def _keepers(self) -> Mapping[str, StoreKeeper[Any]]:
+        if self._records is None:
             return {"store": self._budgets}
         return {"budgets store": self._budgets, "records store": self._records}
 
@@ -128,7 +143,7 @@ class StoreLinks:
         """Whether every store can be asked."""
         return all(keeper.ready for keeper in self._keepers.values())
 
-    def current(self) -> StoreLink | None:
+    def current(self) -> BudgetsLink | None:
         """The link to the budgets store, where it is good."""
         return self._budgets.current()
 
@@ -141,27 +156,27 @@ class StoreLinks:
         """Return the stores for one batch; no wait on them outlasts the deadline (monotonic clock)."""
         link = self._budgets.current()
         budgets = self._budgets_until(link, deadline_ms)
-        if self._urls.are_one:
+        if self._records is None:
             return Stores(budgets.execute, budgets, None)
         records = _execute(self._records, self._records.current(), deadline_ms)
         proved = ProvedEpochs() if link is None else self._proved.setdefault(link, ProvedEpochs())
         return Stores(records, budgets, proved)
 
-    def _budgets_until(self, link: StoreLink | None, deadline_ms: float) -> Budgets:
+    def _budgets_until(self, link: BudgetsLink | None, deadline_ms: float) -> Budgets:
         if link is None:
             return Budgets(_refuse, _refuse)
 
         def execute_many(commands: Sequence[Command]) -> list[Any]:
             replies = link.execute_many(deadline_ms, commands)
-            if any(_is_refusal(reply) for reply in replies):
-                self._budgets.discard()
+            if not self._urls.budgets_are_a_cluster and any(_is_refusal(reply) for reply in replies):
+                self._budgets.discard()  # one server of a Cluster is no reason to leave the others
             return replies
 
         return Budgets(_execute(self._budgets, link, deadline_ms), execute_many)
 
     # Proving a link
 
-    def _prove_budgets(self, link: StoreLink) -> None:
+    def _prove_budgets(self, link: BudgetsLink) -> None:
         """Load the script and decide once, by looking, within the time that a call would wait for it."""
         execute = self._for_proof(link)
         if self._urls.are_one:
@@ -169,7 +184,8 @@ class StoreLinks:
             self._note("records", doubts(read_health(execute)))
         self._note("budgets", evictions(read_health(execute)))
         self._taker.limiter(0).load(execute)
-        self._taker.learn_clock(partial(link.execute, self._clock.monotonic_ms() + self._urls.wait_ms), 0)
+        in_time = partial(link.execute_many, self._clock.monotonic_ms() + self._urls.wait_ms)
+        self._taker.learn_clocks(in_time, self._urls.cells)
 
     def _prove_records(self, link: StoreLink) -> None:
         """See that it is the store that is written to, and that records can be read."""
@@ -185,11 +201,11 @@ class StoreLinks:
             if doubt not in before:
                 _log.warning("the store of %s: %s", store, doubt.problem)
 
-    def _for_proof(self, link: StoreLink) -> Execute:
+    def _for_proof(self, link: BudgetsLink) -> Execute:
         return partial(link.execute, self._clock.monotonic_ms() + PREPARE_MS)
 
 
-def _execute(keeper: StoreKeeper[StoreLink], link: StoreLink | None, deadline_ms: float) -> Execute:
+def _execute(keeper: StoreKeeper[Any], link: BudgetsLink | None, deadline_ms: float) -> Execute:
     if link is None:
         return _refuse
 
@@ -197,7 +213,7 @@ def _execute(keeper: StoreKeeper[StoreLink], link: StoreLink | None, deadline_ms
         try:
             return link.execute(deadline_ms, *command)
         except ResponseError as error:
-            if _is_refusal(error):
+            if _is_refusal(error) and isinstance(link, StoreLink):
                 keeper.discard()
             raise
 

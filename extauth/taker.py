@@ -5,13 +5,14 @@ Knows the limiter and the clocks; nothing of keys or records.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from redis.exceptions import RedisError
 
 from extauth.batch import Ask
-from extauth.stores import UNPROVED, Budgets, Execute
+from extauth.stores import UNPROVED, Budgets, Execute, ExecuteMany
 from ratelimit import cells
 from ratelimit.budgets import Charge, Fence, Taken
 from ratelimit.limiter import Limiter
@@ -41,6 +42,18 @@ class BatchSizer:
         return max(1, min(LARGEST_BATCH, int(SCRIPT_BUDGET_US / max(1.0, self._us_per_call))))
 
 
+class Offsets:
+    """The clocks of the budgets store: one, or where it is a Cluster one for each cell, which may be on any server."""
+
+    def __init__(self, *, per_cell: bool) -> None:
+        self._per_cell = per_cell
+        self._offsets: defaultdict[int, ClockOffset] = defaultdict(ClockOffset)
+
+    def of(self, cell: int) -> ClockOffset:
+        """How far the clock that a cell goes by is from ours."""
+        return self._offsets[cell if self._per_cell else 0]
+
+
 class Taker:
     """``ratelimit.limiter`` for every cell, bound to the store's clock, as ``extauth.batch`` wants it."""
 
@@ -65,11 +78,21 @@ class Taker:
             self._limiters[cell] = self._make_limiter(cell)
         return self._limiters[cell]
 
-    def learn_clock(self, execute: Execute, cell: int) -> None:
-        """Decide once by looking: proves that the script runs in this cell, and tells the store's clock there."""
+    def learn_clocks(self, execute_many: ExecuteMany, among: int) -> None:
+        """Decide once in every cell, by looking: proves that the script runs there, and tells the store's clock.
+
+        Raises ``RedisError`` where not even one cell answers.
+        """
+        looks = [cells.Ask(self.limiter(cell), [Charge(())], UNPROVED, look=True) for cell in range(among)]
         sent_ms = self._clock.monotonic_ms()
-        looked = self.limiter(cell).take(execute, [Charge(())], epoch=UNPROVED, look=True)
-        self._offset_of(cell).learn(sent_ms=sent_ms, store_ms=looked.now_ms, received_ms=self._clock.monotonic_ms())
+        answers = cells.take_cells(execute_many, looks)
+        received_ms = self._clock.monotonic_ms()
+        errors = [answer for answer in answers if isinstance(answer, RedisError)]
+        if len(errors) == among:
+            raise errors[0]
+        for cell, answer in enumerate(answers):
+            if isinstance(answer, Taken):
+                self._offset_of(cell).learn(sent_ms=sent_ms, store_ms=answer.now_ms, received_ms=received_ms)
 
     def take(
         self, budgets: Budgets, asks: Mapping[int, Ask], *, deadline_ms: float, by_records: bool

@@ -5,9 +5,10 @@ A client of a URL with Sentinels asks them for the master whenever it makes a co
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import redis.asyncio
+from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import (
     Sentinel,
@@ -19,7 +20,7 @@ from redis.backoff import NoBackoff
 from redis.connection import parse_url
 
 from runtime.addresses import TcpAddress
-from runtime.store_urls import SentinelUrl, is_sentinel, parse_sentinel
+from runtime.store_urls import SentinelUrl, is_cluster, is_sentinel, parse_cluster, parse_sentinel
 
 CONNECTIONS: Final = 64
 """Most connections of one client; who finds none free waits, as long as for one."""
@@ -43,9 +44,23 @@ def client_of(url: str, *, connect_s: float, answer_s: float) -> redis.asyncio.R
         "socket_connect_timeout": connect_s,
         "retry": Retry(NoBackoff(), 0),
     }
+    if is_cluster(url):
+        return _cluster_client(url, options)
     if is_sentinel(url):
         return redis.asyncio.Redis.from_pool(_master_pool(parse_sentinel(url), options))
     return redis.asyncio.Redis.from_pool(redis.asyncio.BlockingConnectionPool.from_url(url, **options))
+
+
+def _cluster_client(url: str, options: dict[str, Any]) -> redis.asyncio.Redis:
+    """Make a client that finds a Cluster's servers itself; it follows redirections, which prove that nothing ran."""
+    target = parse_cluster(url)
+    first, *others = target.seeds
+    facts = parse_url(target.node.at(first))  # type: ignore[no-untyped-call]
+    tls = facts.pop("connection_class", None) is not None
+    bounds = {name: options[name] for name in ("max_connections", "socket_timeout", "socket_connect_timeout", "retry")}
+    nodes = [ClusterNode(one.host, one.port) for one in others]
+    made = redis.asyncio.RedisCluster(startup_nodes=nodes or None, ssl=tls, **facts, **bounds)
+    return cast("redis.asyncio.Redis", made)  # what we ask of a client is the same in both
 
 
 def _master_pool(target: SentinelUrl, options: dict[str, Any]) -> _MasterPool:

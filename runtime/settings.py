@@ -51,6 +51,10 @@ def _other_store_url(value: str | None) -> str | None:
     return None if value is None else check_store_url(value)
 
 
+def _other_budgets_url(value: str | None) -> str | None:
+    return None if value is None else check_budgets_url(value)
+
+
 Words = Annotated[tuple[str, ...], BeforeValidator(_words), Metavar("A,B…")]
 """Several words, written with commas: ``127.0.0.0/8,models.example``."""
 
@@ -60,11 +64,11 @@ ListenAddress = Annotated[Address, BeforeValidator(parse_address), Metavar("unix
 StoreUrl = Annotated[str, AfterValidator(check_store_url), Field(repr=False), Metavar("URL")]
 """A store's URL: of one server, or a master behind Sentinels. A settings object does not print it or its password."""
 
-BudgetsUrl = Annotated[str, AfterValidator(check_budgets_url), Field(repr=False), Metavar("URL")]
-"""The URL of a store that may also be a Cluster."""
-
 OtherStoreUrl = Annotated[str | None, AfterValidator(_other_store_url), Field(repr=False), Metavar("URL")]
 """A store's URL, or nothing where another setting names the store."""
+
+OtherBudgetsUrl = Annotated[str | None, AfterValidator(_other_budgets_url), Field(repr=False), Metavar("URL")]
+"""The same for a store that may also be a Cluster."""
 
 Port = Annotated[int, Field(ge=0, le=65535), Metavar("PORT")]
 """A TCP port; 0 means any free one."""

@@ -16,10 +16,7 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 import click
-import redis.asyncio
 from pydantic import Field
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
 from catalog.announcing import Announcer
 from catalog.changes import Audit
@@ -37,10 +34,11 @@ from catalog.key_changes import (
 from catalog.keytext import mask
 from catalog.records import KeyRecord
 from catalog.secrets import Secrets, SecretsError, change_secrets, load_secrets
-from catalog.store import TIMEOUT_S, CatalogStore, StoreUnavailable
+from catalog.store import CatalogStore, StoreUnavailable
 from catalog.versions import Family, NoSuchVersion, added, current, made_current, newest, retired
 from runtime.lifecycle import CannotStart
 from runtime.settings import Settings
+from tollkeeper.admin_stores import store_client
 from tollkeeper.store_settings import StoreSettings
 
 _ACTOR: Final = "tollkeeper keys"
@@ -192,16 +190,9 @@ async def _await_known(settings: RotateMacSettings, change: str) -> None:
 
 @contextlib.asynccontextmanager
 async def _store(settings: StoreSettings) -> AsyncIterator[CatalogStore]:
-    async with _client(settings.records) as records, _client(settings.budgets) as budgets:
+    async with store_client(settings.records) as records, store_client(settings.budgets) as budgets:
         apart = settings.budgets != settings.records
         yield CatalogStore(records, announcer=Announcer(budgets, settings.cells) if apart else None)
-
-
-def _client(url: str) -> redis.asyncio.Redis:
-    """Make a bounded client that sends nothing twice; it connects at its first command."""
-    return redis.asyncio.Redis.from_url(
-        url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 0)
-    )
 
 
 async def _change(store: CatalogStore, change: KeyChange, target: str) -> Progress:

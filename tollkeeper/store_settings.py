@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pydantic import Field
 
 from catalog.ids import SHARDS
-from runtime.settings import OtherStoreUrl, Settings, StoreUrl
+from runtime.settings import OtherBudgetsUrl, OtherStoreUrl, Settings, StoreUrl
 
 
 class StoreSettings(Settings):
@@ -19,8 +19,8 @@ class StoreSettings(Settings):
     records_url: OtherStoreUrl = None
     """The store of records, where it is another than `--redis-url`: one that answers only what is on disk."""
 
-    budgets_url: OtherStoreUrl = None
-    """The store of budgets and usage, where it is another than `--redis-url`: one that is near and fast."""
+    budgets_url: OtherBudgetsUrl = None
+    """The store of budgets and usage, where it is another than `--redis-url`: near and fast, perhaps a Cluster."""
 
     cells: int = Field(default=1, ge=1, le=SHARDS)
     """Into how many parts the budgets are split, each of one hash tag; more than one for a Cluster of budgets."""

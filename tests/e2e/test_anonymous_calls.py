@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 
@@ -10,7 +11,7 @@ from gatebench import Catalog, make_gate, wait_until
 from prometheus_client import CollectorRegistry
 
 from catalog.secrets import create_secrets
-from tests.e2e.proxy import HOST, Envoy, Upstream, options_for, short_folder
+from tests.e2e.proxy import HOST, Envoy, Reply, Upstream, head, options_for, short_folder
 
 PER_ADDRESS = 3
 
@@ -47,6 +48,21 @@ def test_an_address_cannot_be_claimed(envoy: Envoy) -> None:
         statuses.append(reply.status)
     assert statuses == [200] * PER_ADDRESS + [429]
     assert reply.json["error"]["level"] == "address"
+
+
+def test_addresses_are_told_apart(envoy: Envoy) -> None:
+    """Who comes from elsewhere has a budget of its own: by the connection, or by the trusted hop's word."""
+    statuses = []
+    for number in range(PER_ADDRESS * 2):
+        other = number % 2
+        hop = (f"x-forwarded-for: 192.0.2.{other}",) if envoy.options.trusted_hops else ()
+        request = head("GET", "/models/my-model/predict", f"host: {HOST}", *hop)
+        source = ("127.0.0.1" if envoy.options.trusted_hops else f"127.0.0.{1 + other}", 0)
+        with socket.create_connection(("127.0.0.1", envoy.ports["http"]), 20, source_address=source) as connection:
+            connection.sendall(request)
+            statuses.append(Reply.read(connection).status)
+    assert statuses == [200] * PER_ADDRESS * 2
+    assert envoy.get("/models/my-model/predict", "x-forwarded-for: 192.0.2.1").status == 429
 
 
 def test_a_call_without_a_key_tells_the_model_nothing_of_callers(envoy: Envoy) -> None:

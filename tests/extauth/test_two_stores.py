@@ -60,6 +60,12 @@ def gate_without_feed(stores: StoreUrls, secrets: Secrets) -> Iterator[tuple[Gat
             gate.stop()
 
 
+@pytest.fixture(autouse=True)
+def quick_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Links die young here by the dozen; a second's pause after each is another test's matter."""
+    monkeypatch.setattr("runtime.keeper.LAST_BACKOFF_S", 0.02)
+
+
 @pytest.fixture
 def asker(stores: StoreUrls, secrets: Secrets) -> Iterator[Asker]:
     """A client of a gate whose feed is dead."""
@@ -174,11 +180,11 @@ def cell_of_tenant(tenant: str) -> int:
     return cell_of(shard_of(tenant), CELLS)
 
 
-ACTS = st.lists(st.sampled_from(["disable", "enable", "empty", "older", "save", "call"]), min_size=4, max_size=25)
+ACTS = st.lists(st.sampled_from(["disable", "enable", "empty", "older", "save", "call"]), min_size=4, max_size=15)
 
 
 @given(acts=ACTS)
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_in_any_history_a_key_works_exactly_while_it_is_enabled(
     acts: list[str], catalog: Catalog, asker: Asker, budgets: redis.Redis
 ) -> None:

@@ -40,6 +40,7 @@ from extauth.edge import CHECK_PATH
 from extauth.gate import Gate
 from extauth.store_links import StoreUrls
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
+from runtime.clients import client_of
 from runtime.clock import SystemClock
 from runtime.grpc_front import GrpcFront, QueueLimits
 from runtime.grpcio_front import GrpcioFront
@@ -64,7 +65,7 @@ class Catalog:
         async def work() -> None:
             async with (
                 redis.asyncio.Redis.from_url(self._url) as client,
-                redis.asyncio.Redis.from_url(self._stores.budgets) as budgets,
+                client_of(self._stores.budgets, connect_s=5, answer_s=5) as budgets,
             ):
                 audit = Audit("tester", "test", "target", "tenant-a", "request-1")
                 announcer = None if self._stores.are_one else Announcer(budgets, self._stores.cells, owes=False)
