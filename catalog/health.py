@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from redis.exceptions import ResponseError
 
-SETTINGS: Final = ("appendonly", "appendfsync", "maxmemory-policy")
+SETTINGS: Final = ("appendonly", "appendfsync", "maxmemory-policy", "no-appendfsync-on-rewrite")
 """What ``CONFIG GET`` is asked for, one by one: several at once are not understood before Redis 7."""
 
 
@@ -19,13 +19,14 @@ class Health:
     appendonly: bool | None
     appendfsync: str | None  # always | everysec | no
     maxmemory_policy: str | None  # noeviction, else records may be evicted
+    no_appendfsync_on_rewrite: bool | None = False  # while its file is rewritten nothing is synced, always or not
 
     @property
     def durable(self) -> bool | None:
         """Whether an answered commit survives a power cut; None when the store does not tell."""
-        if self.appendonly is None or self.appendfsync is None:
+        if self.appendonly is None or self.appendfsync is None or self.no_appendfsync_on_rewrite is None:
             return None
-        return self.appendonly and self.appendfsync == "always"
+        return self.appendonly and self.appendfsync == "always" and not self.no_appendfsync_on_rewrite
 
     @property
     def evicts(self) -> bool | None:
@@ -35,8 +36,12 @@ class Health:
 
 def health_of(replies: Mapping[str, Sequence[bytes] | None]) -> Health:
     """Read the replies to ``CONFIG GET`` for each of ``SETTINGS``: name and value; ``None`` where it was refused."""
-    appendonly, appendfsync, policy = (_value(replies[name]) for name in SETTINGS)
-    return Health(None if appendonly is None else appendonly == "yes", appendfsync, policy)
+    appendonly, appendfsync, policy, lazy = (_value(replies[name]) for name in SETTINGS)
+    return Health(_is_yes(appendonly), appendfsync, policy, _is_yes(lazy))
+
+
+def _is_yes(value: str | None) -> bool | None:
+    return None if value is None else value == "yes"
 
 
 def _value(reply: Sequence[bytes] | None) -> str | None:

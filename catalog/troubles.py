@@ -10,7 +10,8 @@ from runtime.readiness import Ailment, Trouble
 
 STORE_NOT_DURABLE: Final = Ailment(
     "store_not_durable",
-    "Set appendonly yes and appendfsync always in the store of records; a revoke that was answered is then final.",
+    "Set appendonly yes, appendfsync always and no-appendfsync-on-rewrite no in the store of records; a revoke that "
+    "was answered is then final.",
 )
 STORE_EVICTS: Final = Ailment(
     "store_evicts",
@@ -30,9 +31,14 @@ SECRETS_REFUSED: Final = Ailment(
 def doubts(health: Health) -> Iterator[Trouble]:
     """Tell what may cost answered changes, in a store that works."""
     if health.durable is False:
-        kept = f"appendonly {'yes' if health.appendonly else 'no'}, appendfsync {health.appendfsync}"
+        kept = f"appendonly {_word(health.appendonly)}, appendfsync {health.appendfsync}"
+        kept += f", no-appendfsync-on-rewrite {_word(health.no_appendfsync_on_rewrite)}"
         yield STORE_NOT_DURABLE.found(f"a power cut may lose changes that were answered: the store has {kept}")
     if health.evicts:
         yield STORE_EVICTS.found(f"a full store drops records: maxmemory-policy is {health.maxmemory_policy}")
     if health.durable is None or health.evicts is None:
         yield STORE_SETTINGS_HIDDEN.found("the store does not tell how it keeps its data (CONFIG GET is refused)")
+
+
+def _word(setting: bool | None) -> str:  # noqa: FBT001  as it is set
+    return "yes" if setting else "no"

@@ -126,7 +126,12 @@ async def test_the_process_tells_how_it_is(api: Any) -> None:
     assert (await api.ask("GET", "/healthz")).body == {"status": "alive"}
     ready = await api.ask("GET", "/readyz")
     assert (ready.status, ready.body["ready"]) == (200, True)
-    assert ready.body["store"] == {"appendonly": False, "appendfsync": "everysec", "maxmemory_policy": "noeviction"}
+    assert ready.body["store"] == {
+        "appendonly": False,
+        "appendfsync": "everysec",
+        "maxmemory_policy": "noeviction",
+        "no_appendfsync_on_rewrite": False,
+    }
     assert ready.body["problems"] == []
     (doubt,) = ready.body["warnings"]
     assert doubt["code"] == "store_not_durable"

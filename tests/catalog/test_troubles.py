@@ -13,6 +13,10 @@ TABLE = {
     "as it should be": (GOOD, []),
     "not appending": (Health(appendonly=False, appendfsync="always", maxmemory_policy="noeviction"), ["not_durable"]),
     "every second": (Health(appendonly=True, appendfsync="everysec", maxmemory_policy="noeviction"), ["not_durable"]),
+    "not syncing during a rewrite": (
+        Health(appendonly=True, appendfsync="always", maxmemory_policy="noeviction", no_appendfsync_on_rewrite=True),
+        ["not_durable"],
+    ),
     "evicting": (Health(appendonly=True, appendfsync="always", maxmemory_policy="allkeys-lru"), ["evicts"]),
     "evicting what has a TTL": (Health(appendonly=True, appendfsync="always", maxmemory_policy="volatile-ttl"), []),
     "all of it": (

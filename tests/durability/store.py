@@ -18,7 +18,7 @@ import redis
 from tests.durability.disk import Cut, Disk
 from tests.durability.whole import require
 from tests.support.gatebench import wait_until
-from tollkeeper.up.machine import Machine, Ports, valkey_command
+from tollkeeper.up.machine import valkey_command
 from tollkeeper.up.state import Layout
 
 START_S: Final = 30
@@ -29,12 +29,12 @@ class PoweredStore:
 
     def __init__(self, binary: str, library: Path, folder: Path, *options: str) -> None:
         """``options`` come after those of ``up``: ``"--appendfsync", "everysec"``."""
-        machine = _machine(folder)
-        machine.layout.valkey.mkdir()
-        self._socket = machine.layout.socket("valkey")
-        self._command = [*valkey_command(binary, machine), *options]
+        layout = Layout(folder, folder)
+        layout.valkey.mkdir()
+        self._socket = layout.socket("valkey")
+        self._command = [*valkey_command(binary, layout), *options]
         self._log = folder / "log"
-        self.disk = Disk(machine.layout.valkey, library, folder / "notes")
+        self.disk = Disk(layout.valkey, library, folder / "notes")
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -94,12 +94,6 @@ class PoweredStore:
         """Kill it and take away what was not synced: all of it, or with ``chance`` some."""
         self.kill()
         return self.disk.cut(chance)
-
-
-def _machine(folder: Path) -> Machine:
-    """The part of ``up``'s plan that its store's command reads."""
-    ports = Ports(gateway=0, https=0, admin=0, gate_http=0, kserve=0, openai=0)
-    return Machine(Layout(folder, folder), ports, "", (), "admin", False, "", ())
 
 
 @contextmanager

@@ -10,6 +10,7 @@ import pytest
 import redis
 
 from tests.durability.store import PoweredStore, powered_store
+from tests.support.gatebench import wait_until
 
 StartStore = Callable[..., Any]
 ROUNDS = 5
@@ -90,3 +91,19 @@ def test_waitaof_is_no_proof_under_everysec(start_store: StartStore) -> None:
             store.start()
             lost += store.ask("GET", "value") != str(round_).encode()
     assert lost > 0
+
+
+@pytest.mark.parametrize(("lazy", "kept"), [("no", b"49"), ("yes", None)])
+def test_always_is_not_always_where_rewrites_put_syncs_off(start_store: StartStore, lazy: str, kept: bytes) -> None:
+    """Why /readyz looks at ``no-appendfsync-on-rewrite`` too: with it, answers during a rewrite are not on the disk."""
+    with start_store("--no-appendfsync-on-rewrite", lazy) as store:
+        for number in range(200):
+            store.ask("SET", f"key-{number}", "x")
+        store.ask("CONFIG", "SET", "rdb-key-save-delay", "20000")  # microseconds: a rewrite of four seconds
+        store.ask("BGREWRITEAOF")
+        wait_until(lambda: store.ask("INFO", "persistence")["aof_rewrite_in_progress"] == 1)
+        assert max(written(store, range(1, 50))) == 49
+        assert store.ask("INFO", "persistence")["aof_rewrite_in_progress"] == 1
+        store.power_cut()
+        store.start()
+        assert store.ask("GET", "value") == kept

@@ -171,7 +171,7 @@ async def _start_all(children: Children, machine: Machine, password: str) -> Non
     kserve = plan.sample_command("kserve", ports_.kserve, plan.KSERVE_NAMES)
     openai = plan.sample_command("openai", ports_.openai, plan.OPENAI_NAMES)
     table: list[tuple[str, plan.Command, Ready, Mapping[str, str]]] = [
-        ("valkey", plan.valkey_command(str(get_binary_path()), machine), store_ready(sockets("valkey")), {}),
+        ("valkey", plan.valkey_command(str(get_binary_path()), machine.layout), store_ready(sockets("valkey")), {}),
         ("gate", plan.gate_command(machine), http_ready(f"{machine.gate_url}/readyz"), {}),
         ("kserve-sample", kserve, http_ready(f"{machine.kserve_url}/v1/models"), {}),
         ("openai-sample", openai, http_ready(f"{machine.openai_url}/v1/models"), {}),

@@ -108,15 +108,16 @@ class Machine:
         return (self.default_host, *self.https_names, "localhost", LOOPBACK, "::1")
 
 
-def valkey_command(binary: str, machine: Machine) -> Command:
+def valkey_command(binary: str, layout: Layout) -> Command:
     """A store that has on disk what it answered, on a Unix socket only."""
     options = {
         "port": "0",
-        "unixsocket": str(machine.layout.socket("valkey")),
+        "unixsocket": str(layout.socket("valkey")),
         "unixsocketperm": "700",
-        "dir": str(machine.layout.valkey),
+        "dir": str(layout.valkey),
         "appendonly": "yes",
         "appendfsync": "always",
+        "no-appendfsync-on-rewrite": "no",
         "save": "",
         "maxmemory-policy": "noeviction",
     }
