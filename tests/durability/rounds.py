@@ -28,7 +28,13 @@ from tests.durability.operators import PATIENCE_S, Api, Operator
 from tests.durability.outages import Outages, PoweredStores, Taken
 from tests.durability.processes import deaf_gate, model_server, process
 from tests.durability.store import powered_store
-from tests.durability.whole import commits_after, require, require_epoch_known, require_whole_records
+from tests.durability.whole import (
+    Audited,
+    require,
+    require_epoch_known,
+    require_same_count,
+    require_whole_records,
+)
 
 OPERATORS: Final = 4
 PASSWORD: Final = "a good password"
@@ -65,7 +71,7 @@ class Rig:
         self._caller = caller
         self._chance = chance
         self._watcher = Watcher(stores.records.url)
-        self._entry = "-"  # of the audit: the last one seen
+        self._audited = Audited()
         self.totals = Totals(self._outages.taken)
 
     def run(self, callers: Sequence[Caller], rounds: int) -> Iterator[Totals]:
@@ -130,9 +136,8 @@ class Rig:
 
     def _settle(self, ask: Any) -> None:
         """Hold the audit to the answers: every acknowledged act is in it, once, and no act that was not asked for."""
-        commits = commits_after(ask, self._entry)
-        self._entry = commits[-1].entry if commits else self._entry
-        done = Counter(one.request_id for one in commits)
+        done = Counter(self._audited.read_on(ask))
+        require_same_count(ask, self._audited.commits)
         for operator in self._operators:
             asked = operator.acknowledged | set(operator.doubtful)
             own = {name: count for name, count in done.items() if name.rpartition("-")[0] == operator.tenant}

@@ -26,16 +26,25 @@ def require(condition: object, told: str) -> None:
         raise Lost(told)
 
 
-@dataclass(frozen=True, slots=True)
-class Commit:
-    """The audit's trace of a commit."""
+@dataclass(slots=True)
+class Audited:
+    """How far the audit was read, and how many commits it told of."""
 
-    entry: str
-    request_id: str
+    entry: str = "-"
+    commits: int = 0
+
+    def read_on(self, ask: Ask) -> list[str]:
+        """Return the request ids of the commits that are new in it; logins are noted there too, and change nothing."""
+        start = self.entry if self.entry == "-" else f"({self.entry}"
+        entries = ask("XRANGE", names.AUDIT, start, "+")
+        self.entry = entries[-1][0].decode() if entries else self.entry
+        new = [told[b"request_id"].decode() for _, told in entries if not told[b"action"].startswith(b"login")]
+        self.commits += len(new)
+        return new
 
 
-def commits_after(ask: Ask, entry: str, cell: str = "0") -> list[Commit]:
-    """Read the audit after an entry, ``-`` for all of it; hold epoch, feed and audit to each other."""
+def require_same_count(ask: Ask, commits: int, cell: str = "0") -> None:
+    """Hold epoch and feed to each other and to the number of commits that the audit tells of."""
     epoch = (ask("GET", names.epoch(cell)) or b"").decode()
     counter = int(epoch.partition("-")[0])
     feed = ask("XRANGE", names.feed(cell), "-", "+")
@@ -43,10 +52,7 @@ def commits_after(ask: Ask, entry: str, cell: str = "0") -> list[Commit]:
     least = max(1, counter + 1 - FEED_LENGTH)
     require(counters == list(range(least, counter + 1)), f"at epoch {epoch} the feed is {counters[:1]}…{counters[-1:]}")
     require(feed[-1][1][b"epoch"].decode() == epoch, f"the feed ends with another epoch than {epoch}")
-    acts = ask("XLEN", names.AUDIT)
-    require(acts == counter, f"{acts} acts in the audit, {counter} commits")
-    start = entry if entry == "-" else f"({entry}"
-    return [Commit(one.decode(), told[b"request_id"].decode()) for one, told in ask("XRANGE", names.AUDIT, start, "+")]
+    require(commits == counter, f"{commits} commits in the audit, {counter} by the epoch")
 
 
 def require_epoch_known(ask: Ask, epoch: str, cell: str = "0") -> None:
