@@ -1,4 +1,4 @@
-"""The first user: made, or given its new password, when the process starts."""
+"""The admins a process starts with: the first is made or given his password; who else there is can be told."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import secrets
 from typing import Final
 
 from admin import lookups
-from admin.acts.users import with_password
+from admin.acts.users import is_acting_admin, with_password
 from admin.committing import until_settled
 from admin.passwords import Passwords
 from catalog.changes import Audit, Put
 from catalog.records import ALL_TENANTS, Kind, Role, UserRecord
-from catalog.store import CatalogStore, Conflict
+from catalog.store import PAGE, CatalogStore, Conflict
 
 _GENERATED_BYTES: Final = 18  # 144 bits: 24 characters to copy once
 _ACTOR: Final = "start"
@@ -34,6 +34,17 @@ async def ensure_admin(store: CatalogStore, passwords: Passwords, *, name: str, 
     except Conflict:  # another process was first and shows its own
         return None
     return made
+
+
+async def acting_admins(store: CatalogStore) -> list[UserRecord]:
+    """Return the admins who can log in, by name; there are as many users of every tenant as the quota lets be."""
+    found: list[UserRecord] = []
+    after = ""
+    while ids := await store.ids(Kind.USER, after=after, limit=PAGE):
+        read = (await store.get_many(Kind.USER, ids)).values()
+        found += [one for one in read if isinstance(one, UserRecord) and is_acting_admin(one)]
+        after = ids[-1]
+    return found
 
 
 async def _set_password(store: CatalogStore, passwords: Passwords, name: str, password: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -22,9 +22,10 @@ from admin.ports import NoPublisher
 from admin.ports import Publisher as PublisherPort
 from admin.proxies import TrustedProxies
 from admin.services import Gateway
-from admin.users import ensure_admin
+from admin.users import acting_admins, ensure_admin
 from catalog.live_secrets import LiveSecrets
 from catalog.metrics import SecretsMetrics
+from catalog.records import UserRecord
 from catalog.secrets import SecretsError
 from catalog.store import TIMEOUT_S, CatalogStore, OutcomeUnknown, StoreUnavailable
 from publisher.envoy_admin import EnvoyAdmin
@@ -209,8 +210,20 @@ async def _publisher(
 async def _first_user(settings: AdminSettings, store: CatalogStore, passwords: Passwords) -> None:
     given = settings.admin_password.get_secret_value() if settings.admin_password else None
     try:
+        before = await acting_admins(store)
         made = await ensure_admin(store, passwords, name=settings.admin_username, password=given)
+        _tell_of_admins(settings.admin_username, before, await acting_admins(store))
     except (StoreUnavailable, OutcomeUnknown) as error:
         raise CannotStart(f"--redis-url: the store cannot be used: {error}") from error
     if made:
         click.echo(f"The admin is {settings.admin_username}, the password {made} (shown this once).", err=True)
+
+
+def _tell_of_admins(name: str, before: Sequence[UserRecord], now: Sequence[UserRecord]) -> None:
+    """Say who else is an admin: another --admin-username does not replace the one before."""
+    others = ", ".join(one.id for one in now if one.id != name)
+    if name not in {one.id for one in now}:
+        _log.warning("--admin-username %s is no admin who can act (disabled, or of another role); %s can", name, others)
+    elif others:
+        is_new = name not in {one.id for one in before}
+        _log.log(logging.WARNING if is_new else logging.INFO, "besides %s these are admins too: %s", name, others)

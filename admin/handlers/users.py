@@ -14,9 +14,10 @@ from admin.handlers import views
 from admin.preconditions import tagged
 from admin.problems import Code, Problem, invalid
 from admin.user_schemas import UserAccounts, UserChange, UserInput
+from admin.users import acting_admins
 from catalog.changes import Audit, Change, Check, Delete, Put
 from catalog.records import Kind, TenantRecord, UserRecord
-from catalog.store import PAGE, CatalogStore, NoRoom
+from catalog.store import CatalogStore, NoRoom
 
 _LAST: Final = "there is no other admin who can act: make or enable one first"
 
@@ -114,25 +115,15 @@ async def _remaining_admin(call: ApiCall, leaving: UserRecord) -> Check:
     Of two admins who remove each other at once, the second finds that he is none any more.
     """
     if leaving.id == call.caller.user:
-        stays = await _another_admin(call.services.store, leaving.id)
-        if stays is None:
+        others = [one for one in await acting_admins(call.services.store) if one.id != leaving.id]
+        if not others:
             raise Problem(Code.LAST_ADMIN, _LAST)
+        stays = others[0]
         return Check(Kind.USER, stays.id, stays.version)
     caller = await lookups.record(call.services.store, Kind.USER, call.caller.user, UserRecord)
     if caller is None or not users.is_acting_admin(caller):
         raise Problem(Code.FORBIDDEN, "you are no admin any more")
     return Check(Kind.USER, caller.id, caller.version)
-
-
-async def _another_admin(store: CatalogStore, leaving: str) -> UserRecord | None:
-    after = ""
-    while ids := await store.ids(Kind.USER, after=after, limit=PAGE):
-        found = (await store.get_many(Kind.USER, ids)).values()
-        acting = (one for one in found if isinstance(one, UserRecord) and users.is_acting_admin(one))
-        if stays := next((one for one in acting if one.id != leaving), None):
-            return stays
-        after = ids[-1]
-    return None
 
 
 async def _known(call: ApiCall, names: Collection[str]) -> dict[str, TenantRecord]:

@@ -118,3 +118,13 @@ def test_publishing_to_a_folder_needs_its_envoy(options: list[str], tmp_path: Pa
     """A folder without the admin socket of the Envoy that watches it is refused."""
     code, said = _refused(*options, "--publish-to", f"files:{tmp_path}/published")
     assert (code, "--envoy-admin-socket" in said) == (2, True)
+
+
+def test_another_admins_name_does_not_hide_the_one_before(options: list[str]) -> None:
+    """A start that makes a second admin warns of the first; one whose user cannot act says who can."""
+    with _admin(*options, "--admin-password", "first password"):
+        pass
+    with _admin(*options, "--admin-username", "ann", "--admin-password", "second password") as (_, _url, said):
+        assert re.search(r"warning.*besides ann these are admins too: admin", said)
+    with _admin(*options, "--admin-username", "nobody") as (_, _url, said):
+        assert re.search(r"warning.*--admin-username nobody is no admin who can act.*; admin, ann can", said)

@@ -102,6 +102,23 @@ def test_a_key_that_the_operator_rotated_is_left_alone(folder: Path) -> None:
         assert predict(last, json.loads(answer.stdout)["apiKey"], "iris-sample") == 200
 
 
+def test_a_password_changed_over_the_api_stays(folder: Path) -> None:
+    """``up.json`` never tells a password that is none: it tells nothing until one is given, which is then set."""
+    state, mine = folder / "state", "my very own password"
+    with up_machine(state) as first:
+        change = {"currentPassword": first.up["admin_password"], "newPassword": mine}
+        Admin(first)("POST", "/api/users/me/password", change)
+    with up_machine(state) as second:
+        assert second.up["admin_password"] == ""
+        assert second.up["sample"] == first.up["sample"]
+        assert "(the password was changed over the API)" in second.printed
+        second.up["admin_password"] = mine
+        assert Admin(second)("GET", "/api/users/me")["name"] == "admin"
+    with up_machine(state, TOLLKEEPER_ADMIN_PASSWORD="a given password") as third:
+        assert third.up["admin_password"] == "a given password"
+        assert Admin(third)("GET", "/api/users/me")["name"] == "admin"
+
+
 def test_an_unpublished_sample_stays_unpublished(folder: Path) -> None:
     """Neither it nor its deleted model comes back, whether or not ``up.json`` is lost; its examples are not printed."""
     state = folder / "state"

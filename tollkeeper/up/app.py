@@ -25,6 +25,7 @@ from tollkeeper.up import machine as plan
 from tollkeeper.up import ports, screen, seed, state
 from tollkeeper.up.certificates import ensure_certificate, system_authorities
 from tollkeeper.up.children import Children, ChildSpec
+from tollkeeper.up.login import Password, log_in
 from tollkeeper.up.logs import Logs
 from tollkeeper.up.machine import Machine, Ports
 from tollkeeper.up.readiness import Ready, http_ready, store_ready
@@ -34,6 +35,7 @@ LIVE_S: Final = 20.0
 """Longest wait until Envoy serves the samples, in seconds."""
 
 STRONG_PASSWORD_CHARACTERS: Final = 12
+GENERATED_BYTES: Final = 12  # 96 bits: 16 characters to copy
 _POLL_S: Final = 0.05
 
 
@@ -54,7 +56,7 @@ async def _run_machine(
 ) -> None:
     memory = _memory(held.layout)
     machine = await _plan(settings, held, memory)
-    password = _password(settings, last)
+    password = _password(settings, last, memory)
     async with Children(Logs(held.layout.logs)) as children:
         work = _start_and_serve(children, machine, password, last, memory)
         await _until_first(stop, children.death(), work)
@@ -75,12 +77,14 @@ async def _until_first(stop: asyncio.Task[Any], *works: Coroutine[Any, Any, None
 
 
 async def _start_and_serve(
-    children: Children, machine: Machine, password: str, last: Mapping[str, Any], memory: dict[str, Any]
+    children: Children, machine: Machine, password: Password, last: Mapping[str, Any], memory: dict[str, Any]
 ) -> None:
     _write_files(machine)
     await _start_all(children, machine, password)
-    samples = await _seed(machine, password, last, memory)
-    up = _up_json(machine, password, samples)
+    async with screen.patience("setting up tenants and models"), seed.AdminClient(machine.admin_url) as client:
+        known = await log_in(client, machine, password)
+        samples = await _seed(client, machine, last, memory)
+    up = _up_json(machine, known, samples)
     state.write_up_json(machine.layout, up)
     state.write_json(machine.layout.memory, memory | {"handed_out": True})
     click.echo("\n".join(screen.summary(machine, up, samples)))
@@ -132,13 +136,16 @@ async def _claim_ports(settings: UpSettings, held: state.Held, remembered: dict[
     )
 
 
-def _password(settings: UpSettings, last: Mapping[str, Any]) -> str:
+def _password(settings: UpSettings, last: Mapping[str, Any], memory: Mapping[str, Any]) -> Password:
+    """Return the admin's password. Once a machine was set up, only one that is given is set: his own stays."""
     if settings.admin_password is None:
-        return str(last.get("admin_password") or secrets.token_urlsafe(STRONG_PASSWORD_CHARACTERS))
-    password = settings.admin_password.get_secret_value()
-    if len(password) < STRONG_PASSWORD_CHARACTERS:
+        known = last.get("admin_password") if last.get("admin_username") == settings.admin_username else None
+        is_kept = known is not None and bool(memory.get("seeded"))
+        return Password(str(known or "") if is_kept else secrets.token_urlsafe(GENERATED_BYTES), is_set=not is_kept)
+    text = settings.admin_password.get_secret_value()
+    if len(text) < STRONG_PASSWORD_CHARACTERS:
         click.echo("warning: the admin password is easy to guess; whoever can reach the admin port has it", err=True)
-    return password
+    return Password(text, is_set=True)
 
 
 def _write_files(machine: Machine) -> None:
@@ -164,10 +171,10 @@ def _envoy_files(machine: Machine) -> FilesSink:
     return FilesSink(machine.layout.published, envoy, upstream_ca=machine.upstream_ca)
 
 
-async def _start_all(children: Children, machine: Machine, password: str) -> None:
+async def _start_all(children: Children, machine: Machine, password: Password) -> None:
     """Start each process once those it needs are ready."""
     sockets, ports_ = machine.layout.socket, machine.ports
-    admin_environment = {variable_of("admin_password"): password}
+    admin_environment = {variable_of("admin_password"): password.text} if password.is_set else {}
     kserve = plan.sample_command("kserve", ports_.kserve, plan.KSERVE_NAMES)
     openai = plan.sample_command("openai", ports_.openai, plan.OPENAI_NAMES)
     table: list[tuple[str, plan.Command, Ready, Mapping[str, str]]] = [
@@ -191,20 +198,18 @@ async def _start_all(children: Children, machine: Machine, password: str) -> Non
 
 
 async def _seed(
-    machine: Machine, password: str, last: Mapping[str, Any], memory: dict[str, Any]
+    client: seed.AdminClient, machine: Machine, last: Mapping[str, Any], memory: dict[str, Any]
 ) -> dict[str, seed.Sample | None]:
     """Make what a new machine holds; return the samples, None for one that the operator unpublished."""
     remembered = set(memory.get("seeded", ()))
-    async with screen.patience("setting up tenants and models"), seed.AdminClient(machine.admin_url) as client:
-        await client.login(machine.admin_username, password)
-        await seed.seed(client, [*seed.guide_seedlings(machine), *seed.sample_seedlings(machine)], remembered)
-        memory["seeded"] = sorted(remembered)
-        state.write_json(machine.layout.memory, memory)
-        samples = {
-            kind: await seed.published_sample(client, model, _past(kind, last, memory))
-            for kind, model in plan.SAMPLES.items()
-        }
-        await _until_live(client, samples.values())
+    await seed.seed(client, [*seed.guide_seedlings(machine), *seed.sample_seedlings(machine)], remembered)
+    memory["seeded"] = sorted(remembered)
+    state.write_json(machine.layout.memory, memory)
+    samples = {
+        kind: await seed.published_sample(client, model, _past(kind, last, memory))
+        for kind, model in plan.SAMPLES.items()
+    }
+    await _until_live(client, samples.values())
     return samples
 
 

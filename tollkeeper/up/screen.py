@@ -124,7 +124,7 @@ def _places(machine: Machine, up: Mapping[str, Any]) -> Iterator[str]:
     yield "Tollkeeper is up."
     yield f"  gateway   {machine.gateway_url}   {machine.https_url}"
     yield f"  admin     {machine.admin_url}   (also http://localhost:{machine.ports.admin})"
-    yield f"  login     {up['admin_username']} / {up['admin_password']}"
+    yield f"  login     {up['admin_username']} / {up['admin_password'] or '(the password was changed over the API)'}"
     yield f"  metrics   {up['metrics_url']}   {machine.admin_url}/metrics"
     yield f"  https     trust {machine.layout.tls / 'ca.pem'}   (curl does by the CURL_HOME below)"
     yield f"  host      {machine.default_host}   (calls name their publication's host in the Host header)"

@@ -97,12 +97,18 @@ class AdminClient:
     ) -> None:
         await self._session.close()
 
-    async def login(self, username: str, password: str) -> None:
-        """Log in; all further calls are this user's."""
-        answer = await self.call(
-            "POST", "/api/admin/login", {"username": username, "password": password}, {HTTPStatus.OK}
-        )
-        self._session.headers["Authorization"] = f"Bearer {answer['token']}"
+    async def login(self, username: str, password: str) -> bool:
+        """Log in, if that is the password; all further calls are this user's."""
+        good = {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED}
+        answer = await self.call("POST", "/api/admin/login", {"username": username, "password": password}, good)
+        if answer["http_status"] == HTTPStatus.UNAUTHORIZED:
+            return False
+        self.use(answer["token"])
+        return True
+
+    def use(self, token: str) -> None:
+        """Go on with a token."""
+        self._session.headers["Authorization"] = f"Bearer {token}"
 
     async def call(self, method: str, path: str, body: Json | None, good: set[HTTPStatus]) -> Json:
         """Return the answer's object with its ``status`` code added; raises ``CannotStart`` unless that is good."""

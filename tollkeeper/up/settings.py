@@ -50,7 +50,7 @@ class UpSettings(Settings):
     """The admin user that is made, or whose password is set, at the start."""
 
     admin_password: Secret | None = None
-    """That user's password. Default: the one in `up.json` of the last start, at first a random one."""
+    """That user's password, set where given. Else the first start makes one, and one changed over the API stays."""
 
     default_host: Annotated[str, AfterValidator(_host), Metavar("HOST")] = "api.router.inference-in-a-box"
     """The host models are published under unless a publication names its own."""
