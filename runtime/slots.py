@@ -18,7 +18,7 @@ Owners = list[TcpAddress | None]
 """The server of each slot; ``None`` where nobody serves it."""
 
 _KEY_AT: Final = {"EVAL": 3, "EVALSHA": 3}
-_KEYLESS: Final = frozenset({"PING", "SCRIPT"})
+_KEYLESS: Final = frozenset({"CONFIG", "INFO", "PING", "SCRIPT"})
 
 
 def key_of(command: tuple[Any, ...]) -> str | bytes | None:

@@ -73,7 +73,7 @@ def is_sentinel(url: str) -> bool:
 def check_store_url(value: str) -> str:
     """Return the URL of one server or of a master behind Sentinels; raises ``ValueError`` with the rule."""
     if is_cluster(value):
-        raise ValueError("must not be a Cluster: records are changed together, in one act")
+        raise ValueError("must not be a Cluster: records are changed together; --budgets-url may be one")
     return check_budgets_url(value)
 
 

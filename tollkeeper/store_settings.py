@@ -14,7 +14,7 @@ class StoreSettings(Settings):
     """One store for all, or records and budgets apart."""
 
     redis_url: StoreUrl = "redis://127.0.0.1:6379/0"
-    """The store of records and budgets: redis://, rediss:// or unix:// with an optional ?db=N."""
+    """Records and budgets: redis://, rediss://, unix:// or redis+sentinel://HOST:PORT,…/MASTER, with ?db=N."""
 
     records_url: OtherStoreUrl = None
     """The store of records, where it is another than `--redis-url`: one that answers only what is on disk."""

@@ -40,7 +40,7 @@ def _greedy(limiter: Limiter, store: redis.Redis, subject: Subject, times_ms: It
     return admitted
 
 
-def _most_within(admitted: Admissions, window_ms: int) -> int:
+def most_within(admitted: Admissions, window_ms: int) -> int:
     """Count every trailing window that ends at an admission, both ends included; the largest sum."""
     most, inside, first = 0, 0, 0
     for now_ms, units in admitted:
@@ -59,10 +59,10 @@ def _borders(window: Window, beside_ms: Sequence[int], every: int = 1) -> Iterat
         yield from (START_MS + bucket * shape.bucket_ms + beside for beside in beside_ms)
 
 
-def test_most_within_counts_both_ends() -> None:
+def testmost_within_counts_both_ends() -> None:
     """The yardstick itself: a window of 10 from 0 holds 0 and 10, not 11."""
-    assert _most_within([(0, 3), (10, 4)], 10) == 7
-    assert _most_within([(0, 3), (11, 4)], 10) == 4
+    assert most_within([(0, 3), (10, 4)], 10) == 7
+    assert most_within([(0, 3), (11, 4)], 10) == 4
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -74,7 +74,7 @@ def test_never_more_than_the_limit_at_borders(
     """A caller that takes all it can at the borders of buckets never has more than L in a trailing window."""
     times_ms = _borders(window, beside_ms, every)
     admitted = _greedy(limiter, store, _subject(window, limit), times_ms)
-    assert _most_within(admitted, window.value.window_ms) == limit
+    assert most_within(admitted, window.value.window_ms) == limit
 
 
 @pytest.mark.parametrize("limit", LIMITS)
@@ -111,7 +111,7 @@ def test_never_more_than_the_limit_at_any_time(
         charges = [Charge((subject,), cost)] * 3
         taken = limiter.take(store.execute_command, charges, epoch="", now_ms=now_ms)
         admitted += [(now_ms, cost) for grant in taken.grants if grant.answer is Answer.ADMITTED]
-    assert _most_within(admitted, 60_000) <= limit
+    assert most_within(admitted, 60_000) <= limit
 
 
 @pytest.mark.parametrize("limit", LIMITS)

@@ -13,7 +13,6 @@ from typing import Any
 
 import grpc
 import pytest
-import redis.asyncio
 from prometheus_client import CollectorRegistry
 
 from catalog.announcing import Announcer
@@ -64,7 +63,7 @@ class Catalog:
 
         async def work() -> None:
             async with (
-                redis.asyncio.Redis.from_url(self._url) as client,
+                client_of(self._url, connect_s=5, answer_s=5) as client,
                 client_of(self._stores.budgets, connect_s=5, answer_s=5) as budgets,
             ):
                 audit = Audit("tester", "test", "target", "tenant-a", "request-1")

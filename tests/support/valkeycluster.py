@@ -50,14 +50,14 @@ class Cluster:
         return found
 
     def move(self, slot: int, target: Valkey, during: Callable[[str], None] = lambda _stage: None) -> None:
-        """Move a slot key by key, as ``--cluster reshard`` does; ``during`` is called between the steps."""
+        """Move a slot key by key, as a reshard with ``--cluster-replace`` does; ``during`` is called between steps."""
         source = self.node_of(slot)
         with source.client() as giving, target.client() as taking:
             taking.execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", _id(giving))
             giving.execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", _id(taking))
             during("announced")
             while keys := giving.execute_command("CLUSTER", "GETKEYSINSLOT", slot, 1):
-                giving.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "KEYS", *keys)
+                giving.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "REPLACE", "KEYS", *keys)
                 during("moving")
             during("moved")
             for client in (taking, giving):
