@@ -59,6 +59,17 @@ def models_beneath(caller: Caller, tenant: str | None) -> Sequence[str]:
     return _beginnings(caller, tenant, lambda name: f"{name}/")
 
 
+def tenants_of(caller: Caller) -> Sequence[str]:
+    """Return where the names of the caller's tenants begin."""
+    if caller.sees_all:
+        return EVERYTHING
+    kept: list[str] = []
+    for name in sorted(caller.tenants):
+        if not kept or not name.startswith(kept[-1]):
+            kept.append(name)
+    return kept
+
+
 def _beginnings(caller: Caller, tenant: str | None, beginning: Callable[[str], str]) -> Sequence[str]:
     if tenant is not None:
         return (beginning(tenant),)

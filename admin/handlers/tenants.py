@@ -22,7 +22,12 @@ _COUNTED: Final = {Kind.MODEL: "model", Kind.PUBLICATION: "publication", Kind.KE
 async def list_tenants(call: ApiCall) -> Reply:
     """List the caller's tenants."""
     page = await paging.page(
-        call.services.store, Kind.TENANT, TenantRecord, call.query, lambda one: call.caller.sees(one.id)
+        call.services.store,
+        Kind.TENANT,
+        TenantRecord,
+        call.query,
+        lambda one: call.caller.sees(one.id),
+        beneath=paging.tenants_of(call.caller),
     )
     return Reply(200, Tenants(items=[views.tenant(one) for one in page.records], next=page.next))
 
