@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,16 @@ class _File:
 class FilesSink:
     """Keeps one Envoy's cluster and route files."""
 
-    def __init__(self, folder: Path, admin: EnvoyAdmin, *, upstream_ca: str, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        admin: EnvoyAdmin,
+        *,
+        upstream_ca: str,
+        timeout_s: float = TIMEOUT_S,
+        may_write: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._may_write = may_write  # asked at each write: whether this process still is the folder's one writer
         self._folder = folder
         self._clusters = _File(folder / CLUSTERS_FILE, CLUSTERS)
         self._routes = _File(folder / ROUTES_FILE, ROUTES)
@@ -63,7 +73,7 @@ class FilesSink:
         nothing = plan(())
         for file, content in ((self._clusters, self._cluster_file(nothing)), (self._routes, routes(nothing))):
             if _read(file.path) is None:
-                _replace(file.path, content.text())
+                _make(file.path, content.text())
 
     async def apply(self, wanted: Plan) -> None:
         """Bring a plan into force: new clusters, then the routes, then without the clusters that no route needs.
@@ -97,7 +107,7 @@ class FilesSink:
         try:
             await self._put(self._routes, routes(wanted))
         except Refused:
-            _restore(self._clusters, before)
+            self._restore(self._clusters, before)
             raise
         await self._put(self._clusters, new)
 
@@ -107,11 +117,11 @@ class FilesSink:
         standing = await self._admin.standing(file.kind)
         if text == before and standing.version == content.version:
             return before
-        _replace(file.path, text)
+        self._replace(file.path, text)
         try:
             await self._accepted(file.kind, content.version, standing.refusals)
         except Refused:
-            _restore(file, before)
+            self._restore(file, before)
             raise
         return before
 
@@ -129,13 +139,19 @@ class FilesSink:
                 while (await self._admin.standing(CLUSTERS)).warming:  # noqa: ASYNC110  Envoy has no event for it
                     await asyncio.sleep(_POLL_S)
 
+    def _restore(self, file: _File, text: str | None) -> None:
+        if text is not None:
+            self._replace(file.path, text)
+
+    def _replace(self, path: Path, text: str) -> None:
+        """Write by rename: a reader sees the old file or the new one, after a crash of the machine too."""
+        draft = _draft(path, text)
+        if not self._may_write():  # asked after the slow part, right before what others can see
+            raise NotServed("another process publishes now")
+        draft.replace(path)
+
     def _cluster_file(self, wanted: Plan) -> Resources:
         return clusters(wanted, upstream_ca=self._upstream_ca)
-
-
-def _restore(file: _File, text: str | None) -> None:
-    if text is not None:
-        _replace(file.path, text)
 
 
 def _read(path: Path) -> Resources | None:
@@ -154,11 +170,22 @@ def _text(path: Path) -> str | None:
         return None
 
 
-def _replace(path: Path, text: str) -> None:
-    """Write by rename: a reader sees the old file or the new one, after a crash of the machine too."""
+def _make(path: Path, text: str) -> None:
+    """Make a file whole in place of none, or of one that is not ours; never of one that another process made."""
+    draft = _draft(path.with_name(f"{path.name}-{os.getpid()}"), text)
+    if path.exists() and _read(path) is None:
+        draft.replace(path)
+        return
+    with suppress(FileExistsError):
+        os.link(draft, path)
+    draft.unlink()
+
+
+def _draft(path: Path, text: str) -> Path:
+    """Write a file that nobody reads yet, and have the disk keep it."""
     draft = path.with_name(f".{path.name}")
     with draft.open("w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    draft.replace(path)
+    return draft

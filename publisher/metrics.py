@@ -11,9 +11,12 @@ class PublisherMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.errors = Counter(
             "tollkeeper_publisher_errors",
-            "Attempts that failed and are tried again: store, proxy, or refused (a plan the proxy did not take).",
+            "Attempts that failed and are tried again: store, proxy, lease, refused (the proxy did not take a plan).",
             ("cause",),
             registry=registry,
+        )
+        self.leader = Gauge(
+            "tollkeeper_publisher_leader", "1 while this process holds the lease and publishes.", registry=registry
         )
         self.publications = Gauge(
             "tollkeeper_publications", "Publications by stage: live or failed.", ("state",), registry=registry

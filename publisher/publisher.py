@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final, Protocol, cast
 
 from redis.exceptions import RedisError
@@ -18,10 +18,12 @@ from redis.exceptions import RedisError
 from catalog.records import Kind, PublicationRecord
 from catalog.status import State, Status
 from catalog.store import PAGE, CatalogStore, StoreUnavailable
+from publisher.board import Board, Failure
 from publisher.files_sink import NotServed, Refused
 from publisher.metrics import PublisherMetrics
 from publisher.plan import Plan, plan
 from publisher.troubles import BEHIND, REFUSED
+from runtime.lifecycle import going_on
 from runtime.readiness import Trouble
 
 FIRST_RETRY_S: Final = 0.1
@@ -54,14 +56,6 @@ class Feed(Protocol):
 _Records = dict[str, PublicationRecord]  # by uid
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """Why a version of a publication is not served."""
-
-    version: int
-    reason: str
-
-
 class Publisher:
     """Follows the catalog. ``run`` is its one task; the rest may be called at any time from the same loop."""
 
@@ -73,9 +67,27 @@ class Publisher:
         self._due = asyncio.Event()
         self._live: _Records = {}  # as the proxy took them last
         self._knows_live = False  # not before the first plan of this process is in force
-        self._unfit: dict[str, _Failure] = {}  # no proxy could be given these
-        self._refused: dict[str, _Failure] = {}  # the proxy said no to these
-        self._trouble = ""  # why nothing can be brought into force at the moment
+        self._unfit: dict[str, Failure] = {}  # no proxy could be given these
+        self._refused: dict[str, Failure] = {}  # the proxy said no to these
+        self._board = Board()
+        self._news = asyncio.Event()
+
+    @property
+    def board(self) -> Board:
+        """Where publications stand, as far as is known."""
+        return self._board
+
+    async def news(self) -> None:
+        """Wait until the board says something else."""
+        await self._news.wait()
+        self._news.clear()
+
+    def begin(self, known: Board) -> None:
+        """Take over from another process, which said this last: what was live is, until the first plan is in force."""
+        self._live, self._knows_live = {}, False
+        self._unfit, self._refused = {}, {}
+        self._board = known
+        self._due.set()
 
     def poke(self) -> None:
         """Say that something was committed, so that nobody waits for the feed."""
@@ -83,20 +95,14 @@ class Publisher:
 
     def status(self, uid: str, version: int) -> Status:
         """Where this version of a publication stands."""
-        live = self._live.get(uid)
-        if live and live.version >= version:
-            return Status(State.LIVE)
-        failure = self._refused.get(uid) or self._unfit.get(uid)
-        if failure and failure.version >= version:
-            return Status(State.FAILED, failure.reason)
-        return Status(State.PENDING, self._trouble)
+        return self._board.status(uid, version)
 
     def troubles(self) -> Sequence[Trouble]:
         """Tell what keeps publications from being served; empty when nothing does."""
         found = []
-        if self._trouble:
-            found.append(BEHIND.found(f"publications are not brought into force: {self._trouble}"))
-        if failed := self._unfit | self._refused:
+        if self._board.trouble:
+            found.append(BEHIND.found(f"publications are not brought into force: {self._board.trouble}"))
+        if failed := self._board.failed:
             found.append(REFUSED.found(f"{len(failed)} publications are not served as they are"))
         return found
 
@@ -108,7 +114,7 @@ class Publisher:
 
     async def _follow(self) -> None:
         retry_s = FIRST_RETRY_S
-        while _goes_on():
+        while going_on():
             try:
                 if await self._feed.changed():
                     self._due.set()
@@ -121,7 +127,7 @@ class Publisher:
 
     async def _keep_in_step(self) -> None:
         retry_s = FIRST_RETRY_S
-        while _goes_on():
+        while going_on():
             await self._due.wait()
             self._due.clear()
             if await self._try_to_apply():
@@ -144,11 +150,10 @@ class Publisher:
             return self._note("proxy", error)
         except Refused as error:
             return self._note("refused", error)
-        self._trouble = ""
         return True
 
     def _note(self, cause: str, error: Exception) -> bool:
-        self._trouble = str(error)
+        self._say(replace(self._board, trouble=str(error)))
         self._metrics.errors.labels(cause).inc()
         _log.warning("publications are not brought into force (%s): %s", cause, error)
         return False
@@ -177,12 +182,10 @@ class Publisher:
         self._live = {uid: record for uid, record in served.items() if uid not in unfit}
         self._knows_live = True
         self._refused = refused | newly_refused
-        self._unfit = {uid: _Failure(versions[uid], reason) for uid, reason in unfit.items()}
+        self._unfit = {uid: Failure(versions[uid], reason) for uid, reason in unfit.items()}
         self._tell()
 
-    async def _serve_fit(
-        self, fit: Sequence[PublicationRecord], live: _Records
-    ) -> tuple[_Records, dict[str, _Failure]]:
+    async def _serve_fit(self, fit: Sequence[PublicationRecord], live: _Records) -> tuple[_Records, dict[str, Failure]]:
         """Serve these on top of what is live; a process that has just begun takes the sink's word for who that is."""
         if self._knows_live:
             return await self._serve(live, [record for record in fit if live.get(record.uid) != record])
@@ -206,7 +209,7 @@ class Publisher:
 
     async def _serve(
         self, good: _Records, suspects: Sequence[PublicationRecord]
-    ) -> tuple[_Records, dict[str, _Failure]]:
+    ) -> tuple[_Records, dict[str, Failure]]:
         """Serve the good ones and as many of the suspects as the proxy takes, halving them to find who is refused.
 
         A suspect stands for the good one of its uid; every plan that is tried has all the good ones.
@@ -220,7 +223,7 @@ class Publisher:
             if len(suspects) == 1:
                 await self._sink.apply(plan(good.values()))
                 self._metrics.errors.labels("refused").inc()
-                return good, {suspects[0].uid: _Failure(suspects[0].version, str(error))}
+                return good, {suspects[0].uid: Failure(suspects[0].version, str(error))}
         else:
             return wanted, {}
         half = len(suspects) // 2
@@ -230,23 +233,17 @@ class Publisher:
 
     def _tell(self) -> None:
         failed = self._unfit | self._refused
+        self._say(Board({uid: record.version for uid, record in self._live.items()}, failed))
         self._metrics.publications.labels(State.LIVE.value).set(len(self._live.keys() - failed.keys()))
         self._metrics.publications.labels(State.FAILED.value).set(len(failed))
         for uid, failure in failed.items():
             _log.warning("publication %s is not served: %s", uid, failure.reason)
 
+    def _say(self, board: Board) -> None:
+        if board != self._board:
+            self._board = board
+            self._news.set()
+
 
 def _by_uid(records: Iterable[PublicationRecord]) -> _Records:
     return {record.uid: record for record in records}
-
-
-def _goes_on() -> bool:
-    """Whether this task is to go on; raises ``CancelledError`` when it is not.
-
-    redis-py sends under ``asyncio.wait_for``, which before Python 3.12 loses a cancellation that comes together with
-    the end of what it waits for.
-    """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
-    return True

@@ -48,6 +48,18 @@ def ending(code: int) -> str:
         return f"was killed by signal {-code}"
 
 
+def going_on() -> bool:
+    """Whether this task is to go on; raises ``CancelledError`` when it is not. Ask it in every loop that ends so.
+
+    redis-py sends under ``asyncio.wait_for``, which before Python 3.12 loses a cancellation that comes together with
+    the end of what it waits for.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+    return True
+
+
 @asynccontextmanager
 async def running(work: Coroutine[Any, Any, object], *, name: str) -> AsyncIterator[asyncio.Task[object]]:
     """Run ``work`` under ``name`` while the body runs; afterwards it is cancelled and awaited.

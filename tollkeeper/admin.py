@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Final
@@ -31,6 +32,8 @@ from catalog.store import TIMEOUT_S, CatalogStore, OutcomeUnknown, StoreUnavaila
 from publisher.envoy_admin import EnvoyAdmin
 from publisher.feed import BLOCK_MS, PublicationFeed
 from publisher.files_sink import FilesSink
+from publisher.leading import Leading
+from publisher.lease import Lease
 from publisher.metrics import PublisherMetrics
 from publisher.publisher import Publisher
 from runtime.addresses import TcpAddress
@@ -42,6 +45,8 @@ from tollkeeper.admin_stores import admin_stores, store_client
 from tollkeeper.store_settings import StoreSettings
 
 _FILES: Final = "files:"
+_HOLDER_BYTES: Final = 8
+_LEASE_TIMEOUT_S: Final = 1.0  # of one question for the lease: a third of its life
 _log: Final = logging.getLogger(__name__)
 
 
@@ -196,15 +201,18 @@ async def _publisher(
     async with (
         EnvoyAdmin(str(settings.envoy_admin_socket)) as envoy,
         store_client(settings.records, timeout_s=BLOCK_MS / 1000 + TIMEOUT_S) as client,
+        store_client(settings.records, timeout_s=_LEASE_TIMEOUT_S) as claims,
     ):
-        sink = FilesSink(folder, envoy, upstream_ca=str(settings.upstream_ca))
+        lease = Lease(claims, os.urandom(_HOLDER_BYTES).hex())
+        sink = FilesSink(folder, envoy, upstream_ca=str(settings.upstream_ca), may_write=lease.held)
         try:
             sink.prepare()
         except OSError as error:
             raise CannotStart(f"--publish-to {folder}: cannot be written: {error.strerror}") from error
-        publisher = Publisher(store, PublicationFeed(client), sink, PublisherMetrics(registry))
-        async with running(publisher.run(), name="publisher"):
-            yield publisher
+        metrics = PublisherMetrics(registry)
+        leading = Leading(lease, Publisher(store, PublicationFeed(client), sink, metrics), metrics)
+        async with running(leading.run(), name="publisher-lease"):
+            yield leading
 
 
 async def _first_user(settings: AdminSettings, store: CatalogStore, passwords: Passwords) -> None:

@@ -7,9 +7,10 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -128,3 +129,26 @@ def test_another_admins_name_does_not_hide_the_one_before(options: list[str]) ->
         assert re.search(r"warning.*besides ann these are admins too: admin", said)
     with _admin(*options, "--admin-username", "nobody") as (_, _url, said):
         assert re.search(r"warning.*--admin-username nobody is no admin who can act.*; admin, ann can", said)
+
+
+def _leads(url: str) -> bool:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=20) as answer:  # noqa: S310  our own
+        return "\ntollkeeper_publisher_leader 1.0\n" in answer.read().decode()
+
+
+def _wait_until(holds: Callable[[], bool], patience_s: float = 30) -> None:
+    deadline_s = time.monotonic() + patience_s
+    while not holds():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.05)  # another process's metrics have no event
+
+
+def test_a_killed_publisher_is_replaced(options: list[str], tmp_path: Path) -> None:
+    """Of two admins one publishes; killed without a word, it is replaced by the other when its lease has ended."""
+    publishing = ("--publish-to", f"files:{tmp_path / 'envoy'}", "--envoy-admin-socket", str(tmp_path / "none.sock"))
+    with _admin(*options, *publishing) as (first, first_url, _):
+        _wait_until(lambda: _leads(first_url))
+        with _admin(*options, *publishing) as (_, second_url, _):
+            assert (_leads(first_url), _leads(second_url)) == (True, False)
+            first.kill()
+            _wait_until(lambda: _leads(second_url))

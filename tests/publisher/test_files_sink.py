@@ -7,7 +7,7 @@ import errno
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from publisher.envoy_admin import CLUSTERS, EnvoyUnreachable, Standing
@@ -58,6 +58,7 @@ class Reader:
 UIDS = st.sets(st.sampled_from(["a", "b", "c", "d"]))
 
 
+@settings(deadline=None)
 @given(histories=st.lists(UIDS, max_size=6), bad=st.sampled_from(["", "a"]))
 def test_no_route_ever_leads_nowhere(
     tmp_path_factory: pytest.TempPathFactory, histories: list[set[str]], bad: str

@@ -1,0 +1,12 @@
+"""The names of the publisher's own keys in the store of records; nobody else spells them. Pure.
+
+tk:lease:publisher   string ``<holder> <until_ms>``      two lives of the lease   lua/lease.lua
+tk:published         string, JSON of publisher.board     a day                    lua/lease.lua
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+LEASE: Final = "tk:lease:publisher"
+BOARD: Final = "tk:published"
