@@ -52,7 +52,7 @@ class Leading:
         """Tell what keeps publications from being served, whoever publishes."""
         if self._leads:
             return self._publisher.troubles()
-        trouble = self._lease.others.trouble
+        trouble = self._lease.board.trouble
         return (BEHIND.found(f"publications are not brought into force: {trouble}"),) if trouble else ()
 
     async def run(self) -> None:
@@ -67,10 +67,10 @@ class Leading:
                     await self._lease.release()
 
     def _board(self) -> Board:
-        return self._publisher.board if self._leads else self._lease.others
+        return self._publisher.board if self._leads else self._lease.board
 
     async def _wait_for_turn(self) -> None:
-        while not await self._hold(None):  # noqa: ASYNC110  the store has no event for the end of a lease
+        while going_on() and not await self._hold(None):  # noqa: ASYNC110  no event tells of a lease that ended
             await asyncio.sleep(TRY_S)
 
     async def _hold(self, board: Board | None) -> bool:
@@ -85,20 +85,19 @@ class Leading:
     async def _lead(self) -> None:
         """Publish until the lease is lost; the publisher is stopped before another process could begin."""
         _log.info("this process publishes from now on")
-        self._publisher.begin(self._lease.others)
+        self._publisher.begin(self._lease.board)
         self._leads = True
         self._metrics.leader.set(1)
         try:
             async with running(self._publisher.run(), name="publisher"):
                 await self._renew_while_held()
         finally:
-            self._lease.others = self._publisher.board
             self._leads = False
             self._metrics.leader.set(0)
         _log.warning("this process lost the lease and does not publish")
 
     async def _renew_while_held(self) -> None:
-        while (left_s := self._lease.left_s) > 0:
+        while going_on() and (left_s := self._lease.left_s) > 0:
             with suppress(TimeoutError):
                 async with asyncio.timeout(min(left_s, self._lease.renewal_s)):
                     await self._publisher.news()

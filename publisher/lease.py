@@ -72,7 +72,7 @@ class Lease:
         self._life_ms = life_ms
         self._monotonic_s = monotonic_s
         self._until_s = 0.0
-        self.others = Board()  # what another holder said last
+        self.board = Board()  # what whoever holds it said last, as far as it was heard here
 
     @property
     def renewal_s(self) -> float:
@@ -95,9 +95,10 @@ class Lease:
         answer = await lease(self._client, "hold", self._holder, life_ms=self._life_ms, board=said)
         if answer.held:
             self._until_s = asked_s + (self._life_ms - min(MARGIN_MS, self._life_ms // 4)) / 1000
+            self.board = board or self.board
         else:
             self._until_s = 0.0
-            self.others = read_board(answer.board)
+            self.board = read_board(answer.board)
         return answer.held
 
     async def release(self) -> None:

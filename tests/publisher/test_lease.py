@@ -85,7 +85,7 @@ async def test_who_does_not_hold_it_hears_what_the_holder_says(client: redis.asy
     said = Board({"u": 3}, {"v": Failure(2, "the proxy said no")}, "the proxy is away")
     await mine.hold(said)
     assert not await other.hold(Board({"u": 99}))
-    assert other.others == said
+    assert other.board == said
     assert await client.pttl(names.BOARD) > 0
     assert await client.pttl(names.LEASE) > 0
 
@@ -97,7 +97,7 @@ async def test_what_somebody_wrote_over_them_does_no_harm(client: redis.asyncio.
     assert await Lease(client, "a").hold()
     other = Lease(client, "b")
     assert not await other.hold()
-    assert other.others == Board()
+    assert other.board == Board()
 
 
 def test_a_board_tells_where_a_version_stands() -> None:
