@@ -10,7 +10,7 @@ READY := $(if $(wildcard $(VENV)/dev.stamp),$(VENV)/dev.stamp,$(VENV)/up.stamp)
 PIP := $(PY) -m pip install --disable-pip-version-check --quiet --require-hashes
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check e2e image-check bench soak fuzz fuzz-smoke proto settings
+.PHONY: help up test check e2e image-check bench soak fuzz fuzz-smoke soak-memory proto settings
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*##  *\(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "%s %-11s", $$1, $$2; $$1 = $$2 = ""; print $$0}'
@@ -44,9 +44,13 @@ soak: $(VENV)/dev.stamp  ## 200 power cuts of a store at work: what was answered
 
 fuzz: $(VENV)/dev.stamp  ## a million odd inputs to everything that reads what others wrote
 	@$(PY) -m tests.fuzz.run --inputs 1000000
+	@TOLLKEEPER_TEST_EXAMPLES=100 $(PY) -m pytest -q tests/admin/test_schemathesis.py
 
 fuzz-smoke: $(VENV)/dev.stamp  ## a minute of `make fuzz`
 	@$(PY) -m tests.fuzz.run --inputs 1000000 --seconds 60
+
+soak-memory: $(VENV)/dev.stamp  ## ten minutes of full load with keys that change: memory must stay flat
+	@$(PY) -m tests.memory.soak --minutes 10
 
 proto: $(VENV)/dev.stamp  ## make the protobuf code again
 	@protos/generate.sh $(PY)

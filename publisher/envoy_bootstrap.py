@@ -58,6 +58,9 @@ _MAX_HEADERS_KB: Final = 32
 _MAX_HEADERS: Final = 100
 _HEADERS_TIMEOUT: Final = "10s"
 _STREAMS_PER_CONNECTION: Final = 100
+_SHED_BETWEEN: Final = (0.75, 0.95)
+"""Of the heap. From here on pieces of requests are turned away by chance, at last all: a body of megabytes comes in
+dozens of pieces, each of which may cost it the call, a small call in one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +91,7 @@ class BootstrapOptions:
     request_timeout_s: int = 60
     """Longest time for a whole request to arrive, in seconds; slow uploads end here with 408."""
     max_heap_bytes: int = 1024 * 1024 * 1024
-    """At 90 % connections are not kept alive, at 95 % requests get 503."""
+    """From 75 % on large uploads are cut off, at 90 % connections are not kept alive, at 95 % requests get 503."""
     max_connections: int = 10_000
     """Callers' connections at once."""
     access_log: str = ""
@@ -140,7 +143,7 @@ def overload_manager(options: BootstrapOptions) -> Json:
     heap = "envoy.resource_monitors.fixed_heap"
     connections = "envoy.resource_monitors.global_downstream_max_connections"
     return {
-        "refresh_interval": "0.25s",
+        "refresh_interval": "0.1s",
         "resource_monitors": [
             _monitor(heap, "fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=options.max_heap_bytes),
             _monitor(
@@ -152,6 +155,10 @@ def overload_manager(options: BootstrapOptions) -> Json:
         "actions": [
             _action("envoy.overload_actions.disable_http_keepalive", heap, 0.9),
             _action("envoy.overload_actions.stop_accepting_requests", heap, 0.95),
+        ],
+        "loadshed_points": [
+            _shed_point("envoy.load_shed_points.http1_server_abort_dispatch", heap),
+            _shed_point("envoy.load_shed_points.http2_server_go_away_and_close_on_dispatch", heap),
         ],
     }
 
@@ -373,6 +380,12 @@ def _monitor(name: str, config: str, **bounds: int) -> Json:
         "name": name,
         "typed_config": {"@type": f"{_TYPE}extensions.resource_monitors.{config}", **bounds},
     }
+
+
+def _shed_point(name: str, resource: str) -> Json:
+    begins, is_full = _SHED_BETWEEN
+    scaled = {"scaling_threshold": begins, "saturation_threshold": is_full}
+    return {"name": name, "triggers": [{"name": resource, "scaled": scaled}]}
 
 
 def _action(name: str, resource: str, threshold: float) -> Json:
