@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Any
 
 import pytest
 
 from admin.addresses import is_listed, normal_words, parse_target
-from catalog.changes import Audit, Put
+from catalog.changes import Audit, Committed, Delete, Put
 from catalog.records import Kind, Role, TenantRecord, UserRecord
+from catalog.store import CatalogStore
 
 HOST = "api.mycompany.com"
 
@@ -190,20 +192,78 @@ async def test_a_tenant_goes_when_nothing_is_left(api: Any, ann: Any, kserve: st
     await api.tenant("tenant-a")
 
 
-async def test_nothing_is_made_for_a_tenant_that_goes_meanwhile(api: Any, kserve: str, store: Any) -> None:
-    """A tenant deleted while models, users and keys are made for it: either it stays, or they were refused."""
-    for round_ in range(6):
-        name = f"fleeting-{round_}"
+class Overtaken(CatalogStore):
+    """The true store, where something else is written just before one act's commit, after all was read for it."""
+
+    def __init__(self, client: Any) -> None:
+        super().__init__(client)
+        self.before: dict[str, list[Any]] = {}
+
+    async def commit(self, changes: Any, *, audit: Audit, forget_usage: Any = ()) -> Committed:
+        if earlier := self.before.pop(audit.action, None):
+            await super().commit(earlier, audit=Audit("test", "other.act", "", "", ""))
+        return await super().commit(changes, audit=audit, forget_usage=forget_usage)
+
+
+@pytest.fixture
+async def overtaken(start_api: Any, redis_client: Any, kserve: str) -> Any:
+    """An API with two tenants and a model, whose store lets others come first."""
+    api = await start_api(Overtaken(redis_client))
+    for name in ("tenant-a", "tenant-b"):
         await api.tenant(name)
-        body = {"name": "m", "tenantId": name, "url": kserve}
-        user = {"name": f"u{round_}", "password": "a good password", "role": "viewer", "tenants": [name]}
-        gone, model, made = await asyncio.gather(
-            api.ask("DELETE", f"/api/tenants/{name}"),
-            api.ask("POST", "/api/models", body),
-            api.ask("POST", "/api/users", user),
-        )
-        left = store.zcard(f"tk:index:model:{name}") + store.zcard(f"tk:index:user:{name}")
-        assert (gone.status == 204) == (left == 0), (gone.text, model.text, made.text)
+    await api.model("mine", kserve)
+    return api
+
+
+ADDITIONS: list[tuple[str, str, str, Any]] = [
+    ("model.register", "POST", "/api/models", {"name": "m", "tenantId": "tenant-b", "url": "http://127.0.0.1:1"}),
+    (
+        "user.create",
+        "POST",
+        "/api/users",
+        {"name": "u", "password": "a good password", "role": "viewer", "tenants": ["tenant-b"]},
+    ),
+    ("user.change", "PATCH", "/api/users/ann", {"tenants": ["tenant-b"]}),
+    (
+        "publication.create",
+        "POST",
+        "/api/models/mine/publish",
+        {"config": {"authentication": {"allowedTenants": ["tenant-b"]}}},
+    ),
+]
+
+
+@pytest.mark.parametrize(("action", "method", "path", "body"), ADDITIONS, ids=[one[0] for one in ADDITIONS])
+async def test_nothing_is_made_for_a_tenant_that_goes_meanwhile(
+    overtaken: Any, store: Any, action: str, method: str, path: str, body: Any
+) -> None:
+    """A tenant deleted after all was read and before the commit: refused as naming no tenant, and nothing is its."""
+    user = UserRecord("ann", "", Role.VIEWER, ("tenant-a",), 0, 0)
+    await overtaken.services.store.commit([Put(user, 0)], audit=Audit("test", "x", "ann", "", ""))
+    overtaken.services.store.before[action] = [Delete(Kind.TENANT, "tenant-b", 1)]
+    refused = await overtaken.ask(method, path, body)
+    assert (refused.status, refused.code) == (400, "INVALID_TENANT"), refused.text
+    assert not store.keys("tk:index:*tenant-b")
+
+
+async def test_a_tenant_that_gets_something_meanwhile_stays(overtaken: Any) -> None:
+    """A record made for it after it was found empty and before it goes keeps it."""
+    user = UserRecord("late", "", Role.VIEWER, ("tenant-b",), 0, 0)
+    overtaken.services.store.before["tenant.delete"] = [Put(user, 0)]
+    refused = await overtaken.ask("DELETE", "/api/tenants/tenant-b")
+    assert (refused.code, refused.body["detail"]) == ("TENANT_IN_USE", "tenant-b still has 1 user")
+
+
+async def test_a_host_taken_away_at_the_last_moment_is_not_published_on(overtaken: Any) -> None:
+    """The grant is held by the commit, not by what was read before it."""
+    granted = await overtaken.ask("PATCH", "/api/tenants/tenant-a", {"hosts": [HOST]})
+    assert granted.status == 200
+    user = UserRecord("ann", "", Role.OPERATOR, ("tenant-a",), 0, 0)
+    await overtaken.services.store.commit([Put(user, 0)], audit=Audit("test", "x", "ann", "", ""))
+    now = await _tenant(overtaken)
+    overtaken.services.store.before["publication.create"] = [Put(dataclasses.replace(now, hosts=()), now.version)]
+    await overtaken.become("ann")
+    assert (await overtaken.publish("mine", publicHostname=HOST)).faults == {"config.publicHostname": "reserved"}
 
 
 async def test_quotas_hold_whoever_comes_at_once(api: Any, kserve: str, monkeypatch: pytest.MonkeyPatch) -> None:
