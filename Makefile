@@ -38,6 +38,7 @@ image-check: $(VENV)/dev.stamp  ## lint the Dockerfile and run its steps and its
 bench: $(VENV)/dev.stamp  ## what a decision costs, in the script and on the Check path
 	@$(PY) -m benchmarks.take_script
 	@$(PY) -m benchmarks.check_path
+	@$(PY) -m benchmarks.workers
 
 soak: $(VENV)/dev.stamp  ## 200 power cuts of a store at work: what was answered must be there
 	@$(PY) -m tests.durability.soak --rounds 200

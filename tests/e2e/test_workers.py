@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 import requests
 from authority import Authority
+from callers import Callers, call_of
 from gatebench import Catalog, wait_until
 from gaterow import GateRow, gate_row, kill
 from upmachine import up_machine
@@ -26,41 +25,6 @@ BATCH_CALLS = "tollkeeper_batch_calls_sum"
 CALLERS = 16
 
 
-class Callers:
-    """Keep-alive connections that call one publication as fast as they are answered."""
-
-    def __init__(self, port: int, publication: PublicationRecord, key: str) -> None:
-        self._port = port
-        lines = (f"GET {publication.path} HTTP/1.1", f"host: {HOST}", f"x-api-key: {key}", "", "")
-        self._request = "\r\n".join(lines).encode()
-        self._stopping = threading.Event()
-        self.statuses: Counter[int] = Counter()
-
-    def call(self, count: int) -> None:
-        """Make ``count`` calls, or stop when told."""
-        asyncio.run(self._all(iter(range(count))))
-
-    def stop(self) -> None:
-        """Make no further calls."""
-        self._stopping.set()
-
-    async def _all(self, turns: Iterator[int]) -> None:
-        await asyncio.gather(*(self._one(turns) for _ in range(CALLERS)))
-
-    async def _one(self, turns: Iterator[int]) -> None:
-        reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
-        for _ in turns:
-            if self._stopping.is_set():
-                break
-            writer.write(self._request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0] or 0)
-            await reader.readexactly(length)
-            self.statuses[int(head.split()[1])] += 1
-        writer.close()
-        await writer.wait_closed()
-
-
 @dataclass
 class Machine:
     """A gate of two workers behind an Envoy with one thread, and a key for its one publication."""
@@ -72,7 +36,7 @@ class Machine:
 
     def callers(self) -> Callers:
         """Those who call it."""
-        return Callers(self.envoy.ports["http"], self.publication, self.key)
+        return Callers(self.envoy.ports["http"], CALLERS, call_of(self.publication, self.key))
 
     def shares(self) -> list[float]:
         """What each worker has decided, in calls."""

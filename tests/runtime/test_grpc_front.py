@@ -100,14 +100,19 @@ def test_a_call_that_was_given_up_is_not_looked_at(held: Held, method: Method) -
     first = method.future(b"first", timeout=10)
     assert held.entered.wait(10)
     cancelled = method.future(b"cancelled", timeout=10)
+    await_its_end(method.future(b"overdue", timeout=0.3))  # by now the call before it on the connection has arrived
     cancelled.cancel()
-    overdue = method.future(b"overdue", timeout=0.3)
-    with pytest.raises(grpc.RpcError):  # by now the cancel, sent before it on the same connection, has arrived
-        overdue.result()
+    await_its_end(method.future(b"overdue", timeout=0.3))  # and now its cancel
     held.release.set()
     assert first.result() == b"ok:first"
     assert method.future(b"last", timeout=10).result() == b"ok:last"
     assert held.seen == [b"first", b"last"]
+
+
+def await_its_end(call: grpc.Future) -> None:
+    """Wait until a call's deadline has passed."""
+    with pytest.raises(grpc.RpcError):
+        call.result()
 
 
 def test_no_wait_outlasts_the_gates_own_patience(held: Held, method: Method) -> None:
