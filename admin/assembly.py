@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import redis.asyncio
 from prometheus_client import CollectorRegistry
@@ -18,13 +20,15 @@ from admin.passwords import Passwords
 from admin.ports import Publisher
 from admin.probing import Prober
 from admin.proxies import NO_PROXIES, TrustedProxies
-from admin.services import Gateway, Services, Stores, UsageReader
+from admin.services import Gateway, Services, Stores
 from admin.throttle import Throttler
 from catalog.ids import cell_of
 from catalog.live_secrets import LiveSecrets
 from catalog.store import StoreUnavailable
-from ratelimit.usage import Usage, read_usage
+from ratelimit.usage import read_series, read_usage
 from runtime.clock import Clock
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,8 @@ def assemble(
         throttler=throttler,
         prober=Prober(facts.rules),
         publisher=publisher,
-        usage=_usage_reader(stores.budgets, facts.cells),
+        usage=_reader(read_usage, stores.budgets, facts.cells),
+        series=_reader(read_series, stores.budgets, facts.cells),
         mint=Mint(secrets.current, os.urandom, recovery=facts.key_recovery),
         gateway=facts.gateway,
         clock=clock,
@@ -72,11 +77,15 @@ def assemble(
     )
 
 
-def _usage_reader(client: redis.asyncio.Redis, cells: int) -> UsageReader:
-    async def read(subject: str, now_ms: int) -> Usage:
+def _reader(
+    read: Callable[[redis.asyncio.Redis, str, str, int], Awaitable[T]], client: redis.asyncio.Redis, cells: int
+) -> Callable[[str, int], Awaitable[T]]:
+    """Make a reader of usage that finds a subject's cell and says it where the store is away."""
+
+    async def read_of(subject: str, now_ms: int) -> T:
         try:
-            return await read_usage(client, str(cell_of(subject[2:], cells)), subject, now_ms)
+            return await read(client, str(cell_of(subject[2:], cells)), subject, now_ms)
         except (RedisError, OSError) as error:
             raise StoreUnavailable(f"the store cannot be reached: {error}") from error
 
-    return read
+    return read_of

@@ -17,10 +17,11 @@ from catalog.records import (
     ModelRecord,
     PublicationRecord,
     Record,
+    Role,
     TenantRecord,
     UserRecord,
 )
-from catalog.store import PAGE, CatalogStore
+from catalog.store import PAGE, CatalogStore, CorruptRecord
 
 _TENANTS_TOLD: Final = 10
 _NO_NAME: Final = "what stands in the path is not a name"
@@ -91,10 +92,18 @@ async def model(store: CatalogStore, caller: Caller, name: str, owner: str | Non
     named = await models_named(store, caller, name)
     found = [one for one in named if owner is None or one.tenant == owner]
     if not found:
+        await _refuse_damaged(store, caller, name, owner)
         raise Problem(Code.MODEL_NOT_FOUND, _not_found(caller, name, owner))
     if len(found) > 1:
         raise Problem(Code.AMBIGUOUS_MODEL, "say whose it is: ?tenantId=…")
     return found[0]
+
+
+async def _refuse_damaged(store: CatalogStore, caller: Caller, name: str, owner: str | None) -> None:
+    """Raise ``CorruptRecord`` where the model is there and cannot be read, and it is clear whose it would be."""
+    whose = owner if owner is not None or len(caller.tenants) != 1 else next(iter(caller.tenants))
+    if whose is not None and is_tenant_name(whose) and caller.sees(whose) and is_model_name(name):
+        await store.get(Kind.MODEL, f"{whose}/{name}")
 
 
 def _not_found(caller: Caller, name: str, owner: str | None) -> str:
@@ -139,8 +148,13 @@ async def key_of(store: CatalogStore, publication: PublicationRecord) -> KeyReco
 
 
 async def key(store: CatalogStore, caller: Caller, key_id: str) -> KeyRecord:
-    """Return one of the caller's keys; raises ``Problem`` KEY_NOT_FOUND."""
-    found = await record(store, Kind.KEY, key_id, KeyRecord) if is_id(key_id) else None
+    """Return one of the caller's keys; raises ``Problem`` KEY_NOT_FOUND, and to an admin ``CorruptRecord``."""
+    try:
+        found = await record(store, Kind.KEY, key_id, KeyRecord) if is_id(key_id) else None
+    except CorruptRecord:
+        if caller.role is Role.ADMIN:  # whose it was cannot be told, so it is nobody else's
+            raise
+        found = None
     if found is None or not caller.sees(found.tenant):
         raise Problem(Code.KEY_NOT_FOUND, f"there is no key {key_id}" if is_id(key_id) else "that is no key's id")
     return found

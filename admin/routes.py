@@ -9,7 +9,20 @@ from typing import Final
 from admin import key_schemas, schemas, user_schemas
 from admin.calls import ApiCall, Reply
 from admin.fields import Input, Output
-from admin.handlers import audit, keys, login, me, models, process, publications, publish, tenants, users, validation
+from admin.handlers import (
+    audit,
+    keys,
+    login,
+    me,
+    models,
+    process,
+    publications,
+    publish,
+    tenants,
+    usage,
+    users,
+    validation,
+)
 from admin.permissions import Access
 from admin.problems import Code
 
@@ -373,6 +386,23 @@ ROUTES: Final[tuple[Route, ...]] = (
         access=Access.OPERATE,
         refusals=(*_WRITE, Code.KEY_NOT_FOUND, Code.PUBLICATION_KEY, Code.CONFLICT),
         conditional=True,
+    ),
+    Route(
+        "GET",
+        "/api/keys/{k}/usage",
+        usage.show_key_usage,
+        "Show what a key was used, in all and over time.",
+        {200: schemas.UsageSeries},
+        refusals=(Code.KEY_NOT_FOUND,),
+    ),
+    Route(
+        "GET",
+        "/api/models/{m}/usage",
+        usage.show_model_usage,
+        "Show what a published model was used, in all and over time.",
+        {200: schemas.UsageSeries},
+        query=(TENANT,),
+        refusals=(*_MODEL, Code.NOT_PUBLISHED),
     ),
     Route(
         "POST",

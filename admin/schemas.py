@@ -217,6 +217,22 @@ class UsageAnswer(Output):
     last_access_time: datetime | None
 
 
+class Bucket(Output):
+    """Calls admitted in one clock minute or hour."""
+
+    start: datetime
+    requests: int
+
+
+class UsageSeries(UsageAnswer):
+    """Calls admitted, in all and over time; the last bucket of each series is still running."""
+
+    last_day: list[Bucket]
+    """The last 24 clock hours, UTC, the oldest first."""
+    last_hour: list[Bucket]
+    """The last 60 clock minutes, UTC, the oldest first."""
+
+
 class Examples(Output):
     """Calls to copy; put the key in the variable API_KEY first."""
 

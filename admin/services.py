@@ -19,11 +19,14 @@ from admin.throttle import Throttler
 from catalog.ids import cell_of
 from catalog.live_secrets import LiveSecrets
 from catalog.store import CatalogStore
-from ratelimit.usage import Usage
+from ratelimit.usage import Series, Usage
 from runtime.clock import Clock
 
 UsageReader = Callable[[str, int], Awaitable[Usage]]
 """Reads the usage of a subject (``p:<uid>``) as of a time in ms by the store's clock."""
+
+SeriesReader = Callable[[str, int], Awaitable[Series]]
+"""Reads a subject's calls over time, up to a time in ms by the store's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Services:
     prober: Prober
     publisher: Publisher
     usage: UsageReader
+    series: SeriesReader
     mint: Mint
     gateway: Gateway
     clock: Clock

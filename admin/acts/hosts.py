@@ -21,12 +21,12 @@ def claim(host: HostRecord | None, publication: PublicationRecord) -> Change:
     return Put(dataclasses.replace(table, paths=paths, models=models), table.version)
 
 
-def release(host: HostRecord, publication: PublicationRecord) -> Change:
+def release(host: HostRecord, uid: str) -> Change:
     """Take a publication out of a host's table; a table without entries goes."""
-    paths = without(host.paths, publication.uid)
+    paths = without(host.paths, uid)
     if not paths:
         return Delete(Kind.HOST, host.id, host.version)
-    return Put(dataclasses.replace(host, paths=paths, models=without(host.models, publication.uid)), host.version)
+    return Put(dataclasses.replace(host, paths=paths, models=without(host.models, uid)), host.version)
 
 
 def require_free(

@@ -114,7 +114,7 @@ def update(old: PublicationRecord, new: PublicationRecord, tables: Mapping[str, 
     if (old.host, old.path, old.type) != (new.host, new.path, new.type):
         changes.append(hosts.claim(tables.get(new.host), new))
     if old.host != new.host and old.host in tables:
-        changes.append(hosts.release(tables[old.host], old))
+        changes.append(hosts.release(tables[old.host], old.uid))
     return changes
 
 
@@ -122,12 +122,19 @@ def unpublish(
     model: ModelRecord, publication: PublicationRecord, key: KeyRecord | None, host: HostRecord | None, now_ms: int
 ) -> list[Change]:
     """The changes that take a model away from callers, its own key with it."""
-    changes: list[Change] = [
-        Put(dataclasses.replace(model, publication=None, updated_at_ms=now_ms), model.version),
-        Delete(Kind.PUBLICATION, publication.uid, publication.version),
-    ]
+    return [Put(without_publication(model, now_ms), model.version), *retract(publication, key, host)]
+
+
+def without_publication(model: ModelRecord, now_ms: int) -> ModelRecord:
+    """Return a model as it is when it is not published."""
+    return dataclasses.replace(model, publication=None, updated_at_ms=now_ms)
+
+
+def retract(publication: PublicationRecord, key: KeyRecord | None, host: HostRecord | None) -> list[Change]:
+    """The changes that remove a publication, its own key and its place, whatever becomes of the model."""
+    changes: list[Change] = [Delete(Kind.PUBLICATION, publication.uid, publication.version)]
     if key is not None:
         changes.append(Delete(Kind.KEY, key.id, key.version))
     if host is not None:
-        changes.append(hosts.release(host, publication))
+        changes.append(hosts.release(host, publication.uid))
     return changes

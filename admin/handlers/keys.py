@@ -11,6 +11,7 @@ from admin.acts.keys import NewText, changed, in_ms, made
 from admin.acts.rules import NOT_TOGETHER
 from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
+from admin.handlers.discarding import discard_key, require_admin
 from admin.handlers.key_showing import show, show_all, shown_new
 from admin.handlers.rotation import rotate
 from admin.key_schemas import KeyChange, KeyInput, Keys
@@ -20,7 +21,7 @@ from catalog.changes import Change, Check, Delete, Put
 from catalog.ids import cell_of, shard_of
 from catalog.keytext import mask
 from catalog.records import KeyRecord, Kind, PublicationRecord, TenantRecord
-from catalog.store import NoRoom
+from catalog.store import CorruptRecord, NoRoom
 from ratelimit.names import usage_key
 
 _NO_STORE: Final = {"Cache-Control": "no-store"}
@@ -179,7 +180,11 @@ async def delete_key(call: ApiCall) -> Reply:
 
 async def _delete(call: ApiCall) -> None:
     store = call.services.store
-    key = await lookups.key(store, call.caller, call.path["k"])
+    try:
+        key = await lookups.key(store, call.caller, call.path["k"])
+    except CorruptRecord as damaged:
+        await discard_key(call, require_admin(call, damaged, Kind.KEY))
+        return
     call.require_match(key)
     if own := _own_publication(key, await lookups.publications(store, key.publications)):
         raise Problem(Code.PUBLICATION_KEY, f"it was born with {own.tenant}/{own.model}: {_REVOKE}")

@@ -15,12 +15,13 @@ from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
 from admin.discovery import Finding
 from admin.handlers import views
+from admin.handlers.discarding import discard_model, require_admin
 from admin.preconditions import tagged
 from admin.problems import Code, Fault, Problem, Rule, invalid
 from admin.schemas import ModelInput, Models
 from catalog.changes import Check, Delete, Put
 from catalog.records import Kind, ModelRecord, ModelType, Role, TenantRecord
-from catalog.store import Conflict, NoRoom
+from catalog.store import Conflict, CorruptRecord, NoRoom
 
 _UID_BYTES: Final = 10
 _REPLACE: Final = "to register it anew, with another URL or type, DELETE it first"
@@ -120,7 +121,11 @@ async def delete_model(call: ApiCall) -> Reply:
 
 
 async def _delete(call: ApiCall) -> None:
-    found = await lookups.model(call.services.store, call.caller, call.path["m"], call.query.get("tenantId"))
+    try:
+        found = await lookups.model(call.services.store, call.caller, call.path["m"], call.query.get("tenantId"))
+    except CorruptRecord as damaged:
+        await discard_model(call, require_admin(call, damaged, Kind.MODEL))
+        return
     call.require_match(found)
     if found.publication:
         raise Problem(Code.MODEL_PUBLISHED, f"{found.id} is published: DELETE /api/models/{found.name}/publish first")

@@ -6,6 +6,7 @@ from admin import lookups, paging
 from admin.acts import differences, publications
 from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
+from admin.handlers.discarding import discard_publication, require_admin
 from admin.handlers.rotation import rotate
 from admin.handlers.showing import show, show_all
 from admin.handlers.views import at, at_or_never
@@ -13,6 +14,7 @@ from admin.preconditions import tagged
 from admin.schemas import Publications, RotatedKey
 from catalog.changes import Check
 from catalog.records import Kind, PublicationRecord
+from catalog.store import CorruptRecord
 from ratelimit.names import usage_key
 
 
@@ -51,8 +53,13 @@ async def unpublish(call: ApiCall) -> Reply:
 
 
 async def _unpublish(call: ApiCall) -> None:
-    store, found = call.services.store, await _published(call)
-    model, publication = found.model, found.publication
+    store = call.services.store
+    model = await lookups.model(store, call.caller, call.path["m"], call.query.get("tenantId"))
+    try:
+        publication = (await lookups.publication_of(store, model)).publication
+    except CorruptRecord as damaged:
+        await discard_publication(call, model, require_admin(call, damaged, Kind.PUBLICATION))
+        return
     call.require_match(publication)
     key = await lookups.key_of(store, publication)
     table = await lookups.host(store, publication.host)

@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from admin.acts import limits
-from admin.schemas import Authentication, Examples, Model, Publication, Session, Tenant, UsageAnswer, User
+from admin.schemas import (
+    Authentication,
+    Bucket,
+    Examples,
+    Model,
+    Publication,
+    Session,
+    Tenant,
+    UsageAnswer,
+    UsageSeries,
+    User,
+)
 from admin.services import Gateway
 from admin.sessions import Token
 from admin.user_schemas import UserAccount
 from catalog.records import ModelRecord, ModelType, Protocol, PublicationRecord, TenantRecord, UserRecord
 from catalog.status import Status
-from ratelimit.usage import Usage
+from ratelimit.usage import Series, Usage
+
+_MINUTE_MS: Final = 60_000
+_HOUR_MS: Final = 3_600_000
 
 
 def at(time_ms: int) -> datetime:
@@ -82,6 +98,20 @@ def usage(counted: Usage) -> UsageAnswer:
         tokens_used=0,
         last_access_time=at_or_never(counted.last_access_ms or None),
     )
+
+
+def usage_series(counted: Usage, series: Series, now_ms: int) -> UsageSeries:
+    """Usage in all and over time as it is shown."""
+    return UsageSeries(
+        **dict(usage(counted)),
+        last_day=_buckets(series.hours, _HOUR_MS, now_ms),
+        last_hour=_buckets(series.minutes, _MINUTE_MS, now_ms),
+    )
+
+
+def _buckets(counts: Sequence[int], width_ms: int, now_ms: int) -> list[Bucket]:
+    first = now_ms // width_ms - len(counts) + 1
+    return [Bucket(start=at((first + n) * width_ms), requests=calls) for n, calls in enumerate(counts)]
 
 
 def publication(

@@ -9,7 +9,7 @@ import redis.asyncio
 from ratelimit.budgets import Answer, Budget, Charge, Subject, Window
 from ratelimit.limiter import Limiter
 from ratelimit.names import usage_hour_key, usage_key
-from ratelimit.usage import Usage, read_usage
+from ratelimit.usage import Usage, read_series, read_usage
 
 MIDNIGHT_MS = 20_000 * 86_400_000
 HOUR_MS = 3_600_000
@@ -43,6 +43,20 @@ async def test_today_is_the_utc_day(limiter: Limiter, store: redis.Redis, redis_
     last_ms = MIDNIGHT_MS + 23 * HOUR_MS + 1
     assert await _usage(redis_url, "p:1", last_ms) == Usage(6, 4, last_ms)
     assert await _usage(redis_url, "p:1", MIDNIGHT_MS + 24 * HOUR_MS) == Usage(6, 0, last_ms)
+
+
+async def test_calls_over_time(limiter: Limiter, store: redis.Redis, redis_url: str) -> None:
+    """The last 24 clock hours and 60 clock minutes, the oldest first; what is older is in neither."""
+    now_ms = MIDNIGHT_MS + 5 * HOUR_MS + 10 * 60_000 + 1
+    ago_ms = {0: 1, 59: 2, 60: 4, 60 * 5: 8, 60 * 23: 16, 60 * 24: 32}  # minutes before -> calls
+    for minutes, calls in sorted(ago_ms.items(), reverse=True):
+        limiter.take(store.execute_command, [FREE] * calls, epoch="", now_ms=now_ms - minutes * 60_000)
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        series = await read_series(client, "0", "k:1", now_ms)
+    assert (len(series.hours), len(series.minutes)) == (24, 60)
+    assert (series.minutes[-1], series.minutes[0], sum(series.minutes)) == (1, 2, 3)
+    assert (series.hours[-1], series.hours[-2], series.hours[-6], series.hours[0]) == (1, 6, 8, 16)
+    assert sum(series.hours) == 31
 
 
 def test_minutes_of_an_hour_in_one_hash(limiter: Limiter, store: redis.Redis) -> None:
