@@ -6,6 +6,7 @@ document. Every answer and every log line of a request carries its id.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 import secrets
@@ -24,6 +25,7 @@ from admin.problems import Code, Fault, Problem, Rule, invalid
 from admin.routes import Route
 from admin.services import Services
 from admin.sessions import caller_of
+from catalog.records import Role
 from catalog.store import CorruptRecord, OutcomeUnknown, StoreUnavailable
 from runtime import log
 
@@ -51,7 +53,7 @@ class Edge:
         await require_permission(self._services.store, caller, route.access, path, query)
         raw = await _read_body(route, request)
         call = ApiCall(
-            services=self._services,
+            services=self._for(caller),
             caller=caller,
             path=path,
             query=query,
@@ -61,6 +63,13 @@ class Edge:
             if_match=", ".join(request.headers.getall("If-Match", [])),
         )
         return _response(await route.handler(call))
+
+    def _for(self, caller: Caller) -> Services:
+        """Give what a caller may work with: who only reads is shown no key's text, though it could be recovered."""
+        services = self._services
+        if not services.mint.recovery or caller.role in {Role.ADMIN, Role.OPERATOR}:
+            return services
+        return dataclasses.replace(services, mint=dataclasses.replace(services.mint, recovery=False))
 
     async def _caller(self, route: Route, request: web.Request) -> Caller:
         if route.access is Access.OPEN:

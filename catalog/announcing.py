@@ -56,25 +56,34 @@ class Announcer:
         self._client = client
         self._cells = cells
         self._on_error = on_error
-        self._owed = asyncio.Event()
-        if owes:
-            self._owed.set()
+        self._owed_to = int(owes)  # counts what could not be told
+        self._told_to = 0  # how far that was told since
+        self._wake = asyncio.Event()
 
     @property
     def owes(self) -> bool:
         """Whether some change may not be known to the budgets store."""
-        return self._owed.is_set()
+        return self._owed_to > self._told_to
 
     def owe(self) -> None:
         """Say that records may have changed and nobody knows which."""
-        self._owed.set()
+        self._owed_to += 1
+        self._wake.set()
 
     async def announce_all(self, refs: Iterable[str], timeout_s: float) -> None:
-        """Tell every cell; raises ``RedisError``, ``OSError`` where one could not be told, which then is owed."""
-        owed = self.owes
-        self._owed.set()
-        await self._tell(() if owed else tuple(refs), timeout_s)
-        self._owed.clear()
+        """Tell every cell; raises ``RedisError``, ``OSError`` where one could not be told, which then is owed.
+
+        Where something is owed, everything is said to have changed: that covers what was owed when this telling began,
+        and nothing that came to be owed since.
+        """
+        owed_to, owes = self._owed_to, self.owes
+        try:
+            await self._tell(() if owes else tuple(refs), timeout_s)
+        except BaseException:  # a cancellation too: nobody knows how far it came
+            self.owe()
+            raise
+        if owes:
+            self._told_to = max(self._told_to, owed_to)
 
     async def _tell(self, refs: Sequence[str], timeout_s: float) -> None:
         async with asyncio.timeout(timeout_s), self._client.pipeline(transaction=False) as pipeline:
@@ -97,7 +106,9 @@ class Announcer:
         """Tell what is owed, until cancelled."""
         retry_s = FIRST_RETRY_S
         while True:
-            await self._owed.wait()
+            self._wake.clear()
+            if not self.owes:
+                await self._wake.wait()
             try:
                 await self.announce_all((), PATIENCE_S)
                 retry_s = FIRST_RETRY_S

@@ -170,6 +170,7 @@ class HostRecord:
     paths: Mapping[str, str]  # external path -> publication uid, every publication of the host
     models: Mapping[str, str]  # "tenant/name" -> publication uid; openai publications only
     version: int = 1
+    created_at_ms: int = 0  # tells a table from the one before it of the same host
 
 
 ALL_TENANTS: Final = "*"

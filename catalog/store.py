@@ -88,6 +88,7 @@ class CorruptRecord(Exception):  # noqa: N818
 
 
 _DONE: Final = 1
+_LATE: Final = 3
 _OUTCOMES: Final = {0: Conflict, 2: NoRoom}
 
 
@@ -180,7 +181,7 @@ class CatalogStore:
 
     async def _write(self, changes: Sequence[Change], audit: Audit, forget_usage: Sequence[str]) -> str:
         """Run commit.lua; returns the epoch it made."""
-        keys, arguments = self._layout(changes, audit, forget_usage)
+        keys, arguments = self._layout(changes, audit, forget_usage, last_ms=await self._last_ms())
         command = ("EVAL", self._script, len(keys), *keys, *arguments)  # so rare that it needs no NOSCRIPT round
         try:
             done, *answer = await _exchange(self._pool, command, self._timeout_s)
@@ -188,9 +189,19 @@ class CatalogStore:
             if self._announcer:
                 self._announcer.owe()
             raise
+        if done == _LATE:
+            raise StoreUnavailable("the store came to it too late and wrote nothing")
         if done != _DONE:
             raise _OUTCOMES[done](answer[0].decode(), int(answer[1]))
         return str(answer[0].decode())
+
+    async def _last_ms(self) -> int:
+        """Say until when a commit may be written, by the store's clock; 0: whenever.
+
+        Where the budgets store has to be told, a write must not come after we gave up and told it: this is learnt
+        before the commit is sent, so it has passed when the wait for its answer ends.
+        """
+        return await self.now_ms() + int(self._timeout_s * 1000) - 1 if self._announcer else 0
 
     async def _tell_budgets(
         self, announcer: Announcer, changes: Sequence[Change], forget_usage: Sequence[str], until_s: float
@@ -222,11 +233,13 @@ class CatalogStore:
         """Ask the store how it keeps its data."""
         return health_of({name: await self._setting(name) for name in SETTINGS})
 
-    def _layout(self, changes: Sequence[Change], audit: Audit, forget: Sequence[str]) -> tuple[list[str], list[Any]]:
+    def _layout(
+        self, changes: Sequence[Change], audit: Audit, forget: Sequence[str], *, last_ms: int
+    ) -> tuple[list[str], list[Any]]:
         """Lay out commit.lua's keys and arguments."""
         keys = [names.epoch(self._cell), names.feed(self._cell), names.AUDIT, names.index(Kind.TENANT)]
         arguments: list[Any] = [self._entropy(EPOCH_BYTES).hex(), len(changes), AUDIT_AGE_MS]
-        arguments += _audit_arguments(audit)
+        arguments += [*_audit_arguments(audit), last_ms]
         for change in changes:
             keys += [_held_key(change), names.index(_kind(change))]
             arguments += _change_arguments(change)

@@ -96,7 +96,7 @@ def _stamp_of(path: Path) -> tuple[int, int, int] | None:
         stat = path.stat()
     except OSError:
         return None
-    return stat.st_ino, stat.st_mtime_ns, stat.st_size
+    return stat.st_ino, stat.st_ctime_ns, stat.st_size  # a mode that was mended moves ctime alone
 
 
 def read_identity(files: TlsFiles) -> Identity:

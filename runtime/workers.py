@@ -145,18 +145,20 @@ class _Place:
         self._asked += 1
         number, answered = self._asked, asyncio.get_running_loop().create_future()
         self._answers[number] = answered
-        await self._wire.send({"ask": number})
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(answered, ASK_S)
+            async with asyncio.timeout(ASK_S):
+                await self._wire.send({"ask": number})
+                await answered
         self._answers.pop(number, None)
 
     async def end(self, drain_s: float) -> None:
         """Have it drain and end; kill it if it does not."""
         if self._process is None or self._wire is None:
             return
-        await self._wire.send({"drain": True})
         try:
-            await asyncio.wait_for(self._process.wait(), drain_s + STOP_S)
+            async with asyncio.timeout(drain_s + STOP_S):
+                await self._wire.send({"drain": True})
+                await self._process.wait()
         except TimeoutError:
             _log.error("%s did not end by itself and is killed", self.name)
             await self._kill()

@@ -13,7 +13,7 @@ from catalog.records import HostRecord, Kind, ModelType, PublicationRecord
 
 def claim(host: HostRecord | None, publication: PublicationRecord) -> Change:
     """Enter a publication into its host's table in place of whatever entries it had."""
-    table = host or HostRecord(publication.host, paths={}, models={}, version=0)
+    table = host or HostRecord(publication.host, {}, {}, version=0, created_at_ms=publication.updated_at_ms)
     models = without(table.models, publication.uid)
     if publication.type is ModelType.OPENAI:
         models[f"{publication.tenant}/{publication.model}"] = publication.uid

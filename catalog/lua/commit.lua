@@ -3,12 +3,14 @@
 --
 -- KEYS  1 epoch, 2 feed, 3 audit, 4 index of tenants; then two for each change: its record, its kind's index; then keys to forget
 -- ARGV  1 16 random hexadecimal characters, 2 number of changes, 3 how long audit entries are kept in ms,
---       4 actor, 5 action, 6 target, 7 tenant, 8 request id, 9 detail (JSON);
+--       4 actor, 5 action, 6 target, 7 tenant, 8 request id, 9 detail (JSON),
+--       10 the last ms of the store's clock at which anything may be written, 0: any;
 --       then five for each change: put | delete | check | room, reference, expected version (0: there is no such
 --       record, -1: one whose version cannot be read), record id, JSON of the record;
 --       of a room the first key is a group, and instead of a version stands how many records it may have at most
 -- Returns {1, epoch} when everything is written, {0, reference, version found} when nothing is, because a record is
---         another than expected, {2, reference, records found} when nothing is, because a group has too many
+--         another than expected, {2, reference, records found} when nothing is, because a group has too many,
+--         {3, '', 0} when nothing is, because it is too late
 --
 -- Groups tell what belongs to a tenant: each record stands in <its index>:<tenant> for its `tenant` or each of its
 -- `tenants`, and in <its index>:allowed:<tenant> for each of its `allowed_tenants`. Their names are made here, because
@@ -24,7 +26,7 @@ local CHANGES = tonumber(ARGV[2])
 local FEED_LENGTH = 10000
 
 local function change(n)
-  local keys, args = 4 + 2 * (n - 1), 9 + 5 * (n - 1)
+  local keys, args = 4 + 2 * (n - 1), 10 + 5 * (n - 1)
   return {
     record = KEYS[keys + 1], index = KEYS[keys + 2],
     act = ARGV[args + 1], ref = ARGV[args + 2], expected = tonumber(ARGV[args + 3]),
@@ -93,14 +95,27 @@ local function write(c)
   end
 end
 
-local function record_act()
+local function clock_ms()
   local time = redis.call('TIME')
-  local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+  return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- Whether a record to be put is the stored one's next state: one that was deleted and made anew may have its version.
+local function is_same(c)
+  local old = c.old and c.old.created_at_ms
+  return not old or c.act ~= 'put' or parsed(c.json).created_at_ms == old
+end
+
+local function record_act()
+  local now_ms = clock_ms()
   local oldest = string.format('%.0f', now_ms - ARGV[3])
   redis.call('XADD', AUDIT, 'MINID', '~', oldest, '*', 'time_ms', string.format('%.0f', now_ms),
     'actor', ARGV[4], 'action', ARGV[5], 'target', ARGV[6], 'tenant', ARGV[7], 'request_id', ARGV[8],
     'detail', ARGV[9])
 end
+
+local LAST_MS = tonumber(ARGV[10])
+if LAST_MS > 0 and clock_ms() > LAST_MS then return {3, '', 0} end
 
 local changed, refs = {}, {}
 for n = 1, CHANGES do
@@ -110,7 +125,7 @@ for n = 1, CHANGES do
     if count > c.expected then return {2, c.ref, count} end
   else
     c.old, c.found = stored(c.record)
-    if c.found ~= c.expected then return {0, c.ref, c.found} end
+    if c.found ~= c.expected or not is_same(c) then return {0, c.ref, c.found} end
   end
   if c.act == 'put' or c.act == 'delete' then
     changed[#changed + 1] = c
