@@ -73,9 +73,10 @@ class Place:
         self.operator.must("DELETE", f"/api/models/{model}/publish?tenantId={TENANT}")
 
     def clean(self) -> None:
-        """Leave nothing published, and nothing of it in Envoy."""
+        """Leave nothing published, nothing of it in Envoy, and no model that others have too."""
         for model in (STEADY, CHANGING):
             self.operator.ask("DELETE", f"/api/models/{model}/publish?tenantId={TENANT}")
+            self.operator.ask("DELETE", f"/api/models/{model}?tenantId={TENANT}")
         assert until(lambda: HOST not in self.envoy.text("/config_dump"))
 
     def call(self, path: str, key: str | None = None, host: str = HOST) -> int:
