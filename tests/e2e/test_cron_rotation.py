@@ -33,7 +33,9 @@ def published(up: UpMachine) -> Iterator[dict[str, Any]]:
     assert until(lambda: operator.must("GET", place)["status"] == "live", 30)
     yield made
     operator.must("DELETE", place)
-    operator.must("DELETE", f"/api/models/{MODEL}?tenantId={TENANT}")  # a second model of its name would make others ambiguous
+    operator.must(
+        "DELETE", f"/api/models/{MODEL}?tenantId={TENANT}"
+    )  # a second model of its name would make others ambiguous
 
 
 def _call(up: UpMachine, key: str) -> int:
