@@ -9,8 +9,11 @@ PYTHON ?=
 READY := $(if $(wildcard $(VENV)/dev.stamp),$(VENV)/dev.stamp,$(VENV)/up.stamp)
 PIP := $(PY) -m pip install --disable-pip-version-check --quiet --require-hashes
 
+PACKAGES := admin catalog extauth publisher ratelimit runtime tollkeeper
+LOCKS := requirements.lock requirements-image.lock requirements-dev.lock
+
 .DEFAULT_GOAL := help
-.PHONY: help up test check e2e image-check bench soak fuzz fuzz-smoke soak-memory proto settings
+.PHONY: help up test check e2e image-check bench soak fuzz fuzz-smoke soak-memory audit proto settings
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*##  *\(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "%s %-11s", $$1, $$2; $$1 = $$2 = ""; print $$0}'
@@ -26,6 +29,7 @@ check: $(VENV)/dev.stamp  ## style, types, import direction, freshness of genera
 	@$(PY) -m ruff format --check
 	@$(PY) -m mypy
 	@$(VENV)/bin/lint-imports
+	@$(VENV)/bin/bandit -q -r $(PACKAGES)
 	@$(PY) -m pytest -q tests/contracts
 
 e2e: $(VENV)/dev.stamp  ## the tests on the whole machine: real Envoy, real Valkey
@@ -52,6 +56,12 @@ fuzz-smoke: $(VENV)/dev.stamp  ## a minute of `make fuzz`
 
 soak-memory: $(VENV)/dev.stamp  ## ten minutes of full load with keys that change: memory must stay flat
 	@$(PY) -m tests.memory.soak --minutes 10
+
+audit: $(VENV)/dev.stamp  ## ask PyPI whether a locked package has a known fault; fails where it cannot be asked
+	@for lock in $(LOCKS); do \
+	    $(VENV)/bin/pip-audit --strict --progress-spinner off --require-hashes --disable-pip -r $$lock || { \
+	        echo "$$lock: a package has a known fault, or could not be asked about: read above which" >&2; exit 1; }; \
+	done
 
 proto: $(VENV)/dev.stamp  ## make the protobuf code again
 	@protos/generate.sh $(PY)

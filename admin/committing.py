@@ -60,5 +60,5 @@ async def until_settled(act: Callable[[], Awaitable[T]]) -> T:
         try:
             return await act()
         except Conflict:
-            await asyncio.sleep(random.uniform(0, _PAUSE_S * (tried + 1)))  # noqa: S311  spreads writers, no secret
+            await asyncio.sleep(random.uniform(0, _PAUSE_S * (tried + 1)))  # noqa: S311  spreads writers, no secret  # nosec B311
     raise Problem(Code.CONFLICT, "others kept changing the same records; try again")

@@ -28,7 +28,7 @@ class Code(enum.StrEnum):
     UNAUTHENTICATED = "UNAUTHENTICATED"
     LOGIN_FAILED = "LOGIN_FAILED"
     FORBIDDEN = "FORBIDDEN"
-    WRONG_PASSWORD = "WRONG_PASSWORD"  # noqa: S105  a code, not a password
+    WRONG_PASSWORD = "WRONG_PASSWORD"  # noqa: S105  a code, not a password  # nosec B105
     NOT_FOUND = "NOT_FOUND"
     TENANT_NOT_FOUND = "TENANT_NOT_FOUND"
     MODEL_NOT_FOUND = "MODEL_NOT_FOUND"

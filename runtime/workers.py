@@ -115,8 +115,8 @@ class _Place:
 
     async def attend(self) -> str:
         """Hear the worker until it ends; how it ended. What it counted stays in the sum."""
-        assert self._wire is not None  # noqa: S101  it was started
-        assert self._process is not None  # noqa: S101
+        assert self._wire is not None  # noqa: S101  it was started  # nosec B101
+        assert self._process is not None  # noqa: S101  # nosec B101
         while (message := await self._wire.receive()) is not None:
             self._hear(message)
         self._state = None

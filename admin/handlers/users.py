@@ -19,6 +19,8 @@ from catalog.changes import Audit, Change, Check, Delete, Put
 from catalog.records import Kind, TenantRecord, UserRecord
 from catalog.store import CatalogStore, NoRoom
 
+CHANGED: Final = "changed"
+"""What the audit says of a new password."""
 _LAST: Final = "there is no other admin who can act: make or enable one first"
 
 
@@ -89,7 +91,7 @@ async def _change(call: ApiCall, body: UserChange, hashed: str | None) -> UserRe
     changes: list[Change] = [Put(new, old.version), *_unchanged(named), *users.rooms(old, new)]
     if users.is_acting_admin(old) and not users.is_acting_admin(new):
         changes.append(await _remaining_admin(call, old))
-    detail = differences.between(users.told(old), users.told(new)) | ({"password": "changed"} if hashed else {})
+    detail = differences.between(users.told(old), users.told(new)) | ({"password": CHANGED} if hashed else {})
     await _commit(call, changes, call.audit("user.change", new.id, "", detail))
     return dataclasses.replace(new, version=old.version + 1)
 

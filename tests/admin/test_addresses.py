@@ -44,6 +44,25 @@ URLS: list[tuple[str, str | None]] = [
     ("http://0x7f000001", None),
     ("http://0177.0.0.1", None),
     ("http://127.0.0.1.", None),
+    ("http://127.0.0.1.:80", None),
+    ("http://127.000.000.001", None),
+    ("http://0", None),
+    ("http://0x7f.1", None),
+    ("http://017700000001", None),
+    ("http://127.0.0.1%00.models.example", None),
+    ("http://127.0.0.1%2f@models.example", None),
+    ("http://models.example:80@127.0.0.1", None),
+    ("http://models.example:80:8080", None),
+    ("http://models.example:-1", None),
+    ("http://models.example:８０", None),  # noqa: RUF001  digits of another alphabet
+    ("http://①②⑦.0.0.1", None),
+    ("http://127。0。0。1", None),
+    ("http://localhost.", None),
+    ("http://metadata.google.internal.", None),
+    ("http://[::1%25lo]", None),
+    ("http://[::1]:", None),
+    ("http://[0:0:0:0:0:0:0:1]:9001", "http://[::1]:9001"),
+    ("HTTP://MODELS.EXAMPLE", "http://models.example"),
     ("http://[::1", None),
     ("http://[fd00::7]x", None),
     ("http://[v1.a]", None),
@@ -58,14 +77,21 @@ URLS: list[tuple[str, str | None]] = [
 
 
 @pytest.mark.parametrize(("url", "stored"), URLS, ids=[row[0][:30] for row in URLS])
-async def test_urls_are_origins_in_one_spelling(api: Any, url: str, stored: str | None) -> None:
+def test_urls_are_origins_in_one_spelling(url: str, stored: str | None) -> None:
     """A URL is http or https, a plain host and a port, and nothing else; it is stored in one spelling."""
     if stored is not None:
         assert parse_target(url).url == stored
         return
-    refused = await api.ask("POST", "/api/models", {"name": "m", "tenantId": "tenant-a", "url": url})
-    assert (refused.status, refused.faults) == (400, {"url": "format"})
-    assert "pass@" not in refused.text
+    with pytest.raises(ValueError, match=r"^must"):
+        parse_target(url)
+
+
+async def test_no_other_url_is_registered(api: Any) -> None:
+    """Each is refused by name of its field, and its password is not shown."""
+    for url in (url for url, stored in URLS if stored is None):
+        refused = await api.ask("POST", "/api/models", {"name": "m", "tenantId": "tenant-a", "url": url})
+        assert (refused.status, refused.faults) == (400, {"url": "format"}), url
+        assert "pass@" not in refused.text
 
 
 ADDRESSES: list[tuple[str, str | None]] = [
@@ -97,6 +123,20 @@ ADDRESSES: list[tuple[str, str | None]] = [
     ("fec0::1", "not a server"),
     ("168.63.129.16", "metadata"),
     ("fd00:ec2::23", "metadata"),
+    ("169.254.170.2", "metadata"),  # credentials of AWS's tasks
+    ("fd20:ce::254", "metadata"),
+    ("fe80::a9fe:a9fe", "metadata"),
+    ("::ffff:100.100.100.200", "metadata"),
+    ("64:ff9b::6464:64c8", "metadata"),
+    ("2002:a9fe:a9fe::1", "metadata"),
+    ("2002:a83f:8110::", "metadata"),
+    ("::ffff:0.0.0.0", "not a server"),
+    ("::127.0.0.1", "not a server"),  # IPv4-compatible, RFC 4291
+    ("::ffff:0:127.0.0.1", "not a server"),  # IPv4-translated, RFC 2765
+    ("64:ff9b:1::7f00:1", "not a server"),  # NAT64 of local use, RFC 8215
+    ("64:ff9b::", "not a server"),
+    ("2002:0:1::", "not a server"),
+    ("127.255.255.254", "loopback"),
     ("2001:0:4136:e378:8000:63bf:80ff:fffe", "loopback"),  # Teredo around 127.0.0.1
 ]
 
@@ -279,3 +319,36 @@ async def test_what_is_not_there_is_told_in_our_words(unused_tcp_port: int) -> N
         tls = await Prober(rules).ask(f"https://127.0.0.1:{port}", "m", None)
     assert (odd.message, "secret" in tls.message) == ("the server does not speak HTTP", False)
     assert tls.message == "TLS cannot be established"
+
+
+CLOUDS = ("metadata.google.internal", "metadata", "instance-data.ec2.internal", "metadata.azure.internal")
+
+
+@pytest.mark.parametrize("name", CLOUDS)
+async def test_the_clouds_own_names_lead_nowhere(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name is as good as the addresses it has: those of metadata services lead there and are refused."""
+
+    async def resolve(_host: str, port: int, **_: Any) -> list[Any]:
+        return [(socket.AF_INET, socket.SOCK_STREAM, 0, "", ("169.254.169.254", port))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", resolve)
+    finding = await Prober(AddressRules.of(("127.0.0.0/8",), ())).ask(f"http://{name}", "m", None)
+    assert (finding.ready, "metadata" in finding.message) == (False, True)
+
+
+async def test_our_own_ports_are_never_asked(start_api: Any, start_server: Any) -> None:
+    """A server on a port of ours is not asked, however this machine's address is written, and though it is listed."""
+    heard: list[str] = []
+
+    async def listen(request: web.Request) -> web.Response:
+        heard.append(request.path)
+        return web.json_response({"ready": True})
+
+    url = await start_server({"/v1/models/{name}": listen, "/v1/models": listen})
+    port = int(url.rpartition(":")[2])
+    api = await start_api(allowed=("127.0.0.0/8", "::/0", "localhost"), own_ports=(port,))
+    await api.tenant("tenant-a")
+    for number, host in enumerate(("127.0.0.1", "127.0.0.2", "localhost", "[::ffff:127.0.0.1]", "0.0.0.0")):  # noqa: S104
+        made = await api.model(f"model-{number}", f"http://{host}:{port}")
+        assert (made.body["ready"], "refused" in made.body["message"]) == (False, True), host
+    assert heard == []

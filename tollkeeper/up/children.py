@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
+import subprocess  # to start our own programs  # nosec B404
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ class Children:
         self._watches: list[asyncio.Task[None]] = []
 
     async def __aenter__(self) -> Self:
-        self._guardian = subprocess.Popen(  # noqa: ASYNC220, S603  the fork is all there is to it; ours, not input
+        self._guardian = subprocess.Popen(  # noqa: ASYNC220, S603  the fork is all there is to it; ours, not input  # nosec B603
             ["/bin/sh", "-c", _GUARDIAN],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
