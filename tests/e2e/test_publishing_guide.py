@@ -68,7 +68,8 @@ def publish(reader: Reader) -> None:
         "tokensPerHour": 100000,
         "burstLimit": 10,
     }
-    assert published["authentication"] == {"requireApiKey": True, "allowedTenants": ["tenant-a"]}
+    assert published["authentication"]["requireApiKey"] is True
+    assert published["authentication"]["allowedTenants"] == ["tenant-a"]
     reader.takes_key(answer)
     reader.awaits("my-model")
 
