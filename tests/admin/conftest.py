@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from admin.addresses import AddressRules
 from admin.app import create_app
 from admin.assembly import Facts, assemble
-from admin.passwords import Passwords
+from admin.passwords import MAX_AT_ONCE, Passwords
 from admin.proxies import TrustedProxies
 from admin.services import Gateway, Services, Stores
 from admin.sessions import make_token
@@ -156,15 +157,23 @@ def secrets(secrets_file: Path) -> Secrets:
 
 
 @pytest.fixture(scope="session")
-def passwords() -> Passwords:
+def passwords_once() -> Passwords:
     """The real cost of passwords, its dummy hashed once."""
     return Passwords()
 
 
+@pytest.fixture
+def passwords(passwords_once: Passwords) -> Passwords:
+    """The same for one test: whoever waits for a turn does so in the test's own loop."""
+    mine = copy.copy(passwords_once)
+    mine._slots = asyncio.Semaphore(MAX_AT_ONCE)
+    return mine
+
+
 @pytest.fixture(scope="session")
-def password_hash(passwords: Passwords) -> str:
+def password_hash(passwords_once: Passwords) -> str:
     """The admin's password, hashed once: it costs what it must."""
-    return asyncio.run(passwords.hash(PASSWORD))
+    return asyncio.run(passwords_once.hash(PASSWORD))
 
 
 async def _admin(store: CatalogStore, password_hash: str) -> UserRecord:
