@@ -133,3 +133,24 @@ async def test_files_that_are_not_ours_serve_nobody(tmp_path: Path, content: byt
     sink.prepare()
     await sink.apply(plan([publication("a", "/a")]))
     assert sink.served() == {"a"}
+
+
+async def test_who_may_not_write_any_more_changes_nothing(tmp_path: Path) -> None:
+    """A lease lost in the middle of a plan: what the folder has stays, to be told as something to try again."""
+    allowed = [True]
+    sink = FilesSink(tmp_path, Reader(tmp_path), upstream_ca="/ca.pem", may_write=lambda: allowed[0])
+    sink.prepare()
+    await sink.apply(plan([publication("a", "/a")]))
+    allowed[0] = False
+    with pytest.raises(NotServed):
+        await sink.apply(plan([publication("b", "/b")]))
+    assert sink.served() == {"a"}
+
+
+def test_preparing_replaces_nothing_that_is_there(tmp_path: Path) -> None:
+    """A process that starts while another publishes leaves that one's files as they are."""
+    FilesSink(tmp_path, Reader(tmp_path), upstream_ca="/ca.pem").prepare()
+    before = {path.name: path.stat().st_ino for path in tmp_path.iterdir()}
+    FilesSink(tmp_path, Reader(tmp_path), upstream_ca="/ca.pem").prepare()
+    assert {path.name: path.stat().st_ino for path in tmp_path.iterdir()} == before
+    assert set(before) == {CLUSTERS_FILE, ROUTES_FILE}

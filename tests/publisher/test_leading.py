@@ -222,3 +222,11 @@ async def test_nobody_writes_without_the_lease(bench: Bench) -> None:
     sink = Sink("late", bench.folder, bench.one.lease.held)
     await sink.apply(Plan((), (), {}))
     assert bench.folder.writes == []
+
+
+async def test_who_stops_leaves_no_lease(bench: Bench) -> None:
+    """Whoever comes next need not wait for its end."""
+    bench.one.start()
+    await until(lambda: bench.one.leads)
+    await bench.one.stop()
+    assert await Lease(bench.other.lease._client, "next", life_ms=LIFE_MS).hold()
