@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import dataclasses
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -12,9 +13,9 @@ import redis.asyncio
 
 from catalog import names, reader
 from catalog.announcing import Announcer
-from catalog.changes import Audit, Put
+from catalog.changes import Audit, Delete, Put
 from catalog.records import Kind, TenantRecord
-from catalog.store import CatalogStore, OutcomeUnknown
+from catalog.store import CatalogStore, Conflict, OutcomeUnknown, StoreUnavailable
 
 CELLS = 3
 
@@ -143,3 +144,83 @@ async def test_counters_of_what_is_gone_are_removed_where_they_are(
         await commit(catalog, "tenant-a", forget=("tk:usage:{0}:p:x",))
     assert not await budgets.exists("tk:usage:{0}:p:x")
     assert store.exists("tk:usage:{0}:p:x")
+
+
+class _SlowCells(Announcer):
+    """The true announcer whose telling waits until it is let go, and fails where it is told to."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        super().__init__(client, CELLS, owes=False)
+        self.told: list[tuple[str, ...]] = []
+        self.gates: dict[tuple[str, ...], asyncio.Event] = {}
+        self.failing: set[tuple[str, ...]] = set()
+
+    async def _tell(self, refs: Sequence[str], timeout_s: float) -> None:
+        del timeout_s
+        refs = tuple(refs)
+        if refs in self.gates:
+            await self.gates[refs].wait()
+        if refs in self.failing:
+            raise redis.ConnectionError("away")
+        self.told.append(refs)
+
+
+async def test_a_telling_clears_nothing_that_came_to_be_owed_after_it_began(budgets: redis.asyncio.Redis) -> None:
+    """One change is told while another's telling fails: the other stays owed, and is told in time."""
+    announcer = _SlowCells(budgets)
+    announcer.gates[("key:1",)] = asyncio.Event()
+    announcer.failing.add(("key:2",))
+    first = asyncio.create_task(announcer.announce_all(["key:1"], 3))
+    await asyncio.sleep(0)
+    with pytest.raises(redis.ConnectionError):
+        await announcer.announce_all(["key:2"], 3)
+    announcer.gates[("key:1",)].set()
+    await first
+    assert announcer.owes
+    await announcer.announce_all(["key:3"], 3)
+    assert announcer.told == [("key:1",), ()]
+    assert not announcer.owes
+
+
+async def test_single_changes_are_told_once_and_by_name(budgets: redis.asyncio.Redis) -> None:
+    """Beside a running keeper: nobody's cache is emptied for nothing."""
+    announcer = _SlowCells(budgets)
+    task = asyncio.create_task(announcer.run(), name="announcer")
+    try:
+        for number in range(3):
+            await announcer.announce_all([f"key:{number}"], 3)
+            await asyncio.sleep(0.01)
+    finally:
+        task.cancel()
+    assert announcer.told == [("key:0",), ("key:1",), ("key:2",)]
+
+
+async def test_a_commit_that_comes_too_late_writes_nothing(
+    redis_url: str, budgets: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who gave up has told the budgets store; a write after that would never be told."""
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        store = CatalogStore(client, announcer=Announcer(budgets, CELLS, owes=False))
+        now_ms = await store.now_ms()
+
+        async def past() -> int:
+            return now_ms - 10_000
+
+        monkeypatch.setattr(store, "now_ms", past)
+        with pytest.raises(StoreUnavailable):
+            await commit(store, "tenant-a")
+        assert await store.get(Kind.TENANT, "tenant-a") is None
+
+
+async def test_a_record_made_anew_is_not_taken_for_the_one_before(redis_url: str) -> None:
+    """Deleted and made again it has the same version; who read the first cannot write over the second."""
+    audit = Audit("tester", "test", "x", "x", "request-1")
+    first, second = TenantRecord("tenant-a", 0, 1_000, 1_000), TenantRecord("tenant-a", 0, 2_000, 2_000)
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        store = CatalogStore(client)
+        await store.commit([Put(first, 0)], audit=audit)
+        await store.commit([Delete(Kind.TENANT, "tenant-a", 1)], audit=audit)
+        await store.commit([Put(second, 0)], audit=audit)
+        with pytest.raises(Conflict):
+            await store.commit([Put(dataclasses.replace(first, disabled=True), 1)], audit=audit)
+        assert await store.get(Kind.TENANT, "tenant-a") == second
