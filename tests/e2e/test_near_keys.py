@@ -126,7 +126,7 @@ def reads_and_decisions(machine: UpMachine) -> dict[str, int]:
     """How often the store was asked for records and for decisions: nobody else's commands are of these kinds."""
     with redis.Redis.from_url(machine.up["redis_url"]) as store:
         told = store.info("commandstats")
-    return {command: told.get(f"cmdstat_{command}", {"calls": 0})["calls"] for command in ("mget", "evalsha", "eval")}
+    return {command: told.get(f"cmdstat_{command}", {"calls": 0})["calls"] for command in ("mget", "evalsha")}
 
 
 def decided(machine: UpMachine) -> dict[str, float]:
