@@ -189,6 +189,30 @@ async def test_with_key_recovery_get_shows_the_whole_text(start_api: Any, kserve
     assert (await off.show("my-model")).body["apiKey"].endswith("…")
 
 
+async def test_who_only_reads_is_shown_no_text_that_could_be_recovered(start_api: Any, kserve: str) -> None:
+    """An operator of the tenant is; a viewer could call the models with it, and go on when he is a user no more."""
+    api = await start_api(key_recovery=True)
+    await api.tenant("tenant-a")
+    await api.model("my-model", kserve)
+    made = (await api.publish("my-model")).body
+    for name, role, whole in (("olga", "operator", True), ("vera", "viewer", False)):
+        await _go_on_as(api, name, role)
+        shown = [
+            (await api.show("my-model")).body["apiKey"],
+            (await api.ask("GET", "/api/published-models")).body["items"][0]["apiKey"],
+            (await api.ask("GET", "/api/keys")).body["items"][0]["apiKey"],
+            (await api.ask("GET", f"/api/keys/{made['keyId']}")).body["apiKey"],
+        ]
+        assert [text == made["apiKey"] for text in shown] == [whole] * 4
+
+
+async def _go_on_as(api: Any, name: str, role: str) -> None:
+    """Make a user of tenant-a as the admin, and go on as that user."""
+    await api.become("admin")
+    await api.user(name, role, "tenant-a")
+    await api.become(name)
+
+
 async def test_a_recovery_text_that_does_not_open_is_masked(start_api: Any, kserve: str) -> None:
     """A stored text of another recovery key is no fault of the request."""
     api = await start_api(key_recovery=True)
