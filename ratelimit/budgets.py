@@ -22,6 +22,7 @@ class WindowShape:
     name: str
     n: int
     bucket_ms: int
+    counts_tokens: bool = False  # a call costs it its tokens, else its calls
 
     @property
     def window_ms(self) -> int:
@@ -36,6 +37,7 @@ class Window(enum.Enum):
     MINUTE = WindowShape(2, "minute", 60, 1_000)
     HOUR = WindowShape(3, "hour", 60, 60_000)
     DAY = WindowShape(4, "day", 96, 900_000)
+    TOKENS_HOUR = WindowShape(5, "token hour", 60, 60_000, counts_tokens=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +69,29 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """A reservation: the tokens of one call are held back until the call is settled (``ratelimit.ledger``)."""
+
+    id: str  # at most 255 characters; nobody can guess it
+    ceiling: int  # no settlement charges more tokens than this: 0..10^9
+    presumed: int  # what is charged if the call is never settled: 0..ceiling
+    timeout_ms: int  # how long after its admission a call is presumed to have ended
+    terms: bytes  # what whoever settles wants to know again; opaque here, at most 65,535 bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Charge:
-    """What one call asks: ``cost`` units of every budget of every subject, all or nothing."""
+    """What one call asks of every budget of every subject, all or nothing.
+
+    A budget of a window that counts tokens costs ``tokens``; any other costs its subject's entry in ``costs``, or where
+    there are no ``costs``, ``cost``. What costs 0 is looked at only: it takes nothing and refuses nothing.
+    """
 
     subjects: tuple[Subject, ...]  # distinct names
     cost: int = 1  # 1..10^9
+    tokens: int = 0  # 0..10^9
+    costs: tuple[int, ...] = ()  # one for each subject, 0..10^9
+    hold: Hold | None = None  # written if the call is admitted
     valid_until_ms: int = 0  # store time from which the call is refused as expired; 0: never
     refs: tuple[str, ...] = ()  # record references the call was decided on (the third try compares them)
     usage: tuple[str, ...] = ()  # usage subjects to count the admitted call under
