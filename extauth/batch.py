@@ -23,6 +23,7 @@ from extauth.entries import PublicationEntry, TenantEntry
 from extauth.events import UNHEARD, Events
 from extauth.facts import Presented, facts_of, first_refs
 from extauth.gathering import Gatherer, Question, Records, RecordsChangingError
+from extauth.listing import Telling
 from extauth.reasons import Reason
 from extauth.stores import Budgets, Execute, Stores
 from ratelimit.budgets import Answer, Charge, Fence, Grant, Taken
@@ -60,6 +61,7 @@ class Verdict:
     tenant: TenantEntry | None = None
     grant: Grant | None = None
     now_ms: int = 0  # the store's clock at the decision; 0 when the store was not asked
+    telling: Telling | None = None  # what was asked of models, as ``admission``
 
 
 @dataclass(slots=True)
@@ -86,7 +88,7 @@ class _Decided:
     """What the open calls come to on records of one epoch; nothing of it stands before that epoch is proved."""
 
     epoch: str
-    by_cell: dict[int, dict[int, Admission]] = field(default_factory=lambda: defaultdict(dict))
+    by_cell: dict[int, dict[int, Admission | Telling]] = field(default_factory=lambda: defaultdict(dict))
     refusals: dict[int, Verdict] = field(default_factory=dict)
 
 
@@ -196,10 +198,10 @@ class Checker:
             decision = decide(
                 question.calls[index], question.presented[index], facts, self._secrets, now_ms=now_ms, cells=self._cells
             )
-            if isinstance(decision, Admission):
-                decided.by_cell[decision.cell][index] = decision
-            else:
+            if isinstance(decision, Refusal):
                 decided.refusals[index] = _refused(decision)
+            else:
+                decided.by_cell[decision.cell][index] = decision
         return decided
 
     def _settle(self, batch: _Batch, decided: _Decided, *, is_last: bool) -> Mapping[int, str] | None:
@@ -241,7 +243,7 @@ class Checker:
                 _close_taken(batch, admissions, answer)
         return told
 
-    def _lose(self, batch: _Batch, admissions: Mapping[int, Admission], error: RedisError) -> None:
+    def _lose(self, batch: _Batch, admissions: Mapping[int, Admission | Telling], error: RedisError) -> None:
         """Answer the calls of a cell that could not be asked, or whose answer did not come."""
         if not surely_not_run(error):
             self._on.unknown_outcome(len(admissions))
@@ -257,11 +259,23 @@ def _ask(stores: Stores, decided: _Decided, cell: int) -> Ask:
     return Ask([admission.charge for admission in decided.by_cell[cell].values()], epoch)
 
 
-def _close_taken(batch: _Batch, admissions: Mapping[int, Admission], taken: Taken) -> None:
-    for (index, admission), grant in zip(admissions.items(), taken.grants, strict=True):
-        batch.verdicts[index] = Verdict(
-            REASON_OF[grant.answer], admission, admission.publication, admission.tenant, grant, taken.now_ms
-        )
+def _close_taken(batch: _Batch, admissions: Mapping[int, Admission | Telling], taken: Taken) -> None:
+    for (index, asked), grant in zip(admissions.items(), taken.grants, strict=True):
+        batch.verdicts[index] = _taken_verdict(asked, grant, taken.now_ms)
+
+
+def _taken_verdict(asked: Admission | Telling, grant: Grant, now_ms: int) -> Verdict:
+    telling = asked if isinstance(asked, Telling) else None
+    reason = Reason.MODELS_TOLD if telling and grant.answer is Answer.ADMITTED else REASON_OF[grant.answer]
+    return Verdict(
+        reason,
+        asked if isinstance(asked, Admission) else None,
+        asked.publication,
+        asked.tenant,
+        grant,
+        now_ms,
+        telling,
+    )
 
 
 REASON_OF: Final = {

@@ -22,4 +22,5 @@ class Call:
     body_model: str | None  # `model` of a JSON body: None when no body was parsed or it has none
     body_parsed: bool  # whether a JSON body reached us
     address: str = ""  # of the caller, as Envoy trusts it; "" when it was not told
+    path: str = ""  # as the route saw it, without the query; says what is asked of a publication, never of which
     request_id: str = ""  # Envoy's own, which its access log and the answer carry too; "" when it was not told

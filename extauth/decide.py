@@ -17,6 +17,7 @@ from catalog.records import Credential, KeyRecord, ModelType
 from catalog.secrets import Secrets
 from extauth.call import Call
 from extauth.entries import HostEntry, KeyEntry, PublicationEntry, TenantEntry
+from extauth.listing import ALL_MODELS, Asked, Telling, models_asked, placed, tell_anybody, tell_key
 from extauth.reasons import Reason
 from ratelimit.budgets import Charge
 
@@ -32,6 +33,7 @@ class Facts:
     tenant: TenantEntry | None  # the key's
     publication: PublicationEntry | None
     host: HostEntry | None  # of a body-routed call
+    listed: tuple[PublicationEntry, ...] = ()  # of a question about all models: those of the host that the key names
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,6 +54,9 @@ class Refusal:
     reason: Reason
     publication: PublicationEntry | None = None
     tenant: TenantEntry | None = None
+
+
+Decision = Admission | Telling | Refusal
 
 
 def needs_records(call: Call, presented: ParsedKey | Reason, publication: PublicationEntry | None) -> bool:
@@ -94,14 +99,16 @@ def resolve_model(host: HostEntry | None, key: KeyEntry | None, body_model: str 
 
 def decide(
     call: Call, presented: ParsedKey | Reason, facts: Facts, secrets: Secrets, *, now_ms: int, cells: int = 1
-) -> Admission | Refusal:
+) -> Decision:
     """Answer a call from its facts alone. The order is the order in which a caller may learn things.
 
     ``now_ms`` is a lower bound of the store's clock, 0 where it is not known: what has ended by it has surely ended.
     ``cells``: into how many the budgets are split.
     """
     decision = _decide(call, presented, facts, secrets, now_ms)
-    return _placed(decision, cells) if cells > 1 and isinstance(decision, Admission) else decision
+    if cells == 1 or isinstance(decision, Refusal):
+        return decision
+    return _placed(decision, cells) if isinstance(decision, Admission) else placed(decision, cells)
 
 
 def _placed(admission: Admission, cells: int) -> Admission | Refusal:
@@ -113,9 +120,7 @@ def _placed(admission: Admission, cells: int) -> Admission | Refusal:
     return dataclasses.replace(admission, cell=cell)
 
 
-def _decide(
-    call: Call, presented: ParsedKey | Reason, facts: Facts, secrets: Secrets, now_ms: int
-) -> Admission | Refusal:
+def _decide(call: Call, presented: ParsedKey | Reason, facts: Facts, secrets: Secrets, now_ms: int) -> Decision:
     if not call.publication and not call.openai_host:
         return Refusal(Reason.NO_PUBLICATION)
     if isinstance(presented, Reason):
@@ -130,7 +135,7 @@ def _decide(
     return _authorise(call, facts, facts.key, facts.tenant, credential)
 
 
-def _without_key(call: Call, reason: Reason, facts: Facts) -> Admission | Refusal:
+def _without_key(call: Call, reason: Reason, facts: Facts) -> Decision:
     """Answer a call without a good key: one that has none at all may pass where none is required.
 
     It is held by its address's budget and the publication's.
@@ -139,10 +144,13 @@ def _without_key(call: Call, reason: Reason, facts: Facts) -> Admission | Refusa
     anonymous = reason is Reason.KEY_MISSING and call.publication
     if not anonymous or publication is None or publication.record.require_api_key:
         return Refusal(reason, publication)
+    address = publication.address_subject(call.address)
+    asked = models_asked(call, publication.record)
+    if asked is not None:
+        return _told(tell_anybody(asked, publication, address), publication, None)
     body_fault = _body_fault(call, facts)
     if body_fault is not None:
         return Refusal(body_fault, publication)
-    address = publication.address_subject(call.address)
     subjects = (address, publication.subject) if publication.subject.budgets else (address,)
     charge = Charge(subjects=subjects, refs=(publication.ref,), usage=(publication.subject.name,))
     return Admission(None, None, publication, charge)
@@ -173,21 +181,51 @@ def _matching(record: KeyRecord, presented: ParsedKey, secrets: Secrets) -> Cred
     return Reason.PEPPER_UNKNOWN if Match.UNKNOWN_PEPPER in found else Reason.KEY_UNKNOWN
 
 
-def _authorise(
-    call: Call, facts: Facts, key: KeyEntry, tenant: TenantEntry, credential: Credential
-) -> Admission | Refusal:
+def _authorise(call: Call, facts: Facts, key: KeyEntry, tenant: TenantEntry, credential: Credential) -> Decision:
+    publication = facts.publication
+    asked = models_asked(call, publication.record if publication else None)
+    if asked == ALL_MODELS and not call.publication:
+        return _tell(asked, facts, key, tenant, credential)
+    authorised = _authorised(call, facts, key, reads_body=asked is None)
+    if isinstance(authorised, Reason):
+        return Refusal(authorised, publication, tenant)
+    if asked is not None:
+        return _tell(asked, facts, key, tenant, credential)
+    return Admission(key, tenant, authorised, _charge(facts, key, tenant, authorised, credential))
+
+
+def _authorised(call: Call, facts: Facts, key: KeyEntry, *, reads_body: bool) -> PublicationEntry | Reason:
+    """Find the publication that the key may call, or why it may not."""
     publication = facts.publication
     visible = publication is not None and key.record.tenant in publication.record.allowed_tenants
     if not visible and not call.openai_host:
-        return Refusal(Reason.NO_PUBLICATION, publication, tenant)
-    body_fault = _body_fault(call, facts)
+        return Reason.NO_PUBLICATION
+    body_fault = _body_fault(call, facts) if reads_body else None
     if body_fault is not None:
-        return Refusal(body_fault, publication, tenant)
+        return body_fault
     if publication is None or not visible:
-        return Refusal(Reason.MODEL_NOT_FOUND, publication, tenant)
-    if publication.record.uid not in key.record.publications:
-        return Refusal(Reason.NOT_ALLOWED, publication, tenant)
-    return Admission(key, tenant, publication, _charge(facts, key, tenant, publication, credential))
+        return Reason.MODEL_NOT_FOUND
+    return publication if publication.record.uid in key.record.publications else Reason.NOT_ALLOWED
+
+
+def _tell(asked: Asked, facts: Facts, key: KeyEntry, tenant: TenantEntry, credential: Credential) -> Telling | Refusal:
+    publication = facts.publication
+    answer = tell_key(
+        asked,
+        key,
+        tenant,
+        facts.listed if publication is None else (publication,),
+        by_path=publication if facts.host is None else None,
+        host=facts.host,
+        valid_until_ms=_valid_until_ms(key.record, credential),
+    )
+    return _told(answer, publication, tenant)
+
+
+def _told(
+    answer: Telling | Reason, publication: PublicationEntry | None, tenant: TenantEntry | None
+) -> Telling | Refusal:
+    return Refusal(answer, publication, tenant) if isinstance(answer, Reason) else answer
 
 
 def _body_fault(call: Call, facts: Facts) -> Reason | None:

@@ -18,11 +18,13 @@ from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 
 from catalog.keytext import TEXT_CHARACTERS, mask
+from catalog.records import ModelType
 from extauth.answers import Denial, Headers, denial, limit_headers
 from extauth.batch import Verdict
 from extauth.call import Call
 from extauth.decide import Admission
 from extauth.entries import KeyEntry, PublicationEntry
+from extauth.model_cards import told
 from extauth.reasons import Reason
 from extauth.refusal_log import LOGGED, RefusalLog
 from protos.core_pb2 import HeaderValueOption
@@ -65,6 +67,7 @@ def read_call(payload: bytes) -> Call | None:
         body_model=body_model,
         body_parsed=body_parsed,
         address=headers.get("x-envoy-external-address", ""),
+        path=http.path.partition("?")[0],
         request_id=headers.get("x-request-id", "")[:MAX_REQUEST_ID],
     )
 
@@ -94,6 +97,8 @@ class AnswerEncoder:
         """Encode one answer."""
         if verdict.reason is Reason.OK and verdict.admission is not None and call is not None:
             return self._admitted(verdict, verdict.admission, body_routed=bool(call.openai_host))
+        if verdict.telling is not None and verdict.reason is Reason.MODELS_TOLD:
+            return _denied(told(verdict.telling, verdict.grant, verdict.now_ms), verdict.reason)
         return _denied(_denial(verdict, call), verdict.reason)
 
     def _admitted(self, verdict: Verdict, admission: Admission, *, body_routed: bool) -> bytes:
@@ -132,12 +137,13 @@ def _shared_answer(admission: Admission, *, body_routed: bool) -> bytes:
 
 def _denial(verdict: Verdict, call: Call | None) -> Denial:
     publication = verdict.publication
+    by_body = ModelType.OPENAI if call and call.openai_host else None
     return denial(
         verdict.reason,
         grant=verdict.grant,
         now_ms=verdict.now_ms,
         masked=masked_key(call) if call else "",
-        model_type=publication.record.type if publication else None,
+        model_type=publication.record.type if publication else by_body,
     )
 
 

@@ -21,9 +21,16 @@ class Level(enum.StrEnum):
     TENANT = "tenant"
     PUBLICATION = "publication"
     ADDRESS = "address"  # of a caller without a key
+    MODEL_LIST = "model-list"  # a key's questions about models
 
 
-_PREFIX: Final = {Level.KEY: "k:", Level.TENANT: "t:", Level.PUBLICATION: "p:", Level.ADDRESS: "a:"}
+_PREFIX: Final = {
+    Level.KEY: "k:",
+    Level.TENANT: "t:",
+    Level.PUBLICATION: "p:",
+    Level.ADDRESS: "a:",
+    Level.MODEL_LIST: "m:",
+}
 LEVEL_OF_PREFIX: Final = {prefix: level for level, prefix in _PREFIX.items()}
 MAX_ADDRESSES: Final = 10_000
 """Subjects of addresses kept ready for one publication; beyond it they are made anew."""

@@ -13,6 +13,7 @@ from catalog.records import Kind, ref
 from extauth.call import Call
 from extauth.decide import Facts, resolve_model
 from extauth.entries import Entry, HostEntry, KeyEntry, PublicationEntry, TenantEntry
+from extauth.listing import listed_uids, model_named
 from extauth.reasons import Reason
 
 Presented = ParsedKey | Reason
@@ -30,31 +31,39 @@ def first_refs(call: Call, presented: Presented) -> list[str]:
 
 
 def second_refs(call: Call, presented: Presented, entries: Entries) -> list[str]:
-    """Name the records that the first ones name: the key's tenant, the publication its host's table gives."""
+    """Name the records that the first ones name: the key's tenant, the publications its host's table gives."""
     key = _key(presented, entries)
+    listed = listed_uids(call, _host(call, entries), key)
+    return _indispensable(call, key, entries) + [ref(Kind.PUBLICATION, uid) for uid in listed]
+
+
+def needed_refs(call: Call, presented: Presented, entries: Entries) -> list[str]:
+    """Name every record, of a call whose first ones are here, without which it cannot be decided.
+
+    A list of models is told without those that cannot be read.
+    """
+    return first_refs(call, presented) + _indispensable(call, _key(presented, entries), entries)
+
+
+def _indispensable(call: Call, key: KeyEntry | None, entries: Entries) -> list[str]:
     refs = [ref(Kind.TENANT, key.record.tenant)] if key else []
-    uid = resolve_model(_host(call, entries), key, call.body_model)
-    if uid:
-        refs.append(ref(Kind.PUBLICATION, uid))
-    return refs
-
-
-def all_refs(call: Call, presented: Presented, entries: Entries) -> list[str]:
-    """Name every record of a call whose first ones are here."""
-    return first_refs(call, presented) + second_refs(call, presented, entries)
+    uid = resolve_model(_host(call, entries), key, model_named(call))
+    return [*refs, ref(Kind.PUBLICATION, uid)] if uid else refs
 
 
 def facts_of(call: Call, presented: Presented, entries: Entries) -> Facts:
     """Gather what the records here say about a call."""
     key, host = _key(presented, entries), _host(call, entries)
     tenant = entries.get(ref(Kind.TENANT, key.record.tenant)) if key else None
-    uid = call.publication or resolve_model(host, key, call.body_model)
+    uid = call.publication or resolve_model(host, key, model_named(call))
     publication = entries.get(ref(Kind.PUBLICATION, uid)) if uid else None
+    listed = [entries.get(ref(Kind.PUBLICATION, one)) for one in listed_uids(call, host, key)]
     return Facts(
         key=key,
         tenant=tenant if isinstance(tenant, TenantEntry) else None,
         publication=publication if isinstance(publication, PublicationEntry) else None,
         host=host,
+        listed=tuple(entry for entry in listed if isinstance(entry, PublicationEntry)),
     )
 
 

@@ -15,7 +15,7 @@ from extauth.call import Call
 from extauth.decide import Facts
 from extauth.entries import Entry, entry_of
 from extauth.events import UNHEARD, Events
-from extauth.facts import Presented, all_refs, facts_of, first_refs, second_refs
+from extauth.facts import Presented, facts_of, first_refs, needed_refs, second_refs
 from extauth.stores import Execute
 
 GATHER_ROUNDS: Final = 8
@@ -63,7 +63,7 @@ class Question:
 
     def is_readable(self, index: int, entries: dict[str, Entry]) -> bool:
         """Whether every record that a call needs can be read."""
-        return self.corrupt.isdisjoint(all_refs(self.calls[index], self.presented[index], entries))
+        return self.corrupt.isdisjoint(needed_refs(self.calls[index], self.presented[index], entries))
 
     def unknown(self, epoch: str, wanted: Iterable[str], entries: dict[str, Entry]) -> list[str]:
         """Return those of the names about which nothing is known at this epoch."""

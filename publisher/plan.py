@@ -14,6 +14,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from catalog.records import ModelType, Protocol, PublicationRecord
+from extauth.listing import MODELS_ROOT
 
 OPENAI_ROOT: Final = "/v1"
 """Below it a host's openai models are called by the body's ``model``."""
@@ -185,9 +186,13 @@ def _kserve_v2_routes(record: PublicationRecord) -> Iterator[Route]:
 
 
 def _openai_routes(record: PublicationRecord) -> Iterator[Route]:
-    """``PATH/chat/completions`` is the server's ``/v1/chat/completions``."""
-    status = f"{OPENAI_ROOT}/models/{record.model}"
-    yield _route(record, "status", record.path, rewrite=status)
+    """``PATH/chat/completions`` is the server's ``/v1/chat/completions``.
+
+    ``/v1/models/NAME`` itself is no route of a publication: there a host's models are asked for by name, which means
+    to each key its own tenant's model. At any other path it is the one model's, and Check answers.
+    """
+    if record.path.rpartition("/")[0] != MODELS_ROOT:
+        yield _route(record, "status", record.path, rewrite=f"{MODELS_ROOT}/{record.model}")
     yield _route(record, "below", record.path, below=True, rewrite=f"{OPENAI_ROOT}/", reads_body=True)
 
 

@@ -80,7 +80,6 @@ def gate(parts: tuple[Envoy, Gate]) -> Gate:
         ("/models/plain/inner", "inner", "/"),
         ("/models/plain/inner/score", "inner", "/score"),
         ("/models/plain/innermost", "plain", "/innermost"),
-        ("/v1/models/llm", "llm", "/v1/models/llm"),
         ("/v1/models/llm/chat/completions", "llm", "/v1/chat/completions"),
         ("/v1/models/llm/models", "llm", "/v1/models"),
     ],

@@ -41,17 +41,20 @@ def test_an_open_inference_model_has_its_named_paths_and_no_more() -> None:
 
 
 def test_an_openai_model_has_its_path_and_the_bodys() -> None:
-    """Below its path lies the server's /v1; below the host's /v1 the body decides, tried after every path."""
+    """Below its path lies the server's /v1; below the host's /v1 the body decides, tried after every path.
+
+    /v1/models/NAME itself is the host's: which model a name means there depends on who asks.
+    """
     (host,) = plan([openai("u1", "/llm", model="m"), openai("u2", "/v1/models/b")]).hosts
     assert [(route.publication, route.chosen_by_body) for route in host.routes] == [
-        ("u2", False),
         ("u2", False),
         ("u1", False),
         ("u1", False),
         ("u1", True),
         ("u2", True),
     ]
-    assert _rewrites(host.routes)[2:5] == [
+    assert _rewrites(host.routes)[:4] == [
+        ("/v1/models/b", True, "/v1/"),
         ("/llm", False, "/v1/models/m"),
         ("/llm", True, "/v1/"),
         ("/v1", True, "/v1/"),

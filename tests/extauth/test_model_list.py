@@ -1,0 +1,253 @@
+"""Which models may this key call? Asked as OpenAI's clients ask, answered by the gate on a real Valkey."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import redis
+from gatebench import HOST, NATIVE_UNIX, Asker, Catalog, Wire, question, status
+
+from catalog.records import Kind, Limits, ModelType, Protocol, PublicationRecord
+from extauth.listing import QUESTIONS_PER_MINUTE
+from protos.external_auth_pb2 import CheckRequest, CheckResponse
+
+LLM: dict[str, Any] = {"type": ModelType.OPENAI, "protocol": Protocol.OPENAI, "created_at_ms": 1_767_225_600_999}
+BOTH = ("tenant-a", "tenant-b")
+
+
+def by_host(key: str | None, path: str = "/v1/models", method: str = "GET") -> CheckRequest:
+    """Ask as Envoy does for the host's openai entry."""
+    asked = question(key=key, openai_host=HOST, method=method)
+    asked.attributes.request.http.path = path
+    return asked
+
+
+def by_path(key: str | None, publication: PublicationRecord, tail: str = "/models") -> CheckRequest:
+    """Ask as Envoy does for a publication's own path."""
+    asked = question(key=key, publication=publication, method="GET")
+    asked.attributes.request.http.path = publication.path + tail
+    return asked
+
+
+def body(answer: CheckResponse) -> Any:
+    """The JSON of an answer that Envoy gives by itself."""
+    return json.loads(answer.denied_response.body)
+
+
+def names(answer: CheckResponse) -> list[str]:
+    """The models of a list, in order."""
+    assert (status(answer), body(answer)["object"]) == (200, "list"), answer
+    return [card["id"] for card in body(answer)["data"]]
+
+
+def headers(answer: CheckResponse) -> dict[str, str]:
+    """Its response headers."""
+    return {option.header.key: option.header.value for option in answer.denied_response.headers}
+
+
+@pytest.fixture
+def wire() -> Wire:
+    """One transport: what is answered here is no matter of the wire."""
+    return NATIVE_UNIX
+
+
+@pytest.fixture
+def models(catalog: Catalog) -> dict[str, PublicationRecord]:
+    """Of tenant-a: llm, other, and iris, which is no openai model; of tenant-b: shared with tenant-a, and hidden."""
+    catalog.tenant()
+    catalog.tenant("tenant-b")
+    found = {
+        "llm": catalog.publication(model="llm", path="/v1/models/llm", **LLM),
+        "other": catalog.publication(model="other", path="/own/other", **LLM),
+        "iris": catalog.publication(model="iris"),
+        "shared": catalog.publication("tenant-b", "shared", path="/v1/models/s", allowed_tenants=BOTH, **LLM),
+        "hidden": catalog.publication("tenant-b", "hidden", path="/v1/models/hidden", **LLM),
+    }
+    catalog.host(*(one for one in found.values() if one.type is ModelType.OPENAI))
+    return found
+
+
+def key_of(catalog: Catalog, models: dict[str, PublicationRecord], *may: str, **fields: Any) -> str:
+    """A key of tenant-a for these models."""
+    return catalog.key(*(models[name] for name in may), **fields)[1]
+
+
+def test_a_list_holds_what_this_key_may_call(
+    catalog: Catalog, asker: Asker, models: dict[str, PublicationRecord]
+) -> None:
+    """Own openai models by name, another tenant's as tenant/name; neither what is invisible nor other kinds."""
+    text = key_of(catalog, models, *models)
+    answer = asker.ask(by_host(text))
+    assert names(answer) == ["llm", "other", "tenant-b/shared"]
+    assert body(answer)["data"][2] == {
+        "id": "tenant-b/shared",
+        "object": "model",
+        "created": 1_767_225_600,
+        "owned_by": "tenant-b",
+    }
+    assert names(asker.ask(by_host(key_of(catalog, models, "other")))) == ["other"]
+    assert names(asker.ask(by_host(key_of(catalog, models, "iris", "hidden")))) == []
+
+
+@pytest.mark.parametrize(
+    ("asked", "code"),
+    [
+        ("llm", 200),
+        ("tenant-a/llm", 200),
+        ("tenant-b/shared", 200),
+        ("other", 403),
+        ("shared", 404),
+        ("tenant-b/hidden", 404),
+        ("iris", 404),
+        ("nothing", 404),
+        ("tenant-b/nothing", 404),
+        ("", 404),
+        ("llm/", 404),
+        ("LLM", 404),
+    ],
+)
+def test_one_model_is_answered_as_a_call_of_it_would_be(
+    catalog: Catalog, asker: Asker, models: dict[str, PublicationRecord], asked: str, code: int
+) -> None:
+    """200 what may be called, 403 what is seen and not allowed, one 404 for what is unknown or invisible."""
+    text = key_of(catalog, models, "llm", "shared", "hidden", "iris")
+    answer = asker.ask(by_host(text, f"/v1/models/{asked}"))
+    assert status(answer) == code
+    if code == 200:
+        owner, _, name = asked.rpartition("/")
+        own = owner in {"", "tenant-a"}
+        assert body(answer)["id"] == (name if own else asked)
+    if asked and not asked.endswith("/"):
+        called = asker.ask(question(key=text, openai_host=HOST, model=asked))
+        assert status(called) == code
+        assert code == 200 or called == answer
+
+
+def test_a_publications_path_tells_of_its_model_alone(
+    catalog: Catalog, asker: Asker, models: dict[str, PublicationRecord]
+) -> None:
+    """With a publication's path as base URL there is one model, whatever else its server or the key knows."""
+    text = key_of(catalog, models, "llm", "other", "shared")
+    assert names(asker.ask(by_path(text, models["llm"]))) == ["llm"]
+    assert names(asker.ask(by_path(text, models["shared"]))) == ["shared"]
+    for tail in ("", "/models/other"):
+        assert body(asker.ask(by_path(text, models["other"], tail)))["id"] == "other"
+    assert status(asker.ask(by_path(text, models["llm"], "/models/other"))) == 404
+    assert status(asker.ask(by_path(text, models["hidden"]))) == 404
+    assert status(asker.ask(by_path(key_of(catalog, models, "llm"), models["other"]))) == 403
+
+
+def test_only_a_get_of_these_paths_is_a_question(
+    catalog: Catalog, asker: Asker, models: dict[str, PublicationRecord]
+) -> None:
+    """Anything else is a call, decided and routed as ever."""
+    text = key_of(catalog, models, "llm", "iris")
+    assert names(asker.ask(by_host(text, "/v1/models?limit=20"))) == ["llm"]
+    assert status(asker.ask(by_host(text, "/v1/models", "HEAD"))) == 200
+    assert status(asker.ask(by_host(text, "/v1/models/llm", "DELETE"))) == 404
+    for path in ("/v1/model", "/v1/modelsx", "/v1/files", ""):
+        assert status(asker.ask(by_host(text, path))) == 404, path
+    for tail in ("/modelsx", "/files/1"):
+        assert asker.ask(by_path(text, models["llm"], tail)).HasField("ok_response"), tail
+    assert asker.ask(by_path(text, models["iris"])).HasField("ok_response")
+    assert asker.ask(by_path(text, models["iris"], "")).HasField("ok_response")
+
+
+def test_a_question_needs_a_good_key(catalog: Catalog, asker: Asker, models: dict[str, PublicationRecord]) -> None:
+    """Nobody learns of models without a key; a disabled one is none."""
+    disabled = key_of(catalog, models, "llm", disabled=True)
+    for text in (None, "tk_nonsense", disabled):
+        assert status(asker.ask(by_host(text))) == 401
+        assert status(asker.ask(by_host(text, "/v1/models/llm"))) == 401
+        assert status(asker.ask(by_path(text, models["llm"]))) == 401
+
+
+def test_who_needs_no_key_is_told_of_the_one_model(catalog: Catalog, asker: Asker) -> None:
+    """Where a publication asks for no key, so does the question about it; the address's budget holds it."""
+    catalog.tenant()
+    limits: dict[str, Any] = {"require_api_key": False, "anonymous_per_minute": 2, "limits": Limits(per_minute=1)}
+    free = catalog.publication(model="free", path="/v1/models/free", **LLM, **limits)
+    assert names(asker.ask(by_path(None, free))) == ["free"]
+    assert status(asker.ask(by_path(None, free, "/models/other"))) == 404
+    assert body(asker.ask(by_path(None, free, "/models/free")))["id"] == "free"
+    assert status(asker.ask(by_path(None, free))) == 429
+
+
+def test_a_question_costs_key_and_tenant_a_request_and_no_publication(
+    catalog: Catalog, asker: Asker, store: redis.Redis
+) -> None:
+    """It is one of the key's and its tenant's requests; the model's callers lose nothing by it."""
+    catalog.tenant(limits=Limits(per_minute=3))
+    llm = catalog.publication(model="llm", limits=Limits(per_minute=1), **LLM)
+    catalog.host(llm)
+    record, text = catalog.key(llm, limits=Limits(per_minute=2))
+    told = asker.ask(by_host(text))
+    assert headers(told)["x-ratelimit-remaining-requests"] == "1"
+    assert '"key-minute";r=1' in headers(told)["ratelimit"]
+    assert '"model-list-minute"' in headers(told)["ratelimit"]
+    assert headers(told)["cache-control"] == "no-store"
+    assert status(asker.ask(question(key=text, openai_host=HOST, model="llm"))) == 200
+    refused = asker.ask(by_host(text))
+    assert (status(refused), body(refused)["error"]["budget"]) == (429, "key-minute")
+    assert "x-ratelimit-limit-requests" in headers(refused)
+    assert store.hget(f"tk:usage:{{0}}:k:{record.id}", "total") == b"2"
+    assert store.hget(f"tk:usage:{{0}}:p:{llm.uid}", "total") == b"1"
+
+
+def test_a_flood_of_questions_is_refused_though_the_key_has_no_budget(
+    catalog: Catalog, asker: Asker, models: dict[str, PublicationRecord]
+) -> None:
+    """A key has its questions a minute; another key's are its own, and calls go on."""
+    text, other = key_of(catalog, models, "llm"), key_of(catalog, models, "llm")
+    answers = asker.ask_many([by_host(text)] * (QUESTIONS_PER_MINUTE + 5))
+    assert [status(one) for one in answers].count(429) == 5
+    refused = asker.ask(by_host(text, "/v1/models/llm"))
+    assert (status(refused), body(refused)["error"]["level"]) == (429, "model-list")
+    assert int(headers(refused)["retry-after-ms"]) > 0
+    assert names(asker.ask(by_host(other))) == ["llm"]
+    assert status(asker.ask(question(key=text, openai_host=HOST, model="llm"))) == 200
+
+
+def test_a_list_is_true_from_the_answer_of_a_change_on(
+    catalog: Catalog, asker: Asker, models: dict[str, PublicationRecord]
+) -> None:
+    """What was taken from a key, hidden or unpublished is in no list that begins afterwards, feed alive or not."""
+    record, text = catalog.key(models["llm"], models["other"], models["shared"])
+    for _ in range(5):
+        assert names(asker.ask(by_host(text))) == ["llm", "other", "tenant-b/shared"]
+        record = catalog.change(record, publications=(models["llm"].uid, models["shared"].uid))
+        assert names(asker.ask(by_host(text))) == ["llm", "tenant-b/shared"]
+        shared = catalog.change(models["shared"], allowed_tenants=("tenant-b",))
+        assert names(asker.ask(by_host(text))) == ["llm"]
+        models["shared"] = catalog.change(shared, allowed_tenants=BOTH)
+        uids = tuple(models[name].uid for name in ("llm", "other", "shared"))
+        record = catalog.change(record, publications=uids)
+    catalog.remove(Kind.PUBLICATION, models["other"])
+    assert names(asker.ask(by_host(text))) == ["llm", "tenant-b/shared"]
+
+
+def test_a_list_leaves_out_what_cannot_be_read(
+    catalog: Catalog, asker: Asker, models: dict[str, PublicationRecord], store: redis.Redis
+) -> None:
+    """A damaged record of one model keeps nobody from the others; that model alone is 503."""
+    text = key_of(catalog, models, "llm", "other")
+    store.set(f"tk:rec:pub:{models['other'].uid}", b"{broken")
+    assert names(asker.ask(by_host(text))) == ["llm"]
+    assert status(asker.ask(by_host(text, "/v1/models/other"))) == 503
+    assert status(asker.ask(by_host(text, "/v1/models/llm"))) == 200
+
+
+def test_the_longest_list_is_answered(catalog: Catalog, asker: Asker) -> None:
+    """A key may name a hundred models: one answer of a few kilobytes."""
+    catalog.tenant()
+    many: Sequence[PublicationRecord] = [
+        catalog.publication(model=f"m{number:03}", path=f"/v1/models/m{number:03}", **LLM) for number in range(100)
+    ]
+    catalog.host(*many)
+    _, text = catalog.key(*many)
+    answer = asker.ask(by_host(text))
+    assert names(answer) == [one.model for one in many]
+    assert len(answer.denied_response.body) < 20_000
