@@ -59,10 +59,38 @@ class Limits:
     burst: int | None = None  # calls in any one second: 10
     per_minute: int | None = None  # calls in any one minute: 100
     per_hour: int | None = None  # calls in any one hour: 5_000
-    tokens_per_hour: int | None = None  # stored; enforced once token budgets are
+    tokens_per_hour: int | None = None  # tokens in any one hour: 100_000
 
 
 UNLIMITED: Final = Limits()
+
+
+class Reservation(enum.StrEnum):
+    """How much of a publication's token budgets a call holds back while it runs."""
+
+    STRICT = "strict"  # the most that it can cost: no budget is ever passed
+    ADAPTIVE = "adaptive"  # what calls like it turned out to cost: more run at once, and a budget may be passed
+
+
+class MissingUsage(enum.StrEnum):
+    """What a whole answer costs that does not say its usage."""
+
+    ESTIMATE = "estimate"  # from the bytes that went both ways
+    RESERVATION = "reservation"  # all that was held back for it
+    FREE = "free"  # nothing; a call that was cut off is never free
+
+
+@dataclass(frozen=True, slots=True)
+class TokenPolicy:
+    """How the tokens of a publication's calls are held back and charged; openai publications only."""
+
+    context_tokens: int = 8_192  # most tokens of a prompt and one completion together: no call costs more per choice
+    reservation: Reservation = Reservation.STRICT
+    missing_usage: MissingUsage = MissingUsage.ESTIMATE
+    reservation_timeout_s: int = 600  # a call is cut off then, and what it held back is charged as presumed
+
+
+DEFAULT_TOKENS: Final = TokenPolicy()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +154,7 @@ class PublicationRecord:
     metadata: Mapping[str, str] = field(default_factory=dict)
     anonymous_per_minute: int = 60  # calls without a key from one address in any minute, where none is required
     version: int = 1
+    tokens: TokenPolicy = DEFAULT_TOKENS
 
     @property
     def id(self) -> str:

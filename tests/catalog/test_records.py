@@ -14,9 +14,12 @@ from catalog.records import (
     Credential,
     HostRecord,
     Kind,
+    MissingUsage,
     PublicationRecord,
     Record,
+    Reservation,
     Role,
+    TokenPolicy,
     UserRecord,
     decode,
     encode,
@@ -56,6 +59,17 @@ def test_a_record_of_a_later_release_is_still_read(record: Record) -> None:
     """A field that this release does not know is passed over, so a release can be taken back."""
     document = json.loads(encode(record)) | {"field_of_tomorrow": 1}
     assert decode(KIND_OF[type(record)], json.dumps(document).encode()) == record
+
+
+@given(st.builds(PublicationRecord, metadata=_TEXTS))
+def test_a_publication_of_an_earlier_release_holds_tokens_back_strictly(record: PublicationRecord) -> None:
+    """A record without ``tokens`` reads with the policy that never lets a budget be passed."""
+    document = json.loads(encode(record))
+    del document["tokens"]
+    read = decode(Kind.PUBLICATION, json.dumps(document).encode())
+    assert read == dataclasses.replace(
+        record, tokens=TokenPolicy(8_192, Reservation.STRICT, MissingUsage.ESTIMATE, reservation_timeout_s=600)
+    )
 
 
 @pytest.mark.parametrize("kind", Kind)
