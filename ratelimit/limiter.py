@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from redis.exceptions import NoScriptError
 
 from ratelimit.budgets import Charge, Taken
-from ratelimit.names import budget_prefix, usage_prefix
+from ratelimit.names import budget_prefix, due_key, held_key, usage_prefix
 from ratelimit.packing import SHAPES, Batch
 from ratelimit.replay import read_reply
 
@@ -53,6 +53,7 @@ class Limiter:
 
     def __init__(self, *, cell: str, epoch_key: str, feed_key: str) -> None:
         self._fence_keys = (feed_key, epoch_key)
+        self._ledger_keys = (held_key(cell), due_key(cell))
         self._budget_prefix = budget_prefix(cell)
         self._usage_prefix = usage_prefix(cell)
 
@@ -106,10 +107,13 @@ class Limiter:
         numbers = (int(by_records), int(look), deadline_ms, "" if now_ms is None else now_ms, len(batch.values))
         keys = self._keys(batch)
         refs = batch.refs() if by_records else ()
-        return Question(batch, (len(keys), *keys, epoch, *numbers, SHAPES, batch.plan_blob, batch.call_blob, *refs))
+        blobs = (SHAPES, batch.plan_blob, batch.call_blob, batch.hold_blob)
+        return Question(batch, (len(keys), *keys, epoch, *numbers, *blobs, *refs))
 
     def _keys(self, batch: Batch) -> list[str]:
         keys = [*self._fence_keys]
         keys += [self._budget_prefix + name for name in batch.values]
         keys += [self._usage_prefix + name for name in batch.usages]
+        if batch.hold_blob:
+            keys += self._ledger_keys
         return keys

@@ -63,7 +63,7 @@ class _Held:
         return at_ms
 
 
-_Row = tuple[Subject, Budget, int, _Held]  # a budget of the charge, this gate's share of it, what is held
+_Row = tuple[Subject, Budget, int, _Held, int]  # a budget of the charge, this gate's share, what is held, its cost
 
 
 class LocalBudgets:
@@ -83,12 +83,12 @@ class LocalBudgets:
         limit. Raises ``NoShareError`` for what one gate alone can never admit though the store might.
         """
         rows = self._rows(charge, now_ms, sharers)
-        cost = charge.cost
-        if any(cost > budget.limit for _, budget, _, _ in rows):
+        never = [place for place, (_, budget, _, _, cost) in enumerate(rows) if cost > budget.limit]
+        if never:
             states = _states(rows)
-            return Grant(Answer.NEVER_FITS, states, next(state for state in states if cost > state.budget.limit))
+            return Grant(Answer.NEVER_FITS, states, states[never[0]])
         self._refuse_without_share(charge, rows)
-        times_ms = [held.fits_at_ms(cost, share) for _, _, share, held in rows]
+        times_ms = [held.fits_at_ms(cost, share) if cost else 0 for _, _, share, held, cost in rows]
         latest_ms = max(times_ms, default=0)
         if latest_ms:
             states = _states(rows)
@@ -98,31 +98,36 @@ class LocalBudgets:
 
     def _rows(self, charge: Charge, now_ms: int, sharers: int) -> list[_Row]:
         rows = []
-        for subject in charge.subjects:
+        for place, subject in enumerate(charge.subjects):
+            own_cost = charge.costs[place] if charge.costs else charge.cost
             windows = self._subjects.get(subject.name, {})
             for budget in subject.budgets:
                 held = windows.get(budget.shape) or _Held(budget.shape)
                 held.drop_old(now_ms)
-                rows.append((subject, budget, budget.limit // sharers, held))
+                cost = charge.tokens if budget.shape.counts_tokens else own_cost
+                rows.append((subject, budget, budget.limit // sharers, held, cost))
         return rows
 
     def _refuse_without_share(self, charge: Charge, rows: list[_Row]) -> None:
-        if any(charge.cost > share for _, _, share, _ in rows):
+        if any(cost > share for _, _, share, _, cost in rows):
             raise NoShareError("the call costs more than this gate's share of a budget")
         new = sum(subject.name not in self._subjects for subject in charge.subjects)
         if len(self._subjects) + new > self._max_subjects:
             raise NoShareError("too many subjects are counted here")
 
     def _count(self, charge: Charge, rows: list[_Row], now_ms: int) -> None:
-        """Count in every budget; windows that have no limit now are forgotten, as the store does."""
+        """Count in every budget that costs something; windows without a limit are forgotten, as the store does."""
         self._forget_free(now_ms)
+        written = {subject.name for subject, _, _, _, cost in rows if cost}
         for subject in charge.subjects:
-            if subject.budgets:
+            if subject.name in written:
                 self._subjects[subject.name] = {}
                 self._subjects.move_to_end(subject.name)
-        for subject, budget, _, held in rows:
-            held.add(charge.cost, now_ms)
-            self._subjects[subject.name][budget.shape] = held
+        for subject, budget, _, held, cost in rows:
+            if cost:
+                held.add(cost, now_ms)
+            if subject.name in written:
+                self._subjects[subject.name][budget.shape] = held
 
     def _forget_free(self, now_ms: int) -> None:
         """Drop a few of the subjects that were counted longest ago and hold nothing any more."""
@@ -137,5 +142,5 @@ def _states(rows: list[_Row]) -> tuple[BudgetState, ...]:
     """Tell of every budget its whole limit and what is left of this gate's share."""
     return tuple(
         BudgetState(subject, budget, max(0, share - held.total), held.free_at_ms())
-        for subject, budget, share, held in rows
+        for subject, budget, share, held, _ in rows
     )

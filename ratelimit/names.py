@@ -1,10 +1,13 @@
-"""The names of the limiter's keys in the store; nobody else spells them. Pure.
+"""The names of the limiter's keys in the store, and the scripts that write them; nobody else spells them. Pure.
 
-    tk:budget:{<cell>}:<subject>         string, packed windows      longest window + one bucket   lua/take.lua
-    tk:usage:{<cell>}:<subject>          hash: total, last_ms        none; deleted with its owner  lua/take.lua
-    tk:usage:{<cell>}:<subject>:<hour>   hash: minute -> calls       8 days                        lua/take.lua
+    tk:budget:{<cell>}:<subject>         string, packed windows        longest window + one bucket   take, settle
+    tk:held:{<cell>}                     hash: id -> reservation       none; swept                   take, settle
+    tk:due:{<cell>}                      sorted set: id by due_ms      none; swept                   take, settle
+    tk:usage:{<cell>}:<subject>          hash: total, last_ms, tokens  none; deleted with its owner  take, settle
+    tk:usage:{<cell>}:<subject>:<hour>   hash: minute -> calls,        8 days                        take, settle
+                                         t<minute> -> tokens
 
-``<hour>`` counts the hours since the Unix epoch (UTC) by the store's clock. ``take.lua`` appends it itself.
+``<hour>`` counts the hours since the Unix epoch (UTC) by the store's clock. The scripts append it themselves.
 The hash tag is the cell, so that one script may touch all subjects of a batch.
 """
 
@@ -34,3 +37,13 @@ def usage_key(cell: str, subject: str) -> str:
 def usage_hour_key(cell: str, subject: str, hour: int) -> str:
     """Name of a subject's usage in one hour; ``hour`` = hours since the Unix epoch."""
     return f"{usage_prefix(cell)}{subject}:{hour}"
+
+
+def held_key(cell: str) -> str:
+    """Name of the reservations of a cell."""
+    return f"tk:held:{{{cell}}}"
+
+
+def due_key(cell: str) -> str:
+    """Name of the order in which a cell's reservations are due."""
+    return f"tk:due:{{{cell}}}"

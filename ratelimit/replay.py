@@ -82,13 +82,20 @@ def _grants(batch: Batch, plans: list[list[_Row]], answers: bytes, refusals: Ite
 
 
 def _admitted(charge: Charge, rows: list[_Row]) -> Grant:
-    cost = charge.cost
+    own_cost, tokens = charge.cost, charge.tokens
+    costs = _costs(charge) if charge.costs else None
     states: list[BudgetState] = []
     for subject, budget, limit, tally in rows:
-        tally.total = total = tally.total + cost
-        tally.reset_ms = reset_ms = tally.reset_used_ms
-        states.append(BudgetState(subject, budget, limit - total, reset_ms))
+        cost = tokens if budget.shape.counts_tokens else costs[subject] if costs else own_cost
+        if cost:
+            tally.total += cost
+            tally.reset_ms = tally.reset_used_ms
+        states.append(BudgetState(subject, budget, max(0, limit - tally.total), tally.reset_ms))
     return Grant(Answer.ADMITTED, tuple(states))
+
+
+def _costs(charge: Charge) -> dict[Subject, int]:
+    return dict(zip(charge.subjects, charge.costs, strict=True))
 
 
 def _refused(answer: Answer, rows: list[_Row], place: int, retry_at_ms: int) -> Grant:

@@ -1,16 +1,18 @@
 #!lua
 -- take: decide a batch of calls against their budgets, count the admitted ones, change nothing for the others.
 --
--- KEYS  1 the change feed (stream)   2 the epoch (string)   then S budget values, then U usage hashes.
---       All carry one hash tag. The script also writes KEYS[usage] .. ':' .. hour (the store's clock names the
+-- KEYS  1 the change feed (stream)   2 the epoch (string)   then S budget values, then U usage hashes; and where calls
+--       hold, last, the reservations (hash) and when each is due (sorted set). All carry one hash tag. The script also writes KEYS[usage] .. ':' .. hour (the store's clock names the
 --       hour, so the caller cannot declare it); the tag puts it in the same slot.
 -- ARGV  1 base epoch the calls were decided on        2 '1': compare the calls' records if the epoch has moved
 --       3 '1': look only, write nothing               4 deadline_ms on the store's clock, 0 = none
 --       5 now_ms, '' = this store's TIME              6 S, number of budget values
---       7 shapes   '<BBd' each, ids ascending: window id, buckets, bucket_ms
+--       7 shapes   '<BBBd' each, ids ascending: window id, buckets, 1 = counts tokens, bucket_ms
 --       8 plans    '<HB' budget value, budgets; then '<BI' each: window id, limit
---       9 calls    '<IdBB' cost, valid_until_ms (0 = always), plans, usages; then '<H' each: plans, usage hashes
---       10.. with ARGV[2] = '1' only: per call the record references it was decided on, separated by spaces
+--       9 calls    '<IdBBB' tokens, valid_until_ms (0 = always), plans, usages, 1 = holds; then '<HI' a plan and
+--                  what it costs, each; then '<H' each usage hash
+--       10 holds   of the calls that hold, '<Bc0IIdHc0' id, ceiling, presumed, timeout_ms, terms
+--       11.. with ARGV[2] = '1' only: per call the record references it was decided on, separated by spaces
 -- Returns { fence, epoch in force, now_ms, clock steps, failed usage writes, processor time of this run in us,
 --           answers: one letter a call, { total, newest bucket } of every budget of every plan before the batch
 --           (flat), { place of the refusing budget among the call's, retry_at_ms } of every R and N (flat) };
@@ -18,12 +20,16 @@
 --       Answers: A admitted, R refused, N never fits, E expired, S stale record, C corrupt value.
 --
 -- One script, so that all budgets of a call, the epoch and the clock are seen at one instant: a call is counted
--- in all of its budgets or in none. Numbers are integers below 2^53; times are milliseconds since the Unix epoch.
+-- in all of its budgets or in none, and its reservation is there as soon as its tokens are. Numbers are integers below 2^53; times are milliseconds since the Unix epoch.
 --
 -- A budget value is one string: the byte FORMAT, then a section per window that holds units, ids ascending:
 --   id, newest bucket, units in it, units in all its buckets, number of older entries; then the entries, oldest
 --   first: bucket mod 256, units. Only buckets that hold units are kept. A window of n buckets counts its current
 --   bucket and the n before it, so n < 256 makes the remainder unambiguous.
+--
+-- A reservation is one string: RESERVATION terms (opaque), state, tokens charged so far, ceiling, presumed, when its
+--   bucket is counted no more; then a byte and so many HELD window id, buckets, bucket, budget value's key; then a
+--   byte and so many usage hashes, '<Bc0' each. settle.lua ends what stands here.
 
 local byte, sub, rep, concat = string.byte, string.sub, string.rep, table.concat
 local pack, unpack_bytes, floor = struct.pack, struct.unpack, math.floor
@@ -32,6 +38,7 @@ local FORMAT = 1
 local FORMAT_BYTE = string.char(FORMAT)
 local SECTION, SECTION_BYTES = '<BI6I4I4B', 16
 local ENTRY, ENTRY_BYTES = '<BI4', 5
+local RESERVATION, HELD, NAME, RESERVED = '<Hc0BI4I4I4d', '<BBI6Bc0', '<Bc0', string.byte('R')
 local FEED_READ_MAX = 1000 -- entries; a base epoch further back is answered as stale
 local USAGE_HOUR_TTL_S = 8 * 24 * 3600
 
@@ -50,7 +57,8 @@ local function read_shapes(blob)
   local shapes, at = {}, 1
   while at <= #blob do
     local shape = {}
-    shape.id, shape.n, shape.bucket_ms, at = unpack_bytes('<BBd', blob, at)
+    shape.id, shape.n, shape.tokens, shape.bucket_ms, at = unpack_bytes('<BBBd', blob, at)
+    shape.tokens = shape.tokens == 1
     shapes[#shapes + 1] = shape
     shapes[shape.id] = shape
   end
@@ -126,7 +134,7 @@ local function new_window(shape, value, now_ms, newest, newest_units, total, fir
   if stepped then current = newest end
   if total == 0 or newest < current - shape.n then newest, newest_units, total, older = current, 0, 0, 0 end
   local window = {
-    shape = shape, current = current, stepped = stepped, newest = newest, newest_units = newest_units,
+    shape = shape, tokens = shape.tokens, current = current, stepped = stepped, newest = newest, newest_units = newest_units,
     first = first, older = older, total = total, before = 0, asked_need = false, asked_retry = false,
   }
   if not drop_old(window, value) then return nil end
@@ -247,15 +255,16 @@ local function read_plans(blob, subjects, shapes, now_ms, tallies)
 end
 
 -- Why a call that does not fit is refused: the answer, the place of the budget that says so, when it will fit.
-local function refusal(plans, asked, count, cost)
+local function refusal(plans, asked, count, tokens)
   local place, worst_place, worst_ms = 0, 0, 0
-  for i = 1, count do
+  for i = 1, count, 2 do
     local plan = plans[asked[i]]
     for j = 1, #plan, 2 do
       local window, limit = plan[j], plan[j + 1]
+      local cost = window.tokens and tokens or asked[i + 1]
       place = place + 1
       if cost > limit then return 'N', place, 0 end
-      if window.total + cost > limit then
+      if cost > 0 and window.total + cost > limit then
         local retry_ms = retry_at_ms(window, plan.subject.value, cost, limit)
         if retry_ms > worst_ms then worst_place, worst_ms = place, retry_ms end
       end
@@ -264,68 +273,113 @@ local function refusal(plans, asked, count, cost)
   return 'R', worst_place, worst_ms
 end
 
--- 'A' when every budget has room, 'C' when a value cannot be read, else 'R'.
-local function fits(plans, asked, count, cost)
+-- 'A' when every budget has room, 'C' when a value cannot be read, else 'R'. What costs nothing always has room.
+local function fits(plans, asked, count, tokens)
   local answer = 'A'
-  for i = 1, count do
+  for i = 1, count, 2 do
     local plan = plans[asked[i]]
     if not plan.subject.stored then return 'C' end
     for j = 1, #plan, 2 do
-      if plan[j].total + cost > plan[j + 1] then answer = 'R' end
+      local cost = plan[j].tokens and tokens or asked[i + 1]
+      if cost > 0 and plan[j].total + cost > plan[j + 1] then answer = 'R' end
     end
   end
   return answer
 end
 
-local function count_call(plans, asked, count, cost)
-  for i = 1, count do
+local function count_call(plans, asked, count, tokens)
+  for i = 1, count, 2 do
     local plan = plans[asked[i]]
     for j = 1, #plan, 2 do
       local window = plan[j]
-      window.total = window.total + cost
+      local cost = window.tokens and tokens or asked[i + 1]
+      if cost > 0 then
+        window.total = window.total + cost
+        plan.subject.changed = true
+      end
     end
-    plan.subject.changed = true
   end
 end
 
-local LISTS = {} -- LISTS[k]: format of k indexes
-local function list_format(k)
-  local format = LISTS[k]
+-- The reservation of an admitted call: where its tokens are counted, and what is known of it.
+local function reservation(plans, asked, count, usages, tokens, hold, now_ms)
+  local held, names, release_ms = {}, {}, now_ms + hold.timeout_ms
+  for i = 1, count, 2 do
+    local plan = plans[asked[i]]
+    for j = 1, #plan, 2 do
+      local window, shape = plan[j], plan[j].shape
+      if window.tokens then
+        held[#held + 1] = pack(HELD, shape.id, shape.n, window.current, #plan.subject.key, plan.subject.key)
+        release_ms = math.max(release_ms, (window.current + shape.n + 1) * shape.bucket_ms)
+      end
+    end
+  end
+  for i = count + 1, count + usages do
+    local key = KEYS[2 + tonumber(ARGV[6]) + asked[i]]
+    names[#names + 1] = pack(NAME, #key, key)
+  end
+  local head = pack(RESERVATION, #hold.terms, hold.terms, RESERVED, tokens, hold.ceiling, hold.presumed, release_ms)
+  return head .. string.char(#held) .. concat(held) .. string.char(#names) .. concat(names)
+end
+
+local function write_reservations(held, due)
+  if #held == 0 then return end
+  redis.call('HSET', KEYS[#KEYS - 1], unpack(held))
+  redis.call('ZADD', KEYS[#KEYS], unpack(due))
+end
+
+local FORMATS = {} -- FORMATS[plans * 256 + usages]: how a call's plans and usage hashes are written
+local function asked_format(asks, usages)
+  local k = asks * 256 + usages
+  local format = FORMATS[k]
   if not format then
-    format = '<' .. rep('H', k)
-    LISTS[k] = format
+    format = '<' .. rep('HI4', asks) .. rep('H', usages)
+    FORMATS[k] = format
   end
   return format
 end
 
+local function read_hold(blob, at)
+  local hold = {}
+  hold.id, hold.ceiling, hold.presumed, hold.timeout_ms, hold.terms, at = unpack_bytes('<Bc0I4I4dHc0', blob, at)
+  return hold, at
+end
+
 -- Decides the calls one after another against the working copies.
-local function decide_calls(blob, plans, now_ms, changed, used)
-  local answers, refusals, at, number = {}, {}, 1, 0
+local function decide_calls(blob, holds_blob, plans, now_ms, changed, used)
+  local answers, refusals, held, due, at, holds_at, number = {}, {}, {}, {}, 1, 1, 0
   while at <= #blob do
-    local cost, valid_until_ms, asks, usages, asked, answer
-    cost, valid_until_ms, asks, usages, at = unpack_bytes('<I4dBB', blob, at)
-    asked = { unpack_bytes(list_format(asks + usages), blob, at) }
+    local tokens, valid_until_ms, asks, usages, holds, asked, answer, hold
+    tokens, valid_until_ms, asks, usages, holds, at = unpack_bytes('<I4dBBB', blob, at)
+    asked = { unpack_bytes(asked_format(asks, usages), blob, at) }
+    asks = 2 * asks
     at = asked[asks + usages + 1]
+    if holds == 1 then hold, holds_at = read_hold(holds_blob, holds_at) end
     number = number + 1
-    if changed and is_stale(ARGV[9 + number], changed) then
+    if changed and is_stale(ARGV[10 + number], changed) then
       answer = 'S'
     elseif valid_until_ms > 0 and now_ms >= valid_until_ms then
       answer = 'E'
     else
-      answer = fits(plans, asked, asks, cost)
+      answer = fits(plans, asked, asks, tokens)
     end
     if answer == 'A' then
-      count_call(plans, asked, asks, cost)
+      count_call(plans, asked, asks, tokens)
       for i = asks + 1, asks + usages do used[asked[i]] = (used[asked[i]] or 0) + 1 end
+      if hold then
+        local k = #held
+        held[k + 1], held[k + 2] = hold.id, reservation(plans, asked, asks, usages, tokens, hold, now_ms)
+        due[k + 1], due[k + 2] = now_ms + hold.timeout_ms, hold.id
+      end
     elseif answer == 'R' then
       local place, retry_ms
-      answer, place, retry_ms = refusal(plans, asked, asks, cost)
+      answer, place, retry_ms = refusal(plans, asked, asks, tokens)
       refusals[#refusals + 1] = place
       refusals[#refusals + 1] = retry_ms
     end
     answers[number] = answer
   end
-  return concat(answers), refusals
+  return concat(answers), refusals, held, due
 end
 
 ---------------------------------------------------------------------------------------------------- the usage
@@ -363,11 +417,12 @@ end
 local shapes, subjects, tallies, used, failed = read_shapes(ARGV[7]), {}, {}, {}, 0
 for i = 1, subject_count do subjects[i] = read_subject(KEYS[2 + i], values[1 + i], shapes, now_ms) end
 local plans, steps = read_plans(ARGV[8], subjects, shapes, now_ms, tallies)
-local answers, refusals = decide_calls(ARGV[9], plans, now_ms, changed, used)
+local answers, refusals, held, due = decide_calls(ARGV[9], ARGV[10], plans, now_ms, changed, used)
 if not look_only then
   for i = 1, subject_count do
     if subjects[i].changed then write_subject(subjects[i], shapes) end
   end
+  write_reservations(held, due)
   failed = write_usage(used, 2 + subject_count, now_ms)
 end
 return { 'P', epoch, now_ms, steps, failed, spent_us(), answers, tallies, refusals }

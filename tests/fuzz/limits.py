@@ -16,7 +16,7 @@ import redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from ratelimit import names
-from ratelimit.budgets import MAX_UNITS, Answer, Budget, Charge, Fence, Subject, Window
+from ratelimit.budgets import MAX_UNITS, Answer, Budget, Charge, Fence, Hold, Subject, Window
 from ratelimit.limiter import Limiter
 from tests.fuzz.found import Found, Tally
 from tests.fuzz.texts import mutated, odd_text
@@ -68,7 +68,7 @@ class _Game:
         store.set(EPOCH_KEY, self._epoch)
         self._subjects = [Subject(name, self._budgets()) for name in _SUBJECTS]
         self._tainted: set[str] = set()  # whose stored value was overwritten
-        self._admitted: dict[str, list[tuple[int, int]]] = defaultdict(list)  # subject -> (time, cost)
+        self._admitted: dict[str, list[tuple[int, Charge]]] = defaultdict(list)  # subject -> (time, charge)
 
     def _budgets(self) -> tuple[Budget, ...]:
         windows = self._rng.sample(list(Window), k=self._rng.randrange(4))
@@ -104,12 +104,20 @@ class _Game:
             Charge(
                 subjects=tuple(rng.sample(self._subjects, k=rng.randrange(4))),
                 cost=rng.choice(_COSTS if rng.random() < 0.98 else _NO_COSTS),
+                tokens=rng.choice((0, *_COSTS) if rng.random() < 0.98 else (-1, MAX_UNITS + 1)),
+                hold=rng.choice((None, self._hold())),
                 valid_until_ms=rng.choice((0, 0, 0, 1, self._now_ms, self._now_ms + 1)),
                 refs=tuple(odd_text(rng)[:50] for _ in range(rng.randrange(3))),
                 usage=tuple(rng.sample(("k:a", "p:c", "x y", "é\n"), k=rng.randrange(3))),
             )
             for _ in range(rng.randrange(1, 7))
         ]
+
+    def _hold(self) -> Hold:
+        rng = self._rng
+        ceiling = rng.choice((0, *_COSTS))
+        presumed, timeout_ms = rng.choice((0, ceiling)), rng.choice((0, 1, 10**6))
+        return Hold(odd_text(rng)[:50], ceiling, presumed, timeout_ms, rng.randbytes(rng.randrange(60)))
 
     # As the product calls it
 
@@ -139,7 +147,7 @@ class _Game:
             self._judge(charges, [grant.answer for grant in taken.grants], is_look=look)
 
     def _expect_nonsense(self, charges: Sequence[Charge]) -> None:
-        if all(1 <= charge.cost <= MAX_UNITS for charge in charges):
+        if all(1 <= charge.cost <= MAX_UNITS and 0 <= charge.tokens <= MAX_UNITS for charge in charges):
             raise Found("good charges were called nonsense")
         self._tally.add("take", "nonsense")
 
@@ -151,20 +159,20 @@ class _Game:
                 raise Found("admitted what had expired")
             for subject in charge.subjects:
                 if subject.name in self._tainted:
-                    self._judge_alone(subject, charge.cost)
+                    self._judge_alone(subject, charge)
                 elif not is_look:
-                    self._count(subject, charge.cost)
+                    self._count(subject, charge)
 
-    def _judge_alone(self, subject: Subject, cost: int) -> None:
-        if any(cost > budget.limit for budget in subject.budgets):
-            raise Found(f"admitted {cost} where one of {subject.budgets} is less")
+    def _judge_alone(self, subject: Subject, charge: Charge) -> None:
+        if any(_cost(charge, budget) > budget.limit for budget in subject.budgets):
+            raise Found(f"admitted {charge} where one of {subject.budgets} is less")
 
-    def _count(self, subject: Subject, cost: int) -> None:
+    def _count(self, subject: Subject, charge: Charge) -> None:
         log = self._admitted[subject.name]
-        log.append((self._now_ms, cost))
+        log.append((self._now_ms, charge))
         for budget in subject.budgets:
             begin_ms = self._now_ms - budget.shape.window_ms
-            units = sum(units for at_ms, units in log if at_ms > begin_ms)
+            units = sum(_cost(each, budget) for at_ms, each in log if at_ms > begin_ms)
             if units > budget.limit:
                 raise Found(f"{units} in one {budget.shape.name} of at most {budget.limit}")
 
@@ -209,3 +217,7 @@ class _Game:
     @staticmethod
     def _bytes(word: Any) -> bytes:
         return word if isinstance(word, bytes) else str(word).encode()
+
+
+def _cost(charge: Charge, budget: Budget) -> int:
+    return charge.tokens if budget.shape.counts_tokens else charge.cost

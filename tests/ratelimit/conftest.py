@@ -17,7 +17,7 @@ from runtime.slots import slot_of
 
 EPOCH_KEY = "tk:epoch:{0}"
 FEED_KEY = "tk:feed:{0}"
-_PERMANENT = ("tk:epoch:", "tk:feed:", "tk:usage:")
+_PERMANENT = ("tk:epoch:", "tk:feed:", "tk:usage:", "tk:held:", "tk:due:")
 _SCRIPTS = ("EVALSHA", "EVAL", "SCRIPT")
 _PATIENCE_MS = 20_000
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import redis
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ from tests.ratelimit.model import Model
 START_MS = 1_800_000_000_000
 NAMES = ("k:1", "k:2", "t:1", "p:1")
 LIMITS = (1, 2, 3, 7, 20, 100)
-WINDOWS = (Window.SECOND, Window.MINUTE, Window.DAY)
+WINDOWS = (Window.SECOND, Window.MINUTE, Window.DAY, Window.TOKENS_HOUR)
 BUCKETS_MS = (50, 1_000, 60_000, 900_000)
 
 Pick = Callable[[Sequence[int]], int]
@@ -59,14 +60,22 @@ def short(draw: st.DrawFn) -> list[Step]:
         subjects = [subject(name, draw(_limits)) for name in NAMES]
         for move in draw(st.lists(_moves, min_size=1, max_size=10)):
             now_ms = _moved(now_ms, *move)
-            charge = st.builds(
-                Charge,
-                st.lists(st.sampled_from(subjects), unique=True, max_size=3).map(tuple),
-                cost=st.sampled_from((1, 1, 2, 3, 8)),
-                valid_until_ms=st.sampled_from((0, 0, 0, now_ms, now_ms + 1)),
-            )
+            asked = st.lists(st.sampled_from(subjects), unique=True, max_size=3).map(tuple)
+            charge = asked.flatmap(partial(_charges, now_ms))
             steps.append(Step(now_ms, tuple(draw(st.lists(charge, min_size=1, max_size=6)))))
     return steps
+
+
+def _charges(now_ms: int, subjects: tuple[Subject, ...]) -> st.SearchStrategy[Charge]:
+    each = st.lists(st.sampled_from((0, 1, 2, 9)), min_size=len(subjects), max_size=len(subjects)).map(tuple)
+    return st.builds(
+        Charge,
+        st.just(subjects),
+        cost=st.sampled_from((1, 1, 2, 3, 8)),
+        tokens=st.sampled_from((0, 1, 2, 5, 30)),
+        costs=st.one_of(st.just(()), st.just(()), each),
+        valid_until_ms=st.sampled_from((0, 0, 0, now_ms, now_ms + 1)),
+    )
 
 
 def long(seed: int, steps: int) -> Iterator[Step]:
@@ -93,7 +102,9 @@ def _any_move(dice: random.Random, now_ms: int) -> int:
 
 
 def _any_charge(dice: random.Random, subjects: Sequence[Subject]) -> Charge:
-    return Charge(tuple(dice.sample(subjects, dice.randint(0, 3))), cost=dice.choice((1, 1, 1, 2, 5, 21)))
+    asked = tuple(dice.sample(subjects, dice.randint(0, 3)))
+    costs = tuple(dice.choice((0, 1, 4)) for _ in asked) if dice.random() < 0.2 else ()
+    return Charge(asked, cost=dice.choice((1, 1, 1, 2, 5, 21)), tokens=dice.choice((0, 0, 1, 3, 20)), costs=costs)
 
 
 def check_agreement(limiter: Limiter, store: redis.Redis, history: Iterator[Step] | Sequence[Step]) -> None:

@@ -36,42 +36,53 @@ class Model:
     def _decide(self, charge: Charge, now_ms: int) -> Grant:
         if 0 < charge.valid_until_ms <= now_ms:
             return Grant(Answer.EXPIRED)
-        cost = charge.cost
-        if any(cost > budget.limit for _, budget in _budgets(charge)):
-            states = self._states(charge, now_ms)
-            return Grant(Answer.NEVER_FITS, states, next(s for s in states if cost > s.budget.limit))
+        states = self._states(charge, now_ms)
+        never = [state for state, cost in zip(states, _costs(charge), strict=True) if cost > state.budget.limit]
+        if never:
+            return Grant(Answer.NEVER_FITS, states, never[0])
         if self._fits(charge, now_ms):
             for subject in charge.subjects:
-                self._count(subject, cost, now_ms)
+                self._count(subject, charge, now_ms)
             return Grant(Answer.ADMITTED, self._states(charge, now_ms))
         return self._refusal(charge, now_ms)
 
     def _fits(self, charge: Charge, now_ms: int) -> bool:
+        """What costs nothing is not refused, however full the budget is."""
         return all(
-            _counted(self._window(subject.name, budget.window.value), budget.window.value, now_ms) + charge.cost
+            cost == 0
+            or _counted(self._window(subject.name, budget.window.value), budget.window.value, now_ms) + cost
             <= budget.limit
-            for subject, budget in _budgets(charge)
+            for (subject, budget), cost in zip(_budgets(charge), _costs(charge), strict=True)
         )
 
-    def _count(self, subject: Subject, cost: int, now_ms: int) -> None:
-        """A write keeps only the windows that have a limit now."""
-        if not subject.budgets:
+    def _count(self, subject: Subject, charge: Charge, now_ms: int) -> None:
+        """A write keeps what is counted, of windows that have a limit now; where nothing is taken, none is made."""
+        costs = [_cost(charge, subject, budget) for budget in subject.budgets]
+        if not any(costs):
             return
         kept: dict[WindowShape, Held] = {}
-        for budget in subject.budgets:
+        for budget, cost in zip(subject.budgets, costs, strict=True):
             shape = budget.window.value
-            held = kept[shape] = Counter(self._window(subject.name, shape))
-            held[_current(held, shape, now_ms)] += cost
+            held = self._window(subject.name, shape)
+            current = _current(held, shape, now_ms)
+            kept[shape] = Counter({bucket: units for bucket, units in held.items() if bucket >= current - shape.n})
+            if cost:
+                kept[shape][current] += cost
         self.held[subject.name] = kept
 
     def _refusal(self, charge: Charge, now_ms: int) -> Grant:
         states = self._states(charge, now_ms)
-        times = [self._fits_at(subject, budget, charge.cost, now_ms) for subject, budget in _budgets(charge)]
+        times = [
+            self._fits_at(subject, budget, cost, now_ms)
+            for (subject, budget), cost in zip(_budgets(charge), _costs(charge), strict=True)
+        ]
         latest = max(times)
         return Grant(Answer.REFUSED, states, states[times.index(latest)], latest)
 
     def _fits_at(self, subject: Subject, budget: Budget, cost: int, now_ms: int) -> int:
         """The first instant at which the cost fits this budget: now, or when some bucket is released."""
+        if cost == 0:
+            return now_ms
         shape = budget.window.value
         held = self._window(subject.name, shape)
         instants = [now_ms, *sorted((bucket + shape.n + 1) * shape.bucket_ms for bucket in held)]
@@ -90,6 +101,17 @@ class Model:
 
 def _budgets(charge: Charge) -> Iterator[tuple[Subject, Budget]]:
     return ((subject, budget) for subject in charge.subjects for budget in subject.budgets)
+
+
+def _costs(charge: Charge) -> list[int]:
+    return [_cost(charge, subject, budget) for subject, budget in _budgets(charge)]
+
+
+def _cost(charge: Charge, subject: Subject, budget: Budget) -> int:
+    """What the charge asks of one budget: its tokens, or its subject's own cost, or its cost."""
+    if budget.window.value.counts_tokens:
+        return charge.tokens
+    return charge.costs[charge.subjects.index(subject)] if charge.costs else charge.cost
 
 
 def _current(held: Held, shape: WindowShape, now_ms: int) -> int:

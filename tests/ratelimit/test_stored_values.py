@@ -70,7 +70,7 @@ def test_no_value_outlives_its_longest_window_by_more_than_a_bucket(
     subject = Subject("p:1", tuple(Budget(each, 5) for each in windows))
     limiter.take(store.execute_command, [Charge((subject,))], epoch="")
     ttl_ms = store.pttl(budget_key("0", "p:1"))
-    longest_ms = window.value.window_ms + window.value.bucket_ms
+    longest_ms = max(each.value.window_ms + each.value.bucket_ms for each in windows)
     assert 0 < longest_ms - 30_000 < ttl_ms <= longest_ms or (longest_ms < 30_000 and -2 <= ttl_ms <= longest_ms)
 
 

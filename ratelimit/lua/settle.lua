@@ -1,0 +1,264 @@
+#!lua
+-- settle: end reservations that take.lua made: charge what their calls cost, and give back the rest.
+--
+-- KEYS  1 the reservations (hash)   2 when each is due (sorted set)
+--       The script also touches the budget values and usage hashes that the reservations themselves name; all carry
+--       the one hash tag of KEYS. The layouts of both are written down in take.lua.
+-- ARGV  1 now_ms, '' = this store's TIME   2 how many overdue reservations to end besides   3.. id, tokens, id, tokens ..
+-- Returns { now_ms, outcomes: one letter an id, overdue ones presumed, overdue ones forgotten, tokens that those
+--           presumed were charged, faults };
+--       Outcomes: S settled, L settled late (it had been presumed), U unknown (never made, settled or forgotten),
+--       C its reservation could not be read and is gone. A fault is a budget value or a usage hash that could not be
+--       changed. As many presumed and forgotten as ARGV[2] asked for: there may be more.
+--
+-- One script, so that a reservation is ended once, whoever tells of it and how often: it is gone when the budgets have
+-- what it cost. One that nobody settles before it is due is presumed to have cost what it says, and is kept until its
+-- bucket is counted no more, so that a late settlement can put that right.
+
+local byte, sub, floor, concat, sort = string.byte, string.sub, math.floor, table.concat, table.sort
+local pack, unpack_bytes = struct.pack, struct.unpack
+
+local FORMAT = 1
+local SECTION, SECTION_BYTES = '<BI6I4I4B', 16
+local ENTRY, ENTRY_BYTES = '<BI4', 5
+local RESERVATION, HELD, NAME = '<Hc0BI4I4I4d', '<BBI6Bc0', '<Bc0'
+local RESERVED, PRESUMED = byte('R'), byte('P')
+local UNITS_MAX = 4000000000 -- a bucket's units are four bytes
+local USAGE_HOUR_TTL_S = 8 * 24 * 3600
+
+local function store_now_ms()
+  local time = redis.call('TIME')
+  return time[1] * 1000 + floor(time[2] / 1000)
+end
+
+----------------------------------------------------------------------------------------------- the reservations
+
+-- Unpacks, or answers false where the bytes end too early.
+local function read_fields(format, bytes, at)
+  local fields = { pcall(unpack_bytes, format, bytes, at) }
+  if not fields[1] then return false end
+  return fields
+end
+
+local function read_names(bytes, at)
+  local names, count = {}, byte(bytes, at)
+  if not count then return nil end
+  at = at + 1
+  for i = 1, count do
+    local fields = read_fields(NAME, bytes, at)
+    if not fields then return nil end
+    names[i], at = fields[2], fields[3]
+  end
+  return names
+end
+
+-- What take.lua wrote, or nil where it cannot have.
+local function read_reservation(bytes)
+  local head = read_fields(RESERVATION, bytes, 1)
+  if not head then return nil end
+  local found = {
+    terms = head[2], state = head[3], charged = head[4], ceiling = head[5], presumed = head[6], release_ms = head[7],
+    held = {},
+  }
+  local at = head[8]
+  local count = byte(bytes, at)
+  if not count then return nil end
+  local first = at
+  at = at + 1
+  for i = 1, count do
+    local fields = read_fields(HELD, bytes, at)
+    if not fields then return nil end
+    found.held[i] = { window = fields[2], n = fields[3], bucket = fields[4], key = fields[5] }
+    at = fields[6]
+  end
+  found.usages = read_names(bytes, at)
+  found.tail = sub(bytes, first)
+  return found.usages and found or nil
+end
+
+local function write_presumed(id, found)
+  local head = pack(
+    RESERVATION, #found.terms, found.terms, PRESUMED, found.charged, found.ceiling, found.presumed, found.release_ms
+  )
+  redis.call('HSET', KEYS[1], id, head .. found.tail)
+  redis.call('ZADD', KEYS[2], found.release_ms, id)
+end
+
+local function forget(id)
+  redis.call('HDEL', KEYS[1], id)
+  redis.call('ZREM', KEYS[2], id)
+end
+
+---------------------------------------------------------------------------------------------- the budget values
+
+-- A window's buckets by number, or nil where the section is corrupt.
+local function read_section(value, at)
+  local id, newest, newest_units, total, older = unpack_bytes(SECTION, value, at)
+  local buckets, sum = { [newest] = newest_units }, newest_units
+  at = at + SECTION_BYTES
+  if at + older * ENTRY_BYTES > #value + 1 then return nil end
+  for _ = 1, older do
+    local remainder, units = unpack_bytes(ENTRY, value, at)
+    local bucket = newest - (newest - remainder) % 256
+    if buckets[bucket] then return nil end
+    buckets[bucket], sum, at = units, sum + units, at + ENTRY_BYTES
+  end
+  if sum ~= total then return nil end
+  return { id = id, newest = newest, buckets = buckets }, at
+end
+
+-- The sections of a budget value by window id; nil where it is corrupt.
+local function read_value(value)
+  local sections, at = {}, 2
+  if value and byte(value, 1) ~= FORMAT then return nil end
+  while value and at <= #value do
+    local section
+    if at + SECTION_BYTES > #value + 1 then return nil end
+    section, at = read_section(value, at)
+    if not section or sections[section.id] then return nil end
+    sections[section.id] = section
+  end
+  return sections
+end
+
+local function write_section(section)
+  local order, total = {}, 0
+  for bucket, units in pairs(section.buckets) do
+    if units > 0 then
+      order[#order + 1] = bucket
+      total = total + units
+    end
+  end
+  if total == 0 then return '' end
+  sort(order)
+  local newest = order[#order]
+  local parts = { pack(SECTION, section.id, newest, section.buckets[newest], total, #order - 1) }
+  for i = 1, #order - 1 do parts[i + 1] = pack(ENTRY, order[i] % 256, section.buckets[order[i]]) end
+  return concat(parts)
+end
+
+local values, faults = {}, 0 -- budget values by key, each read once and written once
+
+local function value_of(key)
+  local value = values[key]
+  if not value then
+    local stored = redis.call('GET', key)
+    value = { stored = stored, sections = read_value(stored), changed = false, until_ms = 0 }
+    values[key] = value
+  end
+  return value
+end
+
+-- Adds units to the bucket in which a reservation is counted, or takes them away, never more than are there.
+local function adjust(held, units, release_ms, now_ms)
+  local value = value_of(held.key)
+  if not value.sections then
+    faults = faults + 1
+    return
+  end
+  local section = value.sections[held.window]
+  if not section then
+    if units <= 0 then return end
+    section = { id = held.window, newest = held.bucket, buckets = {} }
+    value.sections[held.window] = section
+  end
+  if release_ms <= now_ms or held.bucket < section.newest - held.n then return end
+  local left = math.max(0, (section.buckets[held.bucket] or 0) + units)
+  section.buckets[held.bucket] = math.min(UNITS_MAX, left)
+  value.changed, value.until_ms = true, math.max(value.until_ms, release_ms)
+end
+
+local function write_value(key, value, now_ms)
+  local ids, parts = {}, { string.char(FORMAT) }
+  for id in pairs(value.sections) do ids[#ids + 1] = id end
+  sort(ids)
+  for i = 1, #ids do parts[i + 1] = write_section(value.sections[ids[i]]) end
+  local bytes = concat(parts)
+  if #bytes == 1 then
+    redis.call('DEL', key)
+  elseif value.stored then
+    redis.call('SET', key, bytes, 'KEEPTTL')
+  else
+    redis.call('SET', key, bytes, 'PX', value.until_ms - now_ms)
+  end
+end
+
+------------------------------------------------------------------------------------------------------ the usage
+
+local used = {} -- tokens by usage hash
+
+local function note_usage(found, tokens)
+  for i = 1, #found.usages do
+    local key = found.usages[i]
+    used[key] = (used[key] or 0) + tokens
+  end
+end
+
+-- A hash that is gone went with its owner: it does not come back.
+local function write_usage(key, tokens, now_ms)
+  if tokens == 0 or redis.call('EXISTS', key) == 0 then return end
+  local hour_key, minute = key .. ':' .. floor(now_ms / 3600000), floor(now_ms / 60000) % 60
+  local total = redis.pcall('HINCRBY', key, 'tokens', tokens)
+  local in_minute = redis.pcall('HINCRBY', hour_key, 't' .. minute, tokens)
+  if type(in_minute) == 'number' then redis.call('EXPIRE', hour_key, USAGE_HOUR_TTL_S) end
+  if type(total) ~= 'number' or type(in_minute) ~= 'number' then faults = faults + 1 end
+end
+
+----------------------------------------------------------------------------------------------------- the endings
+
+-- Brings what a reservation is charged to `tokens`, or to what it may cost at most.
+local function charge(found, tokens, now_ms)
+  tokens = math.min(tokens, math.max(found.ceiling, found.state == RESERVED and found.charged or 0))
+  local units = tokens - found.charged
+  if units ~= 0 then
+    for i = 1, #found.held do adjust(found.held[i], units, found.release_ms, now_ms) end
+  end
+  note_usage(found, found.state == RESERVED and tokens or units)
+  found.charged = tokens
+end
+
+local function settle(id, tokens, now_ms)
+  local bytes = redis.call('HGET', KEYS[1], id)
+  if not bytes then return 'U' end
+  local found = read_reservation(bytes)
+  forget(id)
+  if not found then return 'C' end
+  charge(found, tokens, now_ms)
+  return found.state == PRESUMED and 'L' or 'S'
+end
+
+-- Ends one overdue reservation: whether it was presumed, and at what charge.
+local function presume(id, now_ms)
+  local bytes = redis.call('HGET', KEYS[1], id)
+  local found = bytes and read_reservation(bytes)
+  if not found or found.state == PRESUMED then
+    forget(id)
+    return false, 0
+  end
+  charge(found, found.presumed, now_ms)
+  if found.release_ms > now_ms then write_presumed(id, found) else forget(id) end
+  return true, found.charged
+end
+
+local function sweep(most, now_ms)
+  local presumed, forgotten, charged = 0, 0, 0
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now_ms, 'LIMIT', 0, most)) do
+    local is_presumed, tokens = presume(id, now_ms)
+    if is_presumed then
+      presumed, charged = presumed + 1, charged + tokens
+    else
+      forgotten = forgotten + 1
+    end
+  end
+  return presumed, forgotten, charged
+end
+
+local now_ms = tonumber(ARGV[1]) or store_now_ms()
+local outcomes = {}
+for i = 3, #ARGV, 2 do outcomes[#outcomes + 1] = settle(ARGV[i], tonumber(ARGV[i + 1]), now_ms) end
+local presumed, forgotten, charged = sweep(tonumber(ARGV[2]), now_ms)
+for key, value in pairs(values) do
+  if value.changed then write_value(key, value, now_ms) end
+end
+for key, tokens in pairs(used) do write_usage(key, tokens, now_ms) end
+return { now_ms, concat(outcomes), presumed, forgotten, charged, faults }

@@ -1,0 +1,200 @@
+"""Reservations: made with the admission, ended once, presumed when nobody tells, put right when somebody tells late."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import redis
+
+from ratelimit.budgets import Answer, Budget, Charge, Hold, Subject, Window
+from ratelimit.ledger import Ledger, Outcome, Settlement
+from ratelimit.limiter import Limiter
+from ratelimit.names import budget_key, due_key, held_key, usage_hour_key, usage_key
+
+NOW_MS = 1_800_000_000_000
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+KEY = Subject("k:1", (Budget(Window.MINUTE, 50), Budget(Window.TOKENS_HOUR, 1_000)))
+PUBLICATION = Subject("p:1", (Budget(Window.TOKENS_HOUR, 5_000),))
+LEDGER = Ledger("0")
+PATIENCE_MS = 5_000
+
+
+def _hold(name: str, *, ceiling: int = 400, presumed: int = 100) -> Hold:
+    return Hold(name, ceiling, presumed, PATIENCE_MS, b"terms of " + name.encode())
+
+
+def _admit(limiter: Limiter, store: redis.Redis, *names: str, tokens: int = 300, now_ms: int = NOW_MS) -> list[Answer]:
+    charges = [Charge((KEY, PUBLICATION), tokens=tokens, hold=_hold(name), usage=("k:1", "p:1")) for name in names]
+    taken = limiter.take(store.execute_command, charges, epoch="", now_ms=now_ms)
+    return [grant.answer for grant in taken.grants]
+
+
+def _remaining(limiter: Limiter, store: redis.Redis, now_ms: int = NOW_MS) -> list[int]:
+    """What is left of the key's minute and tokens and of the publication's tokens."""
+    look = [Charge((KEY, PUBLICATION), tokens=0, costs=(0, 0))]
+    (grant,) = limiter.take(store.execute_command, look, epoch="", now_ms=now_ms, look=True).grants
+    return [state.remaining for state in grant.states]
+
+
+def _settle(store: redis.Redis, *ended: tuple[str, int], now_ms: int = NOW_MS, sweep: int = 0) -> list[Outcome]:
+    settled = LEDGER.settle(store.execute_command, [Settlement(*one) for one in ended], sweep=sweep, now_ms=now_ms)
+    assert settled.faults == 0
+    return list(settled.outcomes)
+
+
+def test_an_admission_reserves_and_a_settlement_gives_back_the_rest(limiter: Limiter, store: redis.Redis) -> None:
+    """Tokens are held in every budget from the admission on; what was not used is free again at once."""
+    assert _admit(limiter, store, "a", "b") == [Answer.ADMITTED] * 2
+    assert _remaining(limiter, store) == [48, 400, 4_400]
+    assert _settle(store, ("a", 40)) == [Outcome.SETTLED]
+    assert _remaining(limiter, store) == [48, 660, 4_660]
+    assert _settle(store, ("b", 0)) == [Outcome.SETTLED]
+    assert _remaining(limiter, store) == [48, 960, 4_960]
+    assert not store.exists(held_key("0"), due_key("0"))
+
+
+def test_nothing_passes_the_limit_while_it_is_held(limiter: Limiter, store: redis.Redis) -> None:
+    """Used and reserved together never pass the limit; a refused call leaves no reservation."""
+    assert _admit(limiter, store, "a", "b", "c", "d") == [Answer.ADMITTED] * 3 + [Answer.REFUSED]
+    assert store.hlen(held_key("0")) == store.zcard(due_key("0")) == 3
+    assert LEDGER.terms(store.execute_command, ["a", "d"]) == [b"terms of a", None]
+
+
+def test_it_is_settled_once(limiter: Limiter, store: redis.Redis) -> None:
+    """Repeated and forged settlements change nothing, in one script or in several."""
+    _admit(limiter, store, "a")
+    assert _settle(store, ("a", 100), ("a", 0), ("x", 0)) == [Outcome.SETTLED, Outcome.UNKNOWN, Outcome.UNKNOWN]
+    assert _settle(store, ("a", 0)) == [Outcome.UNKNOWN]
+    assert _remaining(limiter, store) == [49, 900, 4_900]
+
+
+def test_more_than_was_held_is_charged_up_to_the_ceiling(limiter: Limiter, store: redis.Redis) -> None:
+    """What a model's server claims is believed up to what the call can have cost."""
+    _admit(limiter, store, "a", "b", tokens=100)
+    assert _settle(store, ("a", 250), ("b", 10**9)) == [Outcome.SETTLED] * 2
+    assert _remaining(limiter, store) == [48, 350, 4_350]
+
+
+def test_what_nobody_settles_is_presumed(limiter: Limiter, store: redis.Redis) -> None:
+    """Not before its time, once, and only as many at a time as are asked for; the reservation is then no more."""
+    _admit(limiter, store, "a", "b")
+    early = LEDGER.settle(store.execute_command, [], now_ms=NOW_MS + PATIENCE_MS - 1)
+    assert (early.presumed, early.forgotten) == (0, 0)
+    first = LEDGER.settle(store.execute_command, [], sweep=1, now_ms=NOW_MS + PATIENCE_MS)
+    assert (first.presumed, first.presumed_tokens) == (1, 100)
+    assert _remaining(limiter, store) == [48, 600, 4_600]
+    again = LEDGER.settle(store.execute_command, [], now_ms=NOW_MS + PATIENCE_MS)
+    assert (again.presumed, again.forgotten) == (1, 0)
+    assert _remaining(limiter, store) == [48, 800, 4_800]
+    assert LEDGER.settle(store.execute_command, [], now_ms=NOW_MS + PATIENCE_MS).presumed == 0
+
+
+@pytest.mark.parametrize("real", [0, 60, 350])
+def test_a_late_settlement_replaces_what_was_presumed(limiter: Limiter, store: redis.Redis, real: int) -> None:
+    """While its bucket is counted; then it is forgotten."""
+    _admit(limiter, store, "a")
+    LEDGER.settle(store.execute_command, [], now_ms=NOW_MS + PATIENCE_MS)
+    late_ms = NOW_MS + 59 * MINUTE_MS
+    assert _settle(store, ("a", real), now_ms=late_ms) == [Outcome.REPLACED]
+    assert _remaining(limiter, store, late_ms)[1:] == [1_000 - real, 5_000 - real]
+    assert _settle(store, ("a", 1), now_ms=late_ms) == [Outcome.UNKNOWN]
+
+
+def test_what_was_presumed_is_forgotten_with_its_bucket(limiter: Limiter, store: redis.Redis) -> None:
+    """Once it is counted no more the ledger keeps nothing of it."""
+    _admit(limiter, store, "a")
+    LEDGER.settle(store.execute_command, [], now_ms=NOW_MS + PATIENCE_MS)
+    swept = LEDGER.settle(store.execute_command, [], now_ms=NOW_MS + HOUR_MS + MINUTE_MS)
+    assert (swept.presumed, swept.forgotten) == (0, 1)
+    assert not store.exists(held_key("0"), due_key("0"))
+
+
+def test_a_settlement_finds_the_bucket_of_its_admission(limiter: Limiter, store: redis.Redis) -> None:
+    """What is given back is given back where it was counted: the window rolls on as if it had never been taken."""
+    _admit(limiter, store, "a")
+    _admit(limiter, store, "b", now_ms=NOW_MS + 10 * MINUTE_MS)
+    _settle(store, ("a", 100), now_ms=NOW_MS + 11 * MINUTE_MS)
+    assert _remaining(limiter, store, NOW_MS + 61 * MINUTE_MS - 1)[1] == 600
+    assert _remaining(limiter, store, NOW_MS + 61 * MINUTE_MS)[1] == 700
+    _settle(store, ("b", 0), now_ms=NOW_MS + 62 * MINUTE_MS)
+    assert _remaining(limiter, store, NOW_MS + 62 * MINUTE_MS)[1] == 1_000
+
+
+def test_a_settlement_after_its_window_changes_nothing(limiter: Limiter, store: redis.Redis) -> None:
+    """What is counted no more cannot be given back to anybody."""
+    late_ms = NOW_MS + HOUR_MS + MINUTE_MS
+    _admit(limiter, store, "a")
+    _admit(limiter, store, "b", now_ms=late_ms)
+    assert _settle(store, ("a", 0), now_ms=late_ms) == [Outcome.SETTLED]
+    assert _remaining(limiter, store, late_ms)[1] == 700
+
+
+def test_a_call_without_token_budgets_is_settled_too(limiter: Limiter, store: redis.Redis) -> None:
+    """Its tokens are counted as usage."""
+    plain = Subject("k:1", (Budget(Window.MINUTE, 50),))
+    charge = Charge((plain,), tokens=10, hold=_hold("a"), usage=("k:1",))
+    limiter.take(store.execute_command, [charge], epoch="", now_ms=NOW_MS)
+    assert _settle(store, ("a", 77)) == [Outcome.SETTLED]
+    assert store.hget(usage_key("0", "k:1"), "tokens") == b"77"
+
+
+def test_tokens_are_counted_as_usage(limiter: Limiter, store: redis.Redis) -> None:
+    """What was charged, in its minute, put right by a late settlement; never under a name that is gone."""
+    _admit(limiter, store, "a", "b")
+    store.delete(usage_key("0", "p:1"))
+    _settle(store, ("a", 30))
+    LEDGER.settle(store.execute_command, [], now_ms=NOW_MS + PATIENCE_MS)
+    assert store.hget(usage_key("0", "k:1"), "tokens") == b"130"
+    _settle(store, ("b", 20), now_ms=NOW_MS + MINUTE_MS)
+    assert store.hget(usage_key("0", "k:1"), "tokens") == b"50"
+    hour, minute = NOW_MS // HOUR_MS, NOW_MS // MINUTE_MS % 60
+    counted = store.hgetall(usage_hour_key("0", "k:1", hour))
+    assert (counted[f"t{minute}".encode()], counted[f"t{minute + 1}".encode()]) == (b"130", b"-80")
+    assert not store.exists(usage_key("0", "p:1"))
+
+
+def test_a_look_and_a_refusal_reserve_nothing(limiter: Limiter, store: redis.Redis) -> None:
+    """Only what is admitted is held."""
+    charges = [Charge((KEY,), tokens=1_001, hold=_hold("a")), Charge((KEY,), tokens=1, hold=_hold("b"))]
+    limiter.take(store.execute_command, charges, epoch="", now_ms=NOW_MS, look=True)
+    assert not store.exists(held_key("0"), due_key("0"))
+    limiter.take(store.execute_command, charges, epoch="", now_ms=NOW_MS)
+    assert store.hkeys(held_key("0")) == [b"b"]
+
+
+def test_no_garbage_breaks_the_script(limiter: Limiter, store: redis.Redis) -> None:
+    """Whatever stands in a reservation or a budget value: it is settled or told, never a failing script."""
+    dice = random.Random(7)  # noqa: S311  a seed, so that a failure can be repeated
+    seen = set()
+    for _ in range(600):
+        store.delete(held_key("0"), due_key("0"), budget_key("0", "k:1"), budget_key("0", "p:1"))
+        _admit(limiter, store, "a")
+        if dice.random() < 0.5:
+            record = _broken(dice, store.hget(held_key("0"), "a"))
+            store.hset(held_key("0"), "a", record.replace(b"tk:budget:{1", b"tk:budget:{0"))
+        else:
+            store.set(budget_key("0", "k:1"), _broken(dice, store.get(budget_key("0", "k:1"))), px=60_000)
+        LEDGER.terms(store.execute_command, ["a"])
+        settled = LEDGER.settle(store.execute_command, [Settlement("a", 5)], now_ms=NOW_MS)
+        seen.add((settled.outcomes[0], settled.faults > 0))
+        assert not store.hexists(held_key("0"), "a")
+    assert {(Outcome.SETTLED, False), (Outcome.SETTLED, True), (Outcome.CORRUPT, False)} <= seen
+
+
+def _broken(dice: random.Random, value: bytes) -> bytes:
+    """Cut it off, or change a byte before the names that it holds."""
+    cut = bytearray(value[: dice.randint(0, len(value))] if dice.random() < 0.5 else value)
+    if cut and dice.random() < 0.7:
+        cut[dice.randrange(min(len(cut), 40))] = dice.randrange(256)
+    return bytes(cut)
+
+
+@pytest.mark.parametrize("fault", [{"tokens": -1}, {"sweep": -1}, {"sweep": 1_001}])
+def test_nonsense_is_not_sent(store: redis.Redis, fault: dict[str, int]) -> None:
+    """A malformed batch is the caller's mistake."""
+    with pytest.raises(ValueError, match=r"tokens|overdue"):
+        LEDGER.settle(
+            store.execute_command, [Settlement("a", fault.get("tokens", 0))], sweep=fault.get("sweep", 0), now_ms=NOW_MS
+        )
