@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from extauth.answers import denial
 from extauth.reasons import Reason
+from publisher.browsers import browser_filters
 from publisher.envoy_files import (
     BODY_FILTER,
     CREDENTIAL_HEADERS,
@@ -134,7 +135,7 @@ def connection_manager(options: BootstrapOptions) -> Json:
         **_bounds(options),
         "early_header_mutation_extensions": [_removals()],
         "local_reply_config": {"mappers": _local_replies()},
-        "http_filters": [_body_filter(), _check_filter(options), _router()],
+        "http_filters": [*browser_filters(), _body_filter(), _check_filter(options), _router()],
     }
 
 
@@ -289,6 +290,8 @@ def _local_replies() -> list[Json]:
     Check's answers come first, by their flag, and keep their own.
     """
     unknown = denial(Reason.NO_PUBLICATION).body  # what Check says of a publication that is not for this caller
+    no_model = denial(Reason.MODEL_NOT_FOUND).body  # of a model that Check has named and Envoy does not serve yet
+    nowhere = [{"response_flag_filter": {"flags": ["NC"]}}, {"status_code_filter": _status_is(404)}]
     malformed = error_body(
         message="The request's path, a header or its framing is malformed or can be read in two ways.",
         kind="invalid_request_error",
@@ -303,6 +306,7 @@ def _local_replies() -> list[Json]:
     return [
         {"filter": {"response_flag_filter": {"flags": ["UAEX"]}}},
         _reply({"response_flag_filter": {"flags": ["NR"]}}, unknown),
+        _reply({"and_filter": {"filters": nowhere}}, no_model),
         _reply({"status_code_filter": _status_is(400)}, malformed),
         _reply({"status_code_filter": _status_is(413)}, large),
         _reply({"response_flag_filter": {"flags": ["UF", "UH", "UC", "UO", "UR", "UPE", "NC"]}}, upstream),

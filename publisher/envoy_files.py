@@ -14,8 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from extauth.answers import denial
-from extauth.reasons import Reason
+from publisher.browsers import SERVERS_HEADERS, browser_policy
 from publisher.plan import OPENAI_ROOT, Host, Plan, Route, Upstream
 
 Json = dict[str, Any]
@@ -34,6 +33,9 @@ BODY_FILTER: Final = "envoy.filters.http.json_to_metadata"
 
 CREDENTIAL_HEADERS: Final = ("x-api-key", "authorization")
 """Never forwarded, whatever Check answers."""
+
+NO_CLUSTER: Final = "tollkeeper-no-model"
+"""The cluster of calls that lead to no model: there is none of this name, nor can a publication's be called so."""
 
 _CLUSTER: Final = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 _ROUTES: Final = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
@@ -76,15 +78,20 @@ def clusters(plan: Plan, *, upstream_ca: str) -> Resources:
     return _versioned(_cluster(upstream, upstream_ca) for upstream in plan.upstreams)
 
 
-def routes(plan: Plan) -> Resources:
-    """The one route configuration. A host or path that nobody published has no route, hence no way to any server."""
+def routes(plan: Plan, *, origins: Sequence[str] = ()) -> Resources:
+    """The one route configuration. A host or path that nobody published has no route, hence no way to any server.
+
+    ``origins``: of pages that may call from a browser.
+    """
     return _versioned(
         [
             {
                 "@type": _ROUTES,
                 "name": ROUTES_NAME,
                 "request_headers_to_remove": list(CREDENTIAL_HEADERS),
-                "virtual_hosts": [_virtual_host(host) for host in plan.hosts],
+                "response_headers_to_remove": list(SERVERS_HEADERS),
+                "validate_clusters": False,
+                "virtual_hosts": [_virtual_host(host) | _for_browsers(origins) for host in plan.hosts],
             }
         ]
     )
@@ -188,6 +195,11 @@ def _virtual_host(host: Host) -> Json:
     }
 
 
+def _for_browsers(origins: Sequence[str]) -> Json:
+    policy = browser_policy(origins)
+    return {"typed_per_filter_config": policy} if policy else {}
+
+
 def _route(route: Route) -> Json:
     rendered: Json = {
         "name": route.name,
@@ -229,19 +241,15 @@ def _action(route: Route) -> Json:
 
 
 def _entry(host: str) -> Json:
-    """Where calls wait that the body decides: Check names the publication, or this 404 is the end of it."""
-    body = denial(Reason.MODEL_NOT_FOUND).body
+    """Where calls wait that the body decides: Check names the publication, or a 404 is the end of it.
+
+    No direct response, which Envoy would not let pages in browsers read.
+    """
     return {
         "name": f"{host}/openai",
         "match": {"prefix": f"{OPENAI_ROOT}/"},
         "metadata": _metadata(openai_host=host),
-        "direct_response": {"status": 404, "body": {"inline_string": body}},
-        "response_headers_to_add": [
-            {
-                "header": {"key": "content-type", "value": "application/json"},
-                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-            }
-        ],
+        "route": {"cluster": NO_CLUSTER, "cluster_not_found_response_code": "NOT_FOUND"},
         "typed_per_filter_config": _body_filter_on(),
     }
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +56,7 @@ class FilesSink:
         admin: EnvoyAdmin,
         *,
         upstream_ca: str,
+        origins: Sequence[str] = (),
         timeout_s: float = TIMEOUT_S,
         may_write: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -65,13 +66,14 @@ class FilesSink:
         self._routes = _File(folder / ROUTES_FILE, ROUTES)
         self._admin = admin
         self._upstream_ca = upstream_ca
+        self._origins = origins
         self._timeout_s = timeout_s
 
     def prepare(self) -> None:
         """Make the files that Envoy needs to start, with nothing published, where there are none."""
         self._folder.mkdir(parents=True, exist_ok=True)
         nothing = plan(())
-        for file, content in ((self._clusters, self._cluster_file(nothing)), (self._routes, routes(nothing))):
+        for file, content in ((self._clusters, self._cluster_file(nothing)), (self._routes, self._route_file(nothing))):
             if _read(file.path) is None:
                 _make(file.path, content.text())
 
@@ -105,7 +107,7 @@ class FilesSink:
         before = await self._put(self._clusters, together(old, new) if old else new)
         await self._warmed()
         try:
-            await self._put(self._routes, routes(wanted))
+            await self._put(self._routes, self._route_file(wanted))
         except Refused:
             self._restore(self._clusters, before)
             raise
@@ -152,6 +154,9 @@ class FilesSink:
 
     def _cluster_file(self, wanted: Plan) -> Resources:
         return clusters(wanted, upstream_ca=self._upstream_ca)
+
+    def _route_file(self, wanted: Plan) -> Resources:
+        return routes(wanted, origins=self._origins)
 
 
 def _read(path: Path) -> Resources | None:

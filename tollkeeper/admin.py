@@ -42,6 +42,7 @@ from runtime.http import listening, new_registry
 from runtime.lifecycle import CannotStart, running, stop_requested
 from runtime.settings import ListenAddress, Metavar, Port, Secret, Words
 from tollkeeper.admin_stores import admin_stores, store_client
+from tollkeeper.origins import Origins
 from tollkeeper.store_settings import StoreSettings
 
 _FILES: Final = "files:"
@@ -113,6 +114,9 @@ class AdminSettings(StoreSettings):
     gateway_url: Annotated[str, AfterValidator(_origin), Metavar("URL")] = "https://gateway"
     """Scheme and port of the URLs shown to callers; the host is each publication's own."""
 
+    cors_origins: Origins = ()
+    """Pages that may call from a browser, by origin: `https://app.example`. None: browsers are kept from answers."""
+
     admin_username: Annotated[str, AfterValidator(_user)] = "admin"
     """Name of the admin who is made at the first start."""
 
@@ -137,6 +141,8 @@ class AdminSettings(StoreSettings):
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """A folder needs the Envoy that watches it."""
         yield from super().conflicts()
+        if self.cors_origins and not self.publish_to:
+            yield "cors_origins", "needs --publish-to: it is Envoy that answers browsers"
         if self.publish_to and not self.envoy_admin_socket:
             yield "envoy_admin_socket", "is required where --publish-to is given"
 
@@ -204,7 +210,13 @@ async def _publisher(
         store_client(settings.records, timeout_s=_LEASE_TIMEOUT_S) as claims,
     ):
         lease = Lease(claims, os.urandom(_HOLDER_BYTES).hex())
-        sink = FilesSink(folder, envoy, upstream_ca=str(settings.upstream_ca), may_write=lease.held)
+        sink = FilesSink(
+            folder,
+            envoy,
+            upstream_ca=str(settings.upstream_ca),
+            origins=settings.cors_origins,
+            may_write=lease.held,
+        )
         try:
             sink.prepare()
         except OSError as error:

@@ -156,8 +156,9 @@ def denied(status: int) -> CheckResponse:
 class Upstream:
     """A model server that answers with its name and what it was sent. ``/slow`` streams a byte every 10 ms."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *headers: str) -> None:
         self.name = name
+        self.headers = headers  # "vary: Accept": of every answer
         self.seen = 0
 
     def __enter__(self) -> Self:
@@ -199,7 +200,8 @@ class Upstream:
         line, *lines = head.rstrip("\r\n").split("\r\n")
         said = {"upstream": self.name, "line": line, "headers": lines, "body_bytes": length}
         body = json.dumps(said).encode()
-        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % len(body) + body)
+        more = "".join(f"{header}\r\n" for header in self.headers).encode()
+        writer.write(b"HTTP/1.1 200 OK\r\n%scontent-length: %d\r\n\r\n" % (more, len(body)) + body)
         await writer.drain()
 
 
@@ -231,11 +233,11 @@ class Envoy:
         self.folder = Path(options.folder)
         self.log = self.folder / "envoy.log"
 
-    def publish(self, publications: Sequence[PublicationRecord]) -> None:
+    def publish(self, publications: Sequence[PublicationRecord], *, origins: Sequence[str] = ()) -> None:
         """Write both files as they are to be at Envoy's start."""
         made = plan(publications)
         (self.folder / CLUSTERS_FILE).write_text(clusters(made, upstream_ca="").text())
-        (self.folder / ROUTES_FILE).write_text(routes(made).text())
+        (self.folder / ROUTES_FILE).write_text(routes(made, origins=origins).text())
 
     def __enter__(self) -> Self:
         config = self.folder / "bootstrap.json"

@@ -105,6 +105,7 @@ async def _plan(settings: UpSettings, held: state.Held, memory: dict[str, Any]) 
         default_host=settings.default_host,
         https_names=settings.https_names,
         admin_username=settings.admin_username,
+        cors_origins=settings.cors_origins,
         key_recovery=settings.key_recovery,
         upstream_ca=system_authorities(),
         workers=settings.workers,

@@ -51,6 +51,7 @@ class Machine:
     default_host: str
     https_names: tuple[str, ...]
     admin_username: str
+    cors_origins: tuple[str, ...]  # of pages that may call from a browser
     key_recovery: bool
     upstream_ca: str  # the certificates of model servers on https are held to
     workers: int  # processes of the gate
@@ -143,6 +144,7 @@ def gate_command(machine: Machine) -> Command:
 def admin_command(machine: Machine) -> Command:
     """The admin API, which publishes to Envoy's files; the password comes by the environment."""
     switch = ["--key-recovery"] if machine.key_recovery else []
+    origins = ["--cors-origins", ",".join(machine.cors_origins)] if machine.cors_origins else []
     return [
         *_ours(
             machine,
@@ -161,6 +163,7 @@ def admin_command(machine: Machine) -> Command:
             },
         ),
         *switch,
+        *origins,
     ]
 
 

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from admin.places import host_fault
 from runtime.settings import Metavar, Port, Secret, Settings, Words, option_of
+from tollkeeper.origins import Origins
 
 _WILDCARD: Final = "*."
 
@@ -57,6 +58,9 @@ class UpSettings(Settings):
 
     https_names: Annotated[Words, AfterValidator(_certified)] = ("api.mycompany.com",)
     """Further host names in the https certificate, besides the default host and localhost; `*.example.com` too."""
+
+    cors_origins: Origins = ()
+    """Pages that may call from a browser, by origin: `https://app.example`. None: browsers are kept from answers."""
 
     key_recovery: bool = False
     """Keep key texts, encrypted, so that the API can show them again. Off: only hashes are kept."""
