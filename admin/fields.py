@@ -20,6 +20,8 @@ MAX_NAME: Final = 63
 MAX_METADATA_BYTES: Final = 4096
 MAX_TENANTS_NAMED: Final = 500
 MAX_ANONYMOUS_PER_MINUTE: Final = 10**6
+MAX_CONTEXT_TOKENS: Final = 10**7  # ten times the longest context there is; with 16 choices still below MAX_LIMIT
+MAX_RESERVATION_S: Final = 3600  # the window of a token budget: it forgets what has been held back for longer
 MAX_HOSTS: Final = 100  # of a tenant
 MAX_UPSTREAMS: Final = 100
 MAX_PUBLICATIONS_NAMED: Final = 100
@@ -192,6 +194,8 @@ Upstreams = Annotated[
 ]
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
 AnonymousLimit = Annotated[int, Field(ge=1, le=MAX_ANONYMOUS_PER_MINUTE)]
+ContextTokens = Annotated[int, Field(ge=1, le=MAX_CONTEXT_TOKENS)]
+ReservationSeconds = Annotated[int, Field(ge=1, le=MAX_RESERVATION_S)]
 Metadata = Annotated[dict[str, str], AfterValidator(_small)]
 TenantNames = Annotated[tuple[TenantName, ...], Field(max_length=MAX_TENANTS_NAMED)]
 UserName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME)]

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr
 from admin.fields import (
     MAX_SECRET_TEXT,
     AnonymousLimit,
+    ContextTokens,
     ExternalPath,
     Hostname,
     Hostnames,
@@ -21,13 +22,14 @@ from admin.fields import (
     Metadata,
     ModelName,
     Output,
+    ReservationSeconds,
     ServerUrl,
     TenantName,
     TenantNames,
     Upstreams,
     UserName,
 )
-from catalog.records import ModelType, Protocol
+from catalog.records import DEFAULT_TOKENS, MissingUsage, ModelType, Protocol, Reservation
 from catalog.status import State
 
 MAX_GRACE_S = 7 * 24 * 3600
@@ -42,9 +44,24 @@ class RateLimitingInput(Input):
     requests_per_hour: Limit | None = None
     """Most calls in any one hour."""
     tokens_per_hour: Limit | None = None
-    """Most tokens in any one hour."""
+    """Most tokens, of prompts and answers together, in any one hour; of openai publications only."""
     burst_limit: Limit | None = None
     """Most calls in any one second."""
+
+
+class TokensInput(Input):
+    """How the tokens of each call are held back and charged. Of openai publications only; others keep it unused."""
+
+    context_tokens: ContextTokens = DEFAULT_TOKENS.context_tokens
+    """Most tokens of a prompt and one completion together, as the model has it: no call costs more per choice."""
+    reservation: Reservation = DEFAULT_TOKENS.reservation
+    """strict: a call holds back the most that it can cost, so that no budget is ever passed; adaptive: what calls
+    like it turned out to cost, so that more run at once and a budget may be passed."""
+    missing_usage: MissingUsage = DEFAULT_TOKENS.missing_usage
+    """What a whole answer costs that does not tell its usage: an estimate from its bytes, all that was held back for
+    it (reservation), or nothing (free)."""
+    reservation_timeout_seconds: ReservationSeconds = DEFAULT_TOKENS.reservation_timeout_s
+    """A call is cut off after this long, and charged by estimate if nobody told how it ended."""
 
 
 class AuthenticationInput(Input):
@@ -71,6 +88,7 @@ class ConfigInput(Input):
     """How the model is spoken to; found out by asking its server unless given."""
     rate_limiting: RateLimitingInput = RateLimitingInput()
     authentication: AuthenticationInput = AuthenticationInput()
+    tokens: TokensInput = TokensInput()
     metadata: Metadata = Field(default_factory=dict)
     """Notes of the operator's own; replaced as a whole."""
 
@@ -164,6 +182,15 @@ class RateLimiting(Output):
     burst_limit: int | None
 
 
+class Tokens(Output):
+    """How the tokens of each call are held back and charged; of openai publications only."""
+
+    context_tokens: int
+    reservation: Reservation
+    missing_usage: MissingUsage
+    reservation_timeout_seconds: int
+
+
 class Tenant(Output):
     """A tenant."""
 
@@ -208,24 +235,26 @@ class Authentication(Output):
 
 
 class UsageAnswer(Output):
-    """Calls admitted since publishing."""
+    """Calls admitted, and tokens charged, since publishing or since the key was made."""
 
     total_requests: int
     requests_today: int
     """Since midnight UTC."""
     tokens_used: int
+    """Of calls that have ended; what running calls hold back is not in it."""
     last_access_time: datetime | None
 
 
 class Bucket(Output):
-    """Calls admitted in one clock minute or hour."""
+    """Calls admitted, and tokens charged to calls that ended, in one clock minute or hour."""
 
     start: datetime
     requests: int
+    tokens: int
 
 
 class UsageSeries(UsageAnswer):
-    """Calls admitted, in all and over time; the last bucket of each series is still running."""
+    """Calls and tokens, in all and over time; the last bucket of each series is still running."""
 
     last_day: list[Bucket]
     """The last 24 clock hours, UTC, the oldest first."""
@@ -253,6 +282,7 @@ class Publication(Output):
     model_type: ModelType
     rate_limiting: RateLimiting
     authentication: Authentication
+    tokens: Tokens
     metadata: dict[str, str]
     api_key: str
     """Whole when it was just made; masked afterwards unless key recovery is on."""

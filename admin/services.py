@@ -26,7 +26,7 @@ UsageReader = Callable[[str, int], Awaitable[Usage]]
 """Reads the usage of a subject (``p:<uid>``) as of a time in ms by the store's clock."""
 
 SeriesReader = Callable[[str, int], Awaitable[Series]]
-"""Reads a subject's calls over time, up to a time in ms by the store's clock."""
+"""Reads a subject's calls and tokens over time, up to a time in ms by the store's clock."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
-"""Reads the usage that ``take.lua`` counts: calls since publishing, calls today, the last call, calls over time.
+"""Reads the usage that ``take.lua`` and ``settle.lua`` count: calls and tokens in all, today, and over time.
 
 Knows usage subjects by name only. Days are UTC days of the caller's ``now_ms``, which is the store's clock.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,23 +17,40 @@ _HOUR_MS: Final = 3_600_000
 _MINUTE_MS: Final = 60_000
 _MINUTES_AN_HOUR: Final = 60
 _HOURS_A_DAY: Final = 24
+_TOKENS: Final = b"t"
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What a subject was used."""
 
-    total: int  # admitted calls since its counters began
-    today: int  # admitted calls since midnight UTC
-    last_access_ms: int  # store time of the last admitted call; 0: none yet
+    total: int = 0  # admitted calls since its counters began
+    today: int = 0  # admitted calls since midnight UTC
+    last_access_ms: int = 0  # store time of the last admitted call; 0: none yet
+    tokens: int = 0  # charged to calls that have ended, since its counters began
+
+
+@dataclass(frozen=True, slots=True)
+class Used:
+    """What a subject was used in one stretch of time."""
+
+    calls: int = 0  # admitted in it
+    tokens: int = 0  # charged in it, to calls that ended in it
+
+    def __add__(self, other: Used) -> Used:
+        """The use of both stretches."""
+        return Used(self.calls + other.calls, self.tokens + other.tokens)
+
+
+UNUSED: Final = Used()
 
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """Admitted calls over time, the oldest first; the last of each is still running."""
+    """A subject's use over time, the oldest first; the last of each is still running."""
 
-    hours: tuple[int, ...]  # of the last 24 clock hours
-    minutes: tuple[int, ...]  # of the last 60 clock minutes
+    hours: tuple[Used, ...]  # of the last 24 clock hours
+    minutes: tuple[Used, ...]  # of the last 60 clock minutes
 
 
 def hours_of_day(now_ms: int) -> range:
@@ -44,34 +62,54 @@ def hours_of_day(now_ms: int) -> range:
 async def read_usage(client: redis.asyncio.Redis, cell: str, subject: str, now_ms: int) -> Usage:
     """Read a subject's usage in one round trip; raises what the client raises."""
     pipeline = client.pipeline(transaction=False)
-    pipeline.hmget(usage_key(cell, subject), ["total", "last_ms"])
+    pipeline.hmget(usage_key(cell, subject), ["total", "last_ms", "tokens"])
     for hour in hours_of_day(now_ms):
-        pipeline.hvals(usage_hour_key(cell, subject, hour))
-    (total, last_ms), *hours = await pipeline.execute()
-    return Usage(total=_number(total), today=_sum(hours), last_access_ms=_number(last_ms))
+        pipeline.hgetall(usage_hour_key(cell, subject, hour))
+    (total, last_ms, tokens), *hours = await pipeline.execute()
+    return Usage(
+        total=_number(total),
+        today=sum(map(_calls, hours)),
+        last_access_ms=_number(last_ms),
+        tokens=_number(tokens),
+    )
 
 
 async def read_series(client: redis.asyncio.Redis, cell: str, subject: str, now_ms: int) -> Series:
     """Read a subject's last day by hour and last hour by minute in one round trip; raises what the client raises."""
     hour, minute = now_ms // _HOUR_MS, now_ms // _MINUTE_MS
+    first_hour = hour - _HOURS_A_DAY + 1
     pipeline = client.pipeline(transaction=False)
-    for one in range(hour - _HOURS_A_DAY + 1, hour + 1):
+    for one in range(first_hour, hour + 1):
         pipeline.hgetall(usage_hour_key(cell, subject, one))
-    read: list[dict[bytes, bytes]] = await pipeline.execute()
+    hours = [_by_minute(fields) for fields in await pipeline.execute()]
     by_minute = {
-        (hour - _HOURS_A_DAY + 1 + position) * _MINUTES_AN_HOUR + int(field): int(calls)
-        for position, fields in enumerate(read)
-        for field, calls in fields.items()
+        (first_hour + position) * _MINUTES_AN_HOUR + minute_of_hour: used
+        for position, minutes in enumerate(hours)
+        for minute_of_hour, used in minutes.items()
     }
     return Series(
-        hours=tuple(sum(map(int, fields.values())) for fields in read),
-        minutes=tuple(by_minute.get(one, 0) for one in range(minute - _MINUTES_AN_HOUR + 1, minute + 1)),
+        hours=tuple(map(_in_all, hours)),
+        minutes=tuple(by_minute.get(one, UNUSED) for one in range(minute - _MINUTES_AN_HOUR + 1, minute + 1)),
     )
+
+
+def _calls(fields: Mapping[bytes, bytes]) -> int:
+    return sum(int(calls) for field, calls in fields.items() if not field.startswith(_TOKENS))
+
+
+def _by_minute(fields: Mapping[bytes, bytes]) -> dict[int, Used]:
+    """Read an hour's hash: ``7`` is the calls of its minute 7, ``t7`` the tokens."""
+    minutes: dict[int, Used] = {}
+    for field, value in fields.items():
+        used = Used(tokens=int(value)) if field.startswith(_TOKENS) else Used(calls=int(value))
+        minute = int(field.removeprefix(_TOKENS))
+        minutes[minute] = minutes.get(minute, UNUSED) + used
+    return minutes
+
+
+def _in_all(minutes: Mapping[int, Used]) -> Used:
+    return sum(minutes.values(), UNUSED)
 
 
 def _number(raw: Any) -> int:
     return int(raw or 0)
-
-
-def _sum(hours: list[list[Any]]) -> int:
-    return sum(int(calls) for hour in hours for calls in hour)

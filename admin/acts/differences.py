@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from admin.acts import limits
+from admin.acts import limits, tokens
 from catalog.records import KeyRecord, PublicationRecord, TenantRecord
 
 
@@ -45,4 +45,5 @@ def of_publication(publication: PublicationRecord) -> dict[str, str]:
         "allowedTenants": " ".join(publication.allowed_tenants),
         "metadata": f"{len(publication.metadata)} entries",
         **limits.told(publication.limits),
+        **tokens.told(publication.tokens),
     }

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 
-from admin.acts import hosts, limits
+from admin.acts import hosts, limits, tokens
 from admin.discovery import Finding
 from admin.places import default_path
 from admin.schemas import AuthenticationInput, ConfigInput
 from catalog.changes import Change, Delete, Put
 from catalog.records import (
+    DEFAULT_TOKENS,
     HostRecord,
     KeyRecord,
     Kind,
@@ -52,6 +53,7 @@ def created(
         created_at_ms=now_ms,
         updated_at_ms=now_ms,
         metadata=config.metadata,
+        tokens=tokens.merged(DEFAULT_TOKENS, config.tokens),
     )
 
 
@@ -69,6 +71,7 @@ def updated(
         type=finding.type if finding else publication.type,
         protocol=finding.protocol if finding else publication.protocol,
         limits=limits.merged(publication.limits, config.rate_limiting),
+        tokens=tokens.merged(publication.tokens, config.tokens),
         metadata=config.metadata if "metadata" in config.model_fields_set else publication.metadata,
         updated_at_ms=now_ms,
     )

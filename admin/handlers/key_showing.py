@@ -19,7 +19,7 @@ from catalog.recovery import RecoveryError, decrypt
 from ratelimit.usage import Usage
 
 _AT_ONCE: Final = 20
-_UNUSED: Final = Usage(total=0, today=0, last_access_ms=0)
+_UNUSED: Final = Usage()
 _log: Final = logging.getLogger(__name__)
 
 

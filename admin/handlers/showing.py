@@ -39,7 +39,7 @@ async def facts_of(services: Services, publication: PublicationRecord) -> Facts:
 
 def facts_of_new(key: NewText) -> Facts:
     """What is known of a publication just made: the whole text of its key, and that nobody called."""
-    return Facts(key.text.reveal(), Usage(total=0, today=0, last_access_ms=0))
+    return Facts(key.text.reveal(), Usage())
 
 
 def shown(services: Services, publication: PublicationRecord, known: Facts) -> Publication:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
-from admin.acts import limits
+from admin.acts import limits, tokens
 from admin.schemas import (
     Authentication,
     Bucket,
@@ -25,7 +25,7 @@ from admin.sessions import Token
 from admin.user_schemas import UserAccount
 from catalog.records import ModelRecord, ModelType, Protocol, PublicationRecord, TenantRecord, UserRecord
 from catalog.status import Status
-from ratelimit.usage import Series, Usage
+from ratelimit.usage import Series, Usage, Used
 
 _MINUTE_MS: Final = 60_000
 _HOUR_MS: Final = 3_600_000
@@ -91,11 +91,11 @@ def session(record: UserRecord, token: Token) -> Session:
 
 
 def usage(counted: Usage) -> UsageAnswer:
-    """Usage as it is shown. Tokens are not counted yet."""
+    """Usage as it is shown."""
     return UsageAnswer(
         total_requests=counted.total,
         requests_today=counted.today,
-        tokens_used=0,
+        tokens_used=counted.tokens,
         last_access_time=at_or_never(counted.last_access_ms or None),
     )
 
@@ -109,9 +109,12 @@ def usage_series(counted: Usage, series: Series, now_ms: int) -> UsageSeries:
     )
 
 
-def _buckets(counts: Sequence[int], width_ms: int, now_ms: int) -> list[Bucket]:
+def _buckets(counts: Sequence[Used], width_ms: int, now_ms: int) -> list[Bucket]:
     first = now_ms // width_ms - len(counts) + 1
-    return [Bucket(start=at((first + n) * width_ms), requests=calls) for n, calls in enumerate(counts)]
+    return [
+        Bucket(start=at((first + n) * width_ms), requests=used.calls, tokens=used.tokens)
+        for n, used in enumerate(counts)
+    ]
 
 
 def publication(
@@ -132,6 +135,7 @@ def publication(
             allowed_tenants=list(record.allowed_tenants),
             anonymous_requests_per_minute=record.anonymous_per_minute,
         ),
+        tokens=tokens.shown(record.tokens),
         metadata=dict(record.metadata),
         api_key=api_key,
         key_id=record.key_id,

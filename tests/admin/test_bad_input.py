@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 LIMITS = "config.rateLimiting"
+TOKENS = "config.tokens"
 
 FAULTS: list[tuple[str, dict[str, Any], dict[str, str]]] = [
     ("zero", {"rateLimiting": {"requestsPerMinute": 0}}, {f"{LIMITS}.requestsPerMinute": "range"}),
@@ -22,6 +23,20 @@ FAULTS: list[tuple[str, dict[str, Any], dict[str, str]]] = [
     ("a string", {"rateLimiting": {"tokensPerHour": "100"}}, {f"{LIMITS}.tokensPerHour": "type"}),
     ("a float", {"rateLimiting": {"tokensPerHour": 1.0}}, {f"{LIMITS}.tokensPerHour": "type"}),
     ("true", {"rateLimiting": {"burstLimit": True}}, {f"{LIMITS}.burstLimit": "type"}),
+    ("no context", {"tokens": {"contextTokens": 0}}, {f"{TOKENS}.contextTokens": "range"}),
+    ("a huge context", {"tokens": {"contextTokens": 10**7 + 1}}, {f"{TOKENS}.contextTokens": "range"}),
+    ("an unlimited context", {"tokens": {"contextTokens": None}}, {f"{TOKENS}.contextTokens": "type"}),
+    ("an unknown reservation", {"tokens": {"reservation": "lax"}}, {f"{TOKENS}.reservation": "choice"}),
+    ("an unknown policy", {"tokens": {"missingUsage": "guess"}}, {f"{TOKENS}.missingUsage": "choice"}),
+    ("no time", {"tokens": {"reservationTimeoutSeconds": 0}}, {f"{TOKENS}.reservationTimeoutSeconds": "range"}),
+    (
+        "an hour and more",
+        {"tokens": {"reservationTimeoutSeconds": 3601}},
+        {f"{TOKENS}.reservationTimeoutSeconds": "range"},
+    ),
+    ("null tokens", {"tokens": None}, {TOKENS: "type"}),
+    ("a list of tokens", {"tokens": []}, {TOKENS: "type"}),
+    ("an unknown token field", {"tokens": {"context": 1}}, {f"{TOKENS}.context": "unknown_field"}),
     ("null limits", {"rateLimiting": None}, {LIMITS: "type"}),
     ("a list of limits", {"rateLimiting": []}, {LIMITS: "type"}),
     ("an unknown field", {"ratelimiting": {}}, {"config.ratelimiting": "unknown_field"}),

@@ -6,6 +6,12 @@ from typing import Any
 
 from admin.services import Gateway
 
+TOKENS = {
+    "contextTokens": 8_192,
+    "reservation": "strict",
+    "missingUsage": "estimate",
+    "reservationTimeoutSeconds": 600,
+}
 CONFIG = {
     "tenantId": "tenant-a",
     "publicHostname": "api.router.inference-in-a-box",
@@ -65,6 +71,35 @@ async def test_an_empty_config_is_published_with_the_defaults(api: Any, kserve: 
     llm = (await api.publish("my-llm")).body
     assert (llm["modelType"], llm["externalPath"]) == ("openai", "/v1/models/my-llm")
     assert llm["rateLimiting"]["tokensPerHour"] == 100_000
+    assert llm["tokens"] == made["tokens"] == TOKENS
+
+
+async def test_a_token_policy_is_merged_field_by_field(api: Any, openai: str) -> None:
+    """Publishing fills what is not said with defaults; PUT changes what is named and keeps the rest."""
+    await api.model("my-llm", openai)
+    made = await api.publish("my-llm", tokens={"contextTokens": 128_000, "reservation": "adaptive"})
+    assert made.body["tokens"] == {**TOKENS, "contextTokens": 128_000, "reservation": "adaptive"}
+    changed = await api.update("my-llm", tokens={"missingUsage": "free", "reservationTimeoutSeconds": 5})
+    wanted = {
+        "contextTokens": 128_000,
+        "reservation": "adaptive",
+        "missingUsage": "free",
+        "reservationTimeoutSeconds": 5,
+    }
+    assert changed.body["tokens"] == wanted
+    assert (await api.update("my-llm", rateLimiting={"tokensPerHour": None})).body["tokens"] == wanted
+    back = await api.update("my-llm", tokens=TOKENS)
+    assert back.body["tokens"] == TOKENS
+    assert (await api.show("my-llm")).body["tokens"] == TOKENS
+
+
+async def test_a_traditional_model_keeps_a_token_policy_for_later(api: Any, kserve: str) -> None:
+    """Token settings of a traditional model are accepted and kept, as its tokensPerHour is, until it is openai."""
+    await api.model("my-model", kserve)
+    made = await api.publish("my-model", **CONFIG, tokens={"contextTokens": 4_096})
+    assert (made.status, made.body["tokens"]["contextTokens"]) == (201, 4_096)
+    changed = await api.update("my-model", modelType="openai")
+    assert (changed.body["modelType"], changed.body["tokens"]["contextTokens"]) == ("openai", 4_096)
 
 
 async def test_update_merges(api: Any, kserve: str) -> None:

@@ -9,7 +9,7 @@ import redis.asyncio
 from ratelimit.budgets import Answer, Budget, Charge, Subject, Window
 from ratelimit.limiter import Limiter
 from ratelimit.names import usage_hour_key, usage_key
-from ratelimit.usage import Usage, read_series, read_usage
+from ratelimit.usage import Usage, Used, read_series, read_usage
 
 MIDNIGHT_MS = 20_000 * 86_400_000
 HOUR_MS = 3_600_000
@@ -54,9 +54,25 @@ async def test_calls_over_time(limiter: Limiter, store: redis.Redis, redis_url: 
     async with redis.asyncio.Redis.from_url(redis_url) as client:
         series = await read_series(client, "0", "k:1", now_ms)
     assert (len(series.hours), len(series.minutes)) == (24, 60)
-    assert (series.minutes[-1], series.minutes[0], sum(series.minutes)) == (1, 2, 3)
-    assert (series.hours[-1], series.hours[-2], series.hours[-6], series.hours[0]) == (1, 6, 8, 16)
-    assert sum(series.hours) == 31
+    minutes, hours = [used.calls for used in series.minutes], [used.calls for used in series.hours]
+    assert (minutes[-1], minutes[0], sum(minutes)) == (1, 2, 3)
+    assert (hours[-1], hours[-2], hours[-6], hours[0]) == (1, 6, 8, 16)
+    assert sum(hours) == 31
+
+
+async def test_tokens_are_told_beside_calls(limiter: Limiter, store: redis.Redis, redis_url: str) -> None:
+    """Tokens in all, by hour and by minute; no call is counted for them, and a minute may have only one of the two."""
+    now_ms = MIDNIGHT_MS + 5 * HOUR_MS + 10 * 60_000 + 1
+    limiter.take(store.execute_command, [FREE] * 3, epoch="", now_ms=now_ms)
+    store.hset(usage_key("0", "k:1"), "tokens", 1_234)
+    for hours_before, fields in {0: {"t10": 70, "t9": 5}, 1: {"t59": 11, "t11": 2}, 23: {"t0": 400}}.items():
+        store.hset(usage_hour_key("0", "k:1", now_ms // HOUR_MS - hours_before), mapping=fields)
+    assert await _usage(redis_url, "k:1", now_ms) == Usage(3, 3, now_ms, 1_234)
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        series = await read_series(client, "0", "k:1", now_ms)
+    assert (series.minutes[-1], series.minutes[-2], series.minutes[-12]) == (Used(3, 70), Used(0, 5), Used(0, 11))
+    assert (series.hours[-1], series.hours[-2], series.hours[0]) == (Used(3, 75), Used(0, 13), Used(0, 400))
+    assert sum(used.tokens for used in series.minutes) == 88
 
 
 def test_minutes_of_an_hour_in_one_hash(limiter: Limiter, store: redis.Redis) -> None:
