@@ -14,7 +14,6 @@ from extauth.answers import denial
 from extauth.reasons import Reason
 from publisher.browsers import browser_filters
 from publisher.envoy_files import (
-    BODY_FILTER,
     CREDENTIAL_HEADERS,
     IDLE_S,
     ROUTE_NAMESPACE,
@@ -24,12 +23,18 @@ from publisher.envoy_files import (
     socket_address,
 )
 from publisher.envoy_gate import GATE, GateTls, gate_cluster
+from publisher.envoy_meter import (
+    OWN_METER,
+    REQUEST_NAMESPACE,
+    Meter,
+    body_filter,
+    runtime,
+    settle_filter,
+    sse_filter,
+)
 
 CLUSTERS_FILE: Final = "clusters.json"
 ROUTES_FILE: Final = "routes.json"
-
-REQUEST_NAMESPACE: Final = "tollkeeper.request"
-"""What json_to_metadata read from the body; present only where a JSON body was parsed."""
 
 STAT_PREFIX: Final = "ingress"
 
@@ -48,7 +53,6 @@ REQUEST_ID_HEADER: Final = "x-request-id"
 CHECKED_HEADERS: Final = (*CREDENTIAL_HEADERS, "content-type", "content-encoding", CALLER_HEADER, REQUEST_ID_HEADER)
 """The request headers Check is told, and no others."""
 
-_JSON_TYPE: Final = r"(?i)application/json[ \t]*(;.*)?"
 _NOBODY: Final = {"address_prefix": "255.255.255.255", "prefix_len": 32}
 """No caller has this address. An empty list would mean loopback and the private ranges."""
 
@@ -57,6 +61,8 @@ _ALPN: Final = ("h2", "http/1.1")
 
 _MAX_HEADERS_KB: Final = 32
 _MAX_HEADERS: Final = 100
+_SETTLE_TIMEOUT: Final = "2s"
+"""Longest wait for the gate to take note of how a call ended; the caller has its answer long since."""
 _HEADERS_TIMEOUT: Final = "10s"
 _STREAMS_PER_CONNECTION: Final = 100
 _SHED_BETWEEN: Final = (0.75, 0.95)
@@ -95,6 +101,8 @@ class BootstrapOptions:
     """From 75 % on large uploads are cut off, at 90 % connections are not kept alive, at 95 % requests get 503."""
     max_connections: int = 10_000
     """Callers' connections at once."""
+    meter: Meter = OWN_METER
+    """Where an answer's tokens are found: another filter's metadata, where it counts them."""
     access_log: str = ""
     """File that gets a JSON object a call, ``/dev/stdout`` for one; "": none."""
 
@@ -110,6 +118,7 @@ def bootstrap(options: BootstrapOptions) -> Json:
         },
         "dynamic_resources": {"cds_config": _file(options.folder, CLUSTERS_FILE)},
         "overload_manager": overload_manager(options),
+        "layered_runtime": runtime(),
     }
 
 
@@ -135,7 +144,14 @@ def connection_manager(options: BootstrapOptions) -> Json:
         **_bounds(options),
         "early_header_mutation_extensions": [_removals()],
         "local_reply_config": {"mappers": _local_replies()},
-        "http_filters": [*browser_filters(), _body_filter(), _check_filter(options), _router()],
+        "http_filters": [
+            *browser_filters(),
+            body_filter(),
+            sse_filter(),
+            _check_filter(options),
+            settle_filter(options.meter, timeout=_SETTLE_TIMEOUT),
+            _router(),
+        ],
     }
 
 
@@ -321,27 +337,6 @@ def _reply(condition: Json, body: str) -> Json:
 def _status_is(status: int) -> Json:
     value = {"default_value": status, "runtime_key": "tollkeeper.unused"}
     return {"comparison": {"op": "EQ", "value": value}}
-
-
-def _body_filter() -> Json:
-    """Tells Check the body's ``model`` and, by ``json``, that there was a JSON body."""
-    rules = [
-        _body_rule("model"),
-        _body_rule("json", value=True),
-    ]
-    return {
-        "name": BODY_FILTER,
-        "disabled": True,
-        "typed_config": {
-            "@type": f"{_TYPE}extensions.filters.http.json_to_metadata.v3.JsonToMetadata",
-            "request_rules": {"rules": rules, "allow_content_types_regex": {"regex": _JSON_TYPE}},
-        },
-    }
-
-
-def _body_rule(key: str, **fixed: bool) -> Json:
-    on_present = {"metadata_namespace": REQUEST_NAMESPACE, "key": key, **fixed}
-    return {"selectors": [{"key": "model"}], "on_present": on_present}
 
 
 def _check_filter(options: BootstrapOptions) -> Json:

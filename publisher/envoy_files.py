@@ -29,7 +29,10 @@ PUBLICATION_HEADER: Final = "x-tollkeeper-publication"
 """Names the publication to its server; on calls decided by the body, Check sets it and the route wants it."""
 
 BODY_FILTER: Final = "envoy.filters.http.json_to_metadata"
-"""Reads the JSON body for Check; off unless a route turns it on."""
+"""Reads the JSON body for Check, and the answer's usage; off unless a route turns it on."""
+
+SSE_FILTER: Final = "envoy.filters.http.sse_to_metadata"
+"""Reads the usage of a streamed answer; off unless a route turns it on."""
 
 CREDENTIAL_HEADERS: Final = ("x-api-key", "authorization")
 """Never forwarded, whatever Check answers."""
@@ -259,4 +262,4 @@ def _metadata(**fields: str) -> Json:
 
 
 def _body_filter_on() -> Json:
-    return {BODY_FILTER: {"@type": _FILTER_CONFIG, "config": {}}}
+    return {name: {"@type": _FILTER_CONFIG, "config": {}} for name in (BODY_FILTER, SSE_FILTER)}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from extauth import edge
-from publisher import envoy_bootstrap, envoy_files
+from publisher import envoy_files, envoy_meter
 from tests.e2e.proxy import (
     HOST,
     Envoy,
@@ -194,7 +194,7 @@ def test_a_host_without_openai_models_has_no_openai_entry(envoy: Envoy, gate: Ga
 def test_check_is_told_the_bodys_model(envoy: Envoy, gate: Gate, kind: str) -> None:
     """However JSON names itself."""
     envoy.post("/v1/chat/completions", b'{"stream":true,"model":"llm"}', f"content-type: {kind}")
-    assert request_fields(gate.requests[0]) == {"model": "llm", "json": True}
+    assert request_fields(gate.requests[0]) == {"model": "llm", "json": True, "stream": True}
 
 
 @pytest.mark.parametrize(
@@ -259,5 +259,5 @@ def test_a_header_of_checks_cannot_move_a_call_that_its_path_decided(envoy: Envo
 def test_the_gate_and_the_files_use_the_same_names() -> None:
     """Metadata namespaces, credential headers and the method are one contract."""
     assert edge.ROUTE_NAMESPACE == envoy_files.ROUTE_NAMESPACE
-    assert edge.REQUEST_NAMESPACE == envoy_bootstrap.REQUEST_NAMESPACE
+    assert edge.REQUEST_NAMESPACE == envoy_meter.REQUEST_NAMESPACE
     assert edge.KEY_HEADERS == envoy_files.CREDENTIAL_HEADERS
