@@ -24,6 +24,11 @@ HELLO = [{"role": "user", "content": "Hello!"}]
 Client = TestClient[Any, Any]
 
 
+def sample(**more: Any) -> openai.OpenAiSettings:
+    """Settings of an OpenAI sample with the model ``small``."""
+    return openai.OpenAiSettings(listen="127.0.0.1:0", model="small", **more)
+
+
 @pytest_asyncio.fixture
 async def iris() -> AsyncIterator[Client]:
     """A client of the KServe sample."""
@@ -34,7 +39,7 @@ async def iris() -> AsyncIterator[Client]:
 @pytest_asyncio.fixture
 async def chat() -> AsyncIterator[Client]:
     """A client of the OpenAI sample."""
-    async with TestClient(TestServer(openai.application(("small",)))) as client:
+    async with TestClient(TestServer(openai.application(sample()))) as client:
         yield client
 
 
@@ -165,7 +170,7 @@ async def test_openai_errors_have_one_shape(chat: Client, method: str, path: str
 async def test_a_body_that_is_not_json_or_too_large_is_refused(chat: Client) -> None:
     """Bounded and told in the same shape."""
     assert (await chat.post("/v1/chat/completions", data=b"{")).status == 400
-    assert (await chat.post("/v1/chat/completions", data=io.BytesIO(b"x" * (2**20 + 1)))).status == 413
+    assert (await chat.post("/v1/chat/completions", data=io.BytesIO(b"x" * (openai.MAX_BODY_BYTES + 1)))).status == 413
 
 
 @given(st.text())

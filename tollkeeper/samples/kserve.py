@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from tollkeeper.samples.serving import MAX_BODY_BYTES, json_body, run_sample
+from tollkeeper.samples.serving import MAX_BODY_BYTES, SampleSettings, json_body, run_sample
 
 WEIGHTS: Final[Mapping[str, float]] = {"feature1": 0.8, "feature2": -0.4, "feature3": 1.5, "feature4": 0.1}
 BIAS: Final = -0.2
@@ -91,4 +91,4 @@ def _error(status: int, message: str) -> web.Response:
 
 
 if __name__ == "__main__":
-    run_sample(application, name="tollkeeper.samples.kserve")
+    run_sample(SampleSettings, lambda settings: application(settings.model), name="tollkeeper.samples.kserve")

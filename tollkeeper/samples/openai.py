@@ -1,49 +1,69 @@
-"""A model server that speaks OpenAI's protocol: chat, completions (both also streamed) and embeddings.
+"""A model server that speaks OpenAI's protocol: chat, completions, responses (all also streamed) and embeddings.
 
 ``python -m tollkeeper.samples.openai --listen 127.0.0.1:9002 --model chat-sample``
-A model may be called ``tenant/name`` too: a gateway passes that name on.
+A model may be called ``tenant/name`` too: a gateway passes that name on. It can be told to misbehave, see there.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from typing import Annotated, Any, Final, TypeVar
 
 from aiohttp import web
-from pydantic import ValidationError
+from pydantic import AfterValidator, Field, ValidationError
 
-from tollkeeper.samples import requests
-from tollkeeper.samples.serving import MAX_BODY_BYTES, json_body, run_sample
-from tollkeeper.samples.words import embedding, reply, tokens
+from runtime.settings import Words
+from tollkeeper.samples import requests, responses
+from tollkeeper.samples.answering import Answer, Event, RefusedError, Streamed, Whole, send
+from tollkeeper.samples.generating import CONTEXT_TOKENS, ContextExceededError, Counted, Generated, prompt_tokens
+from tollkeeper.samples.misbehaviour import HEADER, HONEST, Misbehaviour, misbehaviour_of
+from tollkeeper.samples.serving import SampleSettings, json_body, run_sample
+from tollkeeper.samples.words import embedding
 
 CREATED_S: Final = 1_767_225_600
 """Every answer's ``created``: 2026-01-01. The model has no clock, so equal requests get equal answers."""
 
+MAX_BODY_BYTES: Final = 8 * 2**20
+"""Twice of what a gateway lets through unless told otherwise."""
+
+Json = dict[str, Any]
+Handle = Callable[[web.Request], Awaitable[Answer]]
 R = TypeVar("R", bound=requests.ModelCall)
 
-_NAMES: Final[web.AppKey[tuple[str, ...]]] = web.AppKey("names")
+
+def _understood(words: tuple[str, ...]) -> tuple[str, ...]:
+    misbehaviour_of(words)
+    return words
 
 
-class _RefusedError(Exception):
-    def __init__(self, status: int, message: str, *, param: str | None = None, code: str | None = None) -> None:
-        super().__init__(message)
-        self.status = status
-        self.body = {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}}
+class OpenAiSettings(SampleSettings):
+    """A sample model server that speaks OpenAI's protocol."""
+
+    context_tokens: Annotated[int, Field(ge=1)] = CONTEXT_TOKENS
+    """Most tokens of a prompt and one answer to it."""
+
+    misbehave: Annotated[Words, AfterValidator(_understood)] = ()
+    """What is wrong with every answer, for tests of gateways: `usage=1000000,delay-ms=20`. Nothing unless given."""
+
+    obey_callers: bool = False
+    """Whether a call's header x-sample-misbehave says what is wrong with its answer. Off, for callers could lie so."""
 
 
-def application(names: tuple[str, ...]) -> web.Application:
-    """Serve the model under each of ``names``."""
+_SETTINGS: Final[web.AppKey[OpenAiSettings]] = web.AppKey("settings")
+
+
+def application(settings: OpenAiSettings) -> web.Application:
+    """Serve the model under each of its names."""
     app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[_errors])
-    app[_NAMES] = names
+    app[_SETTINGS] = settings
     app.router.add_get("/v1/models", _list)
     app.router.add_get("/v1/models/{name:.+}", _show)
-    app.router.add_post("/v1/chat/completions", _chat)
-    app.router.add_post("/v1/completions", _completions)
-    app.router.add_post("/v1/embeddings", _embeddings)
+    app.router.add_post("/v1/chat/completions", _answered(_chat))
+    app.router.add_post("/v1/completions", _answered(_completions))
+    app.router.add_post("/v1/responses", _answered(_responses))
+    app.router.add_post("/v1/embeddings", _answered(_embeddings))
     return app
 
 
@@ -51,16 +71,39 @@ def application(names: tuple[str, ...]) -> web.Application:
 async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
     try:
         response: web.StreamResponse = await handler(request)
-    except _RefusedError as refused:
-        return web.json_response(refused.body, status=refused.status)
+    except RefusedError as refused:
+        return _told(refused)
+    except ContextExceededError as error:
+        return _told(RefusedError(400, str(error), code="context_length_exceeded"))
     except web.HTTPClientError as error:
-        return web.json_response(_RefusedError(error.status, error.reason).body, status=error.status)
+        return _told(RefusedError(error.status, error.reason))
     return response
 
 
+def _told(refused: RefusedError) -> web.Response:
+    return web.json_response(refused.body, status=refused.status)
+
+
+def _answered(handle: Handle) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    async def handler(request: web.Request) -> web.StreamResponse:
+        return await send(request, await handle(request), _misbehaviour(request))
+
+    return handler
+
+
+def _misbehaviour(request: web.Request) -> Misbehaviour:
+    settings = request.app[_SETTINGS]
+    told = request.headers.get(HEADER, "") if settings.obey_callers else ""
+    words = [*settings.misbehave, *filter(None, told.split(","))]
+    try:
+        return misbehaviour_of(words) if words else HONEST
+    except ValueError as error:
+        raise RefusedError(400, f"{HEADER}: {error}") from error
+
+
 def _serve_name(request: web.Request, name: str) -> str:
-    if name.rpartition("/")[2] not in request.app[_NAMES]:
-        raise _RefusedError(404, f"The model {name!r} does not exist", param="model", code="model_not_found")
+    if name.rpartition("/")[2] not in request.app[_SETTINGS].model:
+        raise RefusedError(404, f"The model {name!r} does not exist", param="model", code="model_not_found")
     return name
 
 
@@ -70,79 +113,79 @@ async def _read(request: web.Request, kind: type[R]) -> R:
     except ValidationError as error:
         first = error.errors()[0]
         param = ".".join(map(str, first["loc"])) or None
-        raise _RefusedError(400, f"{param or 'body'}: {first['msg']}", param=param) from error
+        raise RefusedError(400, f"{param or 'body'}: {first['msg']}", param=param) from error
     except ValueError as error:
-        raise _RefusedError(400, str(error)) from error
+        raise RefusedError(400, str(error)) from error
     _serve_name(request, call.model)
     return call
 
 
-def _card(name: str) -> dict[str, Any]:
+def _card(name: str) -> Json:
     return {"id": name, "object": "model", "created": CREATED_S, "owned_by": "tollkeeper-samples"}
 
 
 async def _list(request: web.Request) -> web.Response:
-    return web.json_response({"object": "list", "data": [_card(name) for name in request.app[_NAMES]]})
+    return web.json_response({"object": "list", "data": [_card(name) for name in request.app[_SETTINGS].model]})
 
 
 async def _show(request: web.Request) -> web.Response:
     return web.json_response(_card(_serve_name(request, request.match_info["name"])))
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """One generated text, cut at the most tokens asked for."""
-
-    pieces: list[str]
-    finish_reason: str
-
-    @classmethod
-    def to(cls, prompt: str, most_tokens: int | None) -> _Answer:
-        pieces = tokens(reply(prompt))
-        cut = most_tokens is not None and most_tokens < len(pieces)
-        return cls(pieces[:most_tokens], "length" if cut else "stop")
+def _generate(request: web.Request, prompt: str, most_tokens: int | None) -> Generated:
+    return Generated.to(prompt, most_tokens, request.app[_SETTINGS].context_tokens)
 
 
-def _usage(prompt: str, answers: Sequence[_Answer]) -> dict[str, int]:
-    asked, answered = len(tokens(prompt)), sum(len(answer.pieces) for answer in answers)
-    return {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered}
+def _usage(counted: Counted) -> Json:
+    return {
+        "prompt_tokens": counted.prompt,
+        "completion_tokens": counted.completion,
+        "total_tokens": counted.total,
+    }
 
 
-async def _chat(request: web.Request) -> web.StreamResponse:
+async def _chat(request: web.Request) -> Answer:
     call = await _read(request, requests.Chat)
-    answers = [_Answer.to(call.prompt(), call.most_tokens())] * call.n
+    answers = [_generate(request, call.prompt(), call.most_tokens())] * call.n
     head = {"id": "chatcmpl-sample", "created": CREATED_S, "model": call.model}
-    usage = _usage(call.prompt(), answers)
+    usage = _usage(Counted.of(call.prompt(), answers))
     if call.stream:
         first = {"role": "assistant", "content": ""}
         chunks = _chunks(answers, lambda piece: {"delta": {"content": piece}}, {"delta": {}}, {"delta": first})
-        return await _stream(request, head | {"object": "chat.completion.chunk"}, chunks, usage, call)
+        return _streamed(head | {"object": "chat.completion.chunk"}, chunks, usage, call)
     choices = [
-        {"index": i, "message": {"role": "assistant", "content": "".join(answer.pieces)}} | _finish(answer)
+        {"index": i, "message": {"role": "assistant", "content": answer.text}} | _finish(answer)
         for i, answer in enumerate(answers)
     ]
-    return web.json_response(head | {"object": "chat.completion", "choices": choices, "usage": usage})
+    return Whole(head | {"object": "chat.completion", "choices": choices, "usage": usage})
 
 
-async def _completions(request: web.Request) -> web.StreamResponse:
+async def _completions(request: web.Request) -> Answer:
     call = await _read(request, requests.Completion)
-    answers = [_Answer.to(call.text(), call.max_tokens)] * call.n
+    answers = [_generate(request, call.text(), call.max_tokens)] * call.n
     head = {"id": "cmpl-sample", "object": "text_completion", "created": CREATED_S, "model": call.model}
-    usage = _usage(call.text(), answers)
+    usage = _usage(Counted.of(call.text(), answers))
     if call.stream:
         chunks = _chunks(answers, lambda piece: {"text": piece}, {"text": ""}, None)
-        return await _stream(request, head, chunks, usage, call)
-    choices = [{"index": i, "text": "".join(answer.pieces)} | _finish(answer) for i, answer in enumerate(answers)]
-    return web.json_response(head | {"choices": choices, "usage": usage})
+        return _streamed(head, chunks, usage, call)
+    choices = [{"index": i, "text": answer.text} | _finish(answer) for i, answer in enumerate(answers)]
+    return Whole(head | {"choices": choices, "usage": usage})
 
 
-def _finish(answer: _Answer) -> dict[str, Any]:
-    return {"logprobs": None, "finish_reason": answer.finish_reason}
+async def _responses(request: web.Request) -> Answer:
+    call = await _read(request, requests.Response)
+    answer = _generate(request, call.prompt(), call.max_output_tokens)
+    counted = Counted.of(call.prompt(), [answer])
+    if call.stream:
+        return Streamed(responses.events(call, answer, counted, CREATED_S))
+    return Whole(responses.document(call, answer, counted, CREATED_S))
 
 
-def _chunks(
-    answers: Sequence[_Answer], shape: Any, last: dict[str, Any], first: dict[str, Any] | None
-) -> Iterator[dict[str, Any]]:
+def _finish(answer: Generated) -> Json:
+    return {"logprobs": None, "finish_reason": "length" if answer.is_cut else "stop"}
+
+
+def _chunks(answers: Sequence[Generated], shape: Any, last: Json, first: Json | None) -> Iterator[Json]:
     """Yield the choices of each chunk: an opening where there is one, a chunk a token, and the end."""
     for index, answer in enumerate(answers):
         opening = [] if first is None else [first]
@@ -151,38 +194,27 @@ def _chunks(
         yield {"index": index} | _finish(answer) | last
 
 
-async def _stream(
-    request: web.Request,
-    head: dict[str, Any],
-    chunks: Iterator[dict[str, Any]],
-    usage: dict[str, int],
-    call: requests.Generation,
-) -> web.StreamResponse:
-    """Send the chunks as server-sent events; with ``include_usage`` each has ``usage``, null but in the last."""
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
-    await response.prepare(request)
-    tail = {"usage": None} if call.wants_usage() else {}
+def _streamed(head: Json, chunks: Iterator[Json], usage: Json, call: requests.Generation) -> Answer:
+    """Make events of chunks; with ``include_usage`` each has ``usage``, null but in the last."""
+    return Streamed(_events(head, chunks, usage if call.wants_usage() else None), end=b"data: [DONE]\n\n")
+
+
+def _events(head: Json, chunks: Iterator[Json], usage: Json | None) -> Iterator[Event]:
+    tail = {"usage": None} if usage else {}
     for chunk in chunks:
-        await _event(response, head | {"choices": [chunk]} | tail)
-    if call.wants_usage():
-        await _event(response, head | {"choices": [], "usage": usage})
-    await response.write(b"data: [DONE]\n\n")
-    await response.write_eof()
-    return response
+        yield Event(head | {"choices": [chunk]} | tail)
+    if usage:
+        yield Event(head | {"choices": [], "usage": usage})
 
 
-async def _event(response: web.StreamResponse, body: dict[str, Any]) -> None:
-    await response.write(b"data: " + json.dumps(body, ensure_ascii=False).encode() + b"\n\n")
-
-
-async def _embeddings(request: web.Request) -> web.Response:
+async def _embeddings(request: web.Request) -> Answer:
     call = await _read(request, requests.Embedding)
+    asked = prompt_tokens(call.texts(), request.app[_SETTINGS].context_tokens)
     vectors = [embedding(text, call.dimensions) for text in call.texts()]
     shown = vectors if call.encoding_format == "float" else [_base64(vector) for vector in vectors]
     data = [{"object": "embedding", "index": i, "embedding": one} for i, one in enumerate(shown)]
-    asked = sum(len(tokens(text)) for text in call.texts())
     usage = {"prompt_tokens": asked, "total_tokens": asked}
-    return web.json_response({"object": "list", "data": data, "model": call.model, "usage": usage})
+    return Whole({"object": "list", "data": data, "model": call.model, "usage": usage})
 
 
 def _base64(vector: Sequence[float]) -> str:
@@ -190,4 +222,4 @@ def _base64(vector: Sequence[float]) -> str:
 
 
 if __name__ == "__main__":
-    run_sample(application, name="tollkeeper.samples.openai")
+    run_sample(OpenAiSettings, application, name="tollkeeper.samples.openai")

@@ -81,6 +81,38 @@ class Completion(Generation):
         return self.prompt if isinstance(self.prompt, str) else "\n".join(self.prompt)
 
 
+class InputText(BaseModel):
+    """One part of an input item's content."""
+
+    type: Literal["input_text", "output_text"]
+    text: str
+
+
+class InputItem(BaseModel):
+    """One turn of a conversation, as the Responses API has it."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: str | list[InputText]
+
+    def text(self) -> str:
+        """Return the content as one text."""
+        return self.content if isinstance(self.content, str) else " ".join(part.text for part in self.content)
+
+
+class Response(ModelCall):
+    """``POST /v1/responses``."""
+
+    input: str | Annotated[list[InputItem], Field(min_length=1)]
+    instructions: str | None = None
+    max_output_tokens: Tokens | None = None
+    stream: bool = False
+
+    def prompt(self) -> str:
+        """Return instructions and all turns as one text."""
+        turns = [self.input] if isinstance(self.input, str) else [item.text() for item in self.input]
+        return "\n".join([*([self.instructions] if self.instructions else []), *turns])
+
+
 class Embedding(ModelCall):
     """``POST /v1/embeddings``."""
 

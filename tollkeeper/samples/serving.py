@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
@@ -34,14 +34,17 @@ class SampleSettings(Settings):
     """The names it serves, with commas between them."""
 
 
-def run_sample(application: Callable[[tuple[str, ...]], web.Application], *, name: str) -> None:
-    """Run ``application(names)`` as a command with ``SampleSettings``."""
+S = TypeVar("S", bound=SampleSettings)
 
-    def run(settings: SampleSettings) -> None:
+
+def run_sample(kind: type[S], application: Callable[[S], web.Application], *, name: str) -> None:
+    """Run ``application(settings)`` as a command with settings of this kind."""
+
+    def run(settings: S) -> None:
         log.configure(settings.log_level, settings.log_format)
-        asyncio.run(_serve(application(settings.model), settings.listen))
+        asyncio.run(_serve(application(settings), settings.listen))
 
-    command_from(SampleSettings, run, name=name, all_settings=lambda: [SampleSettings])()
+    command_from(kind, run, name=name, all_settings=lambda: [kind])()
 
 
 async def _serve(application: web.Application, listen: Address) -> None:
