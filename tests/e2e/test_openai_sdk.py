@@ -1,0 +1,264 @@
+"""OpenAI's own client against the whole machine: what works, and which exception each refusal becomes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx2
+import openai
+import pytest
+from openai import AsyncOpenAI, OpenAI
+from openaiground import CHAT, LLM, OTHERS, SHARED, Ground, openai_ground
+from upmachine import UpMachine
+
+HELLO: Any = [{"role": "user", "content": "Hello!"}]
+BASES = ("by_body", "by_path")
+
+pytestmark = pytest.mark.timeout(180)
+
+
+@pytest.fixture(scope="module")
+def ground(up: UpMachine) -> Iterator[Ground]:
+    """The models that these tests call."""
+    with openai_ground(up) as made:
+        yield made
+
+
+class Wire(httpx2.HTTPTransport):
+    """What was sent and answered, as the client's transport saw it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: list[httpx2.Response] = []
+
+    def handle_request(self, request: httpx2.Request) -> httpx2.Response:
+        """Send on, and remember the answer."""
+        answer = super().handle_request(request)
+        self.answers.append(answer)
+        return answer
+
+
+Dial = Callable[..., OpenAI]
+
+
+@pytest.fixture
+def dial(ground: Ground) -> Iterator[Dial]:
+    """Make clients; each is closed at the end. ``retries`` are the client's own."""
+    made = []
+
+    def client(*models: str, base: str = "by_body", key: str = "", retries: int = 0, **limits: int) -> OpenAI:
+        made.append(
+            OpenAI(
+                base_url=getattr(ground, base),
+                api_key=key or ground.key(*models, **limits),
+                default_headers={"Host": ground.host},
+                max_retries=retries,
+                http_client=openai.DefaultHttpxClient(transport=Wire()),
+            )
+        )
+        return made[-1]
+
+    yield client
+    for one in made:
+        one.close()
+
+
+def wire(client: OpenAI) -> list[httpx2.Response]:
+    """What this client was answered, retries included."""
+    transport = client._client._transport
+    assert isinstance(transport, Wire)
+    return transport.answers
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_chat_completions_embeddings_and_responses(dial: Dial, base: str) -> None:
+    """Each call of the client is answered, by the host's path and by the model's own."""
+    client = dial(base=base)
+    chat = client.chat.completions.create(model=LLM, messages=HELLO)
+    assert chat.choices[0].message.content
+    assert chat.usage
+    assert chat.usage.total_tokens == chat.usage.prompt_tokens + chat.usage.completion_tokens
+    assert client.completions.create(model=LLM, prompt="Once").choices[0].text
+    assert client.embeddings.create(model=LLM, input=["one", "two"]).data[1].embedding
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_streams(dial: Dial, base: str) -> None:
+    """Chunks come one by one, the usage last where it was asked for."""
+    asked: Any = {"model": LLM, "messages": HELLO, "stream": True, "stream_options": {"include_usage": True}}
+    with dial(base=base).chat.completions.create(**asked) as stream:
+        chunks = list(stream)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert len(chunks) > 3
+    assert [bool(chunk.usage) for chunk in chunks[-2:]] == [False, True]
+
+
+@pytest.mark.parametrize("base", BASES)
+async def test_the_async_client(ground: Ground, base: str) -> None:
+    """The same without threads: a call, a stream, the list of models."""
+    headers = {"Host": ground.host}
+    async with AsyncOpenAI(base_url=getattr(ground, base), api_key=ground.key(), default_headers=headers) as client:
+        chat = await client.chat.completions.create(model=LLM, messages=HELLO)
+        assert chat.choices[0].message.content
+        stream = await client.chat.completions.create(model=LLM, messages=HELLO, stream=True)
+        assert [chunk async for chunk in stream][-1].choices[0].finish_reason
+        assert [model.id async for model in client.models.list()] == [LLM]
+        assert (await client.models.retrieve(LLM)).id == LLM
+        with pytest.raises(openai.NotFoundError):
+            await client.models.retrieve("nothing")
+
+
+def test_models_are_those_that_this_key_may_call(dial: Dial) -> None:
+    """Own ones by name, shared ones as tenant/name: each listed name is one that a body may give."""
+    client = dial(LLM, SHARED)
+    listed = list(client.models.list())
+    assert [(model.id, model.owned_by, model.object) for model in listed] == [
+        (LLM, "sdk-team", "model"),
+        (SHARED, OTHERS, "model"),
+    ]
+    assert all(time.time() - 3_600 < model.created <= time.time() + 60 for model in listed)
+    assert client.models.retrieve(LLM) == listed[0]
+    for model in listed:
+        assert client.chat.completions.create(model=model.id, messages=HELLO).model == model.id
+    assert [model.id for model in dial(CHAT).models.list()] == [CHAT]
+
+
+def test_a_models_own_path_lists_that_model(dial: Dial) -> None:
+    """With a publication's path as base URL there is one model, although its server knows more."""
+    client = dial(LLM, CHAT, base="by_path")
+    assert [model.id for model in client.models.list()] == [LLM]
+    assert client.models.retrieve(LLM).owned_by == "sdk-team"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve(CHAT)
+
+
+def test_a_slash_that_the_client_encodes_is_refused(dial: Dial) -> None:
+    """``retrieve("tenant/name")`` sends %2F, which no path may hold here; the list has the model."""
+    with pytest.raises(openai.BadRequestError) as refused:
+        dial(SHARED).models.retrieve(SHARED)
+    assert refused.value.code == "malformed_request"
+
+
+def test_headers_of_a_raw_answer(dial: Dial) -> None:
+    """The budgets under OpenAI's names, and the request's id; of a call, a stream and a list."""
+    client = dial(requestsPerMinute=50)
+    for left, answer in enumerate(
+        (
+            client.chat.completions.with_raw_response.create(model=LLM, messages=HELLO),
+            client.chat.completions.with_raw_response.create(model=LLM, messages=HELLO, stream=True),
+            client.models.with_raw_response.list(),
+        ),
+        start=1,
+    ):
+        headers = answer.headers
+        assert headers["x-ratelimit-limit-requests"] == "50"
+        assert headers["x-ratelimit-remaining-requests"] == str(50 - left)
+        assert headers["x-ratelimit-reset-requests"].endswith("s")
+        assert answer.request_id == headers["x-request-id"]
+        answer.http_response.close()
+    assert client.chat.completions.create(model=LLM, messages=HELLO)._request_id
+
+
+def test_each_refusal_is_its_exception(dial: Dial, ground: Ground) -> None:
+    """401, 403, 404, 400 and 429 as OpenAI's client knows them, with code, param and the request's id."""
+    nobody = dial(key="tk_nonsense")
+    small = dial(requestsPerHour=1)
+    small.models.list()
+    rows: list[tuple[OpenAI, Any, type[openai.APIStatusError], str, str | None]] = [
+        (nobody, LLM, openai.AuthenticationError, "invalid_api_key", None),
+        (dial(LLM), CHAT, openai.PermissionDeniedError, "model_not_allowed", "model"),
+        (dial(LLM), "nothing", openai.NotFoundError, "model_not_found", "model"),
+        (dial(LLM), f"{OTHERS}/{CHAT}", openai.NotFoundError, "model_not_found", "model"),
+        (dial(LLM), 7, openai.BadRequestError, "model_required", "model"),
+        (small, LLM, openai.RateLimitError, "rate_limit_exceeded", None),
+    ]
+    for client, model, kind, code, param in rows:
+        with pytest.raises(kind) as refused:
+            client.chat.completions.create(model=model, messages=HELLO)
+        error = refused.value
+        assert (type(error), error.code, error.param) == (kind, code, param)
+        assert error.request_id
+        assert error.type
+        if kind in {openai.AuthenticationError, openai.PermissionDeniedError}:
+            with pytest.raises(kind):
+                client.models.retrieve(model)
+    with pytest.raises(openai.AuthenticationError):
+        nobody.models.list()
+    assert ground.machine.process.poll() is None
+
+
+def test_a_model_that_is_gone_is_a_servers_fault(dial: Dial, ground: Ground) -> None:
+    """Envoy's 503 is an error of OpenAI's shape too; the client asks again before it raises."""
+    with ground.dying_model() as name:
+        client = dial(name, retries=1)
+    with pytest.raises(openai.InternalServerError) as failed:
+        client.chat.completions.create(model=name, messages=HELLO)
+    assert (failed.value.status_code, failed.value.code) == (503, "upstream_unavailable")
+    assert [one.status_code for one in wire(client)] == [503, 503]
+
+
+def test_the_clients_retry_waits_as_long_as_told(dial: Dial) -> None:
+    """A second later there is room: the client waits what retry-after-ms says, tries again and is served."""
+    client = dial(retries=2, burstLimit=1)
+    client.chat.completions.create(model=LLM, messages=HELLO)
+    begun_s = time.monotonic()
+    answer = client.chat.completions.with_raw_response.create(model=LLM, messages=HELLO)
+    spent_s = time.monotonic() - begun_s
+    refused = [one for one in wire(client) if one.status_code == 429]
+    if refused:  # else the first call took so long that its second is over
+        assert answer.retries_taken == len(refused) == 1
+        assert int(refused[0].headers["retry-after-ms"]) / 1000 <= spent_s
+        assert "x-should-retry" not in refused[0].headers
+    assert answer.parse().choices
+
+
+def test_the_client_gives_up_when_told(dial: Dial) -> None:
+    """Where the wait is long, one answer says so and the client does not ask again."""
+    client = dial(retries=5, requestsPerHour=1)
+    client.chat.completions.create(model=LLM, messages=HELLO)
+    with pytest.raises(openai.RateLimitError) as refused:
+        client.chat.completions.create(model=LLM, messages=HELLO)
+    assert refused.value.response.headers["x-should-retry"] == "false"
+    assert int(refused.value.response.headers["retry-after-ms"]) > 60_000
+    assert [one.status_code for one in wire(client)] == [200, 429]
+
+
+BODIES: dict[str, tuple[bytes, str, int, str]] = {
+    "broken": (b'{"model": ', "application/json", 400, "invalid_json"),
+    "empty": (b"", "application/json", 400, "invalid_json"),
+    "a text": (b'"my-llm"', "application/json", 400, "invalid_json"),
+    "null": (b"null", "application/json", 400, "invalid_json"),
+    "more than one": (b'{"model": "my-llm"} {}', "application/json", 400, "invalid_json"),
+    "utf-16": ('{"model": "my-llm"}'.encode("utf-16"), "application/json; charset=utf-16", 400, "invalid_json"),
+    "an array": (b'[{"model": "my-llm"}]', "application/json", 400, "model_required"),
+    "no model": (b"{}", "application/json", 400, "model_required"),
+    "no text for a model": (b'{"model": ["my-llm"]}', "application/json", 400, "model_required"),
+    "an empty model": (b'{"model": ""}', "application/json", 400, "model_required"),
+    "plain text": (b'{"model": "my-llm"}', "text/plain", 415, "unsupported_media_type"),
+    "no type": (b'{"model": "my-llm"}', "", 415, "unsupported_media_type"),
+    "a form": (b"model=my-llm", "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
+}
+
+
+@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("name", BODIES)
+def test_a_body_without_a_model_is_told_in_openais_shape(ground: Ground, base: str, name: str) -> None:
+    """No model server is asked, and nothing is charged but the gate's look."""
+    body, content_type, status, code = BODIES[name]
+    headers = ground.headers | ({"Content-Type": content_type} if content_type else {})
+    url = f"{getattr(ground, base)}/chat/completions"
+    answer = httpx2.post(url, content=body, headers=headers)
+    assert answer.status_code == status, answer.text
+    error = answer.json()["error"]
+    assert (error["code"], error["type"]) == (code, "invalid_request_error")
+    assert {"message", "param"} <= error.keys()
+
+
+@pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "APPLICATION/JSON ;charset=UTF-8"])
+def test_a_charset_is_no_obstacle(ground: Ground, content_type: str) -> None:
+    """Clients that name the charset are served."""
+    headers = ground.headers | {"Content-Type": content_type}
+    body = b'{"model": "my-llm", "messages": [{"role": "user", "content": "Hi"}]}'
+    assert httpx2.post(f"{ground.by_body}/chat/completions", content=body, headers=headers).status_code == 200
