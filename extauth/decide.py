@@ -184,7 +184,7 @@ def _matching(record: KeyRecord, presented: ParsedKey, secrets: Secrets) -> Cred
 def _authorise(call: Call, facts: Facts, key: KeyEntry, tenant: TenantEntry, credential: Credential) -> Decision:
     publication = facts.publication
     asked = models_asked(call, publication.record if publication else None)
-    if asked == ALL_MODELS and not call.publication:
+    if asked == ALL_MODELS and facts.host is not None:
         return _tell(asked, facts, key, tenant, credential)
     authorised = _authorised(call, facts, key, reads_body=asked is None)
     if isinstance(authorised, Reason):

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 import redis
-from gatebench import Asker, Catalog, Wire, make_gate, question, status, wait_until
+from gatebench import HOST, Asker, Catalog, Wire, make_gate, question, status, wait_until
 from prometheus_client import CollectorRegistry
 
 from catalog import reader
 from catalog.reader import Snapshot
-from catalog.records import Kind, Limits
+from catalog.records import Kind, Limits, ModelType, Protocol
 from catalog.secrets import Secrets
 from extauth.batch import Checker, Execute
 from extauth.cache import RecordCache
@@ -155,6 +155,25 @@ def test_only_changes_of_its_own_records_refuse_a_call(
     assert [verdict.reason for verdict in verdicts] == [reason]
     assert moving.tries == tries
     assert bool(list(store.scan_iter("tk:budget:*"))) is not own
+
+
+@pytest.mark.parametrize(("listed", "reason"), [(False, Reason.MODELS_TOLD), (True, Reason.RECORDS_CHANGING)])
+def test_a_list_rests_on_every_model_in_it(catalog: Catalog, execute: Execute, *, listed: bool, reason: Reason) -> None:
+    """A model that changes each time keeps a list that holds it from being told, and no other."""
+    catalog.tenant()
+    llm = {"type": ModelType.OPENAI, "protocol": Protocol.OPENAI}
+    mine, others = catalog.publication(model="mine", **llm), catalog.publication(model="others", **llm)
+    catalog.host(mine, others)
+    _, text = catalog.key(mine)
+    changing = [mine if listed else others]
+
+    def change() -> None:
+        changing[0] = catalog.change(changing[0], updated_at_ms=changing[0].version)
+
+    moving = MovingLimiter(standing_taker(), change)
+    checker = Checker(cache=RecordCache(), records=StoreRecords(), limiter=moving, secrets=catalog.secrets)
+    call = Call(text, "", "", HOST, "GET", "", None, body_parsed=False, path="/v1/models")
+    assert [verdict.reason for verdict in checker.check([call], Stores.one(execute), 2_000.0)] == [reason]
 
 
 def test_without_the_feed_thread_a_change_binds_the_next_call(

@@ -140,6 +140,14 @@ def test_a_publications_path_tells_of_its_model_alone(
     assert status(asker.ask(by_path(key_of(catalog, models, "llm"), models["other"]))) == 403
 
 
+def test_a_host_without_a_table_has_no_list(catalog: Catalog, asker: Asker) -> None:
+    """Where nothing is published (any more) there is nothing to be asked."""
+    catalog.tenant()
+    _, text = catalog.key(catalog.publication(model="llm", **LLM))
+    for path in ("/v1/models", "/v1/models/llm"):
+        assert status(asker.ask(by_host(text, path))) == 404
+
+
 def test_only_a_get_of_these_paths_is_a_question(
     catalog: Catalog, asker: Asker, models: dict[str, PublicationRecord]
 ) -> None:

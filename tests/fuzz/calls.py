@@ -11,8 +11,8 @@ from protos.external_auth_pb2 import CheckRequest
 from tests.fuzz.texts import crossed, mutated, odd_text, twisted
 from tests.fuzz.world import HOST, World
 
-KINDS: Final = ("good", "odd", "bent", "noise")
-WEIGHTS: Final = (10, 55, 28, 7)
+KINDS: Final = ("good", "question", "odd", "bent", "noise")
+WEIGHTS: Final = (10, 5, 50, 28, 7)
 _SCHEMES: Final = ("Bearer", "bearer", "BEARER", "Basic", "Token", "ApiKey", "", "Bearer:", "Bearer\t", "Béarer")
 _METHODS: Final = ("POST", "GET", "HEAD", "DELETE", "", "post", "TRACE", "PRI")
 _ADDRESSES: Final = (
@@ -35,6 +35,10 @@ class Source:
         kind = rng.choices(KINDS, WEIGHTS)[0]
         if kind == "good":
             return kind, self._good().SerializeToString()
+        if kind == "question":
+            request = self._good()
+            self._odd_question(request)
+            return kind, request.SerializeToString()
         if kind == "odd":
             return kind, self._odd().SerializeToString()
         if kind == "bent":
@@ -71,7 +75,7 @@ class Source:
         for _ in range(self._rng.choice((1, 1, 2, 3))):
             self._rng.choice(
                 (self._odd_key, self._odd_key, self._odd_key, self._odd_scheme, self._odd_route, self._odd_body,
-                 self._odd_address, self._odd_headers, self._odd_method)
+                 self._odd_address, self._odd_headers, self._odd_method, self._odd_question)
             )(request)  # fmt: skip
         return request
 
@@ -162,6 +166,16 @@ class Source:
 
     def _odd_method(self, request: CheckRequest) -> None:
         request.attributes.request.http.method = self._rng.choice((*_METHODS, odd_text(self._rng)))
+
+    def _odd_question(self, request: CheckRequest) -> None:
+        """Ask about models, or nearly so."""
+        rng, http = self._rng, request.attributes.request.http
+        http.method = rng.choice(("GET", "GET", "GET", "HEAD", "get", "POST"))
+        root = rng.choice(("/v1", "/v1", *(place.path for place in self._world.places.values())))
+        tail = rng.choice(("", "/models", "/models", "/models/", "/modelsx", f"/models/{self._model_name()}"))
+        http.path = root + tail + rng.choice(("", "", "", "?a=b", "?", "#", "/.."))
+        if rng.random() < 0.5:
+            request.attributes.metadata_context.filter_metadata.pop("tollkeeper.request", None)
 
     def _noise(self) -> bytes:
         rng = self._rng

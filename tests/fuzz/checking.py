@@ -17,7 +17,7 @@ from extauth.edge import CheckService
 from protos.external_auth_pb2 import CheckResponse
 from tests.fuzz.calls import Source, describe
 from tests.fuzz.found import Found, Tally
-from tests.fuzz.oracle import Pass, must_pass, presented_text, read
+from tests.fuzz.oracle import Pass, must_pass, must_tell, presented_text, read
 from tests.fuzz.world import World
 
 BATCH: Final = 50
@@ -25,6 +25,7 @@ CHURN_EVERY: Final = 60  # batches
 PATIENCE_MS: Final = 5_000
 SECRET_AT: Final = slice(23, 66)  # of a key's text
 REFUSALS: Final = frozenset({400, 401, 403, 404, 415, 429, 503})
+TOLD: Final = 200
 LIMITED: Final = 429
 UNAVAILABLE: Final = 503
 MAX_UNAVAILABLE: Final = 0.01
@@ -68,6 +69,8 @@ class CheckTarget:
         asked = self._tally.inputs[self.name]
         if outcomes[f"{self.name} 200"] < asked * 0.05:
             raise Found("hardly any question was let through: the fuzzer asks nonsense only")
+        if not outcomes[f"{self.name} told"]:
+            raise Found("no question about models was answered")
         if outcomes[f"{self.name} 503"] > 10 + asked * MAX_UNAVAILABLE:
             raise Found("too many questions were left undecided")
 
@@ -85,13 +88,28 @@ def judge(payload: bytes, answer: bytes, world: World) -> str:
             raise Found("let through without a right")
         _judge_admission(response, due)
         return "200"
+    if response.status.message == "models_told":
+        return _judge_told(response, must_tell(attributes, world))
     status = _judge_refusal(response)
     if attributes is None:
         return _judge_unreadable(status)
     _judge_silence(presented_text(attributes), answer)
+    if must_tell(attributes, world) is not None and status not in {LIMITED, UNAVAILABLE}:
+        raise Found(f"a good question was answered {status}")
     if due is not None and status != UNAVAILABLE and not (status == LIMITED and due.holder and due.holder.is_limited):
         raise Found(f"a good call was answered {status}")
     return str(status)
+
+
+def _judge_told(response: CheckResponse, due: list[str] | None) -> str:
+    """What the gate itself answers names what may be called, and nothing else."""
+    if due is None:
+        raise Found("told of models without a right")
+    body = json.loads(response.denied_response.body)
+    told = sorted(card["id"] for card in body.get("data", [body]))
+    if told != due or response.denied_response.status.code != TOLD:
+        raise Found(f"told {told}, meant {due}")
+    return "told"
 
 
 def _judge_unreadable(status: int) -> str:

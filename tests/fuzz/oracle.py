@@ -46,9 +46,63 @@ def read(payload: bytes) -> AttributeContext | None:
         return None
 
 
+def must_tell(attributes: AttributeContext | None, world: World) -> list[str] | None:
+    """The names of the models that this must be answered with by the gate itself; None: it must not be.
+
+    One name stands for one model, told alone or in a list.
+    """
+    if attributes is None or attributes.request.http.method not in {"GET", "HEAD"}:
+        return None
+    text = presented_text(attributes)
+    holder = world.valid.get(text)
+    if text and holder is None:
+        return None
+    path, _, _ = attributes.request.http.path.partition("?")
+    route = attributes.route_metadata_context.filter_metadata
+    uid = _text(route, "tollkeeper", "publication")
+    if uid:
+        return _told_of(path, world.places.get(uid), holder)
+    if _text(route, "tollkeeper", "openai_host") != HOST or holder is None:
+        return None
+    return _told_by_host(path, world, holder)
+
+
+def _told_of(path: str, place: Place | None, holder: Holder | None) -> list[str] | None:
+    if place is None or not place.is_openai or not _may_enter(place, holder):
+        return None
+    good = (place.path, f"{place.path}/models", f"{place.path}/models/{place.model}")
+    return [place.model] if path in good else None
+
+
+def _told_by_host(path: str, world: World, holder: Holder) -> list[str] | None:
+    if path != "/v1/models" and not path.startswith("/v1/models/"):
+        return None
+    names = {name: world.places[uid] for name, uid in world.models.items() if _may_enter(world.places[uid], holder)}
+    own = f"{holder.tenant}/"
+    if path == "/v1/models":
+        return sorted(name.removeprefix(own) for name in names)
+    name = path.removeprefix("/v1/models/")
+    found = f"{own}{name}" if f"{own}{name}" in world.models else name
+    return [found.removeprefix(own)] if found in names else None
+
+
+def is_question(attributes: AttributeContext, world: World) -> bool:
+    """Whether it asks about models, be it answered or refused: such a call reaches no model."""
+    if attributes.request.http.method not in {"GET", "HEAD"}:
+        return False
+    path, _, _ = attributes.request.http.path.partition("?")
+    route = attributes.route_metadata_context.filter_metadata
+    uid = _text(route, "tollkeeper", "publication")
+    place = world.places.get(uid)
+    if uid:
+        below = f"{place.path}/models" if place else ""
+        return bool(place and place.is_openai and (path in {place.path, below} or path.startswith(f"{below}/")))
+    return path == "/v1/models" or path.startswith("/v1/models/")
+
+
 def must_pass(attributes: AttributeContext | None, world: World) -> Pass | None:
     """Say whether the gate must let this through; everything else it must refuse."""
-    if attributes is None:
+    if attributes is None or is_question(attributes, world):
         return None
     text = presented_text(attributes)
     holder = world.valid.get(text)

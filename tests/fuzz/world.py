@@ -33,6 +33,11 @@ class Place:
     allowed: frozenset[str] = frozenset()
     is_open: bool = False  # to callers without a key
 
+    @property
+    def path(self) -> str:
+        """Where it is published."""
+        return f"/models/{self.model}"
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
@@ -68,6 +73,7 @@ class World:
         self._publish("tenant-b", "shared", is_openai=True, allowed=("tenant-a", "tenant-off"))
         self._publish("tenant-b", "hidden", is_openai=True)
         self._publish("tenant-b", "plain")
+        self._publish("tenant-b", "free", is_openai=True, is_open=True)
         self._host()
         self._keys()
         return self
