@@ -82,6 +82,10 @@ def test_chat_completions_embeddings_and_responses(dial: Dial, base: str) -> Non
     assert chat.usage.total_tokens == chat.usage.prompt_tokens + chat.usage.completion_tokens
     assert client.completions.create(model=LLM, prompt="Once").choices[0].text
     assert client.embeddings.create(model=LLM, input=["one", "two"]).data[1].embedding
+    response = client.responses.create(model=LLM, input="Hello!")
+    assert response.output_text
+    assert response.usage
+    assert response.usage.total_tokens == response.usage.input_tokens + response.usage.output_tokens
 
 
 @pytest.mark.parametrize("base", BASES)
@@ -93,6 +97,18 @@ def test_streams(dial: Dial, base: str) -> None:
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert len(chunks) > 3
     assert [bool(chunk.usage) for chunk in chunks[-2:]] == [False, True]
+
+
+@pytest.mark.parametrize("base", BASES)
+def test_a_streamed_response(dial: Dial, base: str) -> None:
+    """Events come by name; the last one holds the usage."""
+    with dial(base=base).responses.create(model=LLM, input="Hello!", stream=True) as stream:
+        events = list(stream)
+    assert "".join(event.delta for event in events if event.type == "response.output_text.delta")
+    last = events[-1]
+    assert last.type == "response.completed"
+    assert last.response.usage
+    assert last.response.usage.total_tokens > 0
 
 
 @pytest.mark.parametrize("base", BASES)
