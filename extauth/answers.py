@@ -1,7 +1,8 @@
 """What a caller is told: status, headers and body of a verdict. Pure; free of protobuf.
 
 Headers: ``RateLimit-Policy`` and ``RateLimit`` (draft-ietf-httpapi-ratelimit-headers-10), ``X-RateLimit-*`` (the
-tightest budget, seconds from now), OpenAI's ``x-ratelimit-*-requests`` on openai publications, ``retry-after-ms``.
+tightest budget of calls, seconds from now), on openai publications OpenAI's ``x-ratelimit-*-requests`` and
+``x-ratelimit-*-tokens``; ``retry-after-ms``.
 What a tenant's budgets are is its own business: they appear in no header, and its refusal tells only level and wait.
 """
 
@@ -46,9 +47,10 @@ def denial(
     grant: Grant | None = None,
     now_ms: int = 0,
     masked: str = "",
+    tokens: int = 0,
     model_type: ModelType | None = None,
 ) -> Denial:
-    """Answer a call that may not pass. ``now_ms`` is the store's clock at the decision."""
+    """Answer a call that may not pass. ``now_ms`` is the store's clock at the decision, ``tokens`` what it may cost."""
     wire = WIRE[reason]
     headers = list(_JSON_HEADERS)
     error: dict[str, object] = {
@@ -65,6 +67,8 @@ def denial(
         headers.append(("retry-after", str(OVERLOAD_RETRY_S)))
     if grant is not None and grant.refused_by is not None:
         _explain(error, headers, grant, grant.refused_by, now_ms)
+        if grant.refused_by.budget.shape.counts_tokens:
+            _explain_tokens(error, grant.refused_by, tokens)
         headers += limit_headers(grant.states, now_ms, model_type)
     return Denial(wire.status, headers, json.dumps({"error": error}, separators=(",", ":")))
 
@@ -87,32 +91,51 @@ def _explain(error: dict[str, object], headers: Headers, grant: Grant, state: Bu
         headers.append(("x-should-retry", "false"))
 
 
+def _explain_tokens(error: dict[str, object], state: BudgetState, tokens: int) -> None:
+    """Say how many tokens the call may cost; what a tenant has left is its own business."""
+    error["tokens"] = tokens
+    level, asked = level_of(state), f"This call may cost {tokens} tokens (its prompt and the completion it asks for)"
+    when = f"retry in {error['retry_after_ms']} ms" if "retry_after_ms" in error else "it never fits"
+    left = "" if level is Level.TENANT else f": {state.remaining} of {state.budget.limit} an hour are left"
+    advice = "; ask for fewer by 'max_tokens'" if tokens else ""
+    error["message"] = f"{asked} and the {level.value}'s token budget has no room for it{left}; {when}{advice}."
+
+
 def limit_headers(states: Sequence[BudgetState], now_ms: int, model_type: ModelType | None) -> Headers:
     """Describe the budgets of a call, without the tenant's."""
     shown = [(state, _SHOWN[title]) for state in states if (title := _title(state)) in _SHOWN]
+    if model_type is not ModelType.OPENAI:  # elsewhere nobody counts tokens
+        shown = [row for row in shown if not row[0].budget.shape.counts_tokens]
     if not shown:
         return []
-    tightest, _ = min(shown, key=_tightness)
-    limit, remaining = str(tightest.budget.limit), str(tightest.remaining)
-    reset_s = _reset_s(tightest, now_ms)
     headers = [
         ("ratelimit-policy", ", ".join([f"{it.name};q={state.budget.limit};w={it.window_s}" for state, it in shown])),
         ("ratelimit", ", ".join([f"{it.name};r={state.remaining};t={_reset_s(state, now_ms)}" for state, it in shown])),
-        ("x-ratelimit-limit", limit),
-        ("x-ratelimit-remaining", remaining),
-        ("x-ratelimit-reset", str(reset_s)),
     ]
-    if model_type is ModelType.OPENAI:
-        headers += _openai_headers(limit, remaining, reset_s)
+    calls = [row for row in shown if not row[0].budget.shape.counts_tokens]
+    if calls:
+        headers += _call_headers(min(calls, key=_tightness)[0], now_ms, model_type)
+    if len(calls) < len(shown):
+        tokens = [row for row in shown if row[0].budget.shape.counts_tokens]
+        headers += _openai_headers("tokens", min(tokens, key=_tightness)[0], now_ms)
     return headers
 
 
-def _openai_headers(limit: str, remaining: str, reset_s: int) -> Headers:
+def _call_headers(tightest: BudgetState, now_ms: int, model_type: ModelType | None) -> Headers:
+    headers = [
+        ("x-ratelimit-limit", str(tightest.budget.limit)),
+        ("x-ratelimit-remaining", str(tightest.remaining)),
+        ("x-ratelimit-reset", str(_reset_s(tightest, now_ms))),
+    ]
+    return headers + _openai_headers("requests", tightest, now_ms) if model_type is ModelType.OPENAI else headers
+
+
+def _openai_headers(what: str, tightest: BudgetState, now_ms: int) -> Headers:
     """Give OpenAI's names; the reset is a duration such as ``61s``."""
     return [
-        ("x-ratelimit-limit-requests", limit),
-        ("x-ratelimit-remaining-requests", remaining),
-        ("x-ratelimit-reset-requests", f"{reset_s}s"),
+        (f"x-ratelimit-limit-{what}", str(tightest.budget.limit)),
+        (f"x-ratelimit-remaining-{what}", str(tightest.remaining)),
+        (f"x-ratelimit-reset-{what}", f"{_reset_s(tightest, now_ms)}s"),
     ]
 
 

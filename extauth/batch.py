@@ -25,6 +25,7 @@ from extauth.facts import Presented, facts_of, first_refs
 from extauth.gathering import Gatherer, Question, Records, RecordsChangingError
 from extauth.listing import Telling
 from extauth.reasons import Reason
+from extauth.reserving import RESERVE_UNLEARNED
 from extauth.stores import Budgets, Execute, Stores
 from ratelimit.budgets import Answer, Charge, Fence, Grant, Taken
 from runtime.store_faults import surely_not_run
@@ -104,7 +105,7 @@ class _Told:
 class Checker:
     """Decides batches. Used by one thread; the cache may be advanced by others meanwhile."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  it is what binds these parts together
         self,
         *,
         cache: RecordCache,
@@ -114,6 +115,7 @@ class Checker:
         cells: int = 1,
         now_ms: Callable[[], int] = lambda: 0,
         begin_epoch: Callable[[Execute, int], str] = lambda _execute, _cell: "",
+        reserve: Callable[[Admission, Call], Admission] = RESERVE_UNLEARNED,
         on: Events = UNHEARD,
     ) -> None:
         self._cache = cache
@@ -123,6 +125,7 @@ class Checker:
         self._cells = cells
         self._now_ms = now_ms
         self._begin_epoch = begin_epoch
+        self._reserve = reserve
         self._on = on
 
     def use_secrets(self, secrets: Secrets) -> None:
@@ -200,8 +203,10 @@ class Checker:
             )
             if isinstance(decision, Refusal):
                 decided.refusals[index] = _refused(decision)
-            else:
-                decided.by_cell[decision.cell][index] = decision
+                continue
+            if isinstance(decision, Admission):
+                decision = self._reserve(decision, question.calls[index])
+            decided.by_cell[decision.cell][index] = decision
         return decided
 
     def _settle(self, batch: _Batch, decided: _Decided, *, is_last: bool) -> Mapping[int, str] | None:

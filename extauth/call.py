@@ -21,6 +21,11 @@ class Call:
     content_type: str  # the Content-Type header in lower case, "" when absent
     body_model: str | None  # `model` of a JSON body: None when no body was parsed or it has none
     body_parsed: bool  # whether a JSON body reached us
+    body_bytes: int = 0  # of the whole body
+    max_tokens: int | None = None  # the largest that the body asks for; None: it names no bound
+    choices: int = 1  # `n` of the body
+    count_fault: str = ""  # the field of the body whose count cannot be meant, "" when there is none
+    content_encoding: str = ""  # the Content-Encoding header in lower case, "" when absent
     address: str = ""  # of the caller, as Envoy trusts it; "" when it was not told
     path: str = ""  # as the route saw it, without the query; says what is asked of a publication, never of which
     request_id: str = ""  # Envoy's own, which its access log and the answer carry too; "" when it was not told

@@ -16,12 +16,15 @@ from catalog.keytext import Malformed, ParsedKey, parse
 from catalog.records import Credential, KeyRecord, ModelType
 from catalog.secrets import Secrets
 from extauth.call import Call
+from extauth.counts import CHOICES_FIELD
 from extauth.entries import HostEntry, KeyEntry, PublicationEntry, TenantEntry
 from extauth.listing import ALL_MODELS, Asked, Telling, models_asked, placed, tell_anybody, tell_key
 from extauth.reasons import Reason
 from ratelimit.budgets import Charge
 
 BEARER = "bearer "
+IDENTITY = frozenset({"", "identity"})
+"""Content encodings that change nothing."""
 BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 
@@ -235,13 +238,26 @@ def _body_fault(call: Call, facts: Facts) -> Reason | None:
         return None
     if call.method in BODILESS_METHODS and not call.body_parsed:
         return Reason.MODEL_NOT_FOUND if call.openai_host else None
-    if not call.body_parsed:
-        return Reason.BODY_NOT_JSON if call.content_type.startswith("application/json") else Reason.BODY_TYPE
+    if not call.body_parsed or call.content_encoding not in IDENTITY:
+        return _unparsed(call)
     if call.body_model is None:
         return Reason.MODEL_MISSING
     if publication is not None and not call.openai_host and call.body_model != publication.record.model:
         return Reason.MODEL_NOT_FOUND
-    return None
+    return _count_fault(call)
+
+
+def _unparsed(call: Call) -> Reason:
+    """Why a body could not be read as JSON."""
+    if call.content_encoding not in IDENTITY:
+        return Reason.BODY_ENCODED
+    return Reason.BODY_NOT_JSON if call.content_type.startswith("application/json") else Reason.BODY_TYPE
+
+
+def _count_fault(call: Call) -> Reason | None:
+    if not call.count_fault:
+        return None
+    return Reason.CHOICES_INVALID if call.count_fault == CHOICES_FIELD else Reason.MAX_TOKENS_INVALID
 
 
 def _charge(

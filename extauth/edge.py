@@ -15,13 +15,14 @@ from weakref import WeakKeyDictionary
 
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from google.protobuf.message import DecodeError
-from google.protobuf.struct_pb2 import Struct
+from google.protobuf.struct_pb2 import Struct, Value
 
 from catalog.keytext import TEXT_CHARACTERS, mask
 from catalog.records import ModelType
 from extauth.answers import Denial, Headers, denial, limit_headers
 from extauth.batch import Verdict
 from extauth.call import Call
+from extauth.counts import COUNT_FIELDS, NO_COUNTS, read_counts
 from extauth.decide import Admission
 from extauth.entries import KeyEntry, PublicationEntry
 from extauth.model_cards import told
@@ -56,7 +57,8 @@ def read_call(payload: bytes) -> Call | None:
         publication = fields["publication"].string_value if "publication" in fields else ""
         if not publication and "openai_host" in fields:  # a route that names both means the publication
             host = fields["openai_host"].string_value
-    body_model, body_parsed = _read_body(attributes.metadata_context.filter_metadata)
+    body = _body_fields(attributes.metadata_context.filter_metadata)
+    counts = read_counts(_plain(body)) if body is not None else NO_COUNTS
     return Call(
         api_key=headers.get("x-api-key", "").strip(" \t"),
         authorization=headers.get("authorization", ""),
@@ -64,23 +66,43 @@ def read_call(payload: bytes) -> Call | None:
         openai_host=host,
         method=http.method,
         content_type=headers.get("content-type", "").lower(),
-        body_model=body_model,
-        body_parsed=body_parsed,
+        body_model=_model(body) if body is not None else None,
+        body_parsed=body is not None,
+        body_bytes=max(0, http.size),
+        max_tokens=counts.max_tokens,
+        choices=counts.choices,
+        count_fault=counts.fault,
+        content_encoding=headers.get("content-encoding", "").lower(),
         address=headers.get("x-envoy-external-address", ""),
         path=http.path.partition("?")[0],
         request_id=headers.get("x-request-id", "")[:MAX_REQUEST_ID],
     )
 
 
-def _read_body(namespaces: Mapping[str, Struct]) -> tuple[str | None, bool]:
-    """Read what json_to_metadata found in the body: the model's name, and whether there was a JSON body at all."""
-    if REQUEST_NAMESPACE not in namespaces:
-        return None, False
-    fields = namespaces[REQUEST_NAMESPACE].fields
-    model = fields.get("model")
-    is_text = model is not None and model.WhichOneof("kind") == "string_value" and model.string_value != ""
-    return (model.string_value if is_text and model else None), True
+_Fields = Mapping[str, Value]
 
+
+def _body_fields(namespaces: Mapping[str, Struct]) -> _Fields | None:
+    """What json_to_metadata found in the body; ``None`` where there was no JSON body."""
+    return namespaces[REQUEST_NAMESPACE].fields if REQUEST_NAMESPACE in namespaces else None
+
+
+def _model(fields: _Fields) -> str | None:
+    model = fields.get("model")
+    is_text = model is not None and model.WhichOneof("kind") == "string_value"
+    return (model.string_value or None) if is_text and model is not None else None
+
+
+def _plain(fields: _Fields) -> dict[str, object]:
+    """The body's counts as Python values; what is no number, text or truth is told as a list, which no count is."""
+    kinds = {name: (fields[name], fields[name].WhichOneof("kind")) for name in COUNT_FIELDS if name in fields}
+    return {
+        name: None if kind in {None, "null_value"} else [] if kind in _NESTED else getattr(value, kind)
+        for name, (value, kind) in kinds.items()
+    }
+
+
+_NESTED: Final = frozenset({"list_value", "struct_value"})
 
 _Shared = WeakKeyDictionary[PublicationEntry, WeakKeyDictionary[KeyEntry | PublicationEntry, bytes]]
 
@@ -105,10 +127,13 @@ class AnswerEncoder:
         states = verdict.grant.states if verdict.grant else ()
         shared = self._shared_part(admission, body_routed=body_routed)
         headers = limit_headers(states, verdict.now_ms, admission.publication.record.type)
-        if not headers:
+        hold = admission.charge.hold
+        if not headers and hold is None:
             return shared
         own = CheckResponse()
         _fill(own.ok_response.response_headers_to_add, headers)
+        if hold is not None:  # adds to the shared metadata: messages that are concatenated are merged
+            own.dynamic_metadata.fields["reservation"].string_value = hold.id
         return shared + own.SerializeToString()
 
     def _shared_part(self, admission: Admission, *, body_routed: bool) -> bytes:
@@ -143,6 +168,7 @@ def _denial(verdict: Verdict, call: Call | None) -> Denial:
         grant=verdict.grant,
         now_ms=verdict.now_ms,
         masked=masked_key(call) if call else "",
+        tokens=verdict.admission.charge.tokens if verdict.admission else 0,
         model_type=publication.record.type if publication else by_body,
     )
 

@@ -6,11 +6,24 @@ Entries are made once, when a record enters the cache, so that the hot path buil
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
-from catalog.records import HostRecord, KeyRecord, Kind, Limits, PublicationRecord, Record, TenantRecord, ref
+from catalog.records import (
+    HostRecord,
+    KeyRecord,
+    Kind,
+    Limits,
+    ModelType,
+    PublicationRecord,
+    Record,
+    Reservation,
+    TenantRecord,
+    TokenPolicy,
+    ref,
+)
 from ratelimit.budgets import Budget, BudgetState, Subject, Window
+from ratelimit.tokens import MissingUsage, Policy
 from runtime.addresses import site_of
 
 
@@ -34,14 +47,39 @@ _PREFIX: Final = {
 LEVEL_OF_PREFIX: Final = {prefix: level for level, prefix in _PREFIX.items()}
 MAX_ADDRESSES: Final = 10_000
 """Subjects of addresses kept ready for one publication; beyond it they are made anew."""
-WINDOW_NAMES: Final = {Window.SECOND: "burst", Window.MINUTE: "minute", Window.HOUR: "hour"}
+WINDOW_NAMES: Final = {
+    Window.SECOND: "burst",
+    Window.MINUTE: "minute",
+    Window.HOUR: "hour",
+    Window.TOKENS_HOUR: "tokens",
+}
 
 
 def subject_of(level: Level, record_id: str, limits: Limits) -> Subject:
     """Name what is counted and with which budgets: ``p:0a1…`` at most 10 a second, 100 a minute, 5,000 an hour."""
-    given = ((Window.SECOND, limits.burst), (Window.MINUTE, limits.per_minute), (Window.HOUR, limits.per_hour))
+    given = (
+        (Window.SECOND, limits.burst),
+        (Window.MINUTE, limits.per_minute),
+        (Window.HOUR, limits.per_hour),
+        (Window.TOKENS_HOUR, limits.tokens_per_hour),
+    )
     budgets = tuple(Budget(window, limit) for window, limit in given if limit is not None)
     return Subject(_PREFIX[level] + record_id, budgets)
+
+
+def policy_of(tokens: TokenPolicy) -> Policy:
+    """How a publication's record wants its calls' tokens held back, in the ledger's words."""
+    return Policy(
+        context_tokens=tokens.context_tokens,
+        adaptive=tokens.reservation is Reservation.ADAPTIVE,
+        missing_usage=MissingUsage(tokens.missing_usage.value),
+        timeout_ms=tokens.reservation_timeout_s * 1000,
+    )
+
+
+def _counted(record: PublicationRecord) -> Limits:
+    """The limits that its calls are held to: only openai's tell their tokens."""
+    return record.limits if record.type is ModelType.OPENAI else replace(record.limits, tokens_per_hour=None)
 
 
 def level_of(state: BudgetState) -> Level:
@@ -74,6 +112,7 @@ class PublicationEntry:
     record: PublicationRecord
     subject: Subject
     ref: str
+    policy: Policy  # how the tokens of its calls are held back
     _addresses: dict[str, Subject] = field(default_factory=dict, repr=False)
 
     def address_subject(self, address: str) -> Subject:
@@ -108,8 +147,8 @@ def entry_of(record: Record) -> Entry | None:
             subject = subject_of(Level.TENANT, record.id, record.limits)
             return TenantEntry(record, subject, ref(Kind.TENANT, record.id))
         case PublicationRecord():
-            subject = subject_of(Level.PUBLICATION, record.uid, record.limits)
-            return PublicationEntry(record, subject, ref(Kind.PUBLICATION, record.uid))
+            subject = subject_of(Level.PUBLICATION, record.uid, _counted(record))
+            return PublicationEntry(record, subject, ref(Kind.PUBLICATION, record.uid), policy_of(record.tokens))
         case HostRecord():
             return HostEntry(record, ref(Kind.HOST, record.id))
         case _:

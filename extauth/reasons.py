@@ -27,6 +27,9 @@ class Reason(enum.StrEnum):
     MODEL_MISSING = "model_missing"
     BODY_NOT_JSON = "body_not_json"
     BODY_TYPE = "body_type"
+    BODY_ENCODED = "body_encoded"
+    MAX_TOKENS_INVALID = "max_tokens_invalid"
+    CHOICES_INVALID = "choices_invalid"
     LIMITED = "limited"
     NEVER_FITS = "never_fits"
     OVERLOADED = "overloaded"
@@ -108,6 +111,17 @@ WIRE: Final[Mapping[Reason, Wire]] = {
     Reason.BODY_TYPE: _bad_request(
         "unsupported_media_type", "The body must be sent as 'Content-Type: application/json'.", status=415
     ),
+    Reason.BODY_ENCODED: _bad_request(
+        "unsupported_content_encoding",
+        "The body must be sent as it is, without 'Content-Encoding': what is compressed cannot be metered.",
+        status=415,
+    ),
+    Reason.MAX_TOKENS_INVALID: _bad_request(
+        "invalid_max_tokens",
+        "'max_tokens', 'max_completion_tokens' and 'max_output_tokens' must be whole numbers, 0 to 1000000000.",
+        param="max_tokens",
+    ),
+    Reason.CHOICES_INVALID: _bad_request("invalid_n", "'n' must be a whole number, 1 to 16.", param="n"),
     Reason.LIMITED: Wire(429, "rate_limit_error", "rate_limit_exceeded", "", Outcome.LIMITED),
     Reason.NEVER_FITS: _bad_request("exceeds_limit", "This call costs more than the budget allows at any time."),
     Reason.OVERLOADED: _unavailable("overloaded", "The gateway has more calls than it can check; try again shortly."),

@@ -47,7 +47,7 @@ class Asked:
 
     prompt_bytes: int  # of the whole body
     max_tokens: int | None = None  # the largest of the fields given; None: it names no bound
-    choices: int = 1  # `n`: 1..16
+    choices: int = 1  # `n`: 1..16; 0: nothing is generated, the call costs its prompt (embeddings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +135,8 @@ def terms_of(asked: Asked, policy: Policy, learned: Learned = UNLEARNED) -> Term
     Strict holds back the most that the call can cost: a token for every byte of its body and all the completion it
     asks for (a whole context where it names no bound), for each choice, but never more than its contexts hold.
     """
-    ceiling = min(MAX_TOKENS, policy.context_tokens * asked.choices)
+    contexts = policy.context_tokens * asked.choices if asked.choices else asked.prompt_bytes * BOUND_TOKENS_PER_BYTE
+    ceiling = min(MAX_TOKENS, contexts)
     completion = min(ceiling, _most_completion(asked, policy))
     strict = min(ceiling, asked.prompt_bytes * BOUND_TOKENS_PER_BYTE + completion)
     expected = min(ceiling, _prompt_estimate(asked, learned) + _expected(completion, learned))

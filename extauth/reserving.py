@@ -1,0 +1,60 @@
+"""What an admitted call holds back: its tokens, and the reservation that is settled when it has ended. Pure.
+
+Randomness and what was learned are arguments.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Callable
+from typing import Final
+
+from extauth.call import Call
+from extauth.decide import Admission
+from ratelimit.budgets import Hold
+from ratelimit.tokens import UNLEARNED, Asked, Learned, terms_of
+
+NONCE_BYTES: Final = 16
+"""Randomness of a reservation's id, 128 bits: who knows the id can settle it."""
+EMBEDDINGS: Final = "/embeddings"
+"""Calls of this path generate nothing, and may ask for many prompts of a context each."""
+
+
+class Reserver:
+    """Makes the reservations of admitted calls.
+
+    ``entropy`` gives that many random bytes (``os.urandom``), ``learned_of`` what was learned of a publication.
+    """
+
+    def __init__(
+        self, entropy: Callable[[int], bytes], learned_of: Callable[[str], Learned] = lambda _uid: UNLEARNED
+    ) -> None:
+        self._entropy = entropy
+        self._learned_of = learned_of
+
+    def __call__(self, admission: Admission, call: Call) -> Admission:
+        """Let a call with a JSON body hold back its tokens, under an id that it has for this one decision."""
+        if not call.body_parsed:
+            return admission
+        uid, policy = admission.publication.record.uid, admission.publication.policy
+        terms = terms_of(_asked(call), policy, self._learned_of(uid))
+        hold = Hold(
+            id=uid[:3] + self._entropy(NONCE_BYTES).hex(),  # in its publication's cell
+            ceiling=terms.ceiling,
+            presumed=terms.presumed,
+            timeout_ms=policy.timeout_ms,
+            terms=terms.pack(),
+        )
+        charge = dataclasses.replace(admission.charge, tokens=terms.reserved, hold=hold)
+        return dataclasses.replace(admission, charge=charge)
+
+
+RESERVE_UNLEARNED: Final = Reserver(os.urandom)
+"""Makes reservations by what calls say of themselves alone."""
+
+
+def _asked(call: Call) -> Asked:
+    if call.path.endswith(EMBEDDINGS):
+        return Asked(call.body_bytes, 0, choices=0)
+    return Asked(call.body_bytes, call.max_tokens, call.choices)
