@@ -9,6 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from catalog import names, reader
 from catalog.announcing import announce
+from catalog.records import Kind, ref
 from catalog.secrets import Secrets
 from extauth import troubles
 from extauth.batch import Checker, Verdict
@@ -16,12 +17,16 @@ from extauth.bounded import Bounded, BoundedPolicy, LocalLimiter
 from extauth.cache import RecordCache
 from extauth.call import Call
 from extauth.edge import CHECK_PATH, CheckService, masked_key
+from extauth.entries import PublicationEntry
 from extauth.events import Events
 from extauth.follower import FeedFollower
 from extauth.metrics import CheckMetrics
+from extauth.rate_limit_edge import RATE_LIMIT_PATH, RateLimitService
 from extauth.reasons import Reason
 from extauth.refusal_log import RefusalLog
 from extauth.replicas import Heartbeat
+from extauth.settlement_metrics import SettlementMetrics
+from extauth.settler import Settler
 from extauth.store_links import RECORDS_CELL, StoreLinks, StoreRecords, StoreUrls
 from extauth.stores import Execute
 from extauth.taker import Offsets, Taker
@@ -85,7 +90,12 @@ class Gate:
         refusals = RefusalLog(clock.monotonic_ms, masked_key, self._metrics.line_left_out)
         service = CheckService(self._check, self._observe, lambda: self._taker.sizer.calls, clock, refusals)
         health = HealthService(lambda: self.readiness().ready, (CHECK_SERVICE,))
-        services: dict[str, BatchService] = {CHECK_PATH: service, HEALTH_PATH: health}
+        self._settler = self._make_settler(registry, stores.cells, on_fault)
+        services: dict[str, BatchService] = {
+            CHECK_PATH: service,
+            RATE_LIMIT_PATH: RateLimitService(self._settler.note, self._settlements.unreadable),
+            HEALTH_PATH: health,
+        }
         self._front = front(services)
         self._metrics.feed_lag_s.set_function(self._follower.lag_s)
         self._metrics.in_flight.set_function(lambda: self._front.in_flight)
@@ -108,6 +118,23 @@ class Gate:
                 store_error=self._call_failed,
             ),
         )
+
+    def _make_settler(self, registry: CollectorRegistry, cells: int, on_fault: Callable[[], object]) -> Settler:
+        self._settlements = SettlementMetrics(registry)
+        return Settler(
+            make=self._links.new_budgets_link,
+            cells=cells,
+            metrics=self._settlements,
+            name_of=self._name_of,
+            on_fault=on_fault,
+            now_ms=self._clock.monotonic_ms,
+        )
+
+    def _name_of(self, publication: str) -> str:
+        """A publication's name, as far as the cache still knows it."""
+        reference = ref(Kind.PUBLICATION, publication)
+        entry = self.cache.look((reference,))[1].get(reference)
+        return f"{entry.record.tenant}/{entry.record.model}" if isinstance(entry, PublicationEntry) else ""
 
     def _make_bounded(
         self, policy: BoundedPolicy, secrets: Secrets, cells: int, on_fault: Callable[[], object]
@@ -140,6 +167,7 @@ class Gate:
         self._front.start()
         self._links.start()
         self._follower.start()
+        self._settler.start()
         if self._bounded:
             self._bounded.heartbeat.start()
 
@@ -157,6 +185,7 @@ class Gate:
         self._draining = True
         self._front.stop(STOP_S)
         self._follower.stop(STOP_S)
+        self._settler.stop(STOP_S)
         if self._bounded:
             self._bounded.heartbeat.stop(STOP_S)
         self._links.stop(STOP_S)

@@ -94,7 +94,7 @@ class StoreLinks:
         self._proved: WeakKeyDictionary[BudgetsLink, ProvedEpochs] = WeakKeyDictionary()
         keeper = partial(StoreKeeper, on_proved=on_proved, on_error=on_error, on_fault=on_fault)
         self._budgets: StoreKeeper[BudgetsLink] = keeper(
-            self._new_budgets_link, self._prove_budgets, name="budgets-keeper"
+            self.new_budgets_link, self._prove_budgets, name="budgets-keeper"
         )
         self._records: StoreKeeper[StoreLink] | None = None
         if not urls.are_one:
@@ -104,7 +104,8 @@ class StoreLinks:
         """Make a link to the records' store, not connected."""
         return StoreLink(self._urls.records, self._clock)
 
-    def _new_budgets_link(self) -> BudgetsLink:
+    def new_budgets_link(self) -> BudgetsLink:
+        """Make a link to the budgets' store, not connected."""
         make = ClusterLink if self._urls.budgets_are_a_cluster else StoreLink
         return make(self._urls.budgets, self._clock)
 

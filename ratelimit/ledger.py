@@ -36,7 +36,7 @@ class Settlement:
     tokens: int  # 0..10^9; more than the reservation's ceiling is charged as the ceiling
 
 
-class Outcome(enum.Enum):
+class Outcome(enum.StrEnum):
     """What became of one settlement."""
 
     SETTLED = "settled"

@@ -142,8 +142,9 @@ local values, faults = {}, 0 -- budget values by key, each read once and written
 local function value_of(key)
   local value = values[key]
   if not value then
-    local stored = redis.call('GET', key)
-    value = { stored = stored, sections = read_value(stored), changed = false, until_ms = 0 }
+    local stored = redis.pcall('GET', key)
+    local is_value = type(stored) ~= 'table'
+    value = { stored = stored, sections = is_value and read_value(stored), changed = false, until_ms = 0 }
     values[key] = value
   end
   return value

@@ -20,6 +20,8 @@ from catalog.status import State
 from catalog.versions import Family
 from extauth.reasons import WIRE, Outcome, Reason
 from publisher.metrics import PublisherMetrics
+from ratelimit import ledger
+from ratelimit.tokens import Ending
 from runtime.http import new_registry
 from runtime.readiness import Ailment
 from runtime.store_faults import StoreFault
@@ -35,6 +37,15 @@ BOUNDED = frozenset({"bounded"})
 LABELS: Mapping[str, Mapping[str, Iterable[str]]] = {
     "tollkeeper_decisions_total": {"outcome": Outcome, "reason": Reason, "publication": BOUNDED, "tenant": BOUNDED},
     "tollkeeper_log_suppressed_total": {"reason": Reason},
+    "tollkeeper_settlements_total": {"ending": (*Ending, "unknown"), "outcome": ledger.Outcome},
+    "tollkeeper_settlements_clamped_total": {"publication": BOUNDED},
+    "tollkeeper_tokens_charged_total": {"publication": BOUNDED},
+    "tollkeeper_upstream_answers_total": {
+        "publication": BOUNDED,
+        "status": ("2xx", "3xx", "4xx", "5xx", "1xx", "none"),
+    },
+    "tollkeeper_upstream_seconds": {"publication": BOUNDED},
+    "tollkeeper_settlements_lost_total": {"why": ("overflow", "too_old", "unreadable")},
     "tollkeeper_store_errors_total": {"kind": StoreFault},
     "tollkeeper_admin_requests_total": {"route": BOUNDED, "method": BOUNDED, "status": BOUNDED},
     "tollkeeper_admin_request_seconds": {"route": BOUNDED},

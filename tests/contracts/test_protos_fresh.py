@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.extensions.common.ratelimit import v3 as descriptors
 from envoy_data_plane.envoy.service.auth import v3 as auth
+from envoy_data_plane.envoy.service.ratelimit import v3 as ratelimit
 from envoy_data_plane.envoy.type import v3 as envoy_type
 from envoy_data_plane.google.rpc import Status
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from protos import core_pb2, external_auth_pb2, health_pb2
+from protos import core_pb2, external_auth_pb2, health_pb2, rate_limit_pb2
 
 _PROTOS = Path(__file__).parents[2] / "protos"
 
@@ -37,6 +39,12 @@ UPSTREAM = {
     external_auth_pb2.CheckResponse: auth.CheckResponse,
     external_auth_pb2.DeniedHttpResponse: auth.DeniedHttpResponse,
     external_auth_pb2.OkHttpResponse: auth.OkHttpResponse,
+    rate_limit_pb2.RateLimitDescriptor: descriptors.RateLimitDescriptor,
+    rate_limit_pb2.RateLimitDescriptor.Entry: descriptors.RateLimitDescriptorEntry,
+    rate_limit_pb2.RateLimitRequest: ratelimit.RateLimitRequest,
+    rate_limit_pb2.RateLimitResponse: ratelimit.RateLimitResponse,
+    rate_limit_pb2.RateLimitResponse.RateLimit: ratelimit.RateLimitResponseRateLimit,
+    rate_limit_pb2.RateLimitResponse.DescriptorStatus: ratelimit.RateLimitResponseDescriptorStatus,
 }
 
 SAME_ON_THE_WIRE = {("HttpStatus", "code"): "enum"}
@@ -53,7 +61,7 @@ def test_generated_code_is_what_the_protos_say(tmp_path: Path) -> None:
 
 def test_every_message_is_held_against_upstream() -> None:
     """No trimmed message of Envoy's escapes the comparison below."""
-    files = (core_pb2.DESCRIPTOR, external_auth_pb2.DESCRIPTOR)
+    files = (core_pb2.DESCRIPTOR, external_auth_pb2.DESCRIPTOR, rate_limit_pb2.DESCRIPTOR)
     ours = {message.full_name for file in files for message in _messages(file.message_types_by_name.values())}
     assert ours == {message.DESCRIPTOR.full_name for message in UPSTREAM}
 

@@ -1,0 +1,70 @@
+"""How a call ended, as the proxy tells it: the entries of a settlement's descriptor to values. Pure; free of protobuf.
+
+The proxy writes what it knows as text and ``-`` for what it does not (publisher/envoy_meter.py); a value that cannot be
+meant is taken for unknown, because a model's server had its hand in some of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from ratelimit.tokens import MAX_TOKENS, Ended
+
+DOMAIN: Final = "tollkeeper"
+"""Of the ratelimit calls that settle; every other domain holds ordinary descriptors."""
+MAX_ID: Final = 64
+UNFORMATTED: Final = "%"
+"""What a value begins with where the proxy does not format it (its runtime flag is off): nothing is known."""
+WHOLE: Final = "-"
+"""The response flags of a call that ran to its end."""
+_MAX_STATUS: Final = 599
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One call's end."""
+
+    reservation: str
+    publication: str  # uid, "" where it was not told
+    ended: Ended
+
+
+def read_told(entries: Mapping[str, str]) -> Told | None:
+    """Read a descriptor; ``None`` where it names no reservation."""
+    reservation = entries.get("reservation", "")
+    if not 0 < len(reservation) <= MAX_ID or reservation.startswith((UNFORMATTED, WHOLE)):
+        return None
+    status = _count(entries, "status", _MAX_STATUS) or 0
+    publication = entries.get("publication", "")
+    return Told(
+        reservation,
+        "" if publication.startswith((UNFORMATTED, WHOLE)) else publication,
+        Ended(
+            status=status,
+            bytes_sent=_count(entries, "bytes", 2**63) or 0,
+            total=_count(entries, "total", MAX_TOKENS),
+            prompt=_count(entries, "prompt", MAX_TOKENS),
+            completion=_count(entries, "completion", MAX_TOKENS),
+            aborted=_aborted(entries.get("flags", UNFORMATTED)),
+            duration_ms=_count(entries, "duration", 2**63),
+        ),
+    )
+
+
+def _aborted(flags: str) -> bool | None:
+    """Whether a call was cut off, by whomever: a whole one has no flags (``DC``: the caller left, ``UPE``, ``UC``…)."""
+    return None if not flags or flags.startswith(UNFORMATTED) else flags != WHOLE
+
+
+def _count(entries: Mapping[str, str], name: str, most: int) -> int | None:
+    """Read a number of at least 0, what is above ``most`` as that; numbers of JSON may come as ``1e+06``."""
+    try:
+        value = float(entries.get(name, ""))
+    except ValueError:
+        return None
+    if math.isnan(value) or value < 0:
+        return None
+    return most if value > most else int(value)

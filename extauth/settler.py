@@ -1,0 +1,227 @@
+"""Settles calls that have ended, and sweeps those of which nobody ever tells.
+
+Owns the thread ``settler`` and a link of its own to the budgets store. Nobody waits for it: what it is told waits here,
+bounded, until the store has it; settling twice changes nothing, so whatever fails is tried again. Knows endings and the
+ledger, nothing of keys.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
+
+from redis.exceptions import RedisError
+
+from catalog.ids import cell_of
+from extauth.endings import Told
+from extauth.settlement_metrics import SettlementMetrics
+from extauth.store_links import BudgetsLink
+from ratelimit.ledger import Ledger, Settlement
+from ratelimit.tokens import UNLEARNED, Cost, Learned, Terms, charge_of
+
+MAX_WAITING: Final = 20_000
+"""Most ended calls that wait, about 1 KiB each; one more is left to the sweep."""
+MAX_BATCH: Final = 256
+MAX_AGE_MS: Final = 1_800_000
+"""An ended call waits for a store at most so long; what was presumed meanwhile then stands."""
+SWEEP_S: Final = 1.0
+SWEEP_BATCH: Final = 200
+MAX_SWEEPS: Final = 50
+"""Most scripts that one sweep of a cell takes: 10,000 overdue reservations a second."""
+PATIENCE_MS: Final = 2_000
+RETRY_S: Final = 0.2
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    reservation: str
+    told: Told | None  # None: the call was never answered, its tokens are given back
+    since_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """An ended call whose terms were found."""
+
+    told: Told | None
+    cost: Cost | None  # None: given back
+    settlement: Settlement
+
+
+class Settler:
+    """Takes note from any thread; settles on its own."""
+
+    def __init__(
+        self,
+        *,
+        make: Callable[[], BudgetsLink],
+        cells: int,
+        metrics: SettlementMetrics,
+        name_of: Callable[[str], str],
+        on_fault: Callable[[], object],
+        now_ms: Callable[[], float],
+        learned_of: Callable[[str], Learned] = lambda _uid: UNLEARNED,
+    ) -> None:
+        self._make = make
+        self._cells = cells
+        self._metrics = metrics
+        self._name_of = name_of
+        self._on_fault = on_fault
+        self._now_ms = now_ms
+        self._learned_of = learned_of
+        self._ledgers = [Ledger(str(cell)) for cell in range(cells)]
+        self._waiting: deque[_Waiting] = deque()
+        self._changed = threading.Condition()
+        self._stopping = False
+        self._swept_at_ms = now_ms()
+        self._link: BudgetsLink | None = None
+        self._thread = threading.Thread(target=self._run, name="settler", daemon=True)
+        metrics.waiting.set_function(lambda: len(self._waiting))
+        metrics.swept_s.set_function(lambda: self.swept_ago_s)
+
+    @property
+    def swept_ago_s(self) -> float:
+        """Seconds since every cell was last swept."""
+        return (self._now_ms() - self._swept_at_ms) / 1000
+
+    @property
+    def waiting(self) -> int:
+        """Ended calls that are not settled yet."""
+        return len(self._waiting)
+
+    def note(self, told: Told) -> None:
+        """Take note of how a call ended; returns at once."""
+        self._put(_Waiting(told.reservation, told, self._now_ms()))
+
+    def release(self, reservation: str) -> None:
+        """Give back what a call held that was never answered; returns at once."""
+        self._metrics.released.inc()
+        self._put(_Waiting(reservation, None, self._now_ms()))
+
+    def _put(self, one: _Waiting) -> None:
+        with self._changed:
+            if len(self._waiting) >= MAX_WAITING:
+                self._metrics.lost.labels("overflow").inc()
+                return
+            self._waiting.append(one)
+            self._changed.notify()
+
+    # The thread
+
+    def start(self) -> None:
+        """Begin to settle."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """Settle what waits, if the store has it in time, and end the thread."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)
+        if self._link is not None:
+            self._link.interrupt()
+
+    def _run(self) -> None:
+        try:
+            self._keep_settling()
+        except Exception:  # noqa: BLE001  whatever it was: the owner must learn that nobody settles any more
+            _log.exception("the settler ended by a fault of its own")
+            self._on_fault()
+
+    def _keep_settling(self) -> None:
+        while not self._stopping:
+            link = self._link = self._make()
+            try:
+                link.connect()
+                while self._step(link):
+                    pass
+            except (RedisError, OSError):
+                self._metrics.errors.inc()
+                self._pause(RETRY_S)
+            finally:
+                link.close()
+
+    def _pause(self, seconds: float) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopping, seconds)
+
+    def _step(self, link: BudgetsLink) -> bool:
+        """Settle what waits, or sweep where it is time; whether to go on."""
+        batch = self._next_batch()
+        execute = partial(self._execute, link)
+        if batch:
+            self._settle(execute, batch)
+        if self.swept_ago_s >= SWEEP_S:
+            self._sweep(execute)
+        return bool(self._waiting) or not self._stopping
+
+    def _execute(self, link: BudgetsLink, *command: Any) -> Any:
+        return link.execute(self._now_ms() + PATIENCE_MS, *command)
+
+    def _next_batch(self) -> list[_Waiting]:
+        """Wait for something to do; the batch stays in the queue until it is settled."""
+        with self._changed:
+            due_s = max(0.0, SWEEP_S - self.swept_ago_s)
+            self._changed.wait_for(lambda: self._waiting or self._stopping, due_s)
+            return [self._waiting[place] for place in range(min(MAX_BATCH, len(self._waiting)))]
+
+    def _settle(self, execute: Callable[..., Any], batch: Sequence[_Waiting]) -> None:
+        """Settle a batch, cell by cell, and take it off the queue; what a store refused is tried again."""
+        by_cell: dict[int, list[_Waiting]] = defaultdict(list)
+        for one in batch:
+            self._sort_in(one, by_cell)
+        for cell, waiting in by_cell.items():
+            self._settle_cell(execute, self._ledgers[cell], waiting)
+        with self._changed:
+            for _ in batch:
+                self._waiting.popleft()
+
+    def _sort_in(self, one: _Waiting, by_cell: dict[int, list[_Waiting]]) -> None:
+        if self._now_ms() - one.since_ms > MAX_AGE_MS:
+            self._metrics.lost.labels("too_old").inc()
+            return
+        try:
+            by_cell[cell_of(one.reservation, self._cells)].append(one)
+        except ValueError:  # no id of ours begins like this
+            self._metrics.lost.labels("unreadable").inc()
+
+    def _settle_cell(self, execute: Callable[..., Any], ledger: Ledger, waiting: Sequence[_Waiting]) -> None:
+        found = ledger.terms(execute, [one.reservation for one in waiting])
+        dues = [due for one, raw in zip(waiting, found, strict=True) if (due := self._due(one, raw)) is not None]
+        settled = ledger.settle(execute, [due.settlement for due in dues], sweep=0)
+        self._metrics.swept(settled)
+        for due, outcome in zip(dues, settled.outcomes, strict=True):
+            if due.told is not None and due.cost is not None:
+                self._metrics.settled(self._name_of(due.told.publication), due.told.ended, due.cost, outcome)
+
+    def _due(self, one: _Waiting, raw_terms: bytes | None) -> _Due | None:
+        """What a call is charged; ``None`` where the ledger does not know it, or its terms are left to the sweep."""
+        if raw_terms is None:
+            self._metrics.unknown()
+            return None
+        if one.told is None:
+            return _Due(None, None, Settlement(one.reservation, 0))
+        try:
+            terms = Terms.unpack(raw_terms)
+        except ValueError:
+            self._metrics.lost.labels("unreadable").inc()
+            return None
+        cost = charge_of(terms, one.told.ended, self._learned_of(one.told.publication))
+        return _Due(one.told, cost, Settlement(one.reservation, cost.tokens))
+
+    def _sweep(self, execute: Callable[..., Any]) -> None:
+        for ledger in self._ledgers:
+            for _ in range(MAX_SWEEPS):
+                swept = ledger.settle(execute, (), sweep=SWEEP_BATCH)
+                self._metrics.swept(swept)
+                if swept.presumed + swept.forgotten < SWEEP_BATCH:
+                    break
+        self._swept_at_ms = self._now_ms()
