@@ -2,6 +2,7 @@
 
 The domain ``tollkeeper`` tells how calls ended: it is answered OK at once and settled behind it.
 (envoy.service.ratelimit.v3.RateLimitService)
+"""
 
 from __future__ import annotations
 
