@@ -37,6 +37,8 @@ ROUTE_NAMESPACE: Final = "tollkeeper"
 REQUEST_NAMESPACE: Final = "tollkeeper.request"
 KEY_HEADERS: Final = ("x-api-key", "authorization")
 MAX_REQUEST_ID: Final = 64
+MAX_ADDRESS: Final = 64
+"""Longer than any address is written; it becomes part of a name in the store, which must be bounded."""
 PERMISSION_DENIED: Final = 7  # google.rpc.Code; any code but 0 makes Envoy send the denied response
 
 _OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
@@ -73,7 +75,7 @@ def read_call(payload: bytes) -> Call | None:
         choices=counts.choices,
         count_fault=counts.fault,
         content_encoding=headers.get("content-encoding", "").lower(),
-        address=headers.get("x-envoy-external-address", ""),
+        address=headers.get("x-envoy-external-address", "")[:MAX_ADDRESS],
         path=http.path.partition("?")[0],
         request_id=headers.get("x-request-id", "")[:MAX_REQUEST_ID],
     )

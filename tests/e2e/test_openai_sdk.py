@@ -241,6 +241,19 @@ def test_the_client_gives_up_when_told(dial: Dial) -> None:
     assert [one.status_code for one in wire(client)] == [200, 429]
 
 
+def test_what_can_never_fit_is_not_tried_again(dial: Dial) -> None:
+    """A call that asks for more tokens than its budget can hold is a bad request; with fewer it is served."""
+    client = dial(retries=5, tokensPerHour=1_000)
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.chat.completions.create(model=LLM, messages=HELLO, max_tokens=5_000)
+    assert refused.value.code == "exceeds_limit"
+    assert refused.value.response.headers["x-should-retry"] == "false"
+    answer = client.chat.completions.with_raw_response.create(model=LLM, messages=HELLO, max_tokens=20)
+    assert answer.headers["x-ratelimit-limit-tokens"] == "1000"
+    assert 0 < int(answer.headers["x-ratelimit-remaining-tokens"]) < 1_000
+    assert [one.status_code for one in wire(client)] == [400, 200]
+
+
 BODIES: dict[str, tuple[bytes, str, int, str]] = {
     "broken": (b'{"model": ', "application/json", 400, "invalid_json"),
     "empty": (b"", "application/json", 400, "invalid_json"),
