@@ -2,7 +2,7 @@
 
 Of the request Check is told the model and the counts that bound its cost; of the answer the usage is kept, whole or as
 server-sent events; when the stream is done, Envoy's ratelimit filter sends all of it with the reservation that Check
-gave the call (docs/decisions/0015). Nobody waits for that call, and its failure harms no caller.
+gave the call (docs/decisions/0016). Nobody waits for that call, and its failure harms no caller.
 """
 
 from __future__ import annotations

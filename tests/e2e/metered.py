@@ -1,0 +1,217 @@
+"""A gate, a real Envoy and a model server that answers with any bytes: for seeing what each ending costs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import redis
+from gatebench import Catalog, make_gate, wait_until
+from prometheus_client import CollectorRegistry
+
+from catalog.records import Limits, ModelType, Protocol, PublicationRecord, TokenPolicy
+from catalog.secrets import create_secrets
+from extauth.entries import Level, subject_of
+from extauth.gate import Gate
+from ratelimit.budgets import Charge
+from ratelimit.limiter import Limiter
+from ratelimit.names import due_key, held_key
+from tests.e2e.proxy import HOST, PATIENCE_S, Envoy, Reply, head, options_for, short_folder
+
+LIMIT = 100_000
+CONTEXT = 1_000
+MODEL = "llm"
+PATH = "/v1/models/llm"
+
+Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
+
+
+class RawServer:
+    """A model server that sends what it is told, byte for byte; a call's path ends with the name of its answer."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Answer] = {}
+
+    def __enter__(self) -> Self:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="raw-server")
+        self._thread.start()
+        opening = asyncio.start_server(self._serve, "127.0.0.1", 0, limit=2**24)
+        self._server = asyncio.run_coroutine_threadsafe(opening, self._loop).result(PATIENCE_S)
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(PATIENCE_S)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(PATIENCE_S)
+        self._loop.close()
+
+    async def _close(self) -> None:
+        self._server.close()
+        mine = asyncio.current_task()
+        others = [task for task in asyncio.all_tasks() if task is not mine]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            while True:
+                request = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+                await _skip_body(reader, request)
+                await self.answers[request.split(" ")[1].rpartition("/")[2]](writer)
+                await writer.drain()
+        writer.close()
+
+
+async def _skip_body(reader: asyncio.StreamReader, request: str) -> None:
+    lines = dict(line.lower().split(": ", 1) for line in request.split("\r\n")[1:] if ": " in line)
+    if "content-length" in lines:
+        await reader.readexactly(int(lines["content-length"]))
+    elif lines.get("transfer-encoding") == "chunked":
+        while size := int(await reader.readline(), 16):
+            await reader.readexactly(size + 2)
+        await reader.readline()
+
+
+def whole(body: bytes, *headers: str, status: int = 200) -> Answer:
+    """An answer of one piece; JSON unless a content-type is given."""
+    given = (
+        headers
+        if any(one.startswith("content-type") for one in headers)
+        else ("content-type: application/json", *headers)
+    )
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        lines = (f"HTTP/1.1 {status} S", f"content-length: {len(body)}", *given, "", "")
+        writer.write("\r\n".join(lines).encode() + body)
+
+    return answer
+
+
+def document(fields: object, *headers: str, status: int = 200) -> Answer:
+    """A JSON answer."""
+    return whole(json.dumps(fields).encode(), *headers, status=status)
+
+
+def events(
+    text: bytes, *, piece: int = 0, rest_s: float = 0, kind: str = "text/event-stream", breaks: bool = False
+) -> Answer:
+    """Server-sent events, as they are or cut into pieces of so many bytes; ``breaks``: the connection ends early."""
+    size = piece or len(text)
+
+    async def answer(writer: asyncio.StreamWriter) -> None:
+        writer.write(f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n".encode())
+        for begin in range(0, len(text), size):
+            part = text[begin : begin + size]
+            writer.write(b"%x\r\n%s\r\n" % (len(part), part))
+            await writer.drain()
+            await asyncio.sleep(rest_s)
+        if breaks:
+            raise ConnectionError
+        writer.write(b"0\r\n\r\n")
+
+    return answer
+
+
+async def hangs_up(writer: asyncio.StreamWriter) -> None:
+    """No answer, the connection ends."""
+    del writer
+    raise ConnectionError
+
+
+async def never_answers(writer: asyncio.StreamWriter) -> None:
+    """No answer, and the connection stays."""
+    del writer
+    await asyncio.sleep(PATIENCE_S)
+
+
+@dataclass
+class Metered:
+    """All parts, ready, and what the publication has used so far."""
+
+    envoy: Envoy
+    server: RawServer
+    gate: Gate
+    catalog: Catalog
+    store: redis.Redis
+    registry: CollectorRegistry
+    publication: PublicationRecord
+    key: str
+
+    def body(self, **fields: Any) -> bytes:
+        """A call's body."""
+        return json.dumps({"model": MODEL, "max_tokens": 100} | fields).encode()
+
+    def call(self, name: str, body: bytes | None = None, *headers: str) -> Reply:
+        """Call the model for the answer of this name."""
+        return self.envoy.post(f"{PATH}/{name}", body or self.body(), f"x-api-key: {self.key}", *headers)
+
+    def begin(self, name: str) -> bytes:
+        """The bytes of a call, to be sent by hand."""
+        body = self.body()
+        fields = (f"host: {HOST}", "content-type: application/json", f"content-length: {len(body)}")
+        return head("POST", f"{PATH}/{name}", *fields, f"x-api-key: {self.key}") + body
+
+    def used(self) -> int:
+        """Tokens of the publication that are counted now, held ones included."""
+        subject = subject_of(Level.PUBLICATION, self.publication.uid, self.publication.limits)
+        limiter = Limiter(cell="0", epoch_key="tk:none:{0}", feed_key="tk:nothing:{0}")
+        look = limiter.take(self.store.execute_command, [Charge((subject,), costs=(0,))], epoch="", look=True)
+        return subject.budgets[-1].limit - look.grants[0].states[-1].remaining
+
+    def held(self) -> int:
+        """Reservations that are neither settled nor forgotten."""
+        return int(self.store.hlen(held_key("0")))
+
+    def settled(self) -> int:
+        """What has been used once nothing is held any more."""
+        wait_until(lambda: self.held() == 0, 20)
+        assert not self.store.exists(due_key("0"))
+        return self.used()
+
+    def sample(self, name: str, **labels: str) -> float:
+        """A counter of the gate's."""
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+
+@contextmanager
+def metered(
+    redis_url: str, answers: dict[str, Answer], *, tokens: TokenPolicy | None = None, limits: Limits | None = None
+) -> Iterator[Metered]:
+    """Put the parts together."""
+    with short_folder() as folder, ExitStack() as stack:
+        server = stack.enter_context(RawServer())
+        server.answers = answers
+        secrets, registry = create_secrets(folder / "secrets.json"), CollectorRegistry()
+        catalog = Catalog(redis_url, secrets)
+        catalog.tenant()
+        publication = catalog.publication(
+            model=MODEL,
+            path=PATH,
+            url=server.url,
+            host=HOST,
+            type=ModelType.OPENAI,
+            protocol=Protocol.OPENAI,
+            limits=limits or Limits(tokens_per_hour=LIMIT),
+            tokens=tokens or TokenPolicy(context_tokens=CONTEXT),
+        )
+        _, key = catalog.key(publication)
+        target = f"unix:{folder}/gate.sock"
+        gate = make_gate(target, redis_url, secrets, registry)
+        gate.start()
+        stack.callback(gate.stop)
+        wait_until(lambda: gate.readiness().ready)
+        envoy = Envoy(options_for(Path(folder), target))
+        envoy.publish([publication])
+        stack.enter_context(envoy)
+        store = stack.enter_context(redis.Redis.from_url(redis_url))
+        yield Metered(envoy, server, gate, catalog, store, registry, publication, key)

@@ -1,0 +1,305 @@
+"""What each ending of a call costs, through a real Envoy: the endings table, and every form in which usage comes."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import json
+import math
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from gatebench import wait_until
+from ownvalkey import own_valkey
+
+from catalog.records import Limits, MissingUsage, TokenPolicy
+from tests.e2e.metered import (
+    CONTEXT,
+    PATH,
+    Answer,
+    Metered,
+    document,
+    events,
+    hangs_up,
+    metered,
+    never_answers,
+    whole,
+)
+from tests.e2e.proxy import Reply
+
+USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
+ANTHROPIC = {"input_tokens": 5, "output_tokens": 7}
+RESPONSES = ANTHROPIC | {"total_tokens": 12}
+
+
+def sse(*documents: object, end: str = "\n\n", colon: str = "data: ", done: str = "[DONE]") -> bytes:
+    """Server-sent events."""
+    texts = [json.dumps(one) for one in documents] + ([done] if done else [])
+    return "".join(f"{colon}{text}{end}" for text in texts).encode()
+
+
+DELTA = {"choices": [{"delta": {"content": "x"}}], "usage": None}
+LAST = {"choices": [], "usage": USAGE}
+STREAM = sse(DELTA, DELTA, LAST)
+SILENT = sse(DELTA, DELTA)
+SLOW = sse(*[DELTA] * 200)
+
+TWELVE: dict[str, Answer] = {
+    "json": document({"usage": USAGE}),
+    "json-charset": document({"usage": USAGE}, "content-type: application/json; charset=utf-8"),
+    "json-responses": document({"usage": RESPONSES}),
+    "json-anthropic": document({"usage": ANTHROPIC}),
+    "json-large": document({"text": "x" * 300_000, "usage": USAGE}),
+    "sse": events(STREAM),
+    "sse-charset": events(STREAM, kind="text/event-stream; charset=utf-8"),
+    "sse-byte-by-byte": events(STREAM, piece=1),
+    "sse-in-sevens": events(STREAM, piece=7),
+    "sse-no-space": events(sse(DELTA, LAST, colon="data:")),
+    "sse-crlf": events(sse(DELTA, LAST, end="\r\n\r\n"), piece=3),
+    "sse-next-to-last": events(sse(DELTA, LAST, DELTA)),
+    "sse-no-done": events(sse(DELTA, LAST, done="")),
+    "sse-usage-in-each": events(sse(*[{"usage": {**USAGE, "total_tokens": number}} for number in (3, 8, 12)])),
+    "sse-responses": events(
+        sse({"type": "response.created"}, {"type": "response.completed", "response": {"usage": RESPONSES}}, done="")
+    ),
+    "sse-anthropic": events(
+        sse(
+            {"type": "message_start", "message": {"usage": {"input_tokens": 5, "output_tokens": 1}}},
+            {"type": "message_delta", "usage": {"output_tokens": 7}},
+            done="",
+        )
+    ),
+}
+OTHERS: dict[str, Answer] = {
+    "none": document({"choices": []}),
+    "sse-none": events(SILENT),
+    "slow": events(SLOW, piece=len(sse(DELTA, done="")), rest_s=0.05),
+    "breaks": events(SILENT, breaks=True),
+    "teapot": document({"error": "x"}, status=418),
+    "error": document({"error": "x"}, status=500),
+    "hangs-up": hangs_up,
+    "never": never_answers,
+    "gzip": whole(gzip.compress(json.dumps({"usage": USAGE}).encode()), "content-encoding: gzip"),
+    "lie": document({"usage": {"total_tokens": 10**9}}),
+    "negative": document({"usage": {"total_tokens": -5}}),
+    "text": document({"usage": {"total_tokens": "many"}}),
+    "fraction": document({"usage": {"total_tokens": 12.7}}),
+}
+
+
+@pytest.fixture(scope="module")
+def rig(valkey_binary: str) -> Iterator[Metered]:
+    """One machine for all rows: each looks at the difference that it makes."""
+    with own_valkey(valkey_binary) as valkey, metered(valkey.url, TWELVE | OTHERS) as made:
+        yield made
+
+
+def cost(rig: Metered, name: str, body: bytes | None = None, *headers: str) -> tuple[int, Reply]:
+    """What one call costs once it is settled."""
+    before = rig.settled()
+    reply = rig.call(name, body, *headers)
+    return rig.settled() - before, reply
+
+
+def estimate(rig: Metered, bytes_sent: int = 0) -> int:
+    """What nobody counted costs: prompt and answer by four bytes a token, rounded up each."""
+    return math.ceil(len(rig.body()) / 4) + math.ceil(bytes_sent / 4)
+
+
+def left(rig: Metered, name: str, after: int) -> int:
+    """What a call costs whose caller leaves once it has seen so many events."""
+    before = rig.settled()
+    with rig.envoy.connect() as connection:
+        connection.sendall(rig.begin(name))
+        seen = b""
+        while seen.count(b"data:") < after:
+            seen += connection.recv(65_536)
+        wait_until(lambda: rig.held() == 1)
+    return rig.settled() - before
+
+
+@pytest.mark.parametrize("name", TWELVE)
+def test_usage_is_read_in_every_form(rig: Metered, name: str) -> None:
+    """OpenAI's chat and responses, Anthropic's messages, whole or as events, cut anywhere: it costs what it told."""
+    charged, reply = cost(rig, name)
+    assert (reply.status, charged) == (200, 12)
+
+
+def test_a_call_holds_back_the_most_that_it_can_cost_until_it_is_settled(rig: Metered) -> None:
+    """While it runs, a token a byte and the completion it asks for."""
+    before = rig.settled()
+    with rig.envoy.connect() as connection:
+        connection.sendall(rig.begin("slow"))
+        assert b"data:" in connection.recv(65_536)
+        assert rig.used() - before == len(rig.body()) + 100
+    assert rig.settled() - before < len(rig.body()) + 100
+
+
+@pytest.mark.parametrize("name", ["none", "sse-none", "gzip"])
+def test_a_whole_answer_without_usage_is_estimated(rig: Metered, name: str) -> None:
+    """By the bytes that went both ways; a compressed answer hides its usage and gains nothing by it."""
+    charged, _ = before_and_bytes(rig, name)
+    assert charged >= estimate(rig)
+    assert charged <= estimate(rig, 400)
+
+
+def before_and_bytes(rig: Metered, name: str) -> tuple[int, int]:
+    """What a call costs whose answer may be no text, and its status."""
+    before = rig.settled()
+    body = rig.begin(name)
+    with rig.envoy.connect() as connection:
+        connection.sendall(body)
+        seen = connection.recv(65_536)
+    return rig.settled() - before, int(seen.split(b" ")[1])
+
+
+@pytest.mark.parametrize(("name", "status"), [("teapot", 418), ("error", 500), ("hangs-up", 503)])
+def test_a_failure_costs_nothing(rig: Metered, name: str, status: int) -> None:
+    """What was held back is free again, the request units are not."""
+    charged, reply = cost(rig, name)
+    assert (reply.status, charged) == (status, 0)
+
+
+def test_who_leaves_before_an_answer_pays_for_the_prompt(rig: Metered) -> None:
+    """The server may have read it."""
+    assert left(rig, "never", 0) == estimate(rig)
+
+
+def test_who_leaves_in_the_middle_pays_for_what_was_sent(rig: Metered) -> None:
+    """At least the prompt and what was seen, at most what the whole stream would have cost."""
+    charged = left(rig, "slow", 2)
+    assert estimate(rig, len(SLOW) // 100) <= charged < CONTEXT
+
+
+def test_a_stream_that_breaks_costs_what_was_sent(rig: Metered) -> None:
+    """The server's connection ends mid-stream."""
+    charged, _ = before_and_bytes(rig, "breaks")
+    assert estimate(rig, 1) <= charged <= estimate(rig, len(SILENT))
+
+
+def test_a_lie_is_clamped_and_counted(rig: Metered) -> None:
+    """No call costs more than its context."""
+    counted = ("tollkeeper_settlements_clamped_total", {"publication": "tenant-a/llm"})
+    before = rig.sample(counted[0], **counted[1])
+    assert cost(rig, "lie")[0] == CONTEXT
+    assert rig.sample(counted[0], **counted[1]) == before + 1
+
+
+@pytest.mark.parametrize("name", ["negative", "text"])
+def test_usage_that_cannot_be_meant_is_no_usage(rig: Metered, name: str) -> None:
+    """The call is estimated; nothing is given back for a negative count."""
+    charged, reply = cost(rig, name)
+    assert charged == estimate(rig, len(reply.body))
+
+
+def test_a_fraction_is_rounded_down(rig: Metered) -> None:
+    """Tokens are whole."""
+    assert cost(rig, "fraction")[0] == 12
+
+
+def test_a_refused_call_holds_nothing(rig: Metered) -> None:
+    """An unknown model, a body without one, a count that cannot be meant: answered by Check, never settled."""
+    before = rig.settled()
+    for body in (b'{"model":"other"}', b"{}", rig.body(max_tokens=-1), rig.body(n=17), rig.body(max_tokens="9")):
+        assert rig.call("json", body).status in {400, 404}
+    assert (rig.held(), rig.used()) == (0, before)
+
+
+def test_a_compressed_request_is_refused(rig: Metered) -> None:
+    """What it asks for could not be metered."""
+    charged, reply = cost(rig, "json", gzip.compress(rig.body()), "content-encoding: gzip")
+    assert (reply.status, reply.json["error"]["code"], charged) == (415, "unsupported_content_encoding", 0)
+
+
+def test_no_duplicate_hides_what_a_call_costs(rig: Metered) -> None:
+    """Whichever of two counts the server goes by: what it tells is charged."""
+    body = b'{"model":"llm","max_tokens":100,"max_tokens":1}'
+    assert cost(rig, "json", body)[0] == 12
+
+
+@pytest.mark.parametrize("size", [300_000, 4_000_000])
+def test_long_prompts_pass(rig: Metered, size: int) -> None:
+    """They hold back no more than the context."""
+    charged, reply = cost(rig, "json", rig.body(prompt="x" * size))
+    assert (reply.status, charged) == (200, 12)
+
+
+def test_traditional_calls_are_told_to_nobody(rig: Metered) -> None:
+    """A call without a body has nothing to settle."""
+    before = rig.settled()
+    assert rig.envoy.get(f"{PATH}/json", f"x-api-key: {rig.key}").status in {200, 404}
+    assert (rig.held(), rig.used()) == (0, before)
+
+
+@pytest.mark.parametrize(
+    ("policy", "charged"), [(MissingUsage.FREE, 0), (MissingUsage.RESERVATION, "all")], ids=["free", "reservation"]
+)
+def test_the_policy_says_what_missing_usage_costs(redis_url: str, policy: MissingUsage, charged: int | str) -> None:
+    """A whole answer without usage may be free or cost all that was held; one that was cut off is never free."""
+    tokens = TokenPolicy(context_tokens=CONTEXT, missing_usage=policy)
+    with metered(redis_url, OTHERS, tokens=tokens) as rig:
+        expected = len(rig.body()) + 100 if charged == "all" else charged
+        assert cost(rig, "none")[0] == expected
+        assert left(rig, "slow", 1) >= estimate(rig, 1)
+
+
+def test_what_nobody_tells_is_presumed(redis_url: str) -> None:
+    """A gate that dies with a call in flight leaves the reservation to the sweep of another."""
+    tokens = TokenPolicy(context_tokens=CONTEXT, missing_usage=MissingUsage.RESERVATION, reservation_timeout_s=1)
+    with metered(redis_url, OTHERS, tokens=tokens) as rig, rig.envoy.connect() as connection:
+        connection.sendall(rig.begin("never"))
+        wait_until(lambda: rig.held() == 1)
+        wait_until(lambda: rig.sample("tollkeeper_reservations_presumed_total") == 1, 20)
+        assert rig.used() == len(rig.body()) + 100
+
+
+def test_parallel_calls_never_pass_a_budget(redis_url: str) -> None:
+    """200 at once on a budget for 20: what is admitted is never more than fits, and all of it is given back."""
+    answers = {"json": document({"usage": USAGE})}
+    limits = Limits(tokens_per_hour=20 * 150)
+    with metered(redis_url, answers, limits=limits) as rig, ThreadPoolExecutor(40) as pool:
+        body = rig.body(prompt="x" * 10)
+        fits = 20 * 150 // (len(body) + 100)
+        statuses = Counter(reply.status for reply in pool.map(lambda _: rig.call("json", body), range(200)))
+        assert set(statuses) == {200, 429}
+        rig.settled()
+        used = 12 * statuses[200]
+        assert used <= 20 * 150
+        assert statuses[200] >= fits
+
+
+def test_a_storm_of_aborts_leaves_nothing_held(redis_url: str) -> None:
+    """500 streams whose callers leave at random moments: all is settled as the table says, and nothing stays held."""
+    tokens = TokenPolicy(context_tokens=CONTEXT, reservation_timeout_s=5)
+    dice = random.Random(11)  # noqa: S311  a seed, so that a failure can be repeated
+    with metered(redis_url, OTHERS, tokens=tokens, limits=Limits(tokens_per_hour=10**7)) as rig:
+        waits_s = [dice.uniform(0, 1.0) for _ in range(500)]
+        with ThreadPoolExecutor(50) as pool:
+            admitted = sum(pool.map(lambda wait_s: _leave_after(rig, wait_s), waits_s))
+        assert admitted > 400
+        used = rig.settled()
+        ended = {
+            ending: rig.sample("tollkeeper_settlements_total", ending=ending, outcome="settled")
+            for ending in ("aborted", "no_answer")
+        }
+        charged = rig.sample("tollkeeper_tokens_charged_total", publication="tenant-a/llm")
+        assert used == charged + rig.sample("tollkeeper_tokens_presumed_total")
+        assert sum(ended.values()) * estimate(rig) <= charged < sum(ended.values()) * CONTEXT
+        assert sum(ended.values()) >= admitted
+
+
+def _leave_after(rig: Metered, wait_s: float) -> bool:
+    """Begin a stream and leave; whether its first event was seen."""
+    with rig.envoy.connect() as connection:
+        connection.sendall(rig.begin("slow"))
+        connection.settimeout(max(0.01, wait_s))
+        give_up = time.monotonic() + wait_s
+        seen = b""
+        while time.monotonic() < give_up:
+            with contextlib.suppress(TimeoutError):
+                seen += connection.recv(65_536)
+        return b"data:" in seen
