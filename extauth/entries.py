@@ -45,6 +45,8 @@ _PREFIX: Final = {
     Level.MODEL_LIST: "m:",
 }
 LEVEL_OF_PREFIX: Final = {prefix: level for level, prefix in _PREFIX.items()}
+SETTLING_MS: Final = 2_000
+"""The proxy cuts a call off when its reservation's time is over; so long it then has to tell the end of it."""
 MAX_ADDRESSES: Final = 10_000
 """Subjects of addresses kept ready for one publication; beyond it they are made anew."""
 WINDOW_NAMES: Final = {
@@ -73,7 +75,7 @@ def policy_of(tokens: TokenPolicy) -> Policy:
         context_tokens=tokens.context_tokens,
         adaptive=tokens.reservation is Reservation.ADAPTIVE,
         missing_usage=MissingUsage(tokens.missing_usage.value),
-        timeout_ms=tokens.reservation_timeout_s * 1000,
+        timeout_ms=tokens.reservation_timeout_s * 1000 + SETTLING_MS,
     )
 
 

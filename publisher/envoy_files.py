@@ -50,9 +50,6 @@ _CONNECT_TIMEOUT: Final = "3s"
 _MAX_UPSTREAM_CALLS: Final = 4096
 """Calls at once to one publication's server, waiting ones included; more get 503."""
 
-MAX_STREAM_S: Final = 600
-"""Longest call, in seconds: the time a reservation lives. A longer stream is cut."""
-
 IDLE_S: Final = 300
 """Longest silence within a call, in seconds, both ways."""
 
@@ -233,7 +230,7 @@ def _action(route: Route) -> Json:
         "cluster": cluster_name(route.publication),
         "timeout": "0s",
         "idle_timeout": f"{IDLE_S}s",
-        "max_stream_duration": {"max_stream_duration": f"{MAX_STREAM_S}s"},
+        "max_stream_duration": {"max_stream_duration": f"{route.longest_s}s"},
         "host_rewrite_literal": route.authority,
         "append_x_forwarded_host": True,
     }

@@ -16,6 +16,8 @@ from urllib.parse import urlsplit
 from catalog.records import ModelType, Protocol, PublicationRecord
 from extauth.listing import MODELS_ROOT
 
+LONGEST_S: Final = 600
+"""Longest call of a publication whose calls reserve nothing; others may take as long as a reservation lives."""
 OPENAI_ROOT: Final = "/v1"
 """Below it a host's openai models are called by the body's ``model``."""
 
@@ -50,6 +52,7 @@ class Route:
     authority: str  # what the server is told as Host: "models.local:9001"
     chosen_by_body: bool = False  # matches only once Check has named the publication
     reads_body: bool = False  # Check must be told the JSON body's fields
+    longest_s: int = LONGEST_S  # a call that takes longer is cut off
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +222,13 @@ def _route(
         rewrite=rewrite,
         authority=urlsplit(record.url).netloc,
         reads_body=reads_body,
+        longest_s=_longest_s(record),
     )
+
+
+def _longest_s(record: PublicationRecord) -> int:
+    """No call outlives its reservation: what it cost would have been presumed while it still ran."""
+    return record.tokens.reservation_timeout_s if record.type is ModelType.OPENAI else LONGEST_S
 
 
 def _body_route(record: PublicationRecord) -> Route:
@@ -233,4 +242,5 @@ def _body_route(record: PublicationRecord) -> Route:
         authority=urlsplit(record.url).netloc,
         chosen_by_body=True,
         reads_body=True,
+        longest_s=_longest_s(record),
     )

@@ -38,6 +38,7 @@ class RawServer:
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
+        self.seen = 0  # calls that have reached it, whole
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
@@ -63,13 +64,13 @@ class RawServer:
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError), contextlib.closing(writer):
             while True:
                 request = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 await _skip_body(reader, request)
+                self.seen += 1
                 await self.answers[request.split(" ")[1].rpartition("/")[2]](writer)
                 await writer.drain()
-        writer.close()
 
 
 async def _skip_body(reader: asyncio.StreamReader, request: str) -> None:

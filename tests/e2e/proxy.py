@@ -261,6 +261,11 @@ class Envoy:
             self._process.kill()
             self._process.wait()
 
+    def kill(self) -> None:
+        """End it at once, as a crash would."""
+        self._process.kill()
+        self._process.wait(PATIENCE_S)
+
     def _await_ready(self) -> None:
         give_up = time.monotonic() + PATIENCE_S
         while time.monotonic() < give_up and self._process.poll() is None:
