@@ -19,6 +19,7 @@ from catalog.secrets import Secrets
 from extauth.cache import RecordCache
 from extauth.call import Call
 from extauth.decide import Admission, Refusal, decide, needs_records, present
+from extauth.denials import Denials
 from extauth.entries import PublicationEntry, TenantEntry
 from extauth.events import UNHEARD, Events
 from extauth.facts import Presented, facts_of, first_refs
@@ -91,6 +92,7 @@ class _Decided:
     epoch: str
     by_cell: dict[int, dict[int, Admission | Telling]] = field(default_factory=lambda: defaultdict(dict))
     refusals: dict[int, Verdict] = field(default_factory=dict)
+    denied: int = 0  # so many of the refusals are the deny cache's
 
 
 @dataclass(slots=True)
@@ -116,6 +118,7 @@ class Checker:
         now_ms: Callable[[], int] = lambda: 0,
         begin_epoch: Callable[[Execute, int], str] = lambda _execute, _cell: "",
         reserve: Callable[[Admission, Call], Admission] = RESERVE_UNLEARNED,
+        denials: Denials | None = None,
         on: Events = UNHEARD,
     ) -> None:
         self._cache = cache
@@ -126,6 +129,7 @@ class Checker:
         self._now_ms = now_ms
         self._begin_epoch = begin_epoch
         self._reserve = reserve
+        self._denials = denials
         self._on = on
 
     def use_secrets(self, secrets: Secrets) -> None:
@@ -174,6 +178,8 @@ class Checker:
             if not batch.open_calls():
                 return
             decided = self._decide_open(batch)
+            if tried < TRIES:  # the last try does not have the epoch proved
+                self._deny(decided)
             stale = self._settle(batch, decided, is_last=tried == TRIES)
             if stale is None:
                 return
@@ -209,6 +215,18 @@ class Checker:
             decided.by_cell[decision.cell][index] = decision
         return decided
 
+    def _deny(self, decided: _Decided) -> None:
+        """Refuse what a full budget refused a moment ago."""
+        if not self._denials:
+            return
+        for cell, asked in decided.by_cell.items():
+            for index, admission in list(asked.items()):
+                denied = self._denials.look(cell, admission.charge, decided.epoch)
+                if denied is not None:
+                    decided.refusals[index] = _taken_verdict(asked.pop(index), denied.grant, denied.now_ms)
+                    decided.denied += 1
+        decided.by_cell = {cell: asked for cell, asked in decided.by_cell.items() if asked}
+
     def _settle(self, batch: _Batch, decided: _Decided, *, is_last: bool) -> Mapping[int, str] | None:
         """Let stand what was decided on the records as they are; None when nothing is left to be decided again.
 
@@ -225,6 +243,7 @@ class Checker:
         if proved:
             for index, verdict in decided.refusals.items():
                 batch.verdicts[index] = verdict
+            self._on.denied(decided.denied)
         return told.stale or None
 
     def _take(self, batch: _Batch, decided: _Decided, *, by_records: bool) -> _Told:
@@ -246,6 +265,8 @@ class Checker:
             else:
                 told.proved = True
                 _close_taken(batch, admissions, answer)
+                if self._denials is not None and not by_records:
+                    self._denials.note(cell, asks[cell].charges, answer, decided.epoch)
         return told
 
     def _lose(self, batch: _Batch, admissions: Mapping[int, Admission | Telling], error: RedisError) -> None:

@@ -16,6 +16,7 @@ from extauth.batch import Checker, Verdict
 from extauth.bounded import Bounded, BoundedPolicy, LocalLimiter
 from extauth.cache import RecordCache
 from extauth.call import Call
+from extauth.denials import Denials
 from extauth.edge import CHECK_PATH, CheckService, masked_key
 from extauth.entries import PublicationEntry
 from extauth.events import Events
@@ -77,7 +78,7 @@ class Gate:
         )
         self._records = StoreRecords()
         self.cache = RecordCache(now_ms=clock.monotonic_ms)
-        self._checker = self._make_checker(secrets, stores.cells)
+        self._checker = self._make_checker(secrets, stores.cells, Denials(clock.monotonic_ms, offsets.of))
         self._follower = FeedFollower(
             self.cache,
             make=self._links.new_records_link,
@@ -102,7 +103,7 @@ class Gate:
         self._metrics.store_up.set_function(lambda: float(self._links.ready))
         self._bounded = self._make_bounded(bounded, secrets, stores.cells, on_fault) if bounded else None
 
-    def _make_checker(self, secrets: Secrets, cells: int) -> Checker:
+    def _make_checker(self, secrets: Secrets, cells: int, denials: Denials) -> Checker:
         return Checker(
             cache=self.cache,
             records=self._records,
@@ -110,10 +111,12 @@ class Gate:
             secrets=secrets,
             cells=cells,
             begin_epoch=_begin_epoch,
+            denials=denials,
             now_ms=lambda: self._offset.deadline_on_store_ms(self._clock.monotonic_ms()),
             on=Events(
                 stale=self._metrics.stale.inc,
                 gathered=self._metrics.gathered,
+                denied=self._metrics.denied.inc,
                 unknown_outcome=self._metrics.unknown_outcomes.inc,
                 store_error=self._call_failed,
             ),

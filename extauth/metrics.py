@@ -65,6 +65,11 @@ class CheckMetrics:
         self.stale = Counter(
             "tollkeeper_stale_decisions", "Calls decided again because a record had changed.", registry=registry
         )
+        self.denied = Counter(
+            "tollkeeper_remembered_denials",
+            "Calls refused as a moment ago by a full budget: the store was asked for the epoch only.",
+            registry=registry,
+        )
         self.unknown_outcomes = Counter(
             "tollkeeper_unknown_outcomes",
             "Calls that the store may have counted although its answer did not come; none was admitted by it.",
