@@ -18,8 +18,8 @@ DOMAIN: Final = "tollkeeper"
 MAX_ID: Final = 64
 UNFORMATTED: Final = "%"
 """What a value begins with where the proxy does not format it (its runtime flag is off): nothing is known."""
-WHOLE: Final = "-"
-"""The response flags of a call that ran to its end."""
+UNKNOWN: Final = "-"
+"""What the proxy does not know; as response flags: there are none."""
 _MAX_STATUS: Final = 599
 
 
@@ -35,28 +35,34 @@ class Told:
 def read_told(entries: Mapping[str, str]) -> Told | None:
     """Read a descriptor; ``None`` where it names no reservation."""
     reservation = entries.get("reservation", "")
-    if not 0 < len(reservation) <= MAX_ID or reservation.startswith((UNFORMATTED, WHOLE)):
+    if not 0 < len(reservation) <= MAX_ID or reservation.startswith((UNFORMATTED, UNKNOWN)):
         return None
     status = _count(entries, "status", _MAX_STATUS) or 0
     publication = entries.get("publication", "")
     return Told(
         reservation,
-        "" if publication.startswith((UNFORMATTED, WHOLE)) else publication,
+        "" if publication.startswith((UNFORMATTED, UNKNOWN)) else publication,
         Ended(
             status=status,
             bytes_sent=_count(entries, "bytes", 2**63) or 0,
             total=_count(entries, "total", MAX_TOKENS),
             prompt=_count(entries, "prompt", MAX_TOKENS),
             completion=_count(entries, "completion", MAX_TOKENS),
-            aborted=_aborted(entries.get("flags", UNFORMATTED)),
+            aborted=_aborted(entries.get("flags", UNFORMATTED), entries.get("whole", UNFORMATTED)),
             duration_ms=_count(entries, "duration", 2**63),
         ),
     )
 
 
-def _aborted(flags: str) -> bool | None:
-    """Whether a call was cut off, by whomever: a whole one has no flags (``DC``: the caller left, ``UPE``, ``UC``…)."""
-    return None if not flags or flags.startswith(UNFORMATTED) else flags != WHOLE
+def _aborted(flags: str, whole: str) -> bool | None:
+    """Whether a call was cut off, by whomever; ``None`` where the proxy does not say.
+
+    A whole one has no flags (``DC``: the caller left, ``UPE``, ``UC``: its server broke off) and its last byte was
+    sent, which alone tells of one that the proxy itself cut off for its length.
+    """
+    if not flags or flags.startswith(UNFORMATTED) or not whole or whole.startswith(UNFORMATTED):
+        return None
+    return flags != UNKNOWN or whole == UNKNOWN
 
 
 def _count(entries: Mapping[str, str], name: str, most: int) -> int | None:

@@ -148,6 +148,7 @@ def _ending(meter: Meter) -> Json:
         "bytes": "%BYTES_SENT%",
         "duration": "%DURATION%",
         "flags": "%RESPONSE_FLAGS%",
+        "whole": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:ms)%",  # known only where the last byte was sent
         **{name: _metadata(meter.namespace, getattr(meter, name)) for name in _USAGE},
     }
     actions = [_value("reservation", _metadata(CHECK_NAMESPACE, "reservation"), default="")]
