@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Final
 
 from catalog.hashing import Match, compare
 from catalog.ids import cell_of
@@ -16,7 +17,6 @@ from catalog.keytext import Malformed, ParsedKey, parse
 from catalog.records import Credential, KeyRecord, ModelType
 from catalog.secrets import Secrets
 from extauth.call import Call
-from extauth.counts import CHOICES_FIELD
 from extauth.entries import HostEntry, KeyEntry, PublicationEntry, TenantEntry
 from extauth.listing import ALL_MODELS, Asked, Telling, models_asked, placed, tell_anybody, tell_key
 from extauth.reasons import Reason
@@ -255,9 +255,16 @@ def _unparsed(call: Call) -> Reason:
 
 
 def _count_fault(call: Call) -> Reason | None:
-    if not call.count_fault:
-        return None
-    return Reason.CHOICES_INVALID if call.count_fault == CHOICES_FIELD else Reason.MAX_TOKENS_INVALID
+    return _COUNT_FAULTS[call.count_fault] if call.count_fault else None
+
+
+_COUNT_FAULTS: Final = {
+    "max_tokens": Reason.MAX_TOKENS_INVALID,
+    "max_completion_tokens": Reason.MAX_COMPLETION_TOKENS_INVALID,
+    "max_output_tokens": Reason.MAX_OUTPUT_TOKENS_INVALID,
+    "n": Reason.CHOICES_INVALID,
+}
+"""By the field whose count cannot be meant."""
 
 
 def _charge(

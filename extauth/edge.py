@@ -39,6 +39,8 @@ KEY_HEADERS: Final = ("x-api-key", "authorization")
 MAX_REQUEST_ID: Final = 64
 MAX_ADDRESS: Final = 64
 """Longer than any address is written; it becomes part of a name in the store, which must be bounded."""
+UNTOLD_BYTES: Final = 10**9
+"""Stands for a body whose size the proxy did not tell: its call holds back all that any call can cost."""
 PERMISSION_DENIED: Final = 7  # google.rpc.Code; any code but 0 makes Envoy send the denied response
 
 _OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
@@ -70,7 +72,7 @@ def read_call(payload: bytes) -> Call | None:
         content_type=headers.get("content-type", "").lower(),
         body_model=_model(body) if body is not None else None,
         body_parsed=body is not None,
-        body_bytes=max(0, http.size),
+        body_bytes=http.size if http.size > 0 else UNTOLD_BYTES,
         max_tokens=counts.max_tokens,
         choices=counts.choices,
         count_fault=counts.fault,

@@ -29,6 +29,8 @@ class Reason(enum.StrEnum):
     BODY_TYPE = "body_type"
     BODY_ENCODED = "body_encoded"
     MAX_TOKENS_INVALID = "max_tokens_invalid"
+    MAX_COMPLETION_TOKENS_INVALID = "max_completion_tokens_invalid"
+    MAX_OUTPUT_TOKENS_INVALID = "max_output_tokens_invalid"
     CHOICES_INVALID = "choices_invalid"
     LIMITED = "limited"
     NEVER_FITS = "never_fits"
@@ -84,6 +86,10 @@ def _bad_request(code: str, message: str, *, status: int = 400, param: str | Non
     return Wire(status, "invalid_request_error", code, message, Outcome.DENIED, param)
 
 
+def _bad_count(field: str, bounds: str) -> Wire:
+    return _bad_request(f"invalid_{field}", f"'{field}' must be a whole number, {bounds}.", param=field)
+
+
 UNAUTHENTICATED: Final = _unauthenticated()
 _NO_MODEL = "The model does not exist or this key may not see it."
 _STORE = "The gateway cannot check budgets at the moment; try again shortly."
@@ -116,12 +122,10 @@ WIRE: Final[Mapping[Reason, Wire]] = {
         "The body must be sent as it is, without 'Content-Encoding': what is compressed cannot be metered.",
         status=415,
     ),
-    Reason.MAX_TOKENS_INVALID: _bad_request(
-        "invalid_max_tokens",
-        "'max_tokens', 'max_completion_tokens' and 'max_output_tokens' must be whole numbers, 0 to 1000000000.",
-        param="max_tokens",
-    ),
-    Reason.CHOICES_INVALID: _bad_request("invalid_n", "'n' must be a whole number, 1 to 16.", param="n"),
+    Reason.MAX_TOKENS_INVALID: _bad_count("max_tokens", "0 to 1000000000"),
+    Reason.MAX_COMPLETION_TOKENS_INVALID: _bad_count("max_completion_tokens", "0 to 1000000000"),
+    Reason.MAX_OUTPUT_TOKENS_INVALID: _bad_count("max_output_tokens", "0 to 1000000000"),
+    Reason.CHOICES_INVALID: _bad_count("n", "1 to 16"),
     Reason.LIMITED: Wire(429, "rate_limit_error", "rate_limit_exceeded", "", Outcome.LIMITED),
     Reason.NEVER_FITS: _bad_request("exceeds_limit", "This call costs more than the budget allows at any time."),
     Reason.OVERLOADED: _unavailable("overloaded", "The gateway has more calls than it can check; try again shortly."),

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Final
 
+from catalog.records import ModelType
 from extauth.call import Call
 from extauth.decide import Admission
 from ratelimit.budgets import Hold
@@ -34,13 +35,13 @@ class Reserver:
         self._learned_of = learned_of
 
     def __call__(self, admission: Admission, call: Call) -> Admission:
-        """Let a call with a JSON body hold back its tokens, under an id that it has for this one decision."""
-        if not call.body_parsed:
+        """Let an openai call with a body hold back its tokens, under an id that it has for this one decision."""
+        record, policy = admission.publication.record, admission.publication.policy
+        if not call.body_parsed or record.type is not ModelType.OPENAI:
             return admission
-        uid, policy = admission.publication.record.uid, admission.publication.policy
-        terms = terms_of(_asked(call), policy, self._learned_of(uid))
+        terms = terms_of(_asked(call), policy, self._learned_of(record.uid))
         hold = Hold(
-            id=uid[:3] + self._entropy(NONCE_BYTES).hex(),  # in its publication's cell
+            id=record.uid[:3] + self._entropy(NONCE_BYTES).hex(),  # in its publication's cell
             ceiling=terms.ceiling,
             presumed=terms.presumed,
             timeout_ms=policy.timeout_ms,
