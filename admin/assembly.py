@@ -22,9 +22,13 @@ from admin.probing import Prober
 from admin.proxies import NO_PROXIES, TrustedProxies
 from admin.services import Gateway, Services, Stores
 from admin.throttle import Throttler
+from catalog import names
 from catalog.ids import cell_of
 from catalog.live_secrets import LiveSecrets
 from catalog.store import StoreUnavailable
+from ratelimit.budgets import BudgetState, Subject
+from ratelimit.limiter import Limiter
+from ratelimit.looking import look
 from ratelimit.usage import read_series, read_usage
 from runtime.clock import Clock
 
@@ -66,6 +70,7 @@ def assemble(
         publisher=publisher,
         usage=_reader(read_usage, stores.budgets, facts.cells),
         series=_reader(read_series, stores.budgets, facts.cells),
+        budgets=_looker(stores.budgets, facts.cells),
         mint=Mint(secrets.current, os.urandom, recovery=facts.key_recovery),
         gateway=facts.gateway,
         clock=clock,
@@ -83,9 +88,28 @@ def _reader(
     """Make a reader of usage that finds a subject's cell and says it where the store is away."""
 
     async def read_of(subject: str, now_ms: int) -> T:
-        try:
-            return await read(client, str(cell_of(subject[2:], cells)), subject, now_ms)
-        except (RedisError, OSError) as error:
-            raise StoreUnavailable(f"the store cannot be reached: {error}") from error
+        return await _answered(read(client, _cell(subject, cells), subject, now_ms))
 
     return read_of
+
+
+def _looker(client: redis.asyncio.Redis, cells: int) -> Callable[[Subject], Awaitable[tuple[BudgetState, ...]]]:
+    """Make a reader of budgets likewise."""
+
+    async def look_at(subject: Subject) -> tuple[BudgetState, ...]:
+        cell = _cell(subject.name, cells)
+        limiter = Limiter(cell=cell, epoch_key=names.epoch(cell), feed_key=names.feed(cell))
+        return await _answered(look(client, limiter, subject))
+
+    return look_at
+
+
+def _cell(subject: str, cells: int) -> str:
+    return str(cell_of(subject[2:], cells))
+
+
+async def _answered(reading: Awaitable[T]) -> T:
+    try:
+        return await reading
+    except (RedisError, OSError) as error:
+        raise StoreUnavailable(f"the store cannot be reached: {error}") from error

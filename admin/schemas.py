@@ -253,6 +253,18 @@ class Bucket(Output):
     tokens: int
 
 
+class LiveBudget(Output):
+    """A budget as it stands now."""
+
+    budget: str
+    """Its name in rateLimiting."""
+    limit: int
+    remaining: int
+    """What the next call may still cost; tokens that running calls hold back are not in it."""
+    resets_at: datetime | None
+    """When it is whole again if nobody calls; null: it is."""
+
+
 class UsageSeries(UsageAnswer):
     """Calls and tokens, in all and over time; the last bucket of each series is still running."""
 
@@ -260,6 +272,8 @@ class UsageSeries(UsageAnswer):
     """The last 24 clock hours, UTC, the oldest first."""
     last_hour: list[Bucket]
     """The last 60 clock minutes, UTC, the oldest first."""
+    budgets: list[LiveBudget]
+    """Those that have a limit; none where their state cannot be read."""
 
 
 class Examples(Output):

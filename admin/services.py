@@ -19,6 +19,7 @@ from admin.throttle import Throttler
 from catalog.ids import cell_of
 from catalog.live_secrets import LiveSecrets
 from catalog.store import CatalogStore
+from ratelimit.budgets import BudgetState, Subject
 from ratelimit.usage import Series, Usage
 from runtime.clock import Clock
 
@@ -27,6 +28,10 @@ UsageReader = Callable[[str, int], Awaitable[Usage]]
 
 SeriesReader = Callable[[str, int], Awaitable[Series]]
 """Reads a subject's calls and tokens over time, up to a time in ms by the store's clock."""
+
+
+BudgetsReader = Callable[[Subject], Awaitable[tuple[BudgetState, ...]]]
+"""Looks at a subject's budgets as they stand now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +69,7 @@ class Services:
     publisher: Publisher
     usage: UsageReader
     series: SeriesReader
+    budgets: BudgetsReader
     mint: Mint
     gateway: Gateway
     clock: Clock

@@ -79,7 +79,7 @@ def policy_of(tokens: TokenPolicy) -> Policy:
     )
 
 
-def _counted(record: PublicationRecord) -> Limits:
+def limits_held(record: PublicationRecord) -> Limits:
     """The limits that its calls are held to: only openai's tell their tokens."""
     return record.limits if record.type is ModelType.OPENAI else replace(record.limits, tokens_per_hour=None)
 
@@ -149,7 +149,7 @@ def entry_of(record: Record) -> Entry | None:
             subject = subject_of(Level.TENANT, record.id, record.limits)
             return TenantEntry(record, subject, ref(Kind.TENANT, record.id))
         case PublicationRecord():
-            subject = subject_of(Level.PUBLICATION, record.uid, _counted(record))
+            subject = subject_of(Level.PUBLICATION, record.uid, limits_held(record))
             return PublicationEntry(record, subject, ref(Kind.PUBLICATION, record.uid), policy_of(record.tokens))
         case HostRecord():
             return HostEntry(record, ref(Kind.HOST, record.id))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Final
 
@@ -12,6 +12,7 @@ from admin.schemas import (
     Authentication,
     Bucket,
     Examples,
+    LiveBudget,
     Model,
     Publication,
     Session,
@@ -25,10 +26,18 @@ from admin.sessions import Token
 from admin.user_schemas import UserAccount
 from catalog.records import ModelRecord, ModelType, Protocol, PublicationRecord, TenantRecord, UserRecord
 from catalog.status import Status
+from ratelimit.budgets import BudgetState, Window
 from ratelimit.usage import Series, Usage, Used
 
 _MINUTE_MS: Final = 60_000
 _HOUR_MS: Final = 3_600_000
+BUDGETS: Final = {
+    Window.SECOND: "burstLimit",
+    Window.MINUTE: "requestsPerMinute",
+    Window.HOUR: "requestsPerHour",
+    Window.TOKENS_HOUR: "tokensPerHour",
+}
+"""What the API calls the budget of each window that records can limit."""
 
 
 def at(time_ms: int) -> datetime:
@@ -100,12 +109,22 @@ def usage(counted: Usage) -> UsageAnswer:
     )
 
 
-def usage_series(counted: Usage, series: Series, now_ms: int) -> UsageSeries:
-    """Usage in all and over time as it is shown."""
+def usage_series(counted: Usage, series: Series, now_ms: int, states: Iterable[BudgetState]) -> UsageSeries:
+    """Usage in all, over time, and by what is left of budgets, as it is shown."""
     return UsageSeries(
         **dict(usage(counted)),
         last_day=_buckets(series.hours, _HOUR_MS, now_ms),
         last_hour=_buckets(series.minutes, _MINUTE_MS, now_ms),
+        budgets=[_live(state) for state in states],
+    )
+
+
+def _live(state: BudgetState) -> LiveBudget:
+    return LiveBudget(
+        budget=BUDGETS[state.budget.window],
+        limit=state.budget.limit,
+        remaining=state.remaining,
+        resets_at=at_or_never(state.reset_at_ms or None),
     )
 
 

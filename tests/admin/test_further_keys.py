@@ -150,25 +150,6 @@ async def test_a_revoked_key_is_gone_for_good(shared: Any, store: Any) -> None:
     assert not [name for name in store.keys("*") if made["id"].encode() in name]
 
 
-async def test_usage_over_time_of_keys_and_models(shared: Any, store: Any) -> None:
-    """What the gate counted, in all, today, by hour and by minute; nothing for what nobody called."""
-    made, uid = (await make(shared)).body, (await shared.show("my-model")).body["keyId"]
-    hour, now_s = divmod(await shared.services.store.now_ms() // 1000, 3600)
-    last_ms, minute = 1000 * (hour * 3600 + now_s), now_s // 60
-    store.hset(f"tk:usage:{{0}}:k:{made['id']}", mapping={"total": 9, "last_ms": last_ms, "tokens": 5_000})
-    store.hset(f"tk:usage:{{0}}:k:{made['id']}:{hour}", mapping={str(minute): 4, f"t{minute}": 70})
-    shown = (await shared.ask("GET", f"{KEYS}/{made['id']}/usage")).body
-    assert (shown["totalRequests"], shown["tokensUsed"]) == (9, 5_000)
-    assert (4, 70) in {(bucket["requests"], bucket["tokens"]) for bucket in shown["lastHour"][-2:]}
-    assert sum(bucket["tokens"] for bucket in shown["lastDay"]) == 70
-    assert (len(shown["lastHour"]), len(shown["lastDay"])) == (60, 24)
-    model = (await shared.ask("GET", "/api/models/my-model/usage")).body
-    assert (model["totalRequests"], sum(bucket["requests"] for bucket in model["lastDay"])) == (0, 0)
-    assert (model["tokensUsed"], sum(bucket["tokens"] for bucket in model["lastDay"])) == (0, 0)
-    assert (await shared.ask("GET", f"{KEYS}/{uid}/usage")).status == 200
-    assert (await shared.ask("GET", "/api/models/none/usage")).code == "MODEL_NOT_FOUND"
-
-
 async def test_a_publications_own_key(shared: Any) -> None:
     """It is listed, may be limited and disabled, keeps its publication and cannot be revoked alone."""
     key_id = (await shared.show("my-model")).body["keyId"]

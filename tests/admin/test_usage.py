@@ -1,0 +1,93 @@
+"""What is told of usage: calls and tokens in all and over time, and what is left of budgets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from admin.acts.limits import shown
+from admin.handlers.views import BUDGETS
+from catalog.names import epoch, feed
+from catalog.records import Limits
+from extauth.entries import Level, subject_of
+from ratelimit.budgets import Budget, Charge, Hold, Subject, Window
+from ratelimit.ledger import Ledger, Settlement
+from ratelimit.limiter import Limiter
+
+KEYS = "/api/keys"
+
+
+@pytest.fixture
+async def shared(api: Any, kserve: str) -> Any:
+    """tenant-a has my-model."""
+    await api.model("my-model", kserve)
+    await api.publish("my-model")
+    return api
+
+
+async def make(api: Any, **more: Any) -> Any:
+    """Make a key."""
+    return await api.ask("POST", KEYS, {"tenantId": "tenant-a", "name": "ci", "publications": ["my-model"], **more})
+
+
+async def test_usage_over_time_of_keys_and_models(shared: Any, store: Any) -> None:
+    """What the gate counted, in all, today, by hour and by minute; nothing for what nobody called."""
+    made, uid = (await make(shared)).body, (await shared.show("my-model")).body["keyId"]
+    hour, now_s = divmod(await shared.services.store.now_ms() // 1000, 3600)
+    last_ms, minute = 1000 * (hour * 3600 + now_s), now_s // 60
+    store.hset(f"tk:usage:{{0}}:k:{made['id']}", mapping={"total": 9, "last_ms": last_ms, "tokens": 5_000})
+    store.hset(f"tk:usage:{{0}}:k:{made['id']}:{hour}", mapping={str(minute): 4, f"t{minute}": 70})
+    shown = (await shared.ask("GET", f"{KEYS}/{made['id']}/usage")).body
+    assert (shown["totalRequests"], shown["tokensUsed"]) == (9, 5_000)
+    assert (4, 70) in {(bucket["requests"], bucket["tokens"]) for bucket in shown["lastHour"][-2:]}
+    assert sum(bucket["tokens"] for bucket in shown["lastDay"]) == 70
+    assert (len(shown["lastHour"]), len(shown["lastDay"])) == (60, 24)
+    model = (await shared.ask("GET", "/api/models/my-model/usage")).body
+    assert (model["totalRequests"], sum(bucket["requests"] for bucket in model["lastDay"])) == (0, 0)
+    assert (model["tokensUsed"], sum(bucket["tokens"] for bucket in model["lastDay"])) == (0, 0)
+    assert (await shared.ask("GET", f"{KEYS}/{uid}/usage")).status == 200
+    assert (await shared.ask("GET", "/api/models/none/usage")).code == "MODEL_NOT_FOUND"
+
+
+async def test_usage_tells_what_is_left_of_budgets(shared: Any, store: Any) -> None:
+    """Each limit that a key has, with what is left of it now; what was taken and held back is gone, looking is free."""
+    limits = {"requestsPerMinute": 10, "requestsPerHour": None, "tokensPerHour": 5_000}
+    made = (await make(shared, rateLimiting=limits)).body
+    told = (await shared.ask("GET", f"{KEYS}/{made['id']}/usage")).body["budgets"]
+    whole = {"requestsPerMinute": (10, 10, None), "tokensPerHour": (5_000, 5_000, None)}
+    assert {one["budget"]: (one["limit"], one["remaining"], one["resetsAt"]) for one in told} == whole
+    subject = Subject(f"k:{made['id']}", (Budget(Window.MINUTE, 10), Budget(Window.TOKENS_HOUR, 5_000)))
+    limiter = Limiter(cell="0", epoch_key=epoch("0"), feed_key=feed("0"))
+    hold = Hold("abc" * 10, ceiling=2_000, presumed=100, timeout_ms=60_000, terms=b"")
+    charge = Charge((subject,), tokens=1_500, hold=hold)
+    limiter.take(store.execute_command, [charge], epoch=store.get(epoch("0")).decode())
+    for _ in range(2):
+        told = (await shared.ask("GET", f"{KEYS}/{made['id']}/usage")).body["budgets"]
+        left = {one["budget"]: one["remaining"] for one in told}
+        assert left == {"requestsPerMinute": 9, "tokensPerHour": 3_500}
+        assert all(one["resetsAt"] for one in told)
+    Ledger("0").settle(store.execute_command, [Settlement(hold.id, 200)])
+    told = (await shared.ask("GET", f"{KEYS}/{made['id']}/usage")).body["budgets"]
+    assert {one["budget"]: one["remaining"] for one in told}["tokensPerHour"] == 4_800
+
+
+async def test_tokens_left_are_told_of_openai_models_only(api: Any, kserve: str, openai: str) -> None:
+    """A traditional model's tokensPerHour holds nobody, so nothing is told of it."""
+    for name, server in (("my-model", kserve), ("my-llm", openai)):
+        await api.model(name, server)
+        await api.publish(name, rateLimiting={"tokensPerHour": 7_000, "burstLimit": None})
+    told = {
+        name: (await api.ask("GET", f"/api/models/{name}/usage")).body["budgets"] for name in ("my-model", "my-llm")
+    }
+    calls = {"requestsPerMinute": 100, "requestsPerHour": 5_000}
+    assert {one["budget"]: one["remaining"] for one in told["my-model"]} == calls
+    assert {one["budget"]: one["remaining"] for one in told["my-llm"]} == {**calls, "tokensPerHour": 7_000}
+
+
+def test_every_limit_of_a_record_has_its_name_in_the_api() -> None:
+    """No budget that is held is missing in what usage tells."""
+    limits = Limits(burst=1, per_minute=1, per_hour=1, tokens_per_hour=1)
+    named = shown(limits).model_dump()
+    held = {budget.window for budget in subject_of(Level.KEY, "key", limits).budgets}
+    assert {BUDGETS[window] for window in held} == set(named) == set(BUDGETS.values())
