@@ -8,8 +8,7 @@ Every text given to ``reader.types`` is the guide's own; what stands below ``own
 * ``$API_KEY`` is set from what publish or rotate answered, ``$ADMIN_TOKEN`` is the admin's ``$TOKEN``.
 
 One promise of the guide is kept in another way: keys are stored hashed, so the details of a published model show its
-key masked (``tk_0a1q7x…``). Only publish and rotate answer with the whole text. ``tokensUsed`` is there and stays 0:
-tokens are not counted yet.
+key masked (``tk_0a1q7x…``). Only publish and rotate answer with the whole text.
 """
 
 from __future__ import annotations
