@@ -57,6 +57,11 @@ WINDOW_NAMES: Final = {
 }
 
 
+def subject_name(level: Level, record_id: str) -> str:
+    """Name what is counted of a record: ``p:0a1…``."""
+    return _PREFIX[level] + record_id
+
+
 def subject_of(level: Level, record_id: str, limits: Limits) -> Subject:
     """Name what is counted and with which budgets: ``p:0a1…`` at most 10 a second, 100 a minute, 5,000 an hour."""
     given = (
@@ -66,7 +71,7 @@ def subject_of(level: Level, record_id: str, limits: Limits) -> Subject:
         (Window.TOKENS_HOUR, limits.tokens_per_hour),
     )
     budgets = tuple(Budget(window, limit) for window, limit in given if limit is not None)
-    return Subject(_PREFIX[level] + record_id, budgets)
+    return Subject(subject_name(level, record_id), budgets)
 
 
 def policy_of(tokens: TokenPolicy) -> Policy:

@@ -21,6 +21,7 @@ from extauth.edge import CHECK_PATH, CheckService, masked_key
 from extauth.entries import PublicationEntry
 from extauth.events import Events
 from extauth.follower import FeedFollower
+from extauth.lessons import LessonBook
 from extauth.metrics import CheckMetrics
 from extauth.rate_limit_edge import RATE_LIMIT_PATH, RateLimitService
 from extauth.reasons import Reason
@@ -77,6 +78,7 @@ class Gate:
             on_fault=on_fault,
         )
         self._records = StoreRecords()
+        self._lessons = LessonBook()
         self.cache = RecordCache(now_ms=clock.monotonic_ms)
         self._checker = self._make_checker(secrets, stores.cells, Denials(clock.monotonic_ms, offsets.of))
         self._follower = FeedFollower(
@@ -128,6 +130,7 @@ class Gate:
             make=self._links.new_budgets_link,
             cells=cells,
             metrics=self._settlements,
+            lessons=self._lessons,
             name_of=self._name_of,
             on_fault=on_fault,
             now_ms=self._clock.monotonic_ms,

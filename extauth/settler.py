@@ -19,10 +19,12 @@ from redis.exceptions import RedisError
 
 from catalog.ids import cell_of
 from extauth.endings import Told
+from extauth.lessons import LessonBook
 from extauth.settlement_metrics import SettlementMetrics
 from extauth.store_links import BudgetsLink
-from ratelimit.ledger import Ledger, Settlement
-from ratelimit.tokens import UNLEARNED, Cost, Learned, Terms, charge_of
+from ratelimit.learning import Sample, sample_of
+from ratelimit.ledger import Ledger, Outcome, Settlement
+from ratelimit.tokens import Cost, Terms, charge_of
 
 MAX_WAITING: Final = 20_000
 """Most ended calls that wait, about 1 KiB each; one more is left to the sweep."""
@@ -52,6 +54,7 @@ class _Due:
 
     told: Told | None
     cost: Cost | None  # None: given back
+    sample: Sample | None  # what it teaches
     settlement: Settlement
 
 
@@ -67,7 +70,7 @@ class Settler:
         name_of: Callable[[str], str],
         on_fault: Callable[[], object],
         now_ms: Callable[[], float],
-        learned_of: Callable[[str], Learned] = lambda _uid: UNLEARNED,
+        lessons: LessonBook,
     ) -> None:
         self._make = make
         self._cells = cells
@@ -75,7 +78,7 @@ class Settler:
         self._name_of = name_of
         self._on_fault = on_fault
         self._now_ms = now_ms
-        self._learned_of = learned_of
+        self._lessons = lessons
         self._ledgers = [Ledger(str(cell)) for cell in range(cells)]
         self._waiting: deque[_Waiting] = deque()
         self._changed = threading.Condition()
@@ -179,7 +182,7 @@ class Settler:
         for one in batch:
             self._sort_in(one, by_cell)
         for cell, waiting in by_cell.items():
-            self._settle_cell(execute, self._ledgers[cell], waiting)
+            self._settle_cell(execute, cell, waiting)
         with self._changed:
             for _ in batch:
                 self._waiting.popleft()
@@ -193,14 +196,22 @@ class Settler:
         except ValueError:  # no id of ours begins like this
             self._metrics.lost.labels("unreadable").inc()
 
-    def _settle_cell(self, execute: Callable[..., Any], ledger: Ledger, waiting: Sequence[_Waiting]) -> None:
+    def _settle_cell(self, execute: Callable[..., Any], cell: int, waiting: Sequence[_Waiting]) -> None:
+        ledger = self._ledgers[cell]
         found = ledger.terms(execute, [one.reservation for one in waiting])
         dues = [due for one, raw in zip(waiting, found, strict=True) if (due := self._due(one, raw)) is not None]
         settled = ledger.settle(execute, [due.settlement for due in dues], sweep=0)
         self._metrics.swept(settled)
         for due, outcome in zip(dues, settled.outcomes, strict=True):
-            if due.told is not None and due.cost is not None:
-                self._metrics.settled(self._name_of(due.told.publication), due.told.ended, due.cost, outcome)
+            self._count(cell, due, outcome)
+
+    def _count(self, cell: int, due: _Due, outcome: Outcome) -> None:
+        if due.told is None or due.cost is None:
+            return
+        publication = due.told.publication
+        self._metrics.settled(self._name_of(publication), due.told.ended, due.cost, outcome)
+        if outcome is Outcome.SETTLED and publication:
+            self._lessons.note(cell, publication, due.sample)
 
     def _due(self, one: _Waiting, raw_terms: bytes | None) -> _Due | None:
         """What a call is charged; ``None`` where the ledger does not know it, or its terms are left to the sweep."""
@@ -208,16 +219,17 @@ class Settler:
             self._metrics.unknown()
             return None
         if one.told is None:
-            return _Due(None, None, Settlement(one.reservation, 0))
+            return _Due(None, None, None, Settlement(one.reservation, 0))
         try:
             terms = Terms.unpack(raw_terms)
         except ValueError:
             self._metrics.lost.labels("unreadable").inc()
             return None
-        cost = charge_of(terms, one.told.ended, self._learned_of(one.told.publication))
-        return _Due(one.told, cost, Settlement(one.reservation, cost.tokens))
+        cost = charge_of(terms, one.told.ended, self._lessons.of(one.told.publication))
+        return _Due(one.told, cost, sample_of(terms, one.told.ended, cost), Settlement(one.reservation, cost.tokens))
 
     def _sweep(self, execute: Callable[..., Any]) -> None:
+        self._lessons.tell(execute)
         for ledger in self._ledgers:
             for _ in range(MAX_SWEEPS):
                 swept = ledger.settle(execute, (), sweep=SWEEP_BATCH)

@@ -6,6 +6,7 @@
     tk:usage:{<cell>}:<subject>          hash: total, last_ms, tokens  none; deleted with its owner  take, settle
     tk:usage:{<cell>}:<subject>:<hour>   hash: minute -> calls,        8 days                        take, settle
                                          t<minute> -> tokens
+    tk:learned:{<cell>}:<subject>        hash: quantity:bin -> calls   90 days                       learn
 
 ``<hour>`` counts the hours since the Unix epoch (UTC) by the store's clock. The scripts append it themselves.
 The hash tag is the cell, so that one script may touch all subjects of a batch.
@@ -47,3 +48,8 @@ def held_key(cell: str) -> str:
 def due_key(cell: str) -> str:
     """Name of the order in which a cell's reservations are due."""
     return f"tk:due:{{{cell}}}"
+
+
+def learned_key(cell: str, subject: str) -> str:
+    """Name of what a subject's calls turned out to cost."""
+    return f"tk:learned:{{{cell}}}:{subject}"

@@ -16,7 +16,7 @@ import pytest
 from gatebench import wait_until
 from ownvalkey import own_valkey
 
-from catalog.records import Limits, MissingUsage, TokenPolicy
+from catalog.records import Limits, MissingUsage, Reservation, TokenPolicy
 from tests.e2e.metered import (
     CONTEXT,
     PATH,
@@ -134,7 +134,9 @@ def test_a_call_holds_back_the_most_that_it_can_cost_until_it_is_settled(rig: Me
     before = rig.settled()
     with rig.envoy.connect() as connection:
         connection.sendall(rig.begin("slow"))
-        assert b"data:" in connection.recv(65_536)
+        seen = b""
+        while b"data:" not in seen:
+            seen += connection.recv(65_536)
         assert rig.used() - before == len(rig.body()) + 100
     assert rig.settled() - before < len(rig.body()) + 100
 
@@ -313,3 +315,22 @@ def _leave_after(rig: Metered, wait_s: float) -> bool:
             with contextlib.suppress(TimeoutError):
                 seen += connection.recv(65_536)
         return b"data:" in seen
+
+
+def test_adaptive_holds_back_what_calls_turned_out_to_cost(redis_url: str) -> None:
+    """After 200 calls that told their usage; strict would go on to hold the most they could cost."""
+    tokens = TokenPolicy(context_tokens=CONTEXT, reservation=Reservation.ADAPTIVE)
+    with metered(redis_url, TWELVE | OTHERS, tokens=tokens) as rig:
+        with ThreadPoolExecutor(20) as pool:
+            assert {reply.status for reply in pool.map(lambda _: rig.call("json"), range(200))} == {200}
+        rig.settled()
+        strict = len(rig.body()) + 100
+
+        def held_by_one() -> int:
+            before, seen_before = rig.settled(), rig.server.seen
+            with rig.envoy.connect() as connection:
+                connection.sendall(rig.begin("slow"))
+                wait_until(lambda: rig.server.seen > seen_before)
+                return rig.used() - before
+
+        wait_until(lambda: held_by_one() < strict // 2, 30)

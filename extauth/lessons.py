@@ -1,0 +1,46 @@
+"""What this gate has learnt of each publication: samples gathered as calls are settled, percentiles for those to come.
+
+Written by the settler's thread, read by the one that decides. Knows the store only as whoever gives ``execute``.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, Final
+
+from extauth.entries import Level, subject_name
+from ratelimit.learning import Sample, learn
+from ratelimit.tokens import UNLEARNED, Learned
+
+MAX_PUBLICATIONS: Final = 10_000
+"""Publications of which something is remembered here; beyond it all is read from the store again."""
+MAX_SAMPLES: Final = 1_000
+"""Samples of one publication that wait for the next telling; more say nothing new."""
+
+
+class LessonBook:
+    """What is known of every publication."""
+
+    def __init__(self) -> None:
+        self._waiting: defaultdict[tuple[int, str], list[Sample]] = defaultdict(list)
+        self._learned: dict[str, Learned] = {}
+
+    def of(self, publication: str) -> Learned:
+        """What a publication's calls turned out to cost, as last told by the store."""
+        return self._learned.get(publication, UNLEARNED)
+
+    def note(self, cell: int, publication: str, sample: Sample | None) -> None:
+        """Take note of one settled call."""
+        waiting = self._waiting[cell, publication] if sample is not None else []
+        if sample is not None and len(waiting) < MAX_SAMPLES:
+            waiting.append(sample)
+
+    def tell(self, execute: Callable[..., Any]) -> None:
+        """Bring what waits to the store, and read what all gates have learnt; raises what ``execute`` raises."""
+        while self._waiting:
+            (cell, publication), samples = self._waiting.popitem()
+            if len(self._learned) >= MAX_PUBLICATIONS:
+                self._learned.clear()
+            subject = subject_name(Level.PUBLICATION, publication)
+            self._learned[publication] = learn(execute, str(cell), subject, samples).learned
