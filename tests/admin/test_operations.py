@@ -22,7 +22,8 @@ async def test_every_act_is_in_the_audit_stream(api: Any, kserve: str) -> None:
     """Who did what to what, when, under which request, and what changed: one entry an act, and no secret."""
     await api.model("my-model", kserve)
     await api.publish("my-model")
-    await api.update("my-model", rateLimiting={"requestsPerMinute": 200, "burstLimit": None})
+    limits, tokens = {"requestsPerMinute": 200, "burstLimit": None}, {"contextTokens": 4_096, "reservation": "adaptive"}
+    await api.update("my-model", rateLimiting=limits, tokens=tokens)
     rotated = await api.ask("POST", "/api/models/my-model/publish/rotate-key", headers={"X-Request-Id": "my-request"})
     await api.ask("DELETE", "/api/models/my-model/publish")
     await api.ask("PATCH", "/api/tenants/tenant-a", {"disabled": True})
@@ -44,6 +45,8 @@ async def test_every_act_is_in_the_audit_stream(api: Any, kserve: str) -> None:
     assert told["publication.update"].detail == {
         "rateLimiting.requestsPerMinute": "100 -> 200",
         "rateLimiting.burstLimit": "10 -> unlimited",
+        "tokens.contextTokens": "8192 -> 4096",
+        "tokens.reservation": "strict -> adaptive",
     }
     assert told["publication.update"].tenant == "tenant-a"
     assert told["tenant.change"].detail == {"disabled": "false -> true"}
