@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
@@ -27,6 +28,7 @@ from extauth.rate_limit_edge import RATE_LIMIT_PATH, RateLimitService
 from extauth.reasons import Reason
 from extauth.refusal_log import RefusalLog
 from extauth.replicas import Heartbeat
+from extauth.reserving import Reserver
 from extauth.settlement_metrics import SettlementMetrics
 from extauth.settler import Settler
 from extauth.store_links import RECORDS_CELL, StoreLinks, StoreRecords, StoreUrls
@@ -113,6 +115,7 @@ class Gate:
             secrets=secrets,
             cells=cells,
             begin_epoch=_begin_epoch,
+            reserve=Reserver(os.urandom, self._lessons.of),
             denials=denials,
             now_ms=lambda: self._offset.deadline_on_store_ms(self._clock.monotonic_ms()),
             on=Events(

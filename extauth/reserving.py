@@ -18,8 +18,9 @@ from ratelimit.tokens import UNLEARNED, Asked, Learned, terms_of
 
 NONCE_BYTES: Final = 16
 """Randomness of a reservation's id, 128 bits: who knows the id can settle it."""
-EMBEDDINGS: Final = "/embeddings"
-"""Calls of this path generate nothing, and may ask for many prompts of a context each."""
+OPENAI_ROOT: Final = "/v1"
+EMBEDDINGS: Final = "embeddings"
+"""Calls of this name generate nothing, and may ask for many prompts of a context each."""
 
 
 class Reserver:
@@ -39,7 +40,7 @@ class Reserver:
         record, policy = admission.publication.record, admission.publication.policy
         if not call.body_parsed or record.type is not ModelType.OPENAI:
             return admission
-        terms = terms_of(_asked(call), policy, self._learned_of(record.uid))
+        terms = terms_of(_asked(call, record.path), policy, self._learned_of(record.uid))
         hold = Hold(
             id=record.uid[:3] + self._entropy(NONCE_BYTES).hex(),  # in its publication's cell
             ceiling=terms.ceiling,
@@ -55,7 +56,7 @@ RESERVE_UNLEARNED: Final = Reserver(os.urandom)
 """Makes reservations by what calls say of themselves alone."""
 
 
-def _asked(call: Call) -> Asked:
-    if call.path.endswith(EMBEDDINGS):
+def _asked(call: Call, path: str) -> Asked:
+    if call.path in {f"{path}/{EMBEDDINGS}", f"{OPENAI_ROOT}/{EMBEDDINGS}"}:
         return Asked(call.body_bytes, 0, choices=0)
     return Asked(call.body_bytes, call.max_tokens, call.choices)
