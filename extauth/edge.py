@@ -35,6 +35,8 @@ from runtime.clock import Clock
 CHECK_PATH: Final = "/envoy.service.auth.v3.Authorization/Check"
 ROUTE_NAMESPACE: Final = "tollkeeper"
 REQUEST_NAMESPACE: Final = "tollkeeper.request"
+RESERVATION: Final = "reservation"
+"""The dynamic metadata by which the proxy tells how an admitted call ended: the reservation's id."""
 KEY_HEADERS: Final = ("x-api-key", "authorization")
 MAX_REQUEST_ID: Final = 64
 MAX_ADDRESS: Final = 64
@@ -213,8 +215,10 @@ class CheckService:
         max_batch: Callable[[], int],
         clock: Clock,
         refusals: RefusalLog,
+        release: Callable[[str], object],
     ) -> None:
         self._check = check
+        self._release = release
         self._refusals = refusals
         self._clock = clock
         self._observe = observe
@@ -256,6 +260,13 @@ class CheckService:
         self._refusals.note(verdict.reason, partial(read_call, payload))
         self._observe([verdict], 0.0)
         return self._encoder.encode(verdict, None)
+
+
+    def undelivered(self, answer: bytes) -> None:
+        """Give up the reservation of a call that was admitted when its proxy did not wait any longer."""
+        fields = CheckResponse.FromString(answer).dynamic_metadata.fields
+        if RESERVATION in fields:
+            self._release(fields[RESERVATION].string_value)
 
 
 def _given(call: Call | None) -> Call | None:

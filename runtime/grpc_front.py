@@ -44,6 +44,13 @@ class BatchService(Protocol):
         """Answer a call that cannot be looked at in time."""
         ...
 
+    def undelivered(self, answer: bytes) -> None:
+        """Hear of an answer that surely reached nobody: its client gave up before. From any thread; must not raise.
+
+        An answer that this was not said of may have been lost all the same, on its way.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class QueueLimits:
@@ -80,8 +87,8 @@ class GrpcFront(Protocol):
 FrontFactory = Callable[[Mapping[str, BatchService]], GrpcFront]
 """Makes a front for these services (method path -> service), not started yet: a front's class with all else given."""
 
-Respond = Callable[[int, bytes], object]
-"""Sends the answer of the call with this id."""
+Respond = Callable[[int, bytes], bool]
+"""Sends the answer of the call with this id; False where its client is known to wait no longer."""
 
 
 class Answering:
@@ -116,7 +123,8 @@ class Answering:
         deadline_ms = min(taken_ms + self._limits.answer_ms, *(call.deadline_ms for call in waiting))
         answers = service.answer([call.payload for call in waiting], deadline_ms)
         for call, answer in zip(waiting, answers, strict=True):
-            respond(call.call_id, answer)
+            if not respond(call.call_id, answer):
+                service.undelivered(answer)
 
 
 def free_socket_path(target: str) -> Path | None:

@@ -38,3 +38,6 @@ class HealthService:
     def overloaded(self, payload: bytes) -> bytes:
         """Health is cheap: answer it all the same."""
         return self._status(payload)
+
+    def undelivered(self, answer: bytes) -> None:
+        """Nothing hangs on who hears it."""

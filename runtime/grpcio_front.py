@@ -73,7 +73,7 @@ class GrpcioFront:
         self._ids = itertools.count()
         self._calls: dict[int, _Arrived] = {}
         self._arrived: queue.SimpleQueue[_Arrived | None] = queue.SimpleQueue()  # None: no more will come
-        self._answers: deque[tuple[asyncio.Future[bytes], bytes]] = deque()
+        self._answers: deque[tuple[_Arrived, bytes]] = deque()
         self._bound: Future[int] = Future()
         self._grace_s = 0.0
         self._io = threading.Thread(target=self._run_io, name="grpc-io", daemon=True)
@@ -162,6 +162,10 @@ class GrpcioFront:
             self._arrived.put(call)
             try:
                 return await call.answer
+            except asyncio.CancelledError:
+                if not call.answer.cancelled():  # given up at the very moment of its answer
+                    self._services[path].undelivered(call.answer.result())
+                raise
             finally:  # answered, or given up by its client
                 del self._calls[call.incoming.call_id]
 
@@ -169,9 +173,11 @@ class GrpcioFront:
 
     def _send(self) -> None:
         while self._answers:
-            future, answer = self._answers.popleft()
-            if not future.done():
-                future.set_result(answer)
+            call, answer = self._answers.popleft()
+            if call.answer.done():
+                self._services[call.path].undelivered(answer)
+            else:
+                call.answer.set_result(answer)
 
     # The deciding thread
 
@@ -201,14 +207,15 @@ class GrpcioFront:
         for path, calls in by_path.items():
             self._answering.answer_all(self._services[path], calls, taken_ms, self._respond)
 
-    def _respond(self, call_id: int, answer: bytes) -> None:
+    def _respond(self, call_id: int, answer: bytes) -> bool:
         """Have the loop send an answer; one wake-up sends all that are ready by then."""
         call = self._calls.get(call_id)
         if call is None:
-            return
-        self._answers.append((call.answer, answer))
+            return False
+        self._answers.append((call, answer))
         if len(self._answers) == 1:
             self._loop.call_soon_threadsafe(self._send)
+        return True
 
 
 def _credentials(certificates: Certificates) -> grpc.ServerCredentials:

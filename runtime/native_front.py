@@ -106,9 +106,9 @@ class NativeFront:
         self.in_flight = 0  # less those that their clients gave up
         return True
 
-    def _respond(self, front: NativeGrpcFront, call_id: int, answer: bytes) -> None:
+    def _respond(self, front: NativeGrpcFront, call_id: int, answer: bytes) -> bool:
         self.in_flight -= 1
-        front.respond(call_id, answer)
+        return front.respond(call_id, answer)  # False after a cancel, the client's deadline, or its connection's end
 
     def _by_service(
         self, events: Sequence[DetailedEvent], taken_ms: float

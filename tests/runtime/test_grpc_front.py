@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -30,6 +31,7 @@ class Held:
         self.release = threading.Event()
         self.seen: list[bytes] = []
         self.deadlines_ms: list[float] = []
+        self.undelivered_answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
     def answer(self, payloads: Sequence[bytes], deadline_ms: float) -> Sequence[bytes]:
         """Echo after the release."""
@@ -42,6 +44,10 @@ class Held:
     def overloaded(self, payload: bytes) -> bytes:
         """Say so."""
         return b"overloaded:" + payload
+
+    def undelivered(self, answer: bytes) -> None:
+        """Remember it."""
+        self.undelivered_answers.put(answer)
 
 
 @pytest.fixture
@@ -149,3 +155,40 @@ def test_a_hurried_call_does_not_hurry_the_others(held: Held, method: Method) ->
     assert patient.result() in {b"ok:patient", b"overloaded:patient"}
     assert first.result() == b"ok:first"
     assert b"hurried" not in held.seen
+
+
+def test_an_answer_that_nobody_waits_for_is_told(held: Held, method: Method) -> None:
+    """Who gave up, or whose deadline passed, while its call was decided: the service hears of that answer alone."""
+    given_up = method.future(b"given up", timeout=10)
+    assert held.entered.wait(10)
+    heard = method.future(b"heard", timeout=10)
+    await_its_end(method.future(b"overdue", timeout=0.3))
+    given_up.cancel()
+    await_its_end(method.future(b"overdue", timeout=0.3))  # by now its cancel has arrived
+    held.release.set()
+    assert heard.result() == b"ok:heard"
+    assert held.undelivered_answers.get(timeout=10) == b"ok:given up"
+    assert method(b"last", timeout=10) == b"ok:last"
+    assert held.undelivered_answers.empty()
+
+
+def test_the_answer_of_a_call_past_its_clients_deadline_is_told(held: Held, method: Method) -> None:
+    """A deadline that passes while a call is decided is a cancel: whatever was taken can be given back."""
+    overdue = method.future(b"overdue", timeout=0.5)
+    assert held.entered.wait(10)
+    await_its_end(overdue)
+    await_its_end(method.future(b"another", timeout=0.3))
+    held.release.set()
+    assert held.undelivered_answers.get(timeout=10) == b"ok:overdue"
+
+
+def test_the_answers_of_a_connection_that_broke_are_told(front: GrpcFront, held: Held) -> None:
+    """A proxy that is gone waits for nothing."""
+    with grpc.insecure_channel(front.address) as channel:
+        gone = channel.unary_unary(PATH).future(b"gone", timeout=10)
+        assert held.entered.wait(10)
+    with grpc.insecure_channel(front.address) as channel:
+        await_its_end(channel.unary_unary(PATH).future(b"another", timeout=0.3))
+    held.release.set()
+    await_its_end(gone)
+    assert held.undelivered_answers.get(timeout=10) == b"ok:gone"
