@@ -24,7 +24,12 @@ class AdmissionLog:
         """Write the admitted charges of one reply."""
         for charge, grant in zip(charges, taken.grants, strict=False):  # no grants where the fence refused all
             if grant.answer is Answer.ADMITTED:
-                line = {"now_ms": taken.now_ms, "cost": charge.cost, "subjects": [s.name for s in charge.subjects]}
+                line = {
+                    "now_ms": taken.now_ms,
+                    "cost": charge.cost,
+                    "tokens": charge.tokens,  # held back
+                    "subjects": [subject.name for subject in charge.subjects],
+                }
                 self._file.write(json.dumps(line) + "\n")
         self._file.flush()
 

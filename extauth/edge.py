@@ -139,7 +139,7 @@ class AnswerEncoder:
         own = CheckResponse()
         _fill(own.ok_response.response_headers_to_add, headers)
         if hold is not None:  # adds to the shared metadata: messages that are concatenated are merged
-            own.dynamic_metadata.fields["reservation"].string_value = hold.id
+            own.dynamic_metadata.fields[RESERVATION].string_value = hold.id
         return shared + own.SerializeToString()
 
     def _shared_part(self, admission: Admission, *, body_routed: bool) -> bytes:
@@ -214,6 +214,7 @@ class CheckService:
         observe: Callable[[Sequence[Verdict], float], None],
         max_batch: Callable[[], int],
         clock: Clock,
+        *,
         refusals: RefusalLog,
         release: Callable[[str], object],
     ) -> None:
@@ -260,7 +261,6 @@ class CheckService:
         self._refusals.note(verdict.reason, partial(read_call, payload))
         self._observe([verdict], 0.0)
         return self._encoder.encode(verdict, None)
-
 
     def undelivered(self, answer: bytes) -> None:
         """Give up the reservation of a call that was admitted when its proxy did not wait any longer."""

@@ -30,7 +30,7 @@ from extauth.refusal_log import RefusalLog
 from extauth.replicas import Heartbeat
 from extauth.reserving import Reserver
 from extauth.settlement_metrics import SettlementMetrics
-from extauth.settler import Settler
+from extauth.settler import BEHIND_S, Settler
 from extauth.store_links import RECORDS_CELL, StoreLinks, StoreRecords, StoreUrls
 from extauth.stores import Execute
 from extauth.taker import Offsets, Taker
@@ -93,9 +93,16 @@ class Gate:
             now_ms=clock.monotonic_ms,
         )
         refusals = RefusalLog(clock.monotonic_ms, masked_key, self._metrics.line_left_out)
-        service = CheckService(self._check, self._observe, lambda: self._taker.sizer.calls, clock, refusals)
-        health = HealthService(lambda: self.readiness().ready, (CHECK_SERVICE,))
         self._settler = self._make_settler(registry, stores.cells, on_fault)
+        service = CheckService(
+            self._check,
+            self._observe,
+            lambda: self._taker.sizer.calls,
+            clock,
+            refusals=refusals,
+            release=self._settler.release,
+        )
+        health = HealthService(lambda: self.readiness().ready, (CHECK_SERVICE,))
         services: dict[str, BatchService] = {
             CHECK_PATH: service,
             RATE_LIMIT_PATH: RateLimitService(self._settler.note, self._settlements.unreadable),
@@ -222,6 +229,12 @@ class Gate:
         if calls := self._pepper_unknown_calls:
             yield troubles.PEPPER_UNKNOWN.found(
                 f"the secrets file lacks a pepper of keys in use: {calls} calls refused"
+            )
+
+        if (behind_s := self._settler.behind_s) > BEHIND_S:
+            yield troubles.SETTLEMENT_BEHIND.found(
+                f"ended calls are not settled, or overdue ones not swept, for {behind_s:.0f} s; "
+                f"{self._settler.waiting} calls wait"
             )
 
     # The way of a batch

@@ -36,6 +36,9 @@ class RateLimitService:
         """Take note all the same: it waits for nothing."""
         return self._answer(payload)
 
+    def undelivered(self, answer: bytes) -> None:
+        """Nothing hangs on who hears it: what was told stays told."""
+
     def _answer(self, payload: bytes) -> bytes:
         try:
             request = RateLimitRequest.FromString(payload)

@@ -29,6 +29,9 @@ from ratelimit.tokens import Cost, Terms, charge_of
 MAX_WAITING: Final = 20_000
 """Most ended calls that wait, about 1 KiB each; one more is left to the sweep."""
 MAX_BATCH: Final = 256
+LINGER_S: Final = 0.02
+"""How long the first ended call waits for others to be settled with it: a script for each would keep the store, and the
+thread that decides, from their work."""
 MAX_AGE_MS: Final = 1_800_000
 """An ended call waits for a store at most so long; what was presumed meanwhile then stands."""
 SWEEP_S: Final = 1.0
@@ -37,6 +40,8 @@ MAX_SWEEPS: Final = 50
 """Most scripts that one sweep of a cell takes: 10,000 overdue reservations a second."""
 PATIENCE_MS: Final = 2_000
 RETRY_S: Final = 0.2
+BEHIND_S: Final = 10.0
+"""An ended call that waits longer, or overdue ones not swept for longer, are worth a warning."""
 
 _log = logging.getLogger(__name__)
 
@@ -95,6 +100,13 @@ class Settler:
         return (self._now_ms() - self._swept_at_ms) / 1000
 
     @property
+    def behind_s(self) -> float:
+        """Seconds since the longest waiting call ended, or since every cell was last swept if that is longer."""
+        with self._changed:
+            oldest_ms = min((one.since_ms for one in self._waiting), default=self._now_ms())
+        return max(self.swept_ago_s, (self._now_ms() - oldest_ms) / 1000)
+
+    @property
     def waiting(self) -> int:
         """Ended calls that are not settled yet."""
         return len(self._waiting)
@@ -114,7 +126,8 @@ class Settler:
                 self._metrics.lost.labels("overflow").inc()
                 return
             self._waiting.append(one)
-            self._changed.notify()
+            if len(self._waiting) in {1, MAX_BATCH}:  # what comes between need not wake anybody
+                self._changed.notify()
 
     # The thread
 
@@ -146,7 +159,7 @@ class Settler:
                 link.connect()
                 while self._step(link):
                     pass
-            except (RedisError, OSError):
+            except (RedisError, OSError, UnicodeError):
                 self._metrics.errors.inc()
                 self._pause(RETRY_S)
             finally:
@@ -173,19 +186,32 @@ class Settler:
         """Wait for something to do; the batch stays in the queue until it is settled."""
         with self._changed:
             due_s = max(0.0, SWEEP_S - self.swept_ago_s)
-            self._changed.wait_for(lambda: self._waiting or self._stopping, due_s)
+            if self._changed.wait_for(lambda: self._waiting or self._stopping, due_s):
+                self._changed.wait_for(lambda: len(self._waiting) >= MAX_BATCH or self._stopping, LINGER_S)
             return [self._waiting[place] for place in range(min(MAX_BATCH, len(self._waiting)))]
 
     def _settle(self, execute: Callable[..., Any], batch: Sequence[_Waiting]) -> None:
-        """Settle a batch, cell by cell, and take it off the queue; what a store refused is tried again."""
+        """Settle a batch, cell by cell, and take it off the queue; what a cell refused goes to its end.
+
+        A cell that cannot be asked keeps no other waiting; its error is raised when all were asked.
+        """
         by_cell: dict[int, list[_Waiting]] = defaultdict(list)
         for one in batch:
             self._sort_in(one, by_cell)
+        left: list[_Waiting] = []
+        trouble: RedisError | None = None
         for cell, waiting in by_cell.items():
-            self._settle_cell(execute, cell, waiting)
+            try:
+                self._settle_cell(execute, cell, waiting)
+            except RedisError as error:
+                trouble = error
+                left += waiting
         with self._changed:
             for _ in batch:
                 self._waiting.popleft()
+            self._waiting.extend(left)
+        if trouble is not None:
+            raise trouble
 
     def _sort_in(self, one: _Waiting, by_cell: dict[int, list[_Waiting]]) -> None:
         if self._now_ms() - one.since_ms > MAX_AGE_MS:
@@ -229,11 +255,21 @@ class Settler:
         return _Due(one.told, cost, sample_of(terms, one.told.ended, cost), Settlement(one.reservation, cost.tokens))
 
     def _sweep(self, execute: Callable[..., Any]) -> None:
-        self._lessons.tell(execute)
+        """Sweep every cell that can be asked; raises the error of one that cannot, when all were asked."""
+        trouble: RedisError | None = None
         for ledger in self._ledgers:
-            for _ in range(MAX_SWEEPS):
-                swept = ledger.settle(execute, (), sweep=SWEEP_BATCH)
-                self._metrics.swept(swept)
-                if swept.presumed + swept.forgotten < SWEEP_BATCH:
-                    break
+            try:
+                self._sweep_cell(execute, ledger)
+            except RedisError as error:
+                trouble = error
+        if trouble is not None:
+            raise trouble
         self._swept_at_ms = self._now_ms()
+        self._lessons.tell(execute)
+
+    def _sweep_cell(self, execute: Callable[..., Any], ledger: Ledger) -> None:
+        for _ in range(MAX_SWEEPS):
+            swept = ledger.settle(execute, (), sweep=SWEEP_BATCH)
+            self._metrics.swept(swept)
+            if swept.presumed + swept.forgotten < SWEEP_BATCH:
+                return

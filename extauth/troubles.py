@@ -57,6 +57,11 @@ INSECURE_PLAINTEXT: Final = Ailment(
     "insecure_plaintext",
     "Give the gate TLS, or a Unix socket or loopback address; leave it only where a mesh encrypts between hosts.",
 )
+SETTLEMENT_BEHIND: Final = Ailment(
+    "settlement_behind",
+    "See that the store of budgets answers and is not short of time. Until then what ended calls did not use stays "
+    "held back, so callers are refused early; nothing is lost that is settled within half an hour.",
+)
 PEPPER_UNKNOWN: Final = Ailment(
     "pepper_unknown",
     "Give this gate the secrets file that the admin has; it is read again by itself. Until then these keys get 401.",

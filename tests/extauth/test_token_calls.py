@@ -8,16 +8,13 @@ from typing import Any
 import pytest
 import redis
 from gatebench import HOST, NATIVE_UNIX, Asker, Catalog, Wire, question, status
+from tokenbench import BODY_BYTES, CONTEXT, HELD, openai_publication, reservation_of, token_call
 
 from catalog import names
-from catalog.records import Limits, ModelType, Protocol, PublicationRecord, TokenPolicy
-from protos.external_auth_pb2 import CheckRequest, CheckResponse
+from catalog.records import Limits, ModelType, Protocol, PublicationRecord
+from protos.external_auth_pb2 import CheckResponse
 from ratelimit.ledger import Ledger
 from ratelimit.tokens import Asked, Terms
-
-CONTEXT = 1_000
-BODY_BYTES = 90
-HELD = "tk:held:{0}"
 
 
 @pytest.fixture
@@ -30,32 +27,13 @@ def wire() -> Wire:
 def llm(catalog: Catalog) -> PublicationRecord:
     """An openai model with room for twenty calls of 90 bytes and 10 tokens an hour."""
     catalog.tenant()
-    policy = TokenPolicy(context_tokens=CONTEXT)
-    limits = Limits(tokens_per_hour=20 * 100)
-    return catalog.publication(
-        model="llm", type=ModelType.OPENAI, protocol=Protocol.OPENAI, limits=limits, tokens=policy
-    )
+    return openai_publication(catalog)
 
 
 @pytest.fixture
 def key(catalog: Catalog, llm: PublicationRecord) -> str:
     """A key for it."""
     return catalog.key(llm)[1]
-
-
-def call(key: str, publication: PublicationRecord, *, size: int = BODY_BYTES, **body: Any) -> CheckRequest:
-    """A call with a body of so many bytes and these counts, as Envoy tells of it."""
-    asked = question(key=key, publication=publication, model=publication.model)
-    asked.attributes.request.http.size = size
-    asked.attributes.metadata_context.filter_metadata["tollkeeper.request"].update(body)
-    return asked
-
-
-def reservation(answer: CheckResponse) -> str | None:
-    """The id under which an admitted call holds its tokens."""
-    assert status(answer) == 200, answer
-    fields = answer.dynamic_metadata.fields
-    return fields["reservation"].string_value if "reservation" in fields else None
 
 
 def error(answer: CheckResponse) -> dict[str, Any]:
@@ -68,11 +46,11 @@ def test_two_hundred_at_once_on_a_budget_for_twenty(
     asker: Asker, store: redis.Redis, llm: PublicationRecord, key: str
 ) -> None:
     """Twenty pass, each with a reservation of its own; the others learn what they asked for and when it fits."""
-    answers = asker.ask_many([call(key, llm, max_tokens=10)] * 200)
+    answers = asker.ask_many([token_call(key, llm, max_tokens=10)] * 200)
     admitted = [answer for answer in answers if status(answer) == 200]
     refused = [error(answer) for answer in answers if status(answer) == 429]
     assert (len(admitted), len(refused)) == (20, 180)
-    ids = {reservation(answer) for answer in admitted}
+    ids = {reservation_of(answer) for answer in admitted}
     assert len(ids) == 20
     assert {one.decode() for one in store.hkeys(HELD)} == ids
     assert {(one["budget"], one["tokens"], one["remaining"]) for one in refused} == {("publication-tokens", 100, 0)}
@@ -83,8 +61,8 @@ def test_a_reservation_is_written_with_the_terms_of_its_call(
     asker: Asker, store: redis.Redis, llm: PublicationRecord, key: str
 ) -> None:
     """Its id begins with the publication's shard and has 128 random bits; who settles finds the terms."""
-    answer = asker.ask(call(key, llm, max_tokens=7, max_completion_tokens=20, n=2))
-    found = reservation(answer)
+    answer = asker.ask(token_call(key, llm, max_tokens=7, max_completion_tokens=20, n=2))
+    found = reservation_of(answer)
     assert found is not None
     assert (found[:3], len(found)) == (llm.uid[:3], 3 + 32)
     assert answer.dynamic_metadata.fields["publication"].string_value == llm.uid
@@ -99,7 +77,7 @@ def test_a_body_of_unknown_size_holds_back_a_whole_context(
 ) -> None:
     """A proxy that does not tell how long a prompt is makes nobody's prompt free."""
     for size in (-1, 0):
-        found = reservation(asker.ask(call(key, llm, size=size, max_tokens=10)))
+        found = reservation_of(asker.ask(token_call(key, llm, size=size, max_tokens=10)))
         (raw,) = Ledger("0").terms(store.execute_command, [found or ""])
         assert Terms.unpack(raw or b"").reserved == CONTEXT
 
@@ -111,12 +89,12 @@ def test_only_openai_calls_with_a_body_hold_tokens(catalog: Catalog, asker: Aske
     iris = catalog.publication(model="iris", limits=Limits(tokens_per_hour=1))
     catalog.host(free)
     _, key = catalog.key(free, iris, limits=Limits(tokens_per_hour=10**6))
-    for asked in (call(key, free), question(key=key, openai_host=HOST, model="free")):
-        assert reservation(asker.ask(asked))
+    for asked in (token_call(key, free), question(key=key, openai_host=HOST, model="free")):
+        assert reservation_of(asker.ask(asked))
     bodiless = question(key=key, publication=free, method="GET")
     bodiless.attributes.request.http.path = f"{free.path}/files/1"
-    for asked in (bodiless, question(key=key, publication=iris), call(key, iris, max_tokens=10)):
-        assert reservation(asker.ask(asked)) is None
+    for asked in (bodiless, question(key=key, publication=iris), token_call(key, iris, max_tokens=10)):
+        assert reservation_of(asker.ask(asked)) is None
     assert store.hlen(HELD) == 2
 
 
@@ -138,7 +116,7 @@ def test_counts_that_cannot_be_meant_are_refused(
     asker: Asker, store: redis.Redis, llm: PublicationRecord, key: str, body: dict[str, Any], param: str
 ) -> None:
     """400 in OpenAI's shape, which names the field; nothing is taken."""
-    refused = asker.ask(call(key, llm, **body))
+    refused = asker.ask(token_call(key, llm, **body))
     assert (status(refused), error(refused)["param"]) == (400, param)
     assert error(refused)["type"] == "invalid_request_error"
     assert not store.exists(HELD)
@@ -146,13 +124,13 @@ def test_counts_that_cannot_be_meant_are_refused(
 
 def test_null_is_no_count(asker: Asker, llm: PublicationRecord, key: str) -> None:
     """As OpenAI's clients send it for what they leave out."""
-    assert reservation(asker.ask(call(key, llm, max_tokens=None, n=None, max_output_tokens=10)))
+    assert reservation_of(asker.ask(token_call(key, llm, max_tokens=None, n=None, max_output_tokens=10)))
 
 
 @pytest.mark.parametrize(("encoding", "code"), [("gzip", 415), ("br", 415), ("gzip, identity", 415), ("identity", 200)])
 def test_a_compressed_body_is_refused(asker: Asker, llm: PublicationRecord, key: str, encoding: str, code: int) -> None:
     """What cannot be read cannot be metered, whatever the proxy made of it."""
-    asked = call(key, llm, max_tokens=10)
+    asked = token_call(key, llm, max_tokens=10)
     asked.attributes.request.http.headers["content-encoding"] = encoding
     assert status(asker.ask(asked)) == code
 
@@ -164,19 +142,19 @@ def test_what_never_fits_says_how_much_it_asks_for(catalog: Catalog, asker: Aske
         model="llm", type=ModelType.OPENAI, protocol=Protocol.OPENAI, limits=Limits(tokens_per_hour=500)
     )
     _, key = catalog.key(small)
-    refused = asker.ask(call(key, small, max_tokens=600))
+    refused = asker.ask(token_call(key, small, max_tokens=600))
     headers = {option.header.key: option.header.value for option in refused.denied_response.headers}
     assert (status(refused), headers["x-should-retry"]) == (400, "false")
     assert "690 tokens" in error(refused)["message"]
     assert "'max_tokens'" in error(refused)["message"]
     assert error(refused)["limit"] == 500
-    assert status(asker.ask(call(key, small, max_tokens=400))) == 200
+    assert status(asker.ask(token_call(key, small, max_tokens=400))) == 200
 
 
 def test_a_call_decided_again_holds_once(asker: Asker, store: redis.Redis, llm: PublicationRecord, key: str) -> None:
     """A change behind the feed's back makes it be decided anew: one reservation, the one that the answer names."""
-    assert reservation(asker.ask(call(key, llm, max_tokens=10)))
+    assert reservation_of(asker.ask(token_call(key, llm, max_tokens=10)))
     store.delete(HELD)
     store.set(names.epoch("0"), "99-0123456789abcdef")
-    found = reservation(asker.ask(call(key, llm, max_tokens=10)))
+    found = reservation_of(asker.ask(token_call(key, llm, max_tokens=10)))
     assert [one.decode() for one in store.hkeys(HELD)] == [found]
