@@ -14,12 +14,12 @@ from typing import Final
 from catalog.metrics import SecretsMetrics
 from catalog.secrets import Secrets, SecretsError, load_secrets
 from catalog.troubles import SECRETS_REFUSED
+from runtime.files import Mark, mark_of
 from runtime.readiness import Trouble
 
 LOOK_S: Final = 1.0
 """How often the file is looked at: one stat. Whoever waits a few of these after a change is known everywhere."""
 
-_Mark = tuple[int, int, int]
 _log: Final = logging.getLogger(__name__)
 
 
@@ -30,7 +30,7 @@ class LiveSecrets:
         """Read the file; raises ``SecretsError`` when it is not good."""
         self._path = path
         self._metrics = metrics
-        self._mark = _mark_of(path)
+        self._mark = mark_of(path)
         self._secrets = load_secrets(path)
         self._trouble = ""
         metrics.loaded(self._secrets)
@@ -52,7 +52,7 @@ class LiveSecrets:
 
     def look(self) -> bool:
         """Read the file if it has changed; says whether other secrets are in force now."""
-        mark = _mark_of(self._path)
+        mark = mark_of(self._path)
         if mark == self._mark:
             return False
         try:
@@ -65,16 +65,7 @@ class LiveSecrets:
         _log.info("the secrets file has changed and is in force: %s", self._path)
         return True
 
-    def _refuse(self, mark: _Mark | None, trouble: str) -> None:
+    def _refuse(self, mark: Mark | None, trouble: str) -> None:
         self._mark, self._trouble = mark, trouble
         self._metrics.refused()
         _log.error("the secrets file has changed and is refused, the one before stays in force: %s", trouble)
-
-
-def _mark_of(path: Path) -> _Mark | None:
-    """Return what tells one state of the file from another, None where there is no file."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_ctime_ns, found.st_size  # a mode that was mended moves ctime alone

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -24,6 +25,7 @@ from extauth.events import Events
 from extauth.follower import FeedFollower
 from extauth.lessons import LessonBook
 from extauth.metrics import CheckMetrics
+from extauth.ordinary import Asked, Ordinary, OrdinaryMetrics, Said
 from extauth.rate_limit_edge import RATE_LIMIT_PATH, RateLimitService
 from extauth.reasons import Reason
 from extauth.refusal_log import RefusalLog
@@ -64,6 +66,7 @@ class Gate:
         bounded: BoundedPolicy | None = None,
     ) -> None:
         self._clock = clock
+        self.ordinary = Ordinary(cells=stores.cells, metrics=OrdinaryMetrics(registry))
         self._metrics = CheckMetrics(registry)
         self._admission_log = on_taken
         self._draining = False
@@ -105,7 +108,12 @@ class Gate:
         health = HealthService(lambda: self.readiness().ready, (CHECK_SERVICE,))
         services: dict[str, BatchService] = {
             CHECK_PATH: service,
-            RATE_LIMIT_PATH: RateLimitService(self._settler.note, self._settlements.unreadable),
+            RATE_LIMIT_PATH: RateLimitService(
+                self._settler.note,
+                partial(self._decide_ordinary, offsets),
+                self._settlements.unreadable,
+                denies_undecided=lambda: self.ordinary.denies_undecided,
+            ),
             HEALTH_PATH: health,
         }
         self._front = front(services)
@@ -238,6 +246,10 @@ class Gate:
             )
 
     # The way of a batch
+
+    def _decide_ordinary(self, offsets: Offsets, asked: Sequence[Asked], deadline_ms: float) -> list[Said]:
+        store_deadline_ms = offsets.of(self.ordinary.cell).deadline_on_store_ms(deadline_ms)
+        return self.ordinary.decide(asked, self._links.until(deadline_ms).budgets.execute, store_deadline_ms)
 
     def _check(self, calls: Sequence[Call], deadline_ms: float) -> list[Verdict]:
         verdicts = self._checker.check(calls, self._links.until(deadline_ms), deadline_ms)

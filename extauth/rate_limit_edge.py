@@ -1,7 +1,7 @@
 """The ShouldRateLimit edge: bytes to values and back; beside the Check edge the only one that sees Envoy's protobuf.
 
-The domain ``tollkeeper`` tells how calls ended: it is answered OK at once and settled behind it.
-(envoy.service.ratelimit.v3.RateLimitService)
+The domain ``tollkeeper`` tells how calls ended: it is answered OK at once and settled behind it. Every other domain
+asks about ordinary descriptors. (envoy.service.ratelimit.v3.RateLimitService)
 """
 
 from __future__ import annotations
@@ -12,42 +12,70 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from extauth.endings import DOMAIN, Told, read_told
-from protos.rate_limit_pb2 import RateLimitRequest, RateLimitResponse
+from extauth.ordinary import Asked, Outcome, Said, Status
+from protos.rate_limit_pb2 import RateLimitDescriptor, RateLimitRequest, RateLimitResponse
+from ratelimit.budgets import MAX_UNITS, Window
 
 RATE_LIMIT_PATH: Final = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
 MAX_BATCH: Final = 256
+UNLIMITED: Final = 2**32 - 1
+"""What remains of no limit."""
 
 _OK: Final = RateLimitResponse(overall_code=RateLimitResponse.OK).SerializeToString()
+_OVER: Final = RateLimitResponse(overall_code=RateLimitResponse.OVER_LIMIT).SerializeToString()
+_UNITS: Final = {
+    Window.SECOND: RateLimitResponse.RateLimit.SECOND,
+    Window.MINUTE: RateLimitResponse.RateLimit.MINUTE,
+    Window.HOUR: RateLimitResponse.RateLimit.HOUR,
+    Window.DAY: RateLimitResponse.RateLimit.DAY,
+}
+
+Decide = Callable[[Sequence[Asked], float], list[Said]]
+"""Answers calls about ordinary descriptors, in order, before a deadline on the monotonic clock."""
 
 
 class RateLimitService:
     """``RateLimitService/ShouldRateLimit`` in batches."""
 
-    def __init__(self, note: Callable[[Told], None], on_unreadable: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        note: Callable[[Told], None],
+        decide: Decide,
+        on_unreadable: Callable[[], None],
+        *,
+        denies_undecided: Callable[[], bool],
+    ) -> None:
         self._note = note
+        self._decide = decide
         self._on_unreadable = on_unreadable
+        self._denies_undecided = denies_undecided
         self.max_batch = MAX_BATCH
 
-    def answer(self, payloads: Sequence[bytes], _deadline_ms: float) -> Sequence[bytes]:
+    def answer(self, payloads: Sequence[bytes], deadline_ms: float) -> Sequence[bytes]:
         """Answer every question, in order."""
-        return [self._answer(payload) for payload in payloads]
+        requests = [self._read(payload) for payload in payloads]
+        asked = [_asked(one) for one in requests if one is not None and one.domain != DOMAIN]
+        said = iter(self._decide(asked, deadline_ms) if asked else ())
+        return [_OK if one is None or one.domain == DOMAIN else self._encoded(next(said)) for one in requests]
 
     def overloaded(self, payload: bytes) -> bytes:
-        """Take note all the same: it waits for nothing."""
-        return self._answer(payload)
+        """Take note of an ended call all the same: it waits for nothing."""
+        request = self._read(payload)
+        return _OK if request is None or request.domain == DOMAIN else self._undecided()
 
     def undelivered(self, answer: bytes) -> None:
         """Nothing hangs on who hears it: what was told stays told."""
 
-    def _answer(self, payload: bytes) -> bytes:
+    def _read(self, payload: bytes) -> RateLimitRequest | None:
+        """Read a question, and take note of what it tells."""
         try:
             request = RateLimitRequest.FromString(payload)
         except DecodeError:
             self._on_unreadable()
-            return _OK
+            return None
         if request.domain == DOMAIN:
             self._settle(request)
-        return _OK
+        return request
 
     def _settle(self, request: RateLimitRequest) -> None:
         for descriptor in request.descriptors:
@@ -56,3 +84,46 @@ class RateLimitService:
                 self._on_unreadable()
             else:
                 self._note(told)
+
+    def _undecided(self) -> bytes:
+        return _OVER if self._denies_undecided() else _OK
+
+    def _encoded(self, said: Said) -> bytes:
+        if said.outcome is Outcome.UNDECIDED:
+            return self._undecided()
+        response = RateLimitResponse()
+        is_over = said.outcome is Outcome.OVER_LIMIT
+        response.overall_code = RateLimitResponse.OVER_LIMIT if is_over else RateLimitResponse.OK
+        for status in said.statuses:
+            _fill(response.statuses.add(), status)
+        return response.SerializeToString()
+
+
+def _asked(request: RateLimitRequest) -> Asked:
+    hits = request.hits_addend or 1
+    return Asked(request.domain, tuple((_entries(one), _hits(one, hits)) for one in request.descriptors))
+
+
+def _entries(descriptor: RateLimitDescriptor) -> tuple[tuple[str, str], ...]:
+    return tuple((entry.key, entry.value) for entry in descriptor.entries)
+
+
+def _hits(descriptor: RateLimitDescriptor, of_request: int) -> int:
+    """A descriptor's own hits, 0 among them, or else the request's."""
+    hits = descriptor.hits_addend.value if descriptor.HasField("hits_addend") else of_request
+    return min(hits, MAX_UNITS)
+
+
+def _fill(told: RateLimitResponse.DescriptorStatus, status: Status) -> None:
+    told.code = RateLimitResponse.OVER_LIMIT if status.is_over else RateLimitResponse.OK
+    limit = status.limit
+    if limit is None:
+        return
+    if limit.window is None:
+        told.limit_remaining = UNLIMITED
+        return
+    told.current_limit.requests_per_unit = limit.per_window
+    told.current_limit.unit = _UNITS[limit.window]
+    told.current_limit.name = limit.name
+    told.limit_remaining = status.remaining
+    told.duration_until_reset.FromMilliseconds(status.reset_ms)

@@ -50,6 +50,10 @@ def due_key(cell: str) -> str:
     return f"tk:due:{{{cell}}}"
 
 
+UNFENCED = "tk:unfenced:{{{}}}"
+"""Never set: the epoch and the feed of budgets behind which no record stands. Takes the cell."""
+
+
 def learned_key(cell: str, subject: str) -> str:
     """Name of what a subject's calls turned out to cost."""
     return f"tk:learned:{{{cell}}}:{subject}"

@@ -19,8 +19,10 @@ from catalog.metrics import SecretsMetrics
 from catalog.secrets import SecretsError
 from extauth.admissions import AdmissionLog
 from extauth.bounded import BoundedPolicy
+from extauth.descriptor_file import DescriptorFile
 from extauth.gate import Gate
 from extauth.store_links import StoreUrls
+from ratelimit.descriptors import DescriptorsError
 from runtime.addresses import MAX_PORT, TcpAddress
 from runtime.clock import SystemClock
 from runtime.http import listening, new_registry, process_face
@@ -58,6 +60,12 @@ class GateSettings(TransportSettings, StoreSettings):
     gate_replicas: int = Field(default=1, ge=1, le=10_000)
     """`bounded` divides each limit by the number of gates that said they are alive, and by this if it is more."""
 
+    descriptors: Path | None = None
+    """A YAML file of limits in envoyproxy/ratelimit's format, to serve as a rate-limit service."""
+
+    descriptors_failure: Literal["deny", "allow"] = "deny"
+    """What calls about these limits are told while the store is away: `deny` over the limit, `allow` within it."""
+
     admission_log: Path | None = None
     """Append one JSON line per admitted call, timed by the store: for proofs and tests, not for production."""
 
@@ -83,6 +91,7 @@ async def _serve_alone(settings: GateSettings) -> None:
         async with (
             listening(face, settings.http_listen, option="--http-listen") as http,
             running(made.keep_secrets(), name="secrets-watch"),
+            running(made.keep_descriptors(), name="descriptors-watch"),
         ):
             try:
                 made.gate.start()
@@ -102,10 +111,19 @@ class MadeGate:
     gate: Gate
     secrets: LiveSecrets
     fault: asyncio.Event  # set when it can answer no more
+    descriptors: DescriptorFile | None
 
     def readiness(self) -> Readiness:
-        """What the gate says, how it is reached, and what is wrong with its secrets."""
-        return with_transport(self.settings, self.gate.readiness()).warned(self.secrets.troubles())
+        """What the gate says, how it is reached, and what is wrong with its files."""
+        told = self.descriptors.troubles() if self.descriptors else ()
+        return with_transport(self.settings, self.gate.readiness()).warned((*self.secrets.troubles(), *told))
+
+    async def keep_descriptors(self) -> None:
+        """Follow the file of descriptors, where there is one, until cancelled."""
+        if self.descriptors is None:
+            await asyncio.Event().wait()
+        else:
+            await self.descriptors.keep(self.gate.ordinary.use)
 
     async def keep_secrets(self) -> None:
         """Follow the secrets file until cancelled."""
@@ -121,7 +139,8 @@ def making_gate(settings: GateSettings, registry: CollectorRegistry) -> Iterator
     with _admission_log(settings.admission_log) as admission_log:
         secrets = _read_secrets(settings, registry)
         on_fault = partial(loop.call_soon_threadsafe, fault.set)
-        yield MadeGate(settings, _gate(settings, secrets, registry, admission_log, on_fault=on_fault), secrets, fault)
+        gate = _gate(settings, secrets, registry, admission_log, on_fault=on_fault)
+        yield MadeGate(settings, gate, secrets, fault, _descriptors(settings, gate))
 
 
 def _read_secrets(settings: GateSettings, registry: CollectorRegistry) -> LiveSecrets:
@@ -151,6 +170,19 @@ def _gate(
         on_taken=admission_log,
         bounded=_bounded(settings),
     )
+
+
+def _descriptors(settings: GateSettings, gate: Gate) -> DescriptorFile | None:
+    """Read the file of descriptors, where there is one, and have it decide; raises ``CannotStart``."""
+    if settings.descriptors is None:
+        return None
+    try:
+        file = DescriptorFile(settings.descriptors, gate.ordinary.metrics)
+    except DescriptorsError as error:
+        raise CannotStart(str(error)) from error
+    gate.ordinary.use(file.current)
+    gate.ordinary.denies_undecided = settings.descriptors_failure == "deny"
+    return file
 
 
 def _bounded(settings: GateSettings) -> BoundedPolicy | None:

@@ -44,6 +44,7 @@ async def _work(wire: Wire, opening: Message) -> None:
             made = stack.enter_context(making_gate(settings, registry))
             made.gate.start()
         await stack.enter_async_context(running(made.keep_secrets(), name="secrets-watch"))
+        await stack.enter_async_context(running(made.keep_descriptors(), name="descriptors-watch"))
         worker = Worker(wire, made.gate, registry=registry, readiness=made.readiness, drain_s=settings.drain_s)
         await worker.run(made.fault)
 

@@ -18,6 +18,7 @@ from catalog.metrics import Load, SecretsMetrics
 from catalog.secrets import create_secrets
 from catalog.status import State
 from catalog.versions import Family
+from extauth import ordinary
 from extauth.reasons import WIRE, Outcome, Reason
 from publisher.metrics import PublisherMetrics
 from ratelimit import ledger
@@ -38,6 +39,8 @@ LABELS: Mapping[str, Mapping[str, Iterable[str]]] = {
     "tollkeeper_decisions_total": {"outcome": Outcome, "reason": Reason, "publication": BOUNDED, "tenant": BOUNDED},
     "tollkeeper_log_suppressed_total": {"reason": Reason},
     "tollkeeper_settlements_total": {"ending": (*Ending, "unknown"), "outcome": ledger.Outcome},
+    "tollkeeper_descriptor_decisions_total": {"outcome": ordinary.Outcome},
+    "tollkeeper_descriptor_loads_total": {"outcome": ("loaded", "refused")},
     "tollkeeper_settlements_clamped_total": {"publication": BOUNDED},
     "tollkeeper_tokens_charged_total": {"publication": BOUNDED},
     "tollkeeper_upstream_answers_total": {
