@@ -112,7 +112,8 @@ def test_two_gates_never_admit_more_than_the_limit_in_any_window(machine: Machin
             caller.join()
     admitted = machine.admissions()
     assert len(admitted) == 3
-    assert statuses[200] == len(admitted[f"p:{publication.uid}"])
+    lost = len(admitted[f"p:{publication.uid}"]) - statuses[200]  # counted, and its answer came too late
+    assert 0 <= lost <= sum(calls for status, calls in statuses.items() if status >= 500)
     assert statuses[429] > statuses[200]
     assert set(statuses) <= {200, 429, 503}
     for subject, times_ms in admitted.items():
