@@ -27,6 +27,7 @@ from catalog.ids import cell_of
 from catalog.live_secrets import LiveSecrets
 from catalog.store import StoreUnavailable
 from ratelimit.budgets import BudgetState, Subject
+from ratelimit.learning import Lessons, read_learned
 from ratelimit.limiter import Limiter
 from ratelimit.looking import look
 from ratelimit.usage import read_series, read_usage
@@ -71,6 +72,7 @@ def assemble(
         usage=_reader(read_usage, stores.budgets, facts.cells),
         series=_reader(read_series, stores.budgets, facts.cells),
         budgets=_looker(stores.budgets, facts.cells),
+        lessons=_lessons_reader(stores.budgets, facts.cells),
         mint=Mint(secrets.current, os.urandom, recovery=facts.key_recovery),
         gateway=facts.gateway,
         clock=clock,
@@ -102,6 +104,15 @@ def _looker(client: redis.asyncio.Redis, cells: int) -> Callable[[Subject], Awai
         return await _answered(look(client, limiter, subject))
 
     return look_at
+
+
+def _lessons_reader(client: redis.asyncio.Redis, cells: int) -> Callable[[str], Awaitable[Lessons]]:
+    """Make a reader of what was learnt likewise."""
+
+    async def lessons_of(subject: str) -> Lessons:
+        return await _answered(read_learned(client, _cell(subject, cells), subject))
+
+    return lessons_of
 
 
 def _cell(subject: str, cells: int) -> str:

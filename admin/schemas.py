@@ -265,6 +265,19 @@ class LiveBudget(Output):
     """When it is whole again if nobody calls; null: it is."""
 
 
+class LearnedCosts(Output):
+    """What 95 of 100 calls stayed within; null before 200 calls have told."""
+
+    calls: int
+    """How many calls it rests on; old ones fade."""
+    prompt_tokens_per_byte: float | None
+    """Of the call's body."""
+    completion_share: float | None
+    """Completion tokens for each that was asked for."""
+    completion_tokens_per_byte: float | None
+    """Of the answer."""
+
+
 class UsageSeries(UsageAnswer):
     """Calls and tokens, in all and over time; the last bucket of each series is still running."""
 
@@ -274,6 +287,8 @@ class UsageSeries(UsageAnswer):
     """The last 60 clock minutes, UTC, the oldest first."""
     budgets: list[LiveBudget]
     """Those that have a limit; none where their state cannot be read."""
+    learned: LearnedCosts | None = None
+    """Of a model: what its calls turned out to cost, by which `adaptive` reserves. Null for keys."""
 
 
 class Examples(Output):

@@ -20,6 +20,7 @@ from catalog.ids import cell_of
 from catalog.live_secrets import LiveSecrets
 from catalog.store import CatalogStore
 from ratelimit.budgets import BudgetState, Subject
+from ratelimit.learning import Lessons
 from ratelimit.usage import Series, Usage
 from runtime.clock import Clock
 
@@ -29,6 +30,8 @@ UsageReader = Callable[[str, int], Awaitable[Usage]]
 SeriesReader = Callable[[str, int], Awaitable[Series]]
 """Reads a subject's calls and tokens over time, up to a time in ms by the store's clock."""
 
+LessonsReader = Callable[[str], Awaitable[Lessons]]
+"""Says what a subject's calls turned out to cost."""
 
 BudgetsReader = Callable[[Subject], Awaitable[tuple[BudgetState, ...]]]
 """Looks at a subject's budgets as they stand now."""
@@ -70,6 +73,7 @@ class Services:
     usage: UsageReader
     series: SeriesReader
     budgets: BudgetsReader
+    lessons: LessonsReader
     mint: Mint
     gateway: Gateway
     clock: Clock

@@ -5,6 +5,7 @@ from __future__ import annotations
 from admin import lookups
 from admin.calls import ApiCall, Reply
 from admin.handlers import views
+from admin.schemas import LearnedCosts
 from extauth.entries import Level, limits_held, subject_of
 from ratelimit.budgets import Subject
 
@@ -19,11 +20,14 @@ async def show_model_usage(call: ApiCall) -> Reply:
     """Show what a published model was used since it was published, by all its callers."""
     model = await lookups.model(call.services.store, call.caller, call.path["m"], call.query.get("tenantId"))
     publication = (await lookups.publication_of(call.services.store, model)).publication
-    return await _show(call, subject_of(Level.PUBLICATION, publication.uid, limits_held(publication)))
+    subject = subject_of(Level.PUBLICATION, publication.uid, limits_held(publication))
+    lessons = await call.services.lessons(subject.name)
+    return await _show(call, subject, views.learned_costs(lessons))
 
 
-async def _show(call: ApiCall, subject: Subject) -> Reply:
+async def _show(call: ApiCall, subject: Subject, learned: LearnedCosts | None = None) -> Reply:
     services, name = call.services, subject.name
     now_ms = await services.store.now_ms()
     counted, series = await services.usage(name, now_ms), await services.series(name, now_ms)
-    return Reply(200, views.usage_series(counted, series, now_ms, await services.budgets(subject)))
+    shown = views.usage_series(counted, series, now_ms, await services.budgets(subject))
+    return Reply(200, shown.model_copy(update={"learned": learned}))

@@ -12,6 +12,7 @@ from admin.schemas import (
     Authentication,
     Bucket,
     Examples,
+    LearnedCosts,
     LiveBudget,
     Model,
     Publication,
@@ -27,6 +28,7 @@ from admin.user_schemas import UserAccount
 from catalog.records import ModelRecord, ModelType, Protocol, PublicationRecord, TenantRecord, UserRecord
 from catalog.status import Status
 from ratelimit.budgets import BudgetState, Window
+from ratelimit.learning import Lessons
 from ratelimit.usage import Series, Usage, Used
 
 _MINUTE_MS: Final = 60_000
@@ -106,6 +108,17 @@ def usage(counted: Usage) -> UsageAnswer:
         requests_today=counted.today,
         tokens_used=counted.tokens,
         last_access_time=at_or_never(counted.last_access_ms or None),
+    )
+
+
+def learned_costs(lessons: Lessons) -> LearnedCosts:
+    """What a model's calls turned out to cost, as it is shown."""
+    learned = lessons.learned
+    return LearnedCosts(
+        calls=lessons.calls,
+        prompt_tokens_per_byte=learned.prompt_tokens_per_byte,
+        completion_share=learned.completion_share,
+        completion_tokens_per_byte=learned.completion_tokens_per_byte,
     )
 
 

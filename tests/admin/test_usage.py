@@ -12,6 +12,7 @@ from catalog.names import epoch, feed
 from catalog.records import Limits
 from extauth.entries import Level, subject_of
 from ratelimit.budgets import Budget, Charge, Hold, Subject, Window
+from ratelimit.learning import Sample, learn
 from ratelimit.ledger import Ledger, Settlement
 from ratelimit.limiter import Limiter
 
@@ -91,3 +92,16 @@ def test_every_limit_of_a_record_has_its_name_in_the_api() -> None:
     named = shown(limits).model_dump()
     held = {budget.window for budget in subject_of(Level.KEY, "key", limits).budgets}
     assert {BUDGETS[window] for window in held} == set(named) == set(BUDGETS.values())
+
+
+async def test_a_models_usage_tells_what_was_learnt_of_its_calls(shared: Any, store: Any) -> None:
+    """By which adaptive reserves: ratios and how many calls they rest on; nothing before enough of them."""
+    uid = (await shared.show("my-model")).body["uid"]
+    before = (await shared.ask("GET", "/api/models/my-model/usage")).body["learned"]
+    assert (before["calls"], before["promptTokensPerByte"]) == (0, None)
+    learn(store.execute_command, "0", f"p:{uid}", [Sample(0.25, 0.5, 0.125)] * 200)
+    told = (await shared.ask("GET", "/api/models/my-model/usage")).body["learned"]
+    ratios = {"promptTokensPerByte": 0.25, "completionShare": 0.5, "completionTokensPerByte": 0.125}
+    assert told == {"calls": 200, **ratios}
+    made = (await make(shared)).body
+    assert (await shared.ask("GET", f"{KEYS}/{made['id']}/usage")).body["learned"] is None
