@@ -60,9 +60,29 @@ class Cluster:
                 giving.execute_command("MIGRATE", "127.0.0.1", target.port, "", 0, 5_000, "REPLACE", "KEYS", *keys)
                 during("moving")
             during("moved")
-            for client in (taking, giving):
-                client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", _id(taking))
+            self._settle(slot, target)
             during("settled")
+
+    def _settle(self, slot: int, target: Valkey) -> None:
+        """Tell every node, the new master first, and again until all agree.
+
+        A heartbeat that was under way when the slot changed hands may bring back the old claim by its higher epoch.
+        """
+        others = [node for node in self.nodes if node != target]
+
+        def agreed() -> bool:
+            for node in (target, *others):
+                with node.client() as client, target.client() as taking:
+                    client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", _id(taking))
+            return all(self._master_by(node, slot) == target.port for node in self.nodes)
+
+        _await(agreed)
+
+    @staticmethod
+    def _master_by(node: Valkey, slot: int) -> int | None:
+        """The port of the slot's master, by one node's word; None where it knows none."""
+        with node.client() as client:
+            return next((port for first, last, port in _known_slots(client) if first <= slot <= last), None)
 
     def move_at_once(self, slot: int, target: Valkey) -> None:
         """Move a slot as one act, as Valkey 9 can."""
@@ -82,11 +102,16 @@ def _id(client: redis.Redis) -> str:
 
 
 def _own_slots(client: redis.Redis) -> list[tuple[int, int]]:
-    me = _id(client).encode()
+    own = client.connection_pool.connection_kwargs["port"]
+    return [(first, last) for first, last, port in _known_slots(client) if port == own]
+
+
+def _known_slots(client: redis.Redis) -> list[tuple[int, int, int]]:
+    """First and last slot of each range, with its master's port."""
     shards = client.connection_pool.get_connection()
     try:
         shards.send_command("CLUSTER", "SLOTS")
-        return [(first, last) for first, last, master, *_ in shards.read_response() if master[2] == me]
+        return [(first, last, master[1]) for first, last, master, *_ in shards.read_response()]
     finally:
         client.connection_pool.release(shards)
 
