@@ -14,6 +14,7 @@ import pytest
 from protos.external_auth_pb2 import CheckRequest
 from publisher.envoy_bootstrap import CHECKED_HEADERS
 from publisher.envoy_files import CREDENTIAL_HEADERS
+from tests.e2e import http2
 from tests.e2e.proxy import (
     HOST,
     PATIENCE_S,
@@ -285,7 +286,7 @@ def test_an_offered_upgrade_to_http2_is_ignored(envoy: Envoy) -> None:
     assert envoy.get("/models/iris", *upgrade).status in {200, 403}
 
 
-@pytest.mark.parametrize("http", ["--http1.1", "--http2-prior-knowledge"])
+@pytest.mark.parametrize("http", ["HTTP/1.1", "HTTP/2"])
 @pytest.mark.parametrize(
     ("path", "size", "status"),
     [
@@ -298,16 +299,27 @@ def test_bodies_that_check_must_know_are_bounded(envoy: Envoy, http: str, path: 
     """Up to the bound they pass, above it 413; what Check need not know streams through, however large."""
     body = json.dumps({"model": "llm", "pad": "x" * size}).encode()[:size]
     body = body[:-2] + b'"}'
+    send = _over_http2 if http == "HTTP/2" else _over_http1
+    answered, text = send(envoy, path, body)
+    assert answered == status
+    assert status != 413 or json.loads(text)["error"]["code"] == "request_too_large"
+    assert status != 200 or json.loads(text)["body_bytes"] == len(body)
+
+
+def _over_http1(envoy: Envoy, path: str, body: bytes) -> tuple[int, str]:
     url = f"http://127.0.0.1:{envoy.ports['http']}{path}"
     answer = subprocess.run(
-        [_curl(), "-s", http, "--max-time", "20", "-w", "\n%{http_code}", "-H", f"host: {HOST}",
+        [_curl(), "-s", "--http1.1", "--max-time", str(PATIENCE_S), "-w", "\n%{http_code}", "-H", f"host: {HOST}",
          "-H", "content-type: application/json", "-H", "expect:", "--data-binary", "@-", url],
         input=body, capture_output=True, check=False, timeout=PATIENCE_S + 5,
     )  # fmt: skip
     text, _, code = answer.stdout.decode().rpartition("\n")
-    assert int(code) == status
-    assert status != 413 or json.loads(text)["error"]["code"] == "request_too_large"
-    assert status != 200 or json.loads(text)["body_bytes"] == len(body)
+    return int(code), text
+
+
+def _over_http2(envoy: Envoy, path: str, body: bytes) -> tuple[int, str]:
+    answer = http2.post(envoy.ports["http"], HOST, path, body, PATIENCE_S)
+    return answer.status, answer.body.decode()
 
 
 def _curl() -> str:
