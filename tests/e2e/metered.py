@@ -123,6 +123,12 @@ def events(
     return answer
 
 
+def sse(*documents: object, end: str = "\n\n", colon: str = "data: ", done: str = "[DONE]") -> bytes:
+    """Server-sent events."""
+    texts = [json.dumps(one) for one in documents] + ([done] if done else [])
+    return "".join(f"{colon}{text}{end}" for text in texts).encode()
+
+
 async def hangs_up(writer: asyncio.StreamWriter) -> None:
     """No answer, the connection ends."""
     del writer

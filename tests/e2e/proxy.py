@@ -23,11 +23,13 @@ from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
 from catalog.records import UNLIMITED, ModelType, Protocol, PublicationRecord
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
+from protos.rate_limit_pb2 import RateLimitRequest, RateLimitResponse
 from publisher.envoy_bootstrap import CLUSTERS_FILE, ROUTES_FILE, BootstrapOptions, bootstrap
 from publisher.envoy_files import clusters, routes
 from publisher.plan import plan
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
+SETTLE = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
 PATIENCE_S = 20
 HOST = "api.example.test"
 
@@ -76,6 +78,8 @@ class Gate:
     models: dict[tuple[str, str], str] = field(default_factory=dict)  # host and body's model -> uid
     answer: Callable[[CheckRequest], CheckResponse] | None = None
     payloads: list[bytes] = field(default_factory=list)
+    endings: list[RateLimitRequest] = field(default_factory=list)  # what it was told of calls that have ended
+    on_ended: Callable[[], object] = lambda: None  # before it answers that it was told
 
     @property
     def target(self) -> str:
@@ -88,7 +92,7 @@ class Gate:
         return [CheckRequest.FromString(payload) for payload in self.payloads]
 
     def __enter__(self) -> Self:
-        self._front = NativeGrpcFront(self.target, [(CHECK, False)], io_threads=1)
+        self._front = NativeGrpcFront(self.target, [(CHECK, False), (SETTLE, False)], io_threads=1)
         self._front.start()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="test-gate")
@@ -96,17 +100,29 @@ class Gate:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Be gone for Envoy."""
         self._stopping.set()
         self._thread.join(PATIENCE_S)
         self._front.close()
 
     def _serve(self) -> None:
         while not self._stopping.is_set():
-            for kind, call_id, _method, payload, _key in self._front.recv_batch(100, 50) or ():
+            for kind, call_id, method, payload, _key in self._front.recv_batch(100, 50) or ():
                 if kind == EVENT_CALL and payload is not None:
-                    self.payloads.append(payload)
-                    answer = (self.answer or self._decide)(CheckRequest.FromString(payload))
+                    answer = self._check(payload) if method == 0 else self._note(payload)
                     self._front.respond(call_id, answer.SerializeToString())
+
+    def _check(self, payload: bytes) -> CheckResponse:
+        self.payloads.append(payload)
+        return (self.answer or self._decide)(CheckRequest.FromString(payload))
+
+    def _note(self, payload: bytes) -> RateLimitResponse:
+        self.on_ended()
+        self.endings.append(RateLimitRequest.FromString(payload))
+        return RateLimitResponse(overall_code=RateLimitResponse.OK)
 
     def _decide(self, request: CheckRequest) -> CheckResponse:
         named = self.named(request)
@@ -254,6 +270,10 @@ class Envoy:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """End it as its operator would."""
         self._process.terminate()
         try:
             self._process.wait(PATIENCE_S)
