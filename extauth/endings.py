@@ -21,6 +21,8 @@ UNFORMATTED: Final = "%"
 UNKNOWN: Final = "-"
 """What the proxy does not know; as response flags: there are none."""
 _MAX_STATUS: Final = 599
+_WITHHELD: Final = "response_payload_too_large"
+"""Envoy's detail of an answer that outgrew its buffer: it sends a 500 of its own instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ def read_told(entries: Mapping[str, str]) -> Told | None:
             completion=_count(entries, "completion", MAX_TOKENS),
             aborted=_aborted(entries.get("flags", UNFORMATTED), entries.get("whole", UNFORMATTED)),
             duration_ms=_count(entries, "duration", 2**63),
+            withheld=entries.get("details") == _WITHHELD,
         ),
     )
 

@@ -93,8 +93,9 @@ class BootstrapOptions:
     private_key: str = ""
     trusted_hops: int = 0
     """Proxies in front whose X-Forwarded-For is believed."""
-    max_request_bytes: int = 4 * 1024 * 1024
-    """Largest body that is read for Check (openai publications); above: 413. HTTP/2 windows are as large."""
+    max_body_bytes: int = 4 * 1024 * 1024
+    """Largest body of an openai call that is read, above it: 413; and largest JSON answer, above it: 500. Envoy has one
+    bound for both. HTTP/2 windows are as large."""
     request_timeout_s: int = 60
     """Longest time for a whole request to arrive, in seconds; slow uploads end here with 408."""
     max_heap_bytes: int = 1024 * 1024 * 1024
@@ -194,7 +195,7 @@ def _listener(name: str, options: BootstrapOptions, port: int, **chain: Any) -> 
     return {
         "name": name,
         "address": socket_address(options.address, port),
-        "per_connection_buffer_limit_bytes": options.max_request_bytes,
+        "per_connection_buffer_limit_bytes": options.max_body_bytes,
         "filter_chains": [{"filters": [manager], **chain}],
     }
 
@@ -276,8 +277,8 @@ def _bounds(options: BootstrapOptions) -> Json:
         },
         "http2_protocol_options": {
             "max_concurrent_streams": _STREAMS_PER_CONNECTION,
-            "initial_stream_window_size": options.max_request_bytes,
-            "initial_connection_window_size": options.max_request_bytes,
+            "initial_stream_window_size": options.max_body_bytes,
+            "initial_connection_window_size": options.max_body_bytes,
         },
         "max_request_headers_kb": _MAX_HEADERS_KB,
         "request_headers_timeout": _HEADERS_TIMEOUT,
@@ -313,8 +314,15 @@ def _local_replies() -> list[Json]:
         kind="invalid_request_error",
         code="malformed_request",
     )
+    slow = error_body(
+        message="The request took too long to arrive.", kind="invalid_request_error", code="request_timeout"
+    )
     large = error_body(
         message="The request's body is too large.", kind="invalid_request_error", code="request_too_large"
+    )
+    large_answer = error_body(message="The model's answer is too large.", kind="server_error", code="answer_too_large")
+    late = error_body(
+        message="The model's server did not answer in time.", kind="server_error", code="upstream_timeout"
     )
     upstream = error_body(
         message="The model's server did not answer.", kind="server_error", code="upstream_unavailable"
@@ -324,14 +332,22 @@ def _local_replies() -> list[Json]:
         _reply({"response_flag_filter": {"flags": ["NR"]}}, unknown),
         _reply({"and_filter": {"filters": nowhere}}, no_model),
         _reply({"status_code_filter": _status_is(400)}, malformed),
+        _reply({"status_code_filter": _status_is(408)}, slow),
         _reply({"status_code_filter": _status_is(413)}, large),
+        _reply({"status_code_filter": _status_is(500)}, large_answer, _NO_RETRY),
+        _reply({"status_code_filter": _status_is(504)}, late),
         _reply({"response_flag_filter": {"flags": ["UF", "UH", "UC", "UO", "UR", "UPE", "NC"]}}, upstream),
     ]
 
 
-def _reply(condition: Json, body: str) -> Json:
+_NO_RETRY: Final = ("x-should-retry", "false")
+"""Read by OpenAI's clients."""
+
+
+def _reply(condition: Json, body: str, *headers: tuple[str, str]) -> Json:
     text = {"text_format_source": {"inline_string": body}, "content_type": "application/json"}
-    return {"filter": condition, "body_format_override": text}
+    added = [{"header": {"key": name, "value": value}} for name, value in headers]
+    return {"filter": condition, "body_format_override": text, **({"headers_to_add": added} if added else {})}
 
 
 def _status_is(status: int) -> Json:

@@ -28,6 +28,9 @@ UNKNOWN: Final = "-"
 """Stands for what Envoy does not know."""
 
 _TYPE: Final = "type.googleapis.com/envoy."
+_MAX_EVENT_BYTES: Final = 1024 * 1024
+"""Largest server-sent event that is read. The Responses API's last one repeats the whole answer, so Envoy's default of
+8 KiB would drop its usage; an event is looked through anew with each piece of it that arrives, so more costs time."""
 _JSON_TYPE: Final = r"(?i)application/json[ \t]*(;.*)?"
 
 _COUNTS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens", "n", "stream")
@@ -88,7 +91,10 @@ def sse_filter() -> Json:
         "disabled": True,
         "typed_config": {
             "@type": f"{_TYPE}extensions.filters.http.sse_to_metadata.v3.SseToMetadata",
-            "response_rules": {"content_parser": {"name": "envoy.content_parsers.json", "typed_config": parser}},
+            "response_rules": {
+                "content_parser": {"name": "envoy.content_parsers.json", "typed_config": parser},
+                "max_event_size": _MAX_EVENT_BYTES,
+            },
         },
     }
 
@@ -148,6 +154,7 @@ def _ending(meter: Meter) -> Json:
         "bytes": "%BYTES_SENT%",
         "duration": "%DURATION%",
         "flags": "%RESPONSE_FLAGS%",
+        "details": "%RESPONSE_CODE_DETAILS%",
         "whole": "%COMMON_DURATION(DS_RX_BEG:DS_TX_END:ms)%",  # known only where the last byte was sent
         **{name: _metadata(meter.namespace, getattr(meter, name)) for name in _USAGE},
     }

@@ -108,6 +108,7 @@ class Ended:
     completion: int | None = None
     aborted: bool | None = None  # whether the caller left before the end; None: the proxy cannot tell
     duration_ms: int | None = None
+    withheld: bool = False  # an answer came, and the proxy sent an error of its own instead
 
 
 class Ending(enum.StrEnum):
@@ -116,7 +117,7 @@ class Ending(enum.StrEnum):
     USAGE = "usage"  # the answer told
     NO_USAGE = "no_usage"  # a whole answer that did not tell
     FAILED = "failed"  # 4xx or 5xx: nothing was generated
-    NO_ANSWER = "no_answer"  # a timeout, or the caller left before the first header
+    NO_ANSWER = "no_answer"  # a timeout, an answer that was withheld, or the caller left before the first header
     ABORTED = "aborted"  # the caller left while the answer came
 
 
@@ -163,7 +164,7 @@ def charge_of(terms: Terms, ended: Ended, learned: Learned = UNLEARNED) -> Cost:
         return Cost(Ending.ABORTED, min(tokens, terms.ceiling), clamped=(told or 0) > terms.ceiling)
     if told is not None:
         return Cost(Ending.USAGE, min(told, terms.ceiling), clamped=told > terms.ceiling)
-    if ended.status == 0 or ended.status in TIMED_OUT:
+    if ended.status == 0 or ended.status in TIMED_OUT or ended.withheld:
         return Cost(Ending.NO_ANSWER, terms.prompt_estimate)
     if ended.status >= _FIRST_ERROR:
         return Cost(Ending.FAILED, 0)

@@ -27,6 +27,7 @@ from tests.e2e.metered import (
     hangs_up,
     metered,
     never_answers,
+    sse,
     whole,
 )
 from tests.e2e.proxy import Reply
@@ -34,12 +35,6 @@ from tests.e2e.proxy import Reply
 USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
 ANTHROPIC = {"input_tokens": 5, "output_tokens": 7}
 RESPONSES = ANTHROPIC | {"total_tokens": 12}
-
-
-def sse(*documents: object, end: str = "\n\n", colon: str = "data: ", done: str = "[DONE]") -> bytes:
-    """Server-sent events."""
-    texts = [json.dumps(one) for one in documents] + ([done] if done else [])
-    return "".join(f"{colon}{text}{end}" for text in texts).encode()
 
 
 DELTA = {"choices": [{"delta": {"content": "x"}}], "usage": None}
@@ -82,6 +77,7 @@ OTHERS: dict[str, Answer] = {
     "teapot": document({"error": "x"}, status=418),
     "error": document({"error": "x"}, status=500),
     "hangs-up": hangs_up,
+    "too-large": document({"text": "x" * 5_000_000, "usage": USAGE}),
     "never": never_answers,
     "gzip": whole(gzip.compress(json.dumps({"usage": USAGE}).encode()), "content-encoding: gzip"),
     "lie": document({"usage": {"total_tokens": 10**9}}),
@@ -164,6 +160,12 @@ def test_a_failure_costs_nothing(rig: Metered, name: str, status: int) -> None:
     """What was held back is free again, the request units are not."""
     charged, reply = cost(rig, name)
     assert (reply.status, charged) == (status, 0)
+
+
+def test_an_answer_that_is_too_large_costs_the_prompt(rig: Metered) -> None:
+    """Envoy sends a 500 in its place; its server has worked, so asking for such answers is not free."""
+    charged, reply = cost(rig, "too-large")
+    assert (reply.status, charged) == (500, estimate(rig))
 
 
 def test_who_leaves_before_an_answer_pays_for_the_prompt(rig: Metered) -> None:

@@ -77,7 +77,7 @@ def test_envoy_accepts_the_reference(tmp_path: Path) -> None:
         {"gate": ("[::1]:9001",)},
         {"gate": ("gate.svc:9001",)},
         {"gate": ("unix:/run/gate-0.sock", "unix:/run/gate-1.sock")},
-        {"address": "::1", "trusted_hops": 2, "max_request_bytes": 64 * 1024 * 1024},
+        {"address": "::1", "trusted_hops": 2, "max_body_bytes": 64 * 1024 * 1024},
     ],
 )
 def test_envoy_accepts_every_option(tmp_path: Path, fields: dict[str, Any]) -> None:

@@ -89,7 +89,10 @@ def test_every_refusal_of_the_gate_is_in_the_table() -> None:
     assert codes - told == {(404, "not_found")}  # of a path at which nothing is published
     assert told - codes == {
         (400, "malformed_request"),
+        (408, "request_timeout"),
         (413, "request_too_large"),
+        (500, "answer_too_large"),
         (503, "overloaded"),
         (503, "upstream_unavailable"),
+        (504, "upstream_timeout"),
     }

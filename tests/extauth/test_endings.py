@@ -54,6 +54,16 @@ def test_a_call_that_was_cut_off_is_told_from_a_whole_one(
 
 
 @pytest.mark.parametrize(
+    ("details", "withheld"), [("via_upstream", False), ("response_payload_too_large", True), ("-", False)]
+)
+def test_an_answer_that_the_proxy_kept_is_told_from_a_failure(details: str, withheld: bool) -> None:  # noqa: FBT001  a row
+    """Its server has answered, whatever the caller was told."""
+    told = read_told(SAID | {"status": "500", "details": details})
+    assert told is not None
+    assert told.ended.withheld is withheld
+
+
+@pytest.mark.parametrize(
     ("text", "total"),
     [
         ("12", 12),

@@ -54,6 +54,7 @@ ROWS: Final = (
     Row("no upstream: nothing", Ended(503, 95), Cost(Ending.FAILED, 0)),
     Row("an error that tells usage costs it", Ended(500, 90, total=40), Cost(Ending.USAGE, 40)),
     Row("a timeout: the prompt", Ended(504, 24), Cost(Ending.NO_ANSWER, 100)),
+    Row("an answer that was withheld: the prompt", Ended(500, 160, withheld=True), Cost(Ending.NO_ANSWER, 100)),
     Row("the caller left before a header: the prompt", Ended(0), Cost(Ending.NO_ANSWER, 100)),
     Row("the same where the proxy saw it", Ended(0, aborted=True), Cost(Ending.NO_ANSWER, 100)),
     Row("the prompt as learned", Ended(0, aborted=True), Cost(Ending.NO_ANSWER, 200), learned=LEARNED),

@@ -106,6 +106,7 @@ async def _plan(settings: UpSettings, held: state.Held, memory: dict[str, Any]) 
         https_names=settings.https_names,
         admin_username=settings.admin_username,
         cors_origins=settings.cors_origins,
+        max_body_bytes=settings.max_body_mib * 2**20,
         key_recovery=settings.key_recovery,
         upstream_ca=system_authorities(),
         workers=settings.workers,

@@ -52,6 +52,7 @@ class Machine:
     https_names: tuple[str, ...]
     admin_username: str
     cors_origins: tuple[str, ...]  # of pages that may call from a browser
+    max_body_bytes: int  # of an openai call, and of a JSON answer to one
     key_recovery: bool
     upstream_ca: str  # the certificates of model servers on https are held to
     workers: int  # processes of the gate
@@ -191,6 +192,7 @@ def envoy_options(machine: Machine) -> BootstrapOptions:
         https_port=machine.ports.https,
         certificate=str(machine.layout.tls / "server.pem"),
         private_key=str(machine.layout.tls / "server.key"),
+        max_body_bytes=machine.max_body_bytes,
         max_heap_bytes=MAX_HEAP_BYTES,
     )
 

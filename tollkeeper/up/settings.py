@@ -62,6 +62,9 @@ class UpSettings(Settings):
     cors_origins: Origins = ()
     """Pages that may call from a browser, by origin: `https://app.example`. None: browsers are kept from answers."""
 
+    max_body_mib: Annotated[int, Field(ge=1, le=64), Metavar("MIB")] = 4
+    """Largest body of an openai call, and largest JSON answer to one, in MiB: Envoy holds both whole to read them."""
+
     key_recovery: bool = False
     """Keep key texts, encrypted, so that the API can show them again. Off: only hashes are kept."""
 
