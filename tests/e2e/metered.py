@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -104,9 +105,14 @@ def document(fields: object, *headers: str, status: int = 200) -> Answer:
 
 
 def events(
-    text: bytes, *, piece: int = 0, rest_s: float = 0, kind: str = "text/event-stream", breaks: bool = False
+    text: bytes,
+    *,
+    piece: int = 0,
+    rest_s: float = 0,
+    kind: str = "text/event-stream",
+    breaks: threading.Event | None = None,
 ) -> Answer:
-    """Server-sent events, as they are or cut into pieces of so many bytes; ``breaks``: the connection ends early."""
+    """Server-sent events, as they are or cut into pieces of so many bytes; ``breaks``: once set, the connection ends."""
     size = piece or len(text)
 
     async def answer(writer: asyncio.StreamWriter) -> None:
@@ -117,6 +123,7 @@ def events(
             await writer.drain()
             await asyncio.sleep(rest_s)
         if breaks:
+            await asyncio.to_thread(breaks.wait, PATIENCE_S)
             raise ConnectionError
         writer.write(b"0\r\n\r\n")
 
@@ -127,6 +134,17 @@ def sse(*documents: object, end: str = "\n\n", colon: str = "data: ", done: str 
     """Server-sent events."""
     texts = [json.dumps(one) for one in documents] + ([done] if done else [])
     return "".join(f"{colon}{text}{end}" for text in texts).encode()
+
+
+def read_until_broken(connection: socket.socket, breaks: threading.Event) -> bytes:
+    """What arrives of a stream that breaks as soon as its first event was seen: how much is sent is then certain."""
+    breaks.clear()
+    seen = b""
+    while more := connection.recv(65_536):
+        seen += more
+        if b"data:" in seen:
+            breaks.set()
+    return seen
 
 
 async def hangs_up(writer: asyncio.StreamWriter) -> None:

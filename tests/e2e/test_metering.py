@@ -18,7 +18,7 @@ from publisher.envoy_bootstrap import CLUSTERS_FILE, ROUTES_FILE
 from publisher.envoy_files import Resources, clusters, routes
 from publisher.plan import plan
 from tests.e2e.meterbench import CLOSED, LOST, PATH, PLAIN, RESERVATION, Bench, as_json, meterbench, reserving
-from tests.e2e.metered import Answer, document, events, hangs_up, never_answers, sse
+from tests.e2e.metered import Answer, document, events, hangs_up, never_answers, read_until_broken, sse
 from tests.e2e.proxy import PATIENCE_S, Reply, denied
 
 USAGE = {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
@@ -28,6 +28,8 @@ SILENT = sse(DELTA, DELTA)
 EVENT = sse(DELTA, done="")
 TOO_LARGE = 5 * 1024 * 1024
 
+BREAKS = threading.Event()
+
 ANSWERS: dict[str, Answer] = {
     "json": document({"usage": USAGE}),
     "sse": events(STREAM),
@@ -35,7 +37,7 @@ ANSWERS: dict[str, Answer] = {
     "teapot": document({"error": "x"}, status=418),
     "error": document({"error": "x"}, status=500),
     "hangs-up": hangs_up,
-    "breaks": events(SILENT, breaks=True),
+    "breaks": events(SILENT, breaks=BREAKS),
     "large": document({"text": "x" * TOO_LARGE, "usage": USAGE}),
     "slow": events(EVENT * 400, piece=len(EVENT), rest_s=0.05),
     "never": never_answers,
@@ -86,10 +88,7 @@ def test_each_ending_has_its_marks(bench: Bench, name: str, status: str, flags: 
 def _read_what_comes(bench: Bench, name: str) -> bytes:
     with bench.envoy.connect() as connection:
         connection.sendall(bench.begin(name))
-        seen = b""
-        while more := connection.recv(65_536):
-            seen += more
-        return seen
+        return read_until_broken(connection, BREAKS)
 
 
 def test_the_bytes_are_the_bodys(bench: Bench) -> None:
