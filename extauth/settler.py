@@ -173,10 +173,12 @@ class Settler:
         """Settle what waits, or sweep where it is time; whether to go on."""
         batch = self._next_batch()
         execute = partial(self._execute, link)
-        if batch:
-            self._settle(execute, batch)
-        if self.swept_ago_s >= SWEEP_S:
-            self._sweep(execute)
+        try:
+            if batch:
+                self._settle(execute, batch)
+        finally:  # a cell that cannot settle must not keep the others from being swept
+            if self.swept_ago_s >= SWEEP_S:
+                self._sweep(execute)
         return bool(self._waiting) or not self._stopping
 
     def _execute(self, link: BudgetsLink, *command: Any) -> Any:
