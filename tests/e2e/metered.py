@@ -112,7 +112,7 @@ def events(
     kind: str = "text/event-stream",
     breaks: threading.Event | None = None,
 ) -> Answer:
-    """Server-sent events, as they are or cut into pieces of so many bytes; ``breaks``: once set, the connection ends."""
+    """Server-sent events, as they are or cut into pieces of so many bytes; ``breaks``, once set, ends it."""
     size = piece or len(text)
 
     async def answer(writer: asyncio.StreamWriter) -> None:
