@@ -17,7 +17,9 @@ from catalog.secrets import create_secrets
 from runtime.grpc_front import QueueLimits
 from tests.e2e.proxy import HOST, Envoy, Upstream, options_for, short_folder
 
-CHECK_TIMEOUT_MS = 200  # as the product's Envoy is configured
+CHECK_TIMEOUT_MS = 1_000
+"""How long Envoy waits here. The product's waits 200 ms, on machines that have nothing else to do; the gate gives up on
+its store after 50 ms, whatever Envoy is told, so that this has as much slack as a busy machine needs."""
 CALLS = 200
 OUR_CODES = {"store_timeout", "store_unavailable"}
 
@@ -69,7 +71,7 @@ def machine(valkey_binary: str) -> Iterator[Machine]:
 
 @pytest.mark.parametrize("how", ["half-open", "stopped"])
 def test_every_answer_is_ours_while_the_store_hangs(machine: Machine, how: str) -> None:
-    """200 calls: each gets our JSON body before Envoy's 200 ms are over; only the first of them waits for the store."""
+    """200 calls: each gets our JSON body before Envoy gives up; only the first of them waits for the store."""
     wait_until(lambda: machine.call() == (200, ""))
     before = machine.timeouts()
     if how == "half-open":
