@@ -61,6 +61,10 @@ class Meter:
     prompt: str = "prompt"
     completion: str = "completion"
 
+    def __str__(self) -> str:
+        """As settings write it: ``NAMESPACE:TOTAL,PROMPT,COMPLETION``."""
+        return f"{self.namespace}:{self.total},{self.prompt},{self.completion}"
+
 
 OWN_METER: Final = Meter()
 

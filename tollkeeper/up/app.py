@@ -107,6 +107,7 @@ async def _plan(settings: UpSettings, held: state.Held, memory: dict[str, Any]) 
         admin_username=settings.admin_username,
         cors_origins=settings.cors_origins,
         max_body_bytes=settings.max_body_mib * 2**20,
+        meter=settings.usage_metadata,
         key_recovery=settings.key_recovery,
         upstream_ca=system_authorities(),
         workers=settings.workers,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from publisher.envoy_bootstrap import BootstrapOptions
+from publisher.envoy_meter import Meter
 from runtime.addresses import UnixAddress, numbered
 from tollkeeper.up.ports import LOOPBACK
 from tollkeeper.up.state import Layout
@@ -53,6 +54,7 @@ class Machine:
     admin_username: str
     cors_origins: tuple[str, ...]  # of pages that may call from a browser
     max_body_bytes: int  # of an openai call, and of a JSON answer to one
+    meter: Meter  # where Envoy finds what an answer cost
     key_recovery: bool
     upstream_ca: str  # the certificates of model servers on https are held to
     workers: int  # processes of the gate
@@ -193,6 +195,7 @@ def envoy_options(machine: Machine) -> BootstrapOptions:
         certificate=str(machine.layout.tls / "server.pem"),
         private_key=str(machine.layout.tls / "server.key"),
         max_body_bytes=machine.max_body_bytes,
+        meter=machine.meter,
         max_heap_bytes=MAX_HEAP_BYTES,
     )
 

@@ -10,8 +10,10 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field
 
 from admin.places import host_fault
+from publisher.envoy_meter import OWN_METER
 from runtime.settings import Metavar, Port, Secret, Settings, Words, option_of
 from tollkeeper.origins import Origins
+from tollkeeper.usage_metadata import UsageMetadata
 
 _WILDCARD: Final = "*."
 
@@ -64,6 +66,9 @@ class UpSettings(Settings):
 
     max_body_mib: Annotated[int, Field(ge=1, le=64), Metavar("MIB")] = 4
     """Largest body of an openai call, and largest JSON answer to one, in MiB: Envoy holds both whole to read them."""
+
+    usage_metadata: UsageMetadata = OWN_METER
+    """Where Envoy's dynamic metadata tell what an answer cost: by default ours, else those of another filter."""
 
     key_recovery: bool = False
     """Keep key texts, encrypted, so that the API can show them again. Off: only hashes are kept."""
