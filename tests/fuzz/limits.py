@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 import redis
@@ -26,6 +26,11 @@ EPOCH_KEY: Final = "tk:epoch:{7}"
 FEED_KEY: Final = "tk:feed:{7}"
 STEPS: Final = 25  # of one game on clean keys
 START_MS: Final = 1_800_000_000_000
+_KINDS: Final = {
+    names.held_key(CELL).encode(): b"hash",
+    names.due_key(CELL).encode(): b"zset",
+    names.usage_prefix(CELL).encode(): b"hash",
+}
 _LIMITS: Final = (1, 2, 5, 100, MAX_UNITS)
 _COSTS: Final = (1, 1, 1, 1, 2, 2, 5, 5, 100, MAX_UNITS)
 _NO_COSTS: Final = (0, -1, MAX_UNITS + 1)
@@ -202,7 +207,18 @@ class _Game:
         if foreign:
             raise Found(f"the script wrote {foreign}")
         self._store.set(EPOCH_KEY, self._epoch)
+        self._clear_wreckage(mine)
         self._tally.add("take", "bent")
+
+    def _clear_wreckage(self, written: Iterable[bytes]) -> None:
+        """Remove what a bent call put where only it could: budgets' bytes under the name of a hash or a sorted set.
+
+        The product's calls never do; meeting such a key they fail with the store's WRONGTYPE, which answers 503.
+        """
+        for key in written:
+            expected = next((kind for prefix, kind in _KINDS.items() if key.startswith(prefix)), None)
+            if expected and self._store.type(key) not in {expected, b"none"}:
+                self._store.delete(key)
 
     def _send(self, words: Sequence[bytes]) -> None:
         try:
