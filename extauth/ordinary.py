@@ -16,7 +16,7 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, Counter
 from redis.exceptions import RedisError
 
-from ratelimit.budgets import Answer, BudgetState, Charge, Fence, Grant, Subject
+from ratelimit.budgets import MAX_UNITS, Answer, BudgetState, Charge, Fence, Grant, Subject
 from ratelimit.descriptors import Descriptors, Entries, Limit, Met, met, subject_of
 from ratelimit.limiter import Limiter
 from ratelimit.names import UNFENCED
@@ -88,7 +88,7 @@ class _Plan:
 
     found: list[Met]
     subjects: list[Subject | None]
-    is_banned: bool  # some limit lets nothing pass, or the call has too many descriptors
+    is_banned: bool  # it never fits some limit, or the call has too many descriptors
     charge: int | None = None  # of the limits that can refuse
     shadows: tuple[int, ...] = ()
 
@@ -140,16 +140,17 @@ def _plan(file: Descriptors | None, asked: Asked, charges: list[Charge]) -> _Pla
     found = met(mine, asked.descriptors[:MAX_DESCRIPTORS])
     subjects = [subject_of(asked.domain, one.entries, one.limit) if one.limit else None for one in found]
     plan = _Plan(found, subjects, mine is not None and len(asked.descriptors) > MAX_DESCRIPTORS)
-    plan.is_banned |= any(map(_lets_nothing_pass, found))
+    plan.is_banned |= any(map(_never_fits, found))
     counted: dict[str, tuple[Subject, int]] = {}
     for one, subject in zip(found, subjects, strict=True):
         if one.limit is None or subject is None or not subject.budgets:
             continue
         if one.limit.is_shadow:
             plan.shadows += (len(charges),)
-            charges.append(Charge((subject,), costs=(one.hits,)))
+            charges.append(Charge((subject,), costs=(min(one.hits, MAX_UNITS),)))
         else:
             counted[subject.name] = (subject, counted.get(subject.name, (subject, 0))[1] + one.hits)
+    plan.is_banned |= any(hits > MAX_UNITS for _, hits in counted.values())
     if counted and not plan.is_banned:
         plan.charge = len(charges)
         subjects_held, costs = zip(*counted.values(), strict=True)
@@ -157,9 +158,12 @@ def _plan(file: Descriptors | None, asked: Asked, charges: list[Charge]) -> _Pla
     return plan
 
 
-def _lets_nothing_pass(one: Met) -> bool:
+def _never_fits(one: Met) -> bool:
+    """Whether a limit lets nothing pass, or more is asked than any limit has."""
     limit = one.limit
-    return limit is not None and limit.window is not None and limit.per_window == 0 and _counts(limit, one.hits)
+    if limit is None or limit.window is None or not _counts(limit, one.hits):
+        return False
+    return limit.per_window == 0 or one.hits > MAX_UNITS
 
 
 def _counts(limit: Limit, hits: int) -> bool:
@@ -188,8 +192,8 @@ def _status(one: Met, found: tuple[BudgetState, Grant] | None, now_ms: int, *, r
     limit = one.limit
     if limit is None or limit.window is None:
         return Status(limit=limit)
-    if found is None:  # nothing was asked of the store: this limit lets nothing pass, or another one does
-        return Status(_lets_nothing_pass(one), limit, limit.per_window)
+    if found is None:  # nothing was asked of the store: the call never fits this limit, or another one
+        return Status(_never_fits(one), limit, limit.per_window)
     state, grant = found
     is_over = refused and _counts(limit, one.hits) and state.remaining < one.hits
     until_ms = grant.retry_at_ms if state is grant.refused_by and grant.retry_at_ms else state.reset_at_ms

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError
 from extauth.endings import DOMAIN, Told, read_told
 from extauth.ordinary import Asked, Outcome, Said, Status
 from protos.rate_limit_pb2 import RateLimitDescriptor, RateLimitRequest, RateLimitResponse
-from ratelimit.budgets import MAX_UNITS, Window
+from ratelimit.budgets import Window
 
 RATE_LIMIT_PATH: Final = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
 MAX_BATCH: Final = 256
@@ -110,8 +110,7 @@ def _entries(descriptor: RateLimitDescriptor) -> tuple[tuple[str, str], ...]:
 
 def _hits(descriptor: RateLimitDescriptor, of_request: int) -> int:
     """A descriptor's own hits, 0 among them, or else the request's."""
-    hits = descriptor.hits_addend.value if descriptor.HasField("hits_addend") else of_request
-    return min(hits, MAX_UNITS)
+    return descriptor.hits_addend.value if descriptor.HasField("hits_addend") else of_request
 
 
 def _fill(told: RateLimitResponse.DescriptorStatus, status: Status) -> None:

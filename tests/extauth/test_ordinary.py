@@ -104,6 +104,15 @@ def test_a_call_counts_in_all_its_limits_or_in_none(service: Service) -> None:
     assert service.ask({"path": "/x"}, each=(0,)).statuses[0].limit_remaining == 5
 
 
+def test_more_than_any_limit_never_fits(service: Service) -> None:
+    """Neither asked at once nor summed up; nobody else in the batch feels it, and nothing is charged."""
+    for hits, each in ((2**32 - 1, ()), (0, (2**64 - 1, 1)), (10**9, ())):
+        refused = service.ask({"user": "ann"}, {"user": "ann"}, hits=hits, each=each)
+        assert refused.overall_code == OVER
+    assert service.ask({"trial": ""}, hits=2**32 - 1).overall_code == OK  # shadow mode
+    assert service.ask({"user": "ann"}).statuses[0].limit_remaining == 2
+
+
 def test_hits_are_the_calls_or_the_descriptors_own(service: Service) -> None:
     """0 of the call is 1; 0 of a descriptor looks and refuses nothing."""
     answer = service.ask({"path": "/x"}, {"user": "ann"}, hits=2, each=(4, None))

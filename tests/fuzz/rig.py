@@ -15,7 +15,10 @@ from prometheus_client import CollectorRegistry
 
 from catalog.secrets import SECRET_BYTES, Secrets
 from extauth.edge import CheckService
+from extauth.rate_limit_edge import RateLimitService
+from ratelimit.descriptors import parse
 from tests.fuzz.checking import CheckTarget
+from tests.fuzz.descriptors import FILE, DescriptorTarget
 from tests.fuzz.found import Tally
 from tests.fuzz.limits import TakeTarget
 from tests.fuzz.records import AnnounceTarget, CommitTarget
@@ -23,8 +26,15 @@ from tests.fuzz.words import SecretsTarget, SettingsTarget, WordsTarget
 from tests.fuzz.world import World
 
 SHARES: Final = {
-    "check": 0.88, "take": 0.05, "words": 0.03, "announce": 0.015, "secrets": 0.015, "commit": 0.005, "settings": 0.005,
-}  # fmt: skip
+    "check": 0.82,
+    "descriptors": 0.06,
+    "take": 0.05,
+    "words": 0.03,
+    "announce": 0.015,
+    "secrets": 0.015,
+    "commit": 0.005,
+    "settings": 0.005,
+}
 """What part of the inputs goes to each target: most to what callers can reach."""
 SLICE: Final = 10_000
 """Inputs between two looks at the clock and lines of progress."""
@@ -58,9 +68,9 @@ class Rig:
             counts["check"] += size - sum(counts.values())
             for name, count in counts.items():
                 self.targets[name].run(random.Random(f"{self._seed}:{name}:{self._slices}"), count)
-        check = self.targets["check"]
-        assert isinstance(check, CheckTarget)
-        check.verify()
+        for target in self.targets.values():
+            if isinstance(target, CheckTarget | DescriptorTarget):
+                target.verify()
 
 
 @contextmanager
@@ -71,9 +81,10 @@ def rig(seed: int, url: Callable[[int], str]) -> Iterator[Rig]:
         folder = opened.enter_context(tempfile.TemporaryDirectory(prefix="tk-"))
         scripts, commits = (opened.enter_context(redis.Redis.from_url(url(number))) for number in (1, 2))
         world = World(Catalog(url(0), secrets), random.Random(f"{seed}:world")).build()
-        service = opened.enter_context(_service(f"unix:{folder}/gate.sock", url(0), secrets))
+        check, rate_limit = opened.enter_context(_services(f"unix:{folder}/gate.sock", url(0), secrets))
         targets: list[Target] = [
-            CheckTarget(world, service, tally),
+            CheckTarget(world, check, tally),
+            DescriptorTarget(rate_limit, tally),
             TakeTarget(scripts, tally),
             AnnounceTarget(scripts, tally),
             CommitTarget(url(2), commits, tally),
@@ -97,13 +108,15 @@ def _secrets(rng: random.Random) -> Secrets:
 
 
 @contextmanager
-def _service(target: str, url: str, secrets: Secrets) -> Iterator[CheckService]:
+def _services(target: str, url: str, secrets: Secrets) -> Iterator[tuple[CheckService, RateLimitService]]:
     gate = make_gate(target, url, secrets, CollectorRegistry())
+    gate.ordinary.use(parse(FILE))
     gate.start()
     try:
         wait_until(lambda: gate.readiness().ready, timeout_s=30)
-        service = gate._front._services[0]  # type: ignore[attr-defined]
-        assert isinstance(service, CheckService)
-        yield service
+        check, rate_limit, *_ = gate._front._services  # type: ignore[attr-defined]
+        assert isinstance(check, CheckService)
+        assert isinstance(rate_limit, RateLimitService)
+        yield check, rate_limit
     finally:
         gate.stop()

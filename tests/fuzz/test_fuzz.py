@@ -14,7 +14,7 @@ import redis
 
 from catalog.hashing import Match
 from catalog.secrets import SecretsError
-from extauth import decide, edge
+from extauth import decide, edge, ordinary, rate_limit_edge
 from tests.fuzz.found import Found
 from tests.fuzz.rig import Rig, rig
 
@@ -75,6 +75,8 @@ BREAKS = {
     "disabled keys pass": (decide, "_accepted", _blind_to("disabled", value=False)),
     "every key may call every model": (decide, "_authorise", _everything_visible),
     "answers change places": (edge.CheckService, "_verdicts", _mixed_up),
+    "descriptors count as one hit": (rate_limit_edge, "_hits", lambda _one, _hits: 1),
+    "hits beyond all limits make a fault": (ordinary, "_never_fits", lambda _one: False),
     "some text makes a fault": (decide, "_bearer", lambda text: text.encode("ascii").decode()[7:]),
 }
 

@@ -1,0 +1,172 @@
+"""ShouldRateLimit under fire: ordinary descriptors against an exact tally, forged endings, and bytes that are neither.
+
+The limits are by the day and a run is shorter, so that nothing lapses: the tally kept here must be the store's.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, Final
+
+from google.protobuf.message import DecodeError
+
+from extauth.endings import DOMAIN
+from extauth.ordinary import MAX_DESCRIPTORS
+from extauth.rate_limit_edge import RateLimitService
+from protos.rate_limit_pb2 import RateLimitRequest, RateLimitResponse
+from tests.fuzz.found import Found, Tally
+from tests.fuzz.texts import mutated, odd_text
+
+FILE: Final = """
+domain: shop
+descriptors:
+  - {key: user, rate_limit: {unit: day, requests_per_unit: 50}}
+  - {key: free, rate_limit: {unlimited: true}}
+  - {key: banned, rate_limit: {unit: day, requests_per_unit: 0}}
+  - key: path
+    descriptors:
+      - {key: verb, value: post, rate_limit: {unit: day, requests_per_unit: 20}}
+"""
+BATCH: Final = 50
+FRESH_EVERY: Final = 40  # batches: then other values, so that calls go on being admitted
+PATIENCE_MS: Final = 5_000
+MAX_UNDECIDED: Final = 0.01
+_HITS: Final = (0, 0, 1, 1, 1, 2, 7, 50, 51, 2**31, 2**32 - 1)
+_VALUES: Final = ("", "a", "b", "c", "post", "/x")
+_OK: Final = RateLimitResponse.OK
+
+Subject = tuple[str, ...]
+
+
+class DescriptorTarget:
+    """Feeds ``RateLimitService/ShouldRateLimit`` of a gate that holds the file above."""
+
+    name = "descriptors"
+
+    def __init__(self, service: RateLimitService, tally: Tally) -> None:
+        self._service = service
+        self._tally = tally
+        self._used: Counter[Subject] = Counter()
+        self._batches = 0
+
+    def run(self, rng: random.Random, count: int) -> None:
+        """Ask this many questions; raises ``Found``."""
+        for first in range(0, count, BATCH):
+            self._batches += 1
+            payloads = [self._payload(rng) for _ in range(min(BATCH, count - first))]
+            try:
+                answers = self._service.answer(payloads, time.monotonic() * 1000 + PATIENCE_MS)
+            except Exception as error:
+                raise Found(f"a batch got no answer: {error!r}") from error
+            if len(answers) != len(payloads):
+                raise Found(f"{len(payloads)} questions, {len(answers)} answers")
+            for payload, answer in zip(payloads, answers, strict=True):
+                self._judge(payload, answer)
+
+    def verify(self) -> None:
+        """Say whether the run proved anything."""
+        outcomes, asked = self._tally.outcomes, self._tally.inputs[self.name]
+        for due in ("admitted", "refused", "ending", "unreadable"):
+            if not outcomes[f"{self.name} {due}"]:
+                raise Found(f"no question came out as {due}: the fuzzer asks nonsense only")
+        if outcomes[f"{self.name} undecided"] > 10 + asked * MAX_UNDECIDED:
+            raise Found("too many questions were left undecided")
+
+    def _payload(self, rng: random.Random) -> bytes:
+        domain = rng.choice(("shop",) * 8 + (DOMAIN, "other", odd_text(rng)[:200]))
+        request = RateLimitRequest(domain=domain, hits_addend=rng.choice(_HITS))
+        for _ in range(rng.choice((0, 1, 1, 1, 2, 3, MAX_DESCRIPTORS, MAX_DESCRIPTORS + 1))):
+            made = request.descriptors.add()
+            for key, value in self._entries(rng, domain):
+                made.entries.add(key=key, value=value)
+            if rng.random() < 0.3:
+                made.hits_addend.value = rng.choice((*_HITS, 2**64 - 1))
+        payload = request.SerializeToString()
+        return mutated(rng, payload) if rng.random() < 0.1 else payload
+
+    def _entries(self, rng: random.Random, domain: str) -> Sequence[tuple[str, str]]:
+        if domain == DOMAIN:
+            told = (
+                "reservation",
+                "publication",
+                "status",
+                "bytes",
+                "total",
+                "prompt",
+                "completion",
+                odd_text(rng)[:50],
+            )
+            return [(name, rng.choice(("", "-", "200", "-1", "1e9", odd_text(rng)))) for name in told]
+        fresh = f"{self._batches // FRESH_EVERY}:"
+        value = fresh + (rng.choice(_VALUES) if rng.random() < 0.9 else odd_text(rng)[:5_000])
+        others = ("free", rng.choice(_VALUES)), ("banned", value), (odd_text(rng)[:50], value)
+        path = ("path", value)
+        kinds = [[("user", value)]] * 6 + [[path, ("verb", rng.choice(_VALUES))]] * 6 + [[path]]
+        return rng.choice([*kinds, [("user", value), path], *([other] for other in others)])
+
+    def _judge(self, payload: bytes, answer: bytes) -> None:
+        try:
+            response = RateLimitResponse.FromString(answer)
+        except DecodeError:
+            raise Found("an answer that is none") from None
+        try:
+            request = RateLimitRequest.FromString(payload)
+        except DecodeError:
+            return self._judge_silence(response, "unreadable")
+        if request.domain == DOMAIN:
+            return self._judge_silence(response, "ending")
+        if request.descriptors and not response.statuses:  # only the store's absence leaves them out
+            return self._tally.add(self.name, "undecided")
+        try:
+            self._judge_decision(request, response)
+        except Found as found:
+            raise Found(f"{found}: {request}"[:2_000]) from None
+
+    def _judge_silence(self, response: RateLimitResponse, outcome: str) -> None:
+        """Whoever tells an ending, or nothing, learns nothing and is kept from nothing."""
+        if response != RateLimitResponse(overall_code=_OK):
+            raise Found(f"{outcome}, and yet answered {response}")
+        self._tally.add(self.name, outcome)
+
+    def _judge_decision(self, request: RateLimitRequest, response: RateLimitResponse) -> None:
+        mine = request.domain == "shop"
+        kept = min(len(request.descriptors), MAX_DESCRIPTORS)
+        if len(response.statuses) != kept:
+            raise Found(f"{len(response.statuses)} statuses of {kept}")
+        costs: Counter[Subject] = Counter()
+        due = not mine or len(request.descriptors) <= MAX_DESCRIPTORS
+        for one in request.descriptors[:MAX_DESCRIPTORS] if mine else ():
+            hits = one.hits_addend.value if one.HasField("hits_addend") else request.hits_addend or 1
+            subject, limit = _limit([(entry.key, entry.value) for entry in one.entries])
+            costs[subject] += hits if limit is not None else 0
+            due &= limit is None or not hits or self._used[subject] + costs[subject] <= limit
+        if (response.overall_code == _OK) != due:
+            raise Found(f"answered {response.overall_code}, due was {due}; used {[self._used[one] for one in costs]}")
+        if due:
+            self._used.update(costs)
+        for one, status in zip(request.descriptors, response.statuses, strict=False):
+            self._judge_status(one, status, mine=mine)
+        self._tally.add(self.name, "admitted" if due else "refused")
+
+    def _judge_status(self, one: Any, status: Any, *, mine: bool) -> None:
+        """What Envoy will put into its headers: the limit met and what is left of it."""
+        _, limit = _limit([(entry.key, entry.value) for entry in one.entries]) if mine else ((), None)
+        if status.current_limit.requests_per_unit != (limit or 0):
+            raise Found(f"told of a limit of {status.current_limit.requests_per_unit}, due was {limit}")
+        if limit and status.limit_remaining > limit:
+            raise Found(f"{status.limit_remaining} are left of {limit}")
+
+
+def _limit(entries: Sequence[tuple[str, str]]) -> tuple[Subject, int | None]:
+    """What a descriptor meets in the file above."""
+    match entries:
+        case [("user", value)]:
+            return ("user", value), 50
+        case [("banned", value)]:
+            return ("banned", value), 0
+        case [("path", value), ("verb", "post")]:
+            return ("path", value), 20
+    return (), None
