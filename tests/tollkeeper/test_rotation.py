@@ -7,19 +7,16 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
-import requests
-from gatebench import Asker, Catalog, question, status, wait_until
+from gatebench import Catalog, question, status, wait_until
+from gateprocess import gate_process
 
 from catalog.hashing import hash_key
 from catalog.keytext import mint
@@ -43,45 +40,6 @@ def keys(command: str, *options: str) -> subprocess.CompletedProcess[str]:
         check=False,
         timeout=100,
     )
-
-
-@dataclass
-class RunningGate:
-    """A gate process."""
-
-    asker: Asker
-    url: str
-
-    def ready(self) -> dict[str, Any]:
-        return dict(requests.get(f"{self.url}/readyz", timeout=10).json())
-
-    def warnings(self) -> set[str]:
-        return {warning["code"] for warning in self.ready()["warnings"]}
-
-    def metric(self, line: str) -> float:
-        text = requests.get(f"{self.url}/metrics", timeout=10).text
-        return sum(float(one.rpartition(" ")[2]) for one in text.splitlines() if one.startswith(line))
-
-
-@contextmanager
-def running_gate(url: str, secrets: Path) -> Iterator[RunningGate]:
-    """Run the gate process with this file."""
-    with tempfile.TemporaryDirectory(prefix="tk-gate-") as folder:
-        options = ["--redis-url", url, "--secrets-file", str(secrets), "--listen", f"unix:{folder}/gate.sock"]
-        options += ["--http-listen", "127.0.0.1:0", "--drain-s", "0", "--store-wait-ms", "190"]
-        command = [sys.executable, "-m", "tollkeeper", "gate", *options]
-        log = Path(folder, "log")
-        with log.open("wb") as written, subprocess.Popen(command, cwd=ROOT, stderr=written) as process:
-            try:
-                wait_until(lambda: "http " in log.read_text() or process.poll() is not None, 60)
-                asker = Asker(f"unix:{folder}/gate.sock")
-                gate = RunningGate(asker, "http://" + log.read_text().partition("http ")[2].split()[0])
-                wait_until(lambda: bool(gate.ready()["ready"]), 30)
-                yield gate
-                asker.close()
-            finally:
-                process.terminate()
-                process.wait(20)
 
 
 @pytest.fixture
@@ -127,7 +85,7 @@ def test_no_call_fails_while_the_pepper_is_rotated(
     reasons: Counter[str] = Counter()
     done = threading.Event()
 
-    with running_gate(redis_url, file) as gate:
+    with gate_process(redis_url, file) as gate:
 
         def call() -> None:
             while not done.is_set():
@@ -148,7 +106,7 @@ def test_no_call_fails_while_the_pepper_is_rotated(
     stored = _stored(store, record.id)
     assert [stored["current"]["peppers"], stored["previous"]["peppers"]] == [[1, 2], [1, 2]]
 
-    with running_gate(redis_url, old) as gate:
+    with gate_process(redis_url, old) as gate:
         assert [status(one) for one in gate.asker.ask_many(asked[:3])] == [401] * 3
         assert "pepper_unknown" in gate.warnings()
         assert gate.metric('tollkeeper_decisions_total{outcome="denied",publication="tenant-a/my-model"') == 3
@@ -199,7 +157,7 @@ def test_mac_keys_are_valid_together_until_one_is_retired(redis_url: str, file: 
     publication = catalog.publication()
     record, old_text = catalog.key(publication)
     options = ("--secrets-file", str(file), "--wait-s", "0")
-    with running_gate(redis_url, file) as gate:
+    with gate_process(redis_url, file) as gate:
         assert keys("rotate-mac", *options).returncode == 0
         new = load_secrets(file)
         assert (new.current_mac_key, set(new.mac_keys)) == (2, {1, 2})
