@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
 from typing import Final
 
@@ -44,16 +44,17 @@ from runtime.grpc_health import HEALTH_PATH, HealthService
 from runtime.readiness import Readiness, Trouble
 from runtime.store_faults import fault_of
 
-CHECK_SERVICE: Final = "envoy.service.auth.v3.Authorization"
+SERVICES: Final = {"check": CHECK_PATH, "ratelimit": RATE_LIMIT_PATH}
+"""What a gate can serve, by the names that settings use."""
 STOP_S: Final = 2.0
 
 OnTaken = Callable[[Sequence[Charge], Taken], None]
 
 
 class Gate:
-    """Answers Check on one address. ``start`` and ``stop`` own every thread."""
+    """Answers Check and ShouldRateLimit on one address. ``start`` and ``stop`` own every thread."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  a gate is put together from its parts, all by name
         self,
         *,
         front: FrontFactory,
@@ -64,7 +65,9 @@ class Gate:
         on_fault: Callable[[], object],
         on_taken: OnTaken | None = None,
         bounded: BoundedPolicy | None = None,
+        serves: Collection[str] = tuple(SERVICES),
     ) -> None:
+        """``serves``: names out of ``SERVICES``; calls of another service are answered UNIMPLEMENTED."""
         self._clock = clock
         self.ordinary = Ordinary(cells=stores.cells, metrics=OrdinaryMetrics(registry))
         self._metrics = CheckMetrics(registry)
@@ -97,7 +100,7 @@ class Gate:
         )
         refusals = RefusalLog(clock.monotonic_ms, masked_key, self._metrics.line_left_out)
         self._settler = self._make_settler(registry, stores.cells, on_fault)
-        service = CheckService(
+        check = CheckService(
             self._check,
             self._observe,
             lambda: self._taker.sizer.calls,
@@ -105,18 +108,16 @@ class Gate:
             refusals=refusals,
             release=self._settler.release,
         )
-        health = HealthService(lambda: self.readiness().ready, (CHECK_SERVICE,))
-        services: dict[str, BatchService] = {
-            CHECK_PATH: service,
-            RATE_LIMIT_PATH: RateLimitService(
-                self._settler.note,
-                partial(self._decide_ordinary, offsets),
-                self._settlements.unreadable,
-                denies_undecided=lambda: self.ordinary.denies_undecided,
-            ),
-            HEALTH_PATH: health,
-        }
-        self._front = front(services)
+        rate_limit = RateLimitService(
+            self._settler.note,
+            partial(self._decide_ordinary, offsets),
+            self._settlements.unreadable,
+            denies_undecided=lambda: self.ordinary.denies_undecided,
+        )
+        made: dict[str, BatchService] = {CHECK_PATH: check, RATE_LIMIT_PATH: rate_limit}
+        served = {path: made[path] for name, path in SERVICES.items() if name in serves}
+        health = HealthService(lambda: self.readiness().ready, [path.split("/")[1] for path in served])
+        self._front = front({**served, HEALTH_PATH: health})
         self._metrics.feed_lag_s.set_function(self._follower.lag_s)
         self._metrics.in_flight.set_function(lambda: self._front.in_flight)
         self._metrics.store_up.set_function(lambda: float(self._links.ready))

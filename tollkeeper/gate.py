@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from prometheus_client import CollectorRegistry
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from catalog.live_secrets import LiveSecrets
 from catalog.metrics import SecretsMetrics
@@ -20,7 +20,7 @@ from catalog.secrets import SecretsError
 from extauth.admissions import AdmissionLog
 from extauth.bounded import BoundedPolicy
 from extauth.descriptor_file import DescriptorFile
-from extauth.gate import Gate
+from extauth.gate import SERVICES, Gate
 from extauth.store_links import StoreUrls
 from ratelimit.descriptors import DescriptorsError
 from runtime.addresses import MAX_PORT, TcpAddress
@@ -28,12 +28,18 @@ from runtime.clock import SystemClock
 from runtime.http import listening, new_registry, process_face
 from runtime.lifecycle import CannotStart, running, stop_requested
 from runtime.readiness import Readiness
-from runtime.settings import ListenAddress
+from runtime.settings import ListenAddress, Metavar, Words
 from tollkeeper.gate_workers import serve_workers
 from tollkeeper.store_settings import StoreSettings
 from tollkeeper.transport import TransportSettings, front_factory, warnings_of, with_transport
 
 _log = logging.getLogger(__name__)
+
+
+def _known(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value or not SERVICES.keys() >= set(value):
+        raise ValueError(f"must be {', '.join(SERVICES)}, or one of them")
+    return tuple(name for name in SERVICES if name in value)
 
 
 class GateSettings(TransportSettings, StoreSettings):
@@ -47,6 +53,9 @@ class GateSettings(TransportSettings, StoreSettings):
 
     workers: int = Field(default=1, ge=1, le=64)
     """How many processes decide. Each has an address: `gate.sock` becomes `gate-0.sock`…, port P becomes P, P+1…"""
+
+    services: Annotated[Words, AfterValidator(_known), Metavar("check,ratelimit")] = tuple(SERVICES)
+    """What Envoy may ask on `--listen`: `check` decides calls, `ratelimit` is told how they ended and limits others."""
 
     drain_s: float = Field(default=0.5, ge=0, le=600)
     """Seconds between turning unready and closing on SIGTERM, so that Envoy's health checks can notice."""
@@ -74,6 +83,8 @@ class GateSettings(TransportSettings, StoreSettings):
         yield from super().conflicts()
         if isinstance(self.listen, TcpAddress) and self.listen.port + self.workers - 1 > MAX_PORT:
             yield "workers", f"need as many ports from {self.listen.port} on, and the last is {MAX_PORT}"
+        if self.descriptors is not None and "ratelimit" not in self.services:
+            yield "descriptors", "needs the service ratelimit; --services leaves it out"
 
 
 async def serve(settings: GateSettings) -> None:
@@ -169,6 +180,7 @@ def _gate(
         on_fault=on_fault,
         on_taken=admission_log,
         bounded=_bounded(settings),
+        serves=settings.services,
     )
 
 

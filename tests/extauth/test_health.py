@@ -5,16 +5,24 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import grpc
+import pytest
 import requests
-from gatebench import Asker, question, wait_until
+from gatebench import Asker, Wire, make_gate, question, wait_until
+from prometheus_client import CollectorRegistry
 
-from catalog.secrets import create_secrets
-from extauth.gate import CHECK_SERVICE, Gate
+from catalog.secrets import Secrets, create_secrets
+from extauth.edge import CHECK_PATH
+from extauth.gate import Gate
+from extauth.rate_limit_edge import RATE_LIMIT_PATH
 from protos.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from runtime.grpc_health import HEALTH_PATH
+
+CHECK = "envoy.service.auth.v3.Authorization"
+RATE_LIMIT = "envoy.service.ratelimit.v3.RateLimitService"
 
 
 def health(target: str, service: str = "") -> int:
@@ -24,13 +32,43 @@ def health(target: str, service: str = "") -> int:
     return HealthCheckResponse.FromString(raw).status
 
 
+def call(target: str, path: str) -> grpc.StatusCode:
+    """Ask a service an empty question; how gRPC answers."""
+    with grpc.insecure_channel(target) as channel:
+        try:
+            channel.unary_unary(path)(b"", timeout=10)
+        except grpc.RpcError as error:
+            return error.code()
+    return grpc.StatusCode.OK
+
+
 def test_health_follows_readiness(gate: Gate) -> None:
-    """SERVING as a whole and for Check, unknown for anything else, NOT_SERVING once the gate drains."""
+    """SERVING as a whole and for both services, unknown for anything else, NOT_SERVING once the gate drains."""
     assert health(gate.address) == HealthCheckResponse.SERVING
-    assert health(gate.address, CHECK_SERVICE) == HealthCheckResponse.SERVING
+    assert health(gate.address, CHECK) == HealthCheckResponse.SERVING
+    assert health(gate.address, RATE_LIMIT) == HealthCheckResponse.SERVING
     assert health(gate.address, "nobody.Service") == HealthCheckResponse.SERVICE_UNKNOWN
     gate.drain()
     assert health(gate.address) == HealthCheckResponse.NOT_SERVING
+
+
+@pytest.mark.parametrize(("serves", "left_out"), [("check", RATE_LIMIT), ("ratelimit", CHECK)])
+def test_a_service_that_is_left_out_is_not_there(
+    redis_url: str, secrets: Secrets, registry: CollectorRegistry, wire: Wire, serves: str, left_out: str
+) -> None:
+    """UNIMPLEMENTED, and health knows nothing of it; the other one answers."""
+    with tempfile.TemporaryDirectory(prefix="tk-gate-") as folder:
+        gate = make_gate(wire.target(folder), redis_url, secrets, registry, wire=wire, serves=(serves,))
+        gate.start()
+        try:
+            wait_until(lambda: gate.readiness().ready)
+            (served,) = {CHECK, RATE_LIMIT} - {left_out}
+            assert health(gate.address, served) == HealthCheckResponse.SERVING
+            assert health(gate.address, left_out) == HealthCheckResponse.SERVICE_UNKNOWN
+            codes = {path.split("/")[1]: call(gate.address, path) for path in (CHECK_PATH, RATE_LIMIT_PATH)}
+            assert codes == {served: grpc.StatusCode.OK, left_out: grpc.StatusCode.UNIMPLEMENTED}
+        finally:
+            gate.stop()
 
 
 def test_a_gate_told_to_go_turns_unready_first_and_still_answers(redis_url: str, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from catalog.secrets import Secrets
 from catalog.store import CatalogStore
 from extauth.bounded import BoundedPolicy
 from extauth.edge import CHECK_PATH
-from extauth.gate import Gate
+from extauth.gate import SERVICES, Gate
 from extauth.store_links import StoreUrls
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
 from runtime.clients import client_of
@@ -228,6 +228,7 @@ def make_gate(
     limits: QueueLimits = PATIENT,
     wire: Wire = NATIVE_UNIX,
     bounded: BoundedPolicy | None = None,
+    serves: Collection[str] = tuple(SERVICES),
     **of_front: Any,
 ) -> Gate:
     """Put a gate together, not started; ``url`` names one store for all, ``of_front`` is for the transport alone."""
@@ -244,6 +245,7 @@ def make_gate(
         registry=registry,
         on_fault=on_fault,
         bounded=bounded,
+        serves=serves,
     )
 
 

@@ -19,6 +19,8 @@ REFUSED = [
     ({"transport": "grpcio", "tls_client_ca": "a.pem"}, "--tls-certificate .*is needed with --tls-client-ca"),
     (TLS | {"insecure_plaintext": "true"}, "--insecure-plaintext .*contradicts --tls-certificate"),
     ({"listen": "127.0.0.1:65535", "workers": "2"}, "--workers .*need as many ports from 65535 on"),
+    ({"services": "check,ext_proc"}, "--services .*must be check, ratelimit, or one of them"),
+    ({"services": "check", "descriptors": "d.yaml"}, "--descriptors .*needs the service ratelimit"),
     ({"transport": "grpc"}, "--transport .*must be 'native' or 'grpcio'"),
 ]
 
