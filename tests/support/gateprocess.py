@@ -24,6 +24,7 @@ class GateProcess:
     asker: Asker
     target: str
     url: str
+    process: subprocess.Popen[bytes]
 
     def ready(self) -> dict[str, Any]:
         """What ``/readyz`` says."""
@@ -52,10 +53,11 @@ def gate_process(url: str, secrets: Path, *more: str) -> Iterator[GateProcess]:
             try:
                 wait_until(lambda: "http " in log.read_text() or process.poll() is not None, 60)
                 asker = Asker(target)
-                gate = GateProcess(asker, target, "http://" + log.read_text().partition("http ")[2].split()[0])
+                http = "http://" + log.read_text().partition("http ")[2].split()[0]
+                gate = GateProcess(asker, target, http, process)
                 wait_until(lambda: bool(gate.ready()["ready"]), 30)
                 yield gate
                 asker.close()
             finally:
-                process.terminate()
+                process.terminate()  # says nothing where a test has killed it
                 process.wait(20)
