@@ -112,6 +112,7 @@ class Gate:
             self._settler.note,
             partial(self._decide_ordinary, offsets),
             self._settlements.unreadable,
+            on_fault=partial(self._descriptors_failed, refusals),
             denies_undecided=lambda: self.ordinary.denies_undecided,
         )
         made: dict[str, BatchService] = {CHECK_PATH: check, RATE_LIMIT_PATH: rate_limit}
@@ -251,6 +252,10 @@ class Gate:
     def _decide_ordinary(self, offsets: Offsets, asked: Sequence[Asked], deadline_ms: float) -> list[Said]:
         store_deadline_ms = offsets.of(self.ordinary.cell).deadline_on_store_ms(deadline_ms)
         return self.ordinary.decide(asked, self._links.until(deadline_ms).budgets.execute, store_deadline_ms)
+
+    def _descriptors_failed(self, refusals: RefusalLog, calls: int) -> None:
+        self.ordinary.metrics.failed(calls)
+        refusals.note(Reason.FAULT, lambda: None)  # with the traceback
 
     def _check(self, calls: Sequence[Call], deadline_ms: float) -> list[Verdict]:
         verdicts = self._checker.check(calls, self._links.until(deadline_ms), deadline_ms)

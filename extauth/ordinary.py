@@ -81,6 +81,10 @@ class OrdinaryMetrics:
         for one in said:
             self._decisions.labels(one.outcome.value).inc()
 
+    def failed(self, calls: int) -> None:
+        """Count a batch that a fault of ours left undecided."""
+        self._decisions.labels(Outcome.UNDECIDED.value).inc(calls)
+
 
 @dataclass(slots=True)
 class _Plan:

@@ -43,16 +43,26 @@ class RateLimitService:
         decide: Decide,
         on_unreadable: Callable[[], None],
         *,
+        on_fault: Callable[[int], object],
         denies_undecided: Callable[[], bool],
     ) -> None:
+        """``on_fault`` is told, within the handler, how many calls a fault of ours left undecided."""
         self._note = note
         self._decide = decide
         self._on_unreadable = on_unreadable
+        self._on_fault = on_fault
         self._denies_undecided = denies_undecided
         self.max_batch = MAX_BATCH
 
     def answer(self, payloads: Sequence[bytes], deadline_ms: float) -> Sequence[bytes]:
-        """Answer every question, in order."""
+        """Answer every question, in order; a fault of ours leaves this batch undecided and serves the next one."""
+        try:
+            return self._answers(payloads, deadline_ms)
+        except Exception:  # noqa: BLE001  whatever it was: the gate's other calls must not end with these
+            self._on_fault(len(payloads))
+            return [self._undecided()] * len(payloads)
+
+    def _answers(self, payloads: Sequence[bytes], deadline_ms: float) -> Sequence[bytes]:
         requests = [self._read(payload) for payload in payloads]
         asked = [_asked(one) for one in requests if one is not None and one.domain != DOMAIN]
         said = iter(self._decide(asked, deadline_ms) if asked else ())

@@ -113,6 +113,17 @@ def test_more_than_any_limit_never_fits(service: Service) -> None:
     assert service.ask({"user": "ann"}).statuses[0].limit_remaining == 2
 
 
+def test_a_fault_of_ours_ends_no_other_call(
+    service: Service, registry: CollectorRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its batch is undecided, which refuses by default, and counted; the gate goes on."""
+    with monkeypatch.context() as broken:
+        broken.setattr("extauth.ordinary._never_fits", lambda _one: 1 / 0)
+        assert service.ask({"user": "ann"}).overall_code == OVER
+    assert registry.get_sample_value("tollkeeper_descriptor_decisions_total", {"outcome": "undecided"}) == 1
+    assert service.ask({"user": "ann"}).statuses[0].limit_remaining == 2
+
+
 def test_hits_are_the_calls_or_the_descriptors_own(service: Service) -> None:
     """0 of the call is 1; 0 of a descriptor looks and refuses nothing."""
     answer = service.ask({"path": "/x"}, {"user": "ann"}, hits=2, each=(4, None))
@@ -184,6 +195,7 @@ def test_the_setting_says_what_is_told_while_the_store_is_away(denies: bool, cod
         lambda _told: None,
         lambda asked, _deadline_ms: ordinary.decide(asked, away, 0),
         lambda: None,
+        on_fault=lambda _calls: pytest.fail("a fault of ours"),
         denies_undecided=lambda: denies,
     )
     request = RateLimitRequest(domain="shop")
@@ -202,6 +214,7 @@ def test_no_bytes_break_the_service(payload: bytes) -> None:
         lambda _told: None,
         lambda asked, _ms: ordinary.decide(asked, _never, 0),
         lambda: None,
+        on_fault=lambda _calls: pytest.fail("a fault of ours"),
         denies_undecided=lambda: True,
     )
     (answer,) = service.answer([payload], 0.0)
