@@ -29,6 +29,7 @@ class Board:
     live: Mapping[str, int] = field(default_factory=dict)  # the version that is served
     failed: Mapping[str, Failure] = field(default_factory=dict)
     trouble: str = ""  # why nothing can be brought into force at the moment
+    waiting: str = ""  # what the publisher waits for at the moment
 
     def status(self, uid: str, version: int) -> Status:
         """Where this version of a publication stands."""
@@ -37,7 +38,7 @@ class Board:
         failure = self.failed.get(uid)
         if failure and failure.version >= version:
             return Status(State.FAILED, failure.reason)
-        return Status(State.PENDING, self.trouble)
+        return Status(State.PENDING, self.trouble or self.waiting)
 
     def written(self) -> bytes:
         """The board as JSON."""

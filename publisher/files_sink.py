@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from publisher.envoy_admin import CLUSTERS, ROUTES, EnvoyAdmin, EnvoyUnreachable
 from publisher.envoy_bootstrap import CLUSTERS_FILE, ROUTES_FILE
 from publisher.envoy_files import Resources, cluster_name, clusters, routes, together
 from publisher.plan import Plan, plan
+from publisher.sink import NotServed, Refused
 
 TIMEOUT_S: Final = 2.0
 """Longest wait for one plan to be served, in seconds."""
@@ -29,14 +30,6 @@ WARM_S: Final = 0.5
 
 _POLL_S: Final = 0.01
 """Between two looks at Envoy, in seconds: it tells nobody when it has read a file."""
-
-
-class Refused(Exception):  # noqa: N818  an outcome, not a fault
-    """Envoy did not accept a file; what it accepted last is back in place."""
-
-
-class NotServed(Exception):  # noqa: N818
-    """Envoy cannot be reached, has not answered in time, or the disk fails. It will serve what the files say."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +42,8 @@ class _File:
 
 class FilesSink:
     """Keeps one Envoy's cluster and route files."""
+
+    waiting: Final = ""  # Envoy takes files up faster than anybody asks
 
     def __init__(
         self,
@@ -77,10 +72,10 @@ class FilesSink:
             if _read(file.path) is None:
                 _make(file.path, content.text())
 
-    async def apply(self, wanted: Plan) -> None:
+    async def apply(self, wanted: Plan) -> Mapping[str, str]:
         """Bring a plan into force: new clusters, then the routes, then without the clusters that no route needs.
 
-        Raises ``Refused`` (the plan before is in force again) or ``NotServed``.
+        What Envoy accepted is live. Raises ``Refused`` (the plan before is in force again) or ``NotServed``.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -91,8 +86,13 @@ class FilesSink:
             raise NotServed(f"Envoy did not take the files up within {self._timeout_s:g} s") from error
         except OSError as error:
             raise NotServed(f"the folder cannot be written: {error}") from error
+        return {}
 
-    def served(self) -> frozenset[str]:
+    async def follow(self, _: Callable[[], None]) -> None:
+        """Wait for ever: nobody else writes the folder, and Envoy reads it by itself."""
+        await asyncio.Event().wait()
+
+    async def served(self) -> frozenset[str]:
         """The uids of the publications in the files; raises ``NotServed`` when they cannot be read."""
         try:
             found = _read(self._clusters.path)

@@ -11,7 +11,8 @@ class PublisherMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.errors = Counter(
             "tollkeeper_publisher_errors",
-            "Attempts that failed and are tried again: store, proxy, lease, refused (the proxy did not take a plan).",
+            "Attempts that failed and are tried again: store, proxy, lease, refused (the proxy did not take a plan), "
+            "not_live (a publication of the plan is not reached).",
             ("cause",),
             registry=registry,
         )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final, Protocol, cast
@@ -19,9 +19,9 @@ from catalog.records import Kind, PublicationRecord
 from catalog.status import State, Status
 from catalog.store import PAGE, CatalogStore, StoreUnavailable
 from publisher.board import Board, Failure
-from publisher.files_sink import NotServed, Refused
 from publisher.metrics import PublisherMetrics
-from publisher.plan import Plan, plan
+from publisher.plan import plan
+from publisher.sink import NotServed, Refused, Sink
 from publisher.troubles import BEHIND, REFUSED
 from runtime.lifecycle import going_on
 from runtime.readiness import Trouble
@@ -31,18 +31,6 @@ LAST_RETRY_S: Final = 5.0
 """The wait after a failure doubles from the first to the last, in seconds."""
 
 _log: Final = logging.getLogger(__name__)
-
-
-class Sink(Protocol):
-    """Brings plans into force."""
-
-    def served(self) -> frozenset[str]:
-        """The uids of the publications that are in force, whoever brought them there; raises ``NotServed``."""
-        ...
-
-    async def apply(self, wanted: Plan) -> None:
-        """Bring a plan into force; raises ``Refused`` (the plan before stays) or ``NotServed`` (try again)."""
-        ...
 
 
 class Feed(Protocol):
@@ -65,17 +53,18 @@ class Publisher:
         self._sink = sink
         self._metrics = metrics
         self._due = asyncio.Event()
-        self._live: _Records = {}  # as the proxy took them last
+        self._live: _Records = {}  # as the proxy took them last; not_live says which of them it does not serve yet
         self._knows_live = False  # not before the first plan of this process is in force
         self._unfit: dict[str, Failure] = {}  # no proxy could be given these
         self._refused: dict[str, Failure] = {}  # the proxy said no to these
+        self._not_live: Mapping[str, str] = {}  # of those in force by the last plan: uid -> why not
         self._board = Board()
         self._news = asyncio.Event()
 
     @property
     def board(self) -> Board:
-        """Where publications stand, as far as is known."""
-        return self._board
+        """Where publications stand, as far as is known, and what is waited for at this moment."""
+        return replace(self._board, waiting=self._sink.waiting)
 
     async def news(self) -> None:
         """Wait until the board says something else."""
@@ -84,7 +73,7 @@ class Publisher:
 
     def begin(self, known: Board) -> None:
         """Take over from another process, which said this last: what was live is, until the first plan is in force."""
-        self._live, self._knows_live = {}, False
+        self._live, self._not_live, self._knows_live = {}, {}, False
         self._unfit, self._refused = {}, {}
         self._board = known
         self._due.set()
@@ -95,7 +84,7 @@ class Publisher:
 
     def status(self, uid: str, version: int) -> Status:
         """Where this version of a publication stands."""
-        return self._board.status(uid, version)
+        return self.board.status(uid, version)
 
     def troubles(self) -> Sequence[Trouble]:
         """Tell what keeps publications from being served; empty when nothing does."""
@@ -111,6 +100,7 @@ class Publisher:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._follow(), name="publication-feed")
             group.create_task(self._keep_in_step(), name="publication-plan")
+            group.create_task(self._sink.follow(self._due.set), name="publication-drift")
 
     async def _follow(self) -> None:
         retry_s = FIRST_RETRY_S
@@ -150,7 +140,9 @@ class Publisher:
             return self._note("proxy", error)
         except Refused as error:
             return self._note("refused", error)
-        return True
+        if self._not_live:
+            self._metrics.errors.labels("not_live").inc()
+        return not self._not_live
 
     def _note(self, cause: str, error: Exception) -> bool:
         self._say(replace(self._board, trouble=str(error)))
@@ -189,7 +181,7 @@ class Publisher:
         """Serve these on top of what is live; a process that has just begun takes the sink's word for who that is."""
         if self._knows_live:
             return await self._serve(live, [record for record in fit if live.get(record.uid) != record])
-        uids = self._sink.served()
+        uids = await self._sink.served()
         presumed = _by_uid(record for record in fit if record.uid in uids)
         new = [record for record in fit if record.uid not in uids]
         try:
@@ -203,7 +195,7 @@ class Publisher:
         for uid in presumed:
             others = {other: record for other, record in presumed.items() if other != uid}
             with suppress(Refused):
-                await self._sink.apply(plan(others.values()))
+                await self._put(others)
                 return others
         return {}
 
@@ -216,12 +208,12 @@ class Publisher:
         """
         wanted = good | _by_uid(suspects)
         try:
-            await self._sink.apply(plan(wanted.values()))
+            await self._put(wanted)
         except Refused as error:
             if not suspects:
                 raise
             if len(suspects) == 1:
-                await self._sink.apply(plan(good.values()))
+                await self._put(good)
                 self._metrics.errors.labels("refused").inc()
                 return good, {suspects[0].uid: Failure(suspects[0].version, str(error))}
         else:
@@ -231,13 +223,24 @@ class Publisher:
         good, others = await self._serve(good, suspects[half:])
         return good, refused | others
 
+    async def _put(self, records: _Records) -> None:
+        self._not_live = await self._sink.apply(plan(records.values()))
+
     def _tell(self) -> None:
-        failed = self._unfit | self._refused
-        self._say(Board({uid: record.version for uid, record in self._live.items()}, failed))
-        self._metrics.publications.labels(State.LIVE.value).set(len(self._live.keys() - failed.keys()))
-        self._metrics.publications.labels(State.FAILED.value).set(len(failed))
+        live = {uid: record.version for uid, record in self._live.items() if uid not in self._not_live}
+        failed = self._unproved() | self._unfit | self._refused
         for uid, failure in failed.items():
-            _log.warning("publication %s is not served: %s", uid, failure.reason)
+            if failure != self._board.failed.get(uid):
+                _log.warning("publication %s is not served: %s", uid, failure.reason)
+        self._say(Board(live, failed))
+        self._metrics.publications.labels(State.LIVE.value).set(len(live.keys() - failed.keys()))
+        self._metrics.publications.labels(State.FAILED.value).set(len(failed))
+
+    def _unproved(self) -> dict[str, Failure]:
+        """Those in force that nobody can reach yet."""
+        return {
+            uid: Failure(self._live[uid].version, reason) for uid, reason in self._not_live.items() if uid in self._live
+        }
 
     def _say(self, board: Board) -> None:
         if board != self._board:

@@ -57,7 +57,7 @@ LABELS: Mapping[str, Mapping[str, Iterable[str]]] = {
         "outcome": ("committed", "conflict", "unknown", "unavailable"),
     },
     "tollkeeper_admin_logins_total": {"outcome": ("ok", "failed", "throttled")},
-    "tollkeeper_publisher_errors_total": {"cause": ("store", "proxy", "lease", "refused")},
+    "tollkeeper_publisher_errors_total": {"cause": ("store", "proxy", "lease", "refused", "not_live")},
     "tollkeeper_publications": {"state": (State.LIVE, State.FAILED)},
     "tollkeeper_secrets_loads_total": {"outcome": Load},
     "tollkeeper_secrets_current_version": {"secret": Family},

@@ -23,10 +23,11 @@ from catalog.store import CatalogStore
 from publisher.envoy_admin import EnvoyAdmin
 from publisher.envoy_bootstrap import CLUSTERS_FILE, ROUTES_FILE
 from publisher.feed import PublicationFeed
-from publisher.files_sink import FilesSink, NotServed, Refused
+from publisher.files_sink import FilesSink
 from publisher.metrics import PublisherMetrics
 from publisher.plan import plan
 from publisher.publisher import Publisher
+from publisher.sink import NotServed, Refused
 from runtime.lifecycle import running
 from tests.e2e.proxy import (
     HOST,

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from publisher.envoy_admin import CLUSTERS, EnvoyUnreachable, Standing
 from publisher.envoy_bootstrap import CLUSTERS_FILE, ROUTES_FILE
 from publisher.envoy_files import Resources
-from publisher.files_sink import FilesSink, NotServed, Refused
+from publisher.files_sink import FilesSink
 from publisher.plan import plan
+from publisher.sink import NotServed, Refused
 from tests.e2e.proxy import publication
 
 
@@ -120,7 +121,7 @@ async def test_a_disk_that_fails_is_said_so(tmp_path: Path, monkeypatch: pytest.
         with pytest.raises(NotServed, match=r"the folder cannot be written: .*No space left"):
             await sink.apply(plan([publication("a", "/a")]))
     await sink.apply(plan([publication("a", "/a")]))
-    assert sink.served() == {"a"}
+    assert await sink.served() == {"a"}
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe{", b"{", None])
@@ -129,10 +130,10 @@ async def test_files_that_are_not_ours_serve_nobody(tmp_path: Path, content: byt
     sink = FilesSink(tmp_path, Reader(tmp_path), upstream_ca="/ca.pem")
     if content is not None:
         (tmp_path / CLUSTERS_FILE).write_bytes(content)
-    assert sink.served() == frozenset()
+    assert await sink.served() == frozenset()
     sink.prepare()
     await sink.apply(plan([publication("a", "/a")]))
-    assert sink.served() == {"a"}
+    assert await sink.served() == {"a"}
 
 
 async def test_who_may_not_write_any_more_changes_nothing(tmp_path: Path) -> None:
@@ -144,7 +145,7 @@ async def test_who_may_not_write_any_more_changes_nothing(tmp_path: Path) -> Non
     allowed[0] = False
     with pytest.raises(NotServed):
         await sink.apply(plan([publication("b", "/b")]))
-    assert sink.served() == {"a"}
+    assert await sink.served() == {"a"}
 
 
 def test_preparing_replaces_nothing_that_is_there(tmp_path: Path) -> None:

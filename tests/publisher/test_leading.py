@@ -52,11 +52,17 @@ class Sink:
     folder: Folder
     may_write: Callable[[], bool]
 
-    def served(self) -> frozenset[str]:
+    waiting: str = ""
+
+    async def served(self) -> frozenset[str]:
         """As the sinks do."""
         return self.folder.uids
 
-    async def apply(self, wanted: Plan) -> None:
+    async def follow(self, _: Callable[[], None]) -> None:
+        """As the sinks do."""
+        await asyncio.Event().wait()
+
+    async def apply(self, wanted: Plan) -> dict[str, str]:
         """As the sinks do."""
         for _ in range(3):
             await asyncio.sleep(0.01)
@@ -64,6 +70,7 @@ class Sink:
                 continue
             self.folder.writes.append((self.name, time.monotonic()))
             self.folder.uids = frozenset(upstream.publication for upstream in wanted.upstreams)
+        return {}
 
 
 class Cuttable(Lease):

@@ -17,10 +17,10 @@ from catalog.records import PublicationRecord
 from catalog.status import State, Status
 from catalog.store import CatalogStore
 from publisher.feed import PublicationFeed
-from publisher.files_sink import NotServed, Refused
 from publisher.metrics import PublisherMetrics
 from publisher.plan import Plan
 from publisher.publisher import Publisher
+from publisher.sink import NotServed, Refused
 from runtime.lifecycle import running
 from tests.e2e.proxy import publication
 
@@ -38,13 +38,27 @@ class Sink:
     attempts: int = 0
     bad_versions: set[tuple[str, str]] = field(default_factory=set)  # uid, server's host name
 
-    def served(self) -> frozenset[str]:
+    not_live: dict[str, str] = field(default_factory=dict)  # uid -> why it is not reached
+    moved: Callable[[], None] = lambda: None
+    waiting: str = ""
+    go_on: asyncio.Event = field(default_factory=asyncio.Event)  # while unset, a plan takes long
+
+    def __post_init__(self) -> None:
+        self.go_on.set()
+
+    async def served(self) -> frozenset[str]:
         """As the sinks do."""
         return frozenset(self.in_force[-1]) if self.in_force else frozenset()
 
-    async def apply(self, wanted: Plan) -> None:
+    async def follow(self, moved: Callable[[], None]) -> None:
+        """As the sinks do."""
+        self.moved = moved
+        await asyncio.Event().wait()
+
+    async def apply(self, wanted: Plan) -> dict[str, str]:
         """As the sinks do."""
         self.attempts += 1
+        await self.go_on.wait()
         uids = {upstream.publication for upstream in wanted.upstreams}
         if self.away:
             raise NotServed("the proxy is away")
@@ -52,6 +66,7 @@ class Sink:
         if uids & self.bad or servers & self.bad_versions:
             raise Refused("the proxy said no")
         self.in_force.append(uids)
+        return {uid: why for uid, why in self.not_live.items() if uid in uids}
 
 
 @dataclass
@@ -221,6 +236,65 @@ async def test_a_proxy_that_is_away_is_tried_again(bench: Bench) -> None:
         await until(lambda: bench.count("proxy") >= 2)
         assert bench.publisher.status(record.uid, 1) == Status(State.PENDING, "the proxy is away")
         bench.sink.away = False
+        assert await bench.settled([record]) == [State.LIVE]
+
+
+async def test_who_is_in_force_and_not_reached_is_failed_until_it_is(bench: Bench) -> None:
+    """The sink's word is the status, nobody else is touched, and it is tried again without another change."""
+    first, second = records(2)
+    bench.sink.not_live = {first.uid: "no call reaches it"}
+    await bench.commit([first, second])
+    async with running(bench.publisher.run(), name="publisher"):
+        assert await bench.settled([first, second]) == [State.FAILED, State.LIVE]
+        assert bench.publisher.status(first.uid, 1) == Status(State.FAILED, "no call reaches it")
+        assert [trouble.code for trouble in bench.publisher.troubles()] == ["publications_refused"]
+        await until(lambda: bench.count("not_live") >= 2)
+        bench.sink.not_live = {}
+        await until(lambda: bench.states([first]) == [State.LIVE])
+        attempts = bench.sink.attempts
+        bench.publisher.poke()
+        await until(lambda: bench.sink.attempts > attempts)
+        assert not bench.publisher.troubles()
+
+
+async def test_a_version_that_is_not_reached_is_not_live_because_the_one_before_was(bench: Bench) -> None:
+    """The change is what callers get now; it is told by its own version."""
+    (record,) = records(1)
+    await bench.commit([record])
+    async with running(bench.publisher.run(), name="publisher"):
+        assert await bench.settled([record]) == [State.LIVE]
+        bench.sink.not_live = {record.uid: "no call reaches it"}
+        changed = replace(record, path="/elsewhere", version=2)
+        await bench.commit([changed])
+        assert await bench.settled([changed]) == [State.FAILED]
+        assert bench.publisher.board.failed[record.uid].version == 2
+        assert record.uid not in bench.publisher.board.live
+
+
+async def test_what_moved_is_applied_again(bench: Bench) -> None:
+    """Nothing was committed: the sink saw that what is in force is not what it was given."""
+    (record,) = records(1)
+    await bench.commit([record])
+    async with running(bench.publisher.run(), name="publisher"):
+        await bench.settled([record])
+        await until(lambda: bench.sink.attempts == len(bench.sink.in_force))
+        applied = bench.sink.attempts
+        bench.sink.moved()
+        await until(lambda: len(bench.sink.in_force) > applied)
+        assert bench.states([record]) == [State.LIVE]
+
+
+async def test_who_is_pending_is_told_what_is_waited_for(bench: Bench) -> None:
+    """In the middle of a plan, and not a moment longer."""
+    (record,) = records(1)
+    bench.sink.go_on.clear()
+    await bench.commit([record])
+    async with running(bench.publisher.run(), name="publisher"):
+        await until(lambda: bench.sink.attempts == 1)
+        bench.sink.waiting = "3 of 5 publications answer"
+        assert bench.publisher.status(record.uid, 1) == Status(State.PENDING, "3 of 5 publications answer")
+        bench.sink.waiting = ""
+        bench.sink.go_on.set()
         assert await bench.settled([record]) == [State.LIVE]
 
 
