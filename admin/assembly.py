@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from admin.acts.keys import Mint
 from admin.addresses import AddressRules
 from admin.committing import Committer
 from admin.logins import Logins
+from admin.metering import MeteringReader, MeteringWatch
 from admin.metrics import AdminMetrics
 from admin.passwords import Passwords
 from admin.ports import Publisher
@@ -30,7 +31,7 @@ from ratelimit.budgets import BudgetState, Subject
 from ratelimit.learning import Lessons, read_learned
 from ratelimit.limiter import Limiter
 from ratelimit.looking import look
-from ratelimit.usage import read_series, read_usage
+from ratelimit.usage import Metering, read_metering, read_series, read_usage
 from runtime.clock import Clock
 
 T = TypeVar("T")
@@ -73,6 +74,7 @@ def assemble(
         series=_reader(read_series, stores.budgets, facts.cells),
         budgets=_looker(stores.budgets, facts.cells),
         lessons=_lessons_reader(stores.budgets, facts.cells),
+        metering=MeteringWatch(store, _metering_reader(stores.budgets, facts.cells), metrics.metering),
         mint=Mint(secrets.current, os.urandom, recovery=facts.key_recovery),
         gateway=facts.gateway,
         clock=clock,
@@ -113,6 +115,15 @@ def _lessons_reader(client: redis.asyncio.Redis, cells: int) -> Callable[[str], 
         return await _answered(read_learned(client, _cell(subject, cells), subject))
 
     return lessons_of
+
+
+def _metering_reader(client: redis.asyncio.Redis, cells: int) -> MeteringReader:
+    """Make a reader of what is told of many publications likewise."""
+
+    async def metering_of(subjects: Sequence[str]) -> list[Metering]:
+        return await _answered(read_metering(client, [(_cell(subject, cells), subject) for subject in subjects]))
+
+    return metering_of
 
 
 def _cell(subject: str, cells: int) -> str:

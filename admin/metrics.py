@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 
 class AdminMetrics:
@@ -34,5 +34,11 @@ class AdminMetrics:
         self.unaudited_logins = Counter(
             "tollkeeper_admin_logins_unaudited",
             "Logins that are not in the audit stream, because it had enough of them that minute or cannot be written.",
+            registry=registry,
+        )
+        self.metering = Gauge(
+            "tollkeeper_publications_metering",
+            "Openai publications by whether the proxy tells how their calls end.",
+            ("metering",),
             registry=registry,
         )

@@ -31,6 +31,7 @@ from admin.fields import (
 )
 from catalog.records import DEFAULT_TOKENS, MissingUsage, ModelType, Protocol, Reservation
 from catalog.status import State
+from ratelimit.usage import Metering
 
 MAX_GRACE_S = 7 * 24 * 3600
 SecretText = Annotated[SecretStr, Field(min_length=1, max_length=MAX_SECRET_TEXT)]
@@ -319,6 +320,9 @@ class Publication(Output):
     status: State
     status_reason: str
     """Why it is not live; empty when it is."""
+    metering: Metering | None
+    """Of an openai model: whether the proxy tells how its calls end (`seen`), has not yet (`unproved`), or has not for
+    20 calls in a row (`missing`), each then charged what it was presumed to cost. Null for others: nothing is told."""
     usage: UsageAnswer
     examples: Examples
     created_at: datetime

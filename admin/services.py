@@ -10,6 +10,7 @@ import redis.asyncio
 from admin.acts.keys import Mint
 from admin.committing import Committer
 from admin.logins import Logins
+from admin.metering import MeteringWatch
 from admin.metrics import AdminMetrics
 from admin.passwords import Passwords
 from admin.ports import Publisher
@@ -74,6 +75,7 @@ class Services:
     series: SeriesReader
     budgets: BudgetsReader
     lessons: LessonsReader
+    metering: MeteringWatch
     mint: Mint
     gateway: Gateway
     clock: Clock

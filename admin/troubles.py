@@ -20,3 +20,9 @@ BUDGETS_UNTOLD: Final = Ailment(
     "See that the store of budgets runs and answers at the address given (--budgets-url). Until it is told, gates that "
     "do not hear of changes themselves may go by the records they know. The admin tries again by itself.",
 )
+METERING_MISSING: Final = Ailment(
+    "metering_missing",
+    "GET /api/published-models lists which: their metering is missing. See that Envoy's settlement filter stands on "
+    "their listener, asks this gate, and that its runtime flag is on (docs/operations.md). Until then each call is "
+    "charged what it was presumed to cost.",
+)

@@ -116,6 +116,7 @@ class Checker:
         secrets: Secrets,
         cells: int = 1,
         now_ms: Callable[[], int] = lambda: 0,
+        wall_ms: Callable[[], int] = lambda: 0,
         begin_epoch: Callable[[Execute, int], str] = lambda _execute, _cell: "",
         reserve: Callable[[Admission, Call], Admission] = RESERVE_UNLEARNED,
         denials: Denials | None = None,
@@ -127,6 +128,7 @@ class Checker:
         self._secrets = secrets
         self._cells = cells
         self._now_ms = now_ms
+        self._wall_ms = wall_ms
         self._begin_epoch = begin_epoch
         self._reserve = reserve
         self._denials = denials
@@ -138,7 +140,8 @@ class Checker:
 
     def check(self, calls: Sequence[Call], stores: Stores, deadline_ms: float) -> list[Verdict]:
         """Answer every call, in order, before the deadline (monotonic clock)."""
-        presented = [present(call, self._secrets) for call in calls]
+        wall_ms = self._wall_ms()
+        presented = [present(call, self._secrets, now_ms=wall_ms) for call in calls]
         batch = _Batch(Question(calls, presented), stores, deadline_ms, [None] * len(calls))
         self._refuse_locally(batch)
         try:

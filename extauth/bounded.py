@@ -69,6 +69,7 @@ class Bounded:
             secrets=secrets,
             cells=cells,
             now_ms=limiter.store_now_ms,
+            wall_ms=clock.wall_ms,
         )
 
     def left_ms(self) -> float:

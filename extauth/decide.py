@@ -14,6 +14,7 @@ from typing import Final
 from catalog.hashing import Match, compare
 from catalog.ids import cell_of
 from catalog.keytext import Malformed, ParsedKey, parse
+from catalog.probetext import is_probe
 from catalog.records import Credential, KeyRecord, ModelType
 from catalog.secrets import Secrets
 from extauth.call import Call
@@ -63,24 +64,31 @@ Decision = Admission | Telling | Refusal
 
 
 def needs_records(call: Call, presented: ParsedKey | Reason, publication: PublicationEntry | None) -> bool:
-    """Tell whether any record could still admit the call; if not, the store need not be asked.
+    """Tell whether any record could still admit the call, or is asked about; if not, the store need not be asked.
 
     ``publication``: the one the route names, where it is at hand; it says whether a call without a key may pass.
     """
+    if presented is Reason.PROBED:
+        return bool(call.publication)
     if presented is Reason.KEY_MISSING:
         return bool(call.publication) and (publication is None or not publication.record.require_api_key)
     return not isinstance(presented, Reason) and bool(call.publication or call.openai_host)
 
 
-def present(call: Call, secrets: Secrets) -> ParsedKey | Reason:
-    """Read the one key a call presents: ``X-API-Key``, else ``Authorization: Bearer``."""
+def present(call: Call, secrets: Secrets, *, now_ms: int) -> ParsedKey | Reason:
+    """Read the one key a call presents: ``X-API-Key``, else ``Authorization: Bearer``.
+
+    ``now_ms`` is this machine's clock: a probe's text is good for a minute.
+    """
     if "," in call.api_key:
         return Reason.KEY_REPEATED
     text = call.api_key or _bearer(call.authorization)
     if not text:
         return Reason.KEY_MISSING
     parsed = parse(text, secrets)
-    return Reason.KEY_MALFORMED if isinstance(parsed, Malformed) else parsed
+    if not isinstance(parsed, Malformed):
+        return parsed
+    return Reason.PROBED if is_probe(call.api_key, secrets, now_ms=now_ms) else Reason.KEY_MALFORMED
 
 
 def _bearer(authorization: str) -> str:
@@ -127,7 +135,7 @@ def _decide(call: Call, presented: ParsedKey | Reason, facts: Facts, secrets: Se
     if not call.publication and not call.openai_host:
         return Refusal(Reason.NO_PUBLICATION)
     if isinstance(presented, Reason):
-        return _without_key(call, presented, facts)
+        return _probed(call, facts) if presented is Reason.PROBED else _without_key(call, presented, facts)
     if call.publication and facts.publication is None:
         return Refusal(Reason.NO_PUBLICATION)
     credential = _accepted(presented, facts, secrets, now_ms)
@@ -136,6 +144,12 @@ def _decide(call: Call, presented: ParsedKey | Reason, facts: Facts, secrets: Se
     if facts.key is None or facts.tenant is None:  # _accepted has refused these; said again for the types
         return Refusal(Reason.KEY_UNKNOWN, facts.publication)
     return _authorise(call, facts, facts.key, facts.tenant, credential)
+
+
+def _probed(call: Call, facts: Facts) -> Refusal:
+    """Tell what the route leads to, if it is there."""
+    is_gone = bool(call.publication) and facts.publication is None
+    return Refusal(Reason.NO_PUBLICATION if is_gone else Reason.PROBED, facts.publication)
 
 
 def _without_key(call: Call, reason: Reason, facts: Facts) -> Decision:

@@ -116,7 +116,8 @@ _Shared = WeakKeyDictionary[PublicationEntry, WeakKeyDictionary[KeyEntry | Publi
 class AnswerEncoder:
     """Verdicts to CheckResponse bytes."""
 
-    def __init__(self) -> None:
+    def __init__(self, answer_probe: Callable[[Call], Denial]) -> None:
+        self._answer_probe = answer_probe
         # Weak: a shared answer lives as long as the cached records it was made of.
         self._by_path: _Shared = WeakKeyDictionary()
         self._by_body: _Shared = WeakKeyDictionary()
@@ -127,6 +128,8 @@ class AnswerEncoder:
             return self._admitted(verdict, verdict.admission, body_routed=bool(call.openai_host))
         if verdict.telling is not None and verdict.reason is Reason.MODELS_TOLD:
             return _denied(told(verdict.telling, verdict.grant, verdict.now_ms), verdict.reason)
+        if verdict.reason is Reason.PROBED and call is not None:
+            return _denied(self._answer_probe(call), verdict.reason)
         return _denied(_denial(verdict, call), verdict.reason)
 
     def _admitted(self, verdict: Verdict, admission: Admission, *, body_routed: bool) -> bytes:
@@ -217,6 +220,7 @@ class CheckService:
         *,
         refusals: RefusalLog,
         release: Callable[[str], object],
+        answer_probe: Callable[[Call], Denial],
     ) -> None:
         self._check = check
         self._release = release
@@ -224,7 +228,7 @@ class CheckService:
         self._clock = clock
         self._observe = observe
         self._max_batch = max_batch
-        self._encoder = AnswerEncoder()
+        self._encoder = AnswerEncoder(answer_probe)
 
     @property
     def max_batch(self) -> int:

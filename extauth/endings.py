@@ -35,9 +35,14 @@ class Told:
 
 
 def read_told(entries: Mapping[str, str]) -> Told | None:
-    """Read a descriptor; ``None`` where it names no reservation."""
+    """Read a descriptor; ``None`` where it names no reservation, or where the proxy formats nothing of what it tells.
+
+    A call of which only the reservation is known is left to the sweep, like one of which nobody told.
+    """
     reservation = entries.get("reservation", "")
     if not 0 < len(reservation) <= MAX_ID or reservation.startswith((UNFORMATTED, UNKNOWN)):
+        return None
+    if entries.get("status", UNFORMATTED).startswith(UNFORMATTED):
         return None
     status = _count(entries, "status", _MAX_STATUS) or 0
     publication = entries.get("publication", "")

@@ -13,7 +13,7 @@ from catalog import names, reader
 from catalog.announcing import announce
 from catalog.records import Kind, ref
 from catalog.secrets import Secrets
-from extauth import troubles
+from extauth import probing, troubles
 from extauth.batch import Checker, Verdict
 from extauth.bounded import Bounded, BoundedPolicy, LocalLimiter
 from extauth.cache import RecordCache
@@ -71,6 +71,7 @@ class Gate:
         self._clock = clock
         self.ordinary = Ordinary(cells=stores.cells, metrics=OrdinaryMetrics(registry))
         self._metrics = CheckMetrics(registry)
+        self._secrets = secrets
         self._admission_log = on_taken
         self._draining = False
         self._pepper_unknown_calls = 0
@@ -107,6 +108,7 @@ class Gate:
             clock,
             refusals=refusals,
             release=self._settler.release,
+            answer_probe=lambda call: probing.answered(call, self._secrets),
         )
         rate_limit = RateLimitService(
             self._settler.note,
@@ -135,6 +137,7 @@ class Gate:
             reserve=Reserver(os.urandom, self._lessons.of),
             denials=denials,
             now_ms=lambda: self._offset.deadline_on_store_ms(self._clock.monotonic_ms()),
+            wall_ms=self._clock.wall_ms,
             on=Events(
                 stale=self._metrics.stale.inc,
                 gathered=self._metrics.gathered,
@@ -218,6 +221,7 @@ class Gate:
 
     def use_secrets(self, secrets: Secrets) -> None:
         """Decide with these from the next batch on; any thread may say so."""
+        self._secrets = secrets
         self._checker.use_secrets(secrets)
         if self._bounded:
             self._bounded.use_secrets(secrets)

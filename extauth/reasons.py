@@ -13,6 +13,7 @@ class Reason(enum.StrEnum):
 
     OK = "ok"
     MODELS_TOLD = "models_told"  # the gate itself answered which models a key may call
+    PROBED = "probed"  # the publisher asked which publication the route names, and was told
     NO_PUBLICATION = "no_publication"
     KEY_MISSING = "key_missing"
     KEY_REPEATED = "key_repeated"
@@ -97,6 +98,7 @@ _STORE = "The gateway cannot check budgets at the moment; try again shortly."
 WIRE: Final[Mapping[Reason, Wire]] = {
     Reason.OK: Wire(200, "", "", "", Outcome.ALLOWED),
     Reason.MODELS_TOLD: Wire(200, "", "", "", Outcome.ALLOWED),
+    Reason.PROBED: Wire(200, "", "", "", Outcome.ALLOWED),
     Reason.NO_PUBLICATION: Wire(
         404, "invalid_request_error", "not_found", "Nothing is published here.", Outcome.DENIED
     ),

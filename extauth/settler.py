@@ -247,7 +247,7 @@ class Settler:
             self._metrics.unknown()
             return None
         if one.told is None:
-            return _Due(None, None, None, Settlement(one.reservation, 0))
+            return _Due(None, None, None, Settlement(one.reservation, 0, is_told=False))
         try:
             terms = Terms.unpack(raw_terms)
         except ValueError:

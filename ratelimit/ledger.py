@@ -34,6 +34,7 @@ class Settlement:
 
     id: str  # of its reservation
     tokens: int  # 0..10^9; more than the reservation's ceiling is charged as the ceiling
+    is_told: bool = True  # by the proxy; False: nobody told, the call was never answered
 
 
 class Outcome(enum.StrEnum):
@@ -90,8 +91,8 @@ class Ledger:
         a batch too large or malformed, and what ``execute`` raises.
         """
         _check(settlements, sweep)
-        pairs = [part for one in settlements for part in (one.id, one.tokens)]
-        arguments = (2, self._held, self._due, "" if now_ms is None else now_ms, sweep, *pairs)
+        ends = [part for one in settlements for part in (one.id, one.tokens, int(one.is_told))]
+        arguments = (2, self._held, self._due, "" if now_ms is None else now_ms, sweep, *ends)
         try:
             reply = execute("EVALSHA", _SETTLE_SHA, *arguments)
         except NoScriptError:  # proves that nothing ran

@@ -3,7 +3,8 @@
     tk:budget:{<cell>}:<subject>         string, packed windows        longest window + one bucket   take, settle
     tk:held:{<cell>}                     hash: id -> reservation       none; swept                   take, settle
     tk:due:{<cell>}                      sorted set: id by due_ms      none; swept                   take, settle
-    tk:usage:{<cell>}:<subject>          hash: total, last_ms, tokens  none; deleted with its owner  take, settle
+    tk:usage:{<cell>}:<subject>          hash: total, last_ms, tokens, none; deleted with its owner  take, settle
+                                         settled_ms, unsettled
     tk:usage:{<cell>}:<subject>:<hour>   hash: minute -> calls,        8 days                        take, settle
                                          t<minute> -> tokens
     tk:learned:{<cell>}:<subject>        hash: quantity:bin -> calls   90 days                       learn

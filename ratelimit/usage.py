@@ -5,7 +5,8 @@ Knows usage subjects by name only. Days are UTC days of the caller's ``now_ms``,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import enum
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,6 +20,17 @@ _MINUTES_AN_HOUR: Final = 60
 _HOURS_A_DAY: Final = 24
 _TOKENS: Final = b"t"
 
+MISSING_AFTER: Final = 20
+"""So many calls in a row that nobody settled are no accident: a proxy that crashed, a gate that was away."""
+
+
+class Metering(enum.StrEnum):
+    """Whether it is told how a publication's calls end, without which each is charged what it was presumed to cost."""
+
+    UNPROVED = "unproved"  # nobody told of any yet, nor were there enough that should have been told of
+    SEEN = "seen"  # told of, the latest ones too as far as is known
+    MISSING = "missing"  # 20 calls since anybody told have ended untold
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -28,6 +40,15 @@ class Usage:
     today: int = 0  # admitted calls since midnight UTC
     last_access_ms: int = 0  # store time of the last admitted call; 0: none yet
     tokens: int = 0  # charged to calls that have ended, since its counters began
+    settled_ms: int = 0  # of a publication: store time at which the end of a call was last told; 0: of none yet
+    unsettled: int = 0  # of a publication: calls admitted since then whose end nobody told in time
+
+    @property
+    def metering(self) -> Metering:
+        """Whether it is told how a publication's calls end."""
+        if self.unsettled >= MISSING_AFTER:
+            return Metering.MISSING
+        return Metering.SEEN if self.settled_ms else Metering.UNPROVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,16 +83,27 @@ def hours_of_day(now_ms: int) -> range:
 async def read_usage(client: redis.asyncio.Redis, cell: str, subject: str, now_ms: int) -> Usage:
     """Read a subject's usage in one round trip; raises what the client raises."""
     pipeline = client.pipeline(transaction=False)
-    pipeline.hmget(usage_key(cell, subject), ["total", "last_ms", "tokens"])
+    pipeline.hmget(usage_key(cell, subject), ["total", "last_ms", "tokens", "settled_ms", "unsettled"])
     for hour in hours_of_day(now_ms):
         pipeline.hgetall(usage_hour_key(cell, subject, hour))
-    (total, last_ms, tokens), *hours = await pipeline.execute()
+    (total, last_ms, tokens, settled_ms, unsettled), *hours = await pipeline.execute()
     return Usage(
         total=_number(total),
         today=sum(map(_calls, hours)),
         last_access_ms=_number(last_ms),
         tokens=_number(tokens),
+        settled_ms=_number(settled_ms),
+        unsettled=_number(unsettled),
     )
+
+
+async def read_metering(client: redis.asyncio.Redis, subjects: Sequence[tuple[str, str]]) -> list[Metering]:
+    """Read of publications, each a cell and a subject, whether they are told of; raises what the client raises."""
+    pipeline = client.pipeline(transaction=False)
+    for cell, subject in subjects:
+        pipeline.hmget(usage_key(cell, subject), ["settled_ms", "unsettled"])
+    read = await pipeline.execute()
+    return [Usage(settled_ms=_number(at_ms), unsettled=_number(calls)).metering for at_ms, calls in read]
 
 
 async def read_series(client: redis.asyncio.Redis, cell: str, subject: str, now_ms: int) -> Series:

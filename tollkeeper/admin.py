@@ -166,7 +166,10 @@ async def serve(settings: AdminSettings) -> None:
             clock=SystemClock(),
             registry=registry,
         )
-        async with listening(create_app(services), settings.listen, option="--listen") as address:
+        async with (
+            running(services.metering.keep(), name="metering-watch"),
+            listening(create_app(services), settings.listen, option="--listen") as address,
+        ):
             _log.info("listening: %s", address)
             await stop_requested()
 

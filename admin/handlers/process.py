@@ -36,7 +36,8 @@ async def _readiness(services: Services) -> Readiness:
 
 def _warnings(services: Services, health: Health) -> tuple[Trouble, ...]:
     untold = () if services.store.is_told else (BUDGETS_UNTOLD.found("the budgets store misses the latest changes"),)
-    return (*untold, *doubts(health), *services.publisher.troubles(), *services.secrets.troubles())
+    of_parts = (*services.publisher.troubles(), *services.secrets.troubles(), *services.metering.troubles())
+    return (*untold, *doubts(health), *of_parts)
 
 
 def _shown(state: Readiness) -> Ready:

@@ -173,6 +173,7 @@ def publication(
         key_id=record.key_id,
         status=status.state,
         status_reason=status.reason,
+        metering=counted.metering if record.type is ModelType.OPENAI else None,
         usage=usage(counted),
         examples=examples(record, gateway),
         created_at=at(record.created_at_ms),

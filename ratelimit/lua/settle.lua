@@ -4,7 +4,8 @@
 -- KEYS  1 the reservations (hash)   2 when each is due (sorted set)
 --       The script also touches the budget values and usage hashes that the reservations themselves name; all carry
 --       the one hash tag of KEYS. The layouts of both are written down in take.lua.
--- ARGV  1 now_ms, '' = this store's TIME   2 how many overdue reservations to end besides   3.. id, tokens, id, tokens ..
+-- ARGV  1 now_ms, '' = this store's TIME   2 how many overdue reservations to end besides
+--       3.. id, tokens, '1' = the proxy told how its call ended, for each
 -- Returns { now_ms, outcomes: one letter an id, overdue ones presumed, overdue ones forgotten, tokens that those
 --           presumed were charged, faults };
 --       Outcomes: S settled, L settled late (it had been presumed), U unknown (never made, settled or forgotten),
@@ -14,6 +15,9 @@
 -- One script, so that a reservation is ended once, whoever tells of it and how often: it is gone when the budgets have
 -- what it cost. One that nobody settles before it is due is presumed to have cost what it says, and is kept until its
 -- bucket is counted no more, so that a late settlement can put that right.
+--
+-- Whether ends are told at all stands in the last usage hash of a reservation, its publication's: `settled_ms` when one
+-- was told last, `unsettled` how many calls that were admitted later have been presumed.
 
 local byte, sub, floor, concat, sort = string.byte, string.sub, math.floor, table.concat, table.sort
 local pack, unpack_bytes = struct.pack, struct.unpack
@@ -21,7 +25,7 @@ local pack, unpack_bytes = struct.pack, struct.unpack
 local FORMAT = 1
 local SECTION, SECTION_BYTES = '<BI6I4I4B', 16
 local ENTRY, ENTRY_BYTES = '<BI4', 5
-local RESERVATION, HELD, NAME = '<Hc0BI4I4I4d', '<BBI6Bc0', '<Bc0'
+local RESERVATION, HELD, NAME, ADMITTED = '<Hc0BI4I4I4d', '<BBI6Bc0', '<Bc0', '<d'
 local RESERVED, PRESUMED = byte('R'), byte('P')
 local UNITS_MAX = 4000000000 -- a bucket's units are four bytes
 local USAGE_HOUR_TTL_S = 8 * 24 * 3600
@@ -49,7 +53,7 @@ local function read_names(bytes, at)
     if not fields then return nil end
     names[i], at = fields[2], fields[3]
   end
-  return names
+  return names, at
 end
 
 -- What take.lua wrote, or nil where it cannot have.
@@ -71,9 +75,12 @@ local function read_reservation(bytes)
     found.held[i] = { window = fields[2], n = fields[3], bucket = fields[4], key = fields[5] }
     at = fields[6]
   end
-  found.usages = read_names(bytes, at)
+  found.usages, at = read_names(bytes, at)
+  if not found.usages then return nil end
+  local admitted = read_fields(ADMITTED, bytes, at)
+  found.admitted_ms = admitted and admitted[2] or math.huge -- one made before this stood in it
   found.tail = sub(bytes, first)
-  return found.usages and found or nil
+  return found
 end
 
 local function write_presumed(id, found)
@@ -195,14 +202,48 @@ local function note_usage(found, tokens)
   end
 end
 
--- A hash that is gone went with its owner: it does not come back.
-local function write_usage(key, tokens, now_ms)
-  if tokens == 0 or redis.call('EXISTS', key) == 0 then return end
+local told, presumed_since = {}, {} -- by the publications' usage hashes: true; when calls were admitted
+
+local function note_told(found)
+  local key = found.usages[#found.usages]
+  if key then told[key] = true end
+end
+
+local function note_presumed(found)
+  local key = found.usages[#found.usages]
+  if not key then return end
+  presumed_since[key] = presumed_since[key] or {}
+  table.insert(presumed_since[key], found.admitted_ms)
+end
+
+local function write_tokens(key, tokens, now_ms)
+  if tokens == 0 then return true end
   local hour_key, minute = key .. ':' .. floor(now_ms / 3600000), floor(now_ms / 60000) % 60
   local total = redis.pcall('HINCRBY', key, 'tokens', tokens)
   local in_minute = redis.pcall('HINCRBY', hour_key, 't' .. minute, tokens)
   if type(in_minute) == 'number' then redis.call('EXPIRE', hour_key, USAGE_HOUR_TTL_S) end
-  if type(total) ~= 'number' or type(in_minute) ~= 'number' then faults = faults + 1 end
+  return type(total) == 'number' and type(in_minute) == 'number'
+end
+
+local function write_metering(key, now_ms)
+  if told[key] then return type(redis.pcall('HSET', key, 'settled_ms', now_ms, 'unsettled', 0)) == 'number' end
+  if not presumed_since[key] then return true end
+  local settled_ms = redis.pcall('HGET', key, 'settled_ms')
+  if type(settled_ms) == 'table' then return false end
+  local unsettled = 0
+  for _, admitted_ms in ipairs(presumed_since[key]) do
+    if admitted_ms > (tonumber(settled_ms) or 0) then unsettled = unsettled + 1 end
+  end
+  if unsettled > 0 then redis.call('HINCRBY', key, 'unsettled', unsettled) end
+  return true
+end
+
+-- A hash that is gone went with its owner: it does not come back.
+local function write_usage(key, tokens, now_ms)
+  local is_noted = tokens ~= 0 or told[key] or presumed_since[key]
+  if not is_noted or redis.call('EXISTS', key) == 0 then return end
+  local is_counted, is_told = write_tokens(key, tokens, now_ms), write_metering(key, now_ms)
+  if not is_counted or not is_told then faults = faults + 1 end
 end
 
 ----------------------------------------------------------------------------------------------------- the endings
@@ -218,13 +259,14 @@ local function charge(found, tokens, now_ms)
   found.charged = tokens
 end
 
-local function settle(id, tokens, now_ms)
+local function settle(id, tokens, is_told, now_ms)
   local bytes = redis.call('HGET', KEYS[1], id)
   if not bytes then return 'U' end
   local found = read_reservation(bytes)
   forget(id)
   if not found then return 'C' end
   charge(found, tokens, now_ms)
+  if is_told then note_told(found) end
   return found.state == PRESUMED and 'L' or 'S'
 end
 
@@ -237,6 +279,7 @@ local function presume(id, now_ms)
     return false, 0
   end
   charge(found, found.presumed, now_ms)
+  note_presumed(found)
   if found.release_ms > now_ms then write_presumed(id, found) else forget(id) end
   return true, found.charged
 end
@@ -256,7 +299,7 @@ end
 
 local now_ms = tonumber(ARGV[1]) or store_now_ms()
 local outcomes = {}
-for i = 3, #ARGV, 2 do outcomes[#outcomes + 1] = settle(ARGV[i], tonumber(ARGV[i + 1]), now_ms) end
+for i = 3, #ARGV, 3 do outcomes[#outcomes + 1] = settle(ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2] == '1', now_ms) end
 local presumed, forgotten, charged = sweep(tonumber(ARGV[2]), now_ms)
 for key, value in pairs(values) do
   if value.changed then write_value(key, value, now_ms) end

@@ -29,7 +29,8 @@
 --
 -- A reservation is one string: RESERVATION terms (opaque), state, tokens charged so far, ceiling, presumed, when its
 --   bucket is counted no more; then a byte and so many HELD window id, buckets, bucket, budget value's key; then a
---   byte and so many usage hashes, '<Bc0' each. settle.lua ends what stands here.
+--   byte and so many usage hashes, '<Bc0' each, the publication's last; then ADMITTED, when it was made. settle.lua
+--   ends what stands here.
 
 local byte, sub, rep, concat = string.byte, string.sub, string.rep, table.concat
 local pack, unpack_bytes, floor = struct.pack, struct.unpack, math.floor
@@ -38,7 +39,8 @@ local FORMAT = 1
 local FORMAT_BYTE = string.char(FORMAT)
 local SECTION, SECTION_BYTES = '<BI6I4I4B', 16
 local ENTRY, ENTRY_BYTES = '<BI4', 5
-local RESERVATION, HELD, NAME, RESERVED = '<Hc0BI4I4I4d', '<BBI6Bc0', '<Bc0', string.byte('R')
+local RESERVATION, HELD, NAME, ADMITTED = '<Hc0BI4I4I4d', '<BBI6Bc0', '<Bc0', '<d'
+local RESERVED = string.byte('R')
 local FEED_READ_MAX = 1000 -- entries; a base epoch further back is answered as stale
 local USAGE_HOUR_TTL_S = 8 * 24 * 3600
 
@@ -319,7 +321,7 @@ local function reservation(plans, asked, count, usages, tokens, hold, now_ms)
     names[#names + 1] = pack(NAME, #key, key)
   end
   local head = pack(RESERVATION, #hold.terms, hold.terms, RESERVED, tokens, hold.ceiling, hold.presumed, release_ms)
-  return head .. string.char(#held) .. concat(held) .. string.char(#names) .. concat(names)
+  return head .. string.char(#held) .. concat(held) .. string.char(#names) .. concat(names) .. pack(ADMITTED, now_ms)
 end
 
 local function write_reservations(held, due)

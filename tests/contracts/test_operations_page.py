@@ -23,6 +23,7 @@ from extauth.reasons import WIRE, Outcome, Reason
 from publisher.metrics import PublisherMetrics
 from ratelimit import ledger
 from ratelimit.tokens import Ending
+from ratelimit.usage import Metering
 from runtime.http import new_registry
 from runtime.readiness import Ailment
 from runtime.store_faults import StoreFault
@@ -59,6 +60,7 @@ LABELS: Mapping[str, Mapping[str, Iterable[str]]] = {
     "tollkeeper_admin_logins_total": {"outcome": ("ok", "failed", "throttled")},
     "tollkeeper_publisher_errors_total": {"cause": ("store", "proxy", "lease", "refused", "not_live")},
     "tollkeeper_publications": {"state": (State.LIVE, State.FAILED)},
+    "tollkeeper_publications_metering": {"metering": Metering},
     "tollkeeper_secrets_loads_total": {"outcome": Load},
     "tollkeeper_secrets_current_version": {"secret": Family},
     "tollkeeper_secrets_newest_version": {"secret": Family},

@@ -82,3 +82,15 @@ def test_a_stream_that_tells_no_usage_is_not_free(caller: Caller) -> None:
     told = caller.told()
     assert 0 < told["tokensUsed"] <= CONTEXT
     assert told["budgets"][0]["remaining"] == LIMIT - told["tokensUsed"]
+
+
+def test_the_first_settlement_is_seen_in_the_api(up: UpMachine, caller: Caller) -> None:
+    """A publication that was called tells that its calls are metered; a traditional one tells nothing."""
+    caller.call("chat/completions", messages=MESSAGES)
+    operator, sample = Operator(up), up.up["sample"]
+
+    def told(kind: str) -> Any:
+        return operator.must("GET", f"/api/models/{sample[kind]['model']}/publish")["metering"]
+
+    assert until(lambda: told("openai") == "seen", 20)
+    assert told("traditional") is None

@@ -1,0 +1,81 @@
+"""What the API tells of metering: whether the proxy says how a publication's calls end; a warning where it stopped."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+LLM = "my-llm"
+
+
+@pytest.fixture
+async def both(api: Any, kserve: str, openai: str) -> Any:
+    """tenant-a has published a model of each type."""
+    for name, server in (("my-model", kserve), (LLM, openai)):
+        await api.model(name, server)
+        made = await api.publish(name)
+        assert made.status == 201
+        assert made.body["metering"] == (None if name == "my-model" else "unproved")
+    return api
+
+
+def note(store: Any, publication: Any, **fields: int) -> None:
+    """Write what the settling script would."""
+    store.hset(f"tk:usage:{{0}}:p:{publication['uid']}", mapping=fields)
+
+
+async def told(api: Any) -> list[str | None]:
+    """What each answer that shows the openai publication says, and each that shows the other one."""
+    shown = [(await api.show(LLM)).body, (await api.update(LLM, metadata={"a": "b"})).body]
+    listed = {one["modelName"]: one for one in (await api.ask("GET", "/api/published-models")).body["items"]}
+    assert (await api.show("my-model")).body["metering"] is listed["my-model"]["metering"] is None
+    return [one["metering"] for one in (*shown, listed[LLM])]
+
+
+async def test_every_answer_tells_it_of_openai_publications(both: Any, store: Any) -> None:
+    """POST, GET, PUT and the list say the same; of a traditional one nothing is told, whatever was counted."""
+    publication = (await both.show(LLM)).body
+    note(store, (await both.show("my-model")).body, settled_ms=1, unsettled=99)
+    assert await told(both) == ["unproved"] * 3
+    note(store, publication, settled_ms=1, unsettled=19)
+    assert await told(both) == ["seen"] * 3
+    note(store, publication, unsettled=20)
+    assert await told(both) == ["missing"] * 3
+
+
+async def test_published_anew_it_begins_anew(both: Any, store: Any) -> None:
+    """Another uid: nothing was told of it."""
+    note(store, (await both.show(LLM)).body, settled_ms=1, unsettled=20)
+    await both.ask("DELETE", f"/api/models/{LLM}/publish")
+    assert (await both.publish(LLM)).body["metering"] == "unproved"
+    assert (await both.show(LLM)).body["metering"] == "unproved"
+
+
+async def test_what_is_missing_is_a_warning(both: Any, store: Any) -> None:
+    """As long as it is, in /readyz and counted; the process stays ready. A traditional one is never missing."""
+    publication = (await both.show(LLM)).body
+    note(store, (await both.show("my-model")).body, unsettled=99)
+    assert await warned(both) == []
+    note(store, publication, unsettled=20)
+    (warning,) = await warned(both)
+    assert warning["problem"] == "of 1 publications nobody tells how calls end"
+    assert gauge(both, "missing") == 1
+    note(store, publication, settled_ms=1, unsettled=0)
+    assert await warned(both) == []
+    assert (gauge(both, "missing"), gauge(both, "seen"), gauge(both, "unproved")) == (0, 1, 0)
+
+
+async def warned(api: Any) -> list[Any]:
+    """The warnings about metering once it was looked at."""
+    await api.services.metering.look()
+    ready = await api.ask("GET", "/readyz")
+    assert (ready.status, ready.body["ready"]) == (200, True)
+    return [one for one in ready.body["warnings"] if one["code"] == "metering_missing"]
+
+
+def gauge(api: Any, metering: str) -> float | None:
+    """How many publications are counted so."""
+    labels = {"metering": metering}
+    found: float | None = api.services.metrics.registry.get_sample_value("tollkeeper_publications_metering", labels)
+    return found

@@ -1,0 +1,173 @@
+"""Whether it is told how a publication's calls end: not proved, seen, or missing. On a real Valkey."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+import redis
+import redis.asyncio
+
+from ratelimit.budgets import Budget, Charge, Hold, Subject, Window
+from ratelimit.ledger import Ledger, Outcome, Settlement
+from ratelimit.limiter import Limiter
+from ratelimit.names import held_key, usage_key
+from ratelimit.usage import MISSING_AFTER, Metering, Usage, read_metering, read_usage
+
+NOW_MS = 1_800_000_000_000
+PATIENCE_MS = 5_000
+LATER_MS = NOW_MS + 10 * PATIENCE_MS
+PUBLICATION = Subject("p:1", (Budget(Window.TOKENS_HOUR, 10**6),))
+LEDGER = Ledger("0")
+UNPROVED, SEEN, MISSING = Metering.UNPROVED, Metering.SEEN, Metering.MISSING
+
+
+class Calls:
+    """Calls of one publication, by one key."""
+
+    def __init__(self, limiter: Limiter, store: redis.Redis, redis_url: str) -> None:
+        self._limiter, self._store, self._url = limiter, store, redis_url
+        self._ids = itertools.count()
+
+    def admit(self, count: int = 1, *, now_ms: int = NOW_MS, subject: Subject = PUBLICATION) -> list[str]:
+        """Admit so many; the ids of their reservations."""
+        ids = [f"call-{next(self._ids)}" for _ in range(count)]
+        charges = [
+            Charge((subject,), tokens=30, hold=Hold(one, 40, 20, PATIENCE_MS, b""), usage=("k:1", subject.name))
+            for one in ids
+        ]
+        self._limiter.take(self._store.execute_command, charges, epoch="", now_ms=now_ms)
+        return ids
+
+    def end(self, *ids: str, now_ms: int = NOW_MS, is_told: bool = True) -> tuple[Outcome, ...]:
+        """Settle them, as their proxy told, or as given back because nobody was answered."""
+        ends = [Settlement(one, 10, is_told=is_told) for one in ids]
+        settled = LEDGER.settle(self._store.execute_command, ends, sweep=0, now_ms=now_ms)
+        assert settled.faults == 0
+        return settled.outcomes
+
+    def sweep(self, now_ms: int) -> int:
+        """Sweep those that are overdue; how many were presumed."""
+        swept = LEDGER.settle(self._store.execute_command, [], sweep=1_000, now_ms=now_ms)
+        assert swept.faults == 0
+        return swept.presumed
+
+    def lose(self, count: int, *, now_ms: int = NOW_MS) -> None:
+        """Admit so many of which nobody tells, until they are presumed."""
+        self.admit(count, now_ms=now_ms)
+        assert self.sweep(now_ms + PATIENCE_MS) == count
+
+    async def usage(self, subject: str = "p:1") -> Usage:
+        """What is told of a subject."""
+        async with redis.asyncio.Redis.from_url(self._url) as client:
+            return await read_usage(client, "0", subject, LATER_MS)
+
+    async def metering(self) -> Metering:
+        """What is told of the publication: the same by itself as among many."""
+        async with redis.asyncio.Redis.from_url(self._url) as client:
+            among = await read_metering(client, [("0", "p:other"), ("0", "p:1")])
+        own = (await self.usage()).metering
+        assert among == [UNPROVED, own]
+        return own
+
+
+@pytest.fixture
+def calls(limiter: Limiter, store: redis.Redis, redis_url: str) -> Calls:
+    """The publication's calls."""
+    return Calls(limiter, store, redis_url)
+
+
+async def test_unproved_until_the_first_end_is_told(calls: Calls) -> None:
+    """An admission proves nothing, nor does a call that was given back; the first settlement does."""
+    assert await calls.metering() is UNPROVED
+    one, other, third = calls.admit(3)
+    calls.end(one, is_told=False)
+    assert await calls.metering() is UNPROVED
+    calls.end("unknown")
+    assert await calls.metering() is UNPROVED
+    calls.end(other)
+    assert await calls.metering() is SEEN
+    calls.end(third, is_told=False)
+    assert await calls.metering() is SEEN
+
+
+async def test_missing_after_twenty_calls_that_nobody_settled(calls: Calls) -> None:
+    """Not after nineteen; it ends with the first settlement, and begins to count anew."""
+    calls.lose(MISSING_AFTER - 1)
+    assert await calls.metering() is UNPROVED
+    calls.lose(1)
+    assert await calls.metering() is MISSING
+    calls.end(*calls.admit(now_ms=LATER_MS), now_ms=LATER_MS)
+    assert await calls.metering() is SEEN
+    calls.lose(MISSING_AFTER - 1, now_ms=LATER_MS + 1)
+    assert await calls.metering() is SEEN
+    calls.lose(1, now_ms=LATER_MS + 1)
+    assert await calls.metering() is MISSING
+
+
+async def test_what_was_lost_before_a_settlement_does_not_count_after_it(calls: Calls) -> None:
+    """Calls of a proxy that crashed are presumed minutes later, when the next one has long settled others."""
+    calls.admit(3 * MISSING_AFTER)
+    calls.end(*calls.admit(now_ms=NOW_MS + 10), now_ms=NOW_MS + 20)
+    assert calls.sweep(NOW_MS + PATIENCE_MS + 20) == 3 * MISSING_AFTER
+    assert await calls.metering() is SEEN
+    assert (await calls.usage()).unsettled == 0
+
+
+async def test_a_late_settlement_is_one(calls: Calls) -> None:
+    """However long the proxy took: what it tells is heard."""
+    late, *_ = calls.admit(MISSING_AFTER)
+    assert calls.sweep(NOW_MS + PATIENCE_MS) == MISSING_AFTER
+    assert await calls.metering() is MISSING
+    assert calls.end(late, now_ms=NOW_MS + PATIENCE_MS + 1) == (Outcome.REPLACED,)
+    assert await calls.metering() is SEEN
+
+
+async def test_another_publications_calls_prove_nothing(calls: Calls) -> None:
+    """Though they have the same key; and of the key itself nothing is told."""
+    calls.lose(MISSING_AFTER)
+    calls.end(*calls.admit(subject=Subject("p:2", PUBLICATION.budgets)))
+    assert await calls.metering() is MISSING
+    key = await calls.usage("k:1")
+    assert (key.settled_ms, key.unsettled) == (0, 0)
+
+
+async def test_a_publication_that_is_gone_is_not_brought_back(calls: Calls, store: redis.Redis) -> None:
+    """Neither by settlements nor by the sweep of its last calls: its name published anew begins anew."""
+    told, _lost = calls.admit(2)
+    store.delete(usage_key("0", "p:1"))
+    calls.end(told)
+    assert calls.sweep(LATER_MS) == 1
+    assert not store.exists(usage_key("0", "p:1"))
+
+
+async def test_a_reservation_of_an_earlier_version_is_ended_and_counted(calls: Calls, store: redis.Redis) -> None:
+    """It does not tell when it was made: it counts until the next settlement."""
+    for one in calls.admit(MISSING_AFTER + 1):
+        record = store.hget(held_key("0"), one)
+        store.hset(held_key("0"), one, record[:-8])
+    assert calls.end("call-0") == (Outcome.SETTLED,)
+    assert calls.sweep(NOW_MS + PATIENCE_MS) == MISSING_AFTER
+    assert await calls.metering() is MISSING
+
+
+def test_a_batch_of_settlements_notes_it_once(calls: Calls, store: redis.Redis) -> None:
+    """One more command for each publication of a batch, however many its calls."""
+    ids = calls.admit(50)
+    store.config_resetstat()
+    calls.end(*ids)
+    stats = store.info("commandstats")
+    assert stats["cmdstat_hset"]["calls"] == 1
+    assert stats["cmdstat_hincrby"]["calls"] == 4  # tokens in all and of the minute, of the key and the publication
+    assert stats["cmdstat_exists"]["calls"] == 2
+
+
+@pytest.mark.parametrize("is_told", [True, False])
+def test_a_broken_usage_hash_stops_no_settlement(calls: Calls, store: redis.Redis, is_told: bool) -> None:  # noqa: FBT001  a row
+    """What cannot be noted is reported; the tokens are given back all the same."""
+    (one,) = calls.admit()
+    store.delete(usage_key("0", "p:1"))
+    store.set(usage_key("0", "p:1"), "no hash", px=60_000)
+    ends, now_ms = ([Settlement(one, 0)], NOW_MS) if is_told else ([], LATER_MS)
+    settled = LEDGER.settle(store.execute_command, ends, now_ms=now_ms)
+    assert (settled.faults, store.exists(held_key("0"))) == (1, 0 if is_told else 1)

@@ -1,0 +1,137 @@
+"""A Kubernetes API in memory: lists and watches of any kind, and failures that a real one cannot be made to have.
+
+It stands beside the tests on the real API server, which are in tests/kube: what it answers was seen there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx2
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+from runtime.kube_api import Json, Kind, KubeApi
+
+
+@dataclass
+class KubeServer:
+    """What is stored, and what goes wrong. Paths are ``Kind.path`` of one object, of a namespace or of all."""
+
+    objects: dict[str, Json] = field(default_factory=dict)  # by path
+    version: int = 100
+    refuse: int = 0  # a status that every request gets
+    expire_watches: bool = False  # every watch is told at once that its version is gone
+    unreadable: bool = False
+    hang: bool = False  # watches neither tell nor end
+    lists: int = 0
+    watches: int = 0
+    _events: list[tuple[int, str, str, Json]] = field(default_factory=list)  # version, path, what, object
+    _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _cut: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def put(self, kind: Kind, name: str, namespace: str = "", **parts: Any) -> None:
+        """Create or replace an object."""
+        path = kind.path(namespace, name)
+        what = "MODIFIED" if path in self.objects else "ADDED"
+        self.version += 1
+        metadata = {
+            "name": name,
+            "resourceVersion": str(self.version),
+            **({"namespace": namespace} if namespace else {}),
+        }
+        metadata |= parts.pop("metadata", {})
+        self.objects[path] = {"metadata": metadata, **parts}
+        await self._tell(path, what, self.objects[path])
+
+    async def delete(self, kind: Kind, name: str, namespace: str = "") -> None:
+        """Remove an object."""
+        self.version += 1
+        gone = self.objects.pop(kind.path(namespace, name))
+        gone["metadata"]["resourceVersion"] = str(self.version)
+        await self._tell(kind.path(namespace, name), "DELETED", gone)
+
+    async def cut(self) -> None:
+        """End every watch there is."""
+        self._cut.set()
+        async with self._changed:
+            self._changed.notify_all()
+        self._cut = asyncio.Event()
+
+    async def _tell(self, path: str, what: str, found: Json) -> None:
+        async with self._changed:
+            self._events.append((self.version, path, what, json.loads(json.dumps(found))))
+            self._changed.notify_all()
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer a list or a watch."""
+        if self.unreadable:
+            return web.Response(text="<html>")
+        if self.refuse:
+            status = {"kind": "Status", "code": self.refuse, "message": f"refused with {self.refuse}"}
+            return web.json_response(status, status=self.refuse)
+        if request.query.get("watch"):
+            return await self._watch(request)
+        self.lists += 1
+        found = [one for path, one in sorted(self.objects.items()) if _is_below(path, request)]
+        start, size = int(request.query.get("continue") or 0), int(request.query["limit"])
+        more = {"continue": str(start + size)} if start + size < len(found) else {}
+        metadata = {"resourceVersion": str(self.version), **more}
+        return web.json_response({"metadata": metadata, "items": found[start : start + size]})
+
+    async def _watch(self, request: web.Request) -> web.StreamResponse:
+        self.watches += 1
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        while self.hang:  # noqa: ASYNC110  ended by the test or the client
+            await asyncio.sleep(0.01)
+        if self.expire_watches:
+            await _send(answer, {"type": "ERROR", "object": {"code": 410, "message": "too old resource version"}})
+            return answer
+        seen, cut = int(request.query["resourceVersion"]), self._cut
+        ends = asyncio.get_running_loop().time() + int(request.query["timeoutSeconds"])
+        while not cut.is_set() and (left := ends - asyncio.get_running_loop().time()) > 0:
+            for version, path, what, found in list(self._events):
+                if version > seen and _is_below(path, request):
+                    await _send(answer, {"type": what, "object": found})
+                seen = max(seen, version)
+            await self._wait(left, seen)
+        return answer
+
+    async def _wait(self, longest_s: float, seen: int) -> None:
+        try:
+            async with asyncio.timeout(longest_s), self._changed:
+                if self.version == seen or not self._events:
+                    await self._changed.wait()
+        except TimeoutError:
+            pass
+
+
+def _is_below(path: str, request: web.Request) -> bool:
+    asked, plural = request.path, request.path.rpartition("/")[2]
+    if "/namespaces/" in asked:
+        return path.startswith(f"{asked}/")
+    root = asked.removesuffix(f"/{plural}")
+    return path.startswith(f"{root}/") and path.split("/")[-2] == plural
+
+
+async def _send(answer: web.StreamResponse, event: Json) -> None:
+    await answer.write(json.dumps(event).encode() + b"\n")
+
+
+@asynccontextmanager
+async def kube_server() -> AsyncIterator[tuple[KubeServer, KubeApi]]:
+    """Serve one, and a client of it."""
+    server = KubeServer()
+    app = web.Application()
+    app.router.add_get("/{path:.*}", server.answer)
+    async with (
+        TestServer(app, shutdown_timeout=0) as serving,
+        httpx2.AsyncClient(base_url=str(serving.make_url(""))) as http,
+    ):
+        yield server, KubeApi(http)
