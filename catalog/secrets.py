@@ -2,7 +2,8 @@
 
 Owns the secrets file: its form, its mode, how it is made and read. Knows nothing of what the secrets are used for.
 
-The file is JSON of mode 0600, every secret base64 of at least 32 bytes::
+The file is JSON of mode 0600, or a file of somebody else's that our group may read, as a Kubernetes Secret gives it;
+every secret is base64 of at least 32 bytes::
 
     {"peppers": {"1": "…"}, "current_pepper": 1, "mac_keys": {"1": "…"}, "current_mac_key": 1,
      "jwt_key": "…", "recovery_key": "…"}
@@ -31,6 +32,8 @@ MAX_FIELD_SHOWN: Final = 64
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,8}")  # a later one than this nobody rotates to
 _FIELDS: Final = frozenset({"peppers", "current_pepper", "mac_keys", "current_mac_key", "jwt_key", "recovery_key"})
 _OTHERS_MAY: Final = stat.S_IRWXG | stat.S_IRWXO
+OWN_MODE: Final = 0o600  # our own file: we read it as its owner, so no group has to
+GIVEN_MODE: Final = 0o640  # somebody else's (root's, in a Secret's volume): we can read it only as its group
 
 
 class SecretsError(Exception):
@@ -86,7 +89,7 @@ def create_secrets(path: Path, entropy: Callable[[int], bytes] = os.urandom) -> 
 def change_secrets(path: Path, change: Callable[[Secrets], Secrets]) -> Secrets:
     """Replace the file by ``change`` of what it holds, and return that.
 
-    The file is the old or the new one at every moment, of the same owner, and on the disk when this returns.
+    The file is the old or the new one at every moment, of the same owner and mode, and on the disk when this returns.
     Raises ``SecretsError`` when it cannot be read or written, or while another process changes it.
     """
     real = path.resolve()  # a link stays a link
@@ -119,6 +122,7 @@ def _replace(path: Path, content: bytes) -> None:
         _write_durably(draft, content)
         if os.geteuid() == 0:  # else whoever may write here owns both
             os.chown(draft, owner.st_uid, owner.st_gid)
+            draft.chmod(stat.S_IMODE(owner.st_mode))
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
@@ -172,18 +176,23 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _read_private(path: Path) -> bytes:
-    """Read a regular file that nobody but its owner may touch; the mode is that of the very file read."""
+    """Read a file that nobody but its owner may touch, and its group read; the mode is that of the very file read."""
     try:
         with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if mode & _OTHERS_MAY:
-                raise SecretsError(path, f"mode is {stat.S_IMODE(mode):04o}, must be 0600: others must not read it")
+            _refuse_open_mode(path, os.fstat(file.fileno()))
             content = file.read(MAX_FILE_BYTES + 1)
     except OSError as error:
         raise SecretsError(path, f"cannot be read: {error.strerror}") from None
     if len(content) > MAX_FILE_BYTES:
         raise SecretsError(path, f"is longer than {MAX_FILE_BYTES} bytes")
     return content
+
+
+def _refuse_open_mode(path: Path, found: os.stat_result) -> None:
+    most = OWN_MODE if found.st_uid == os.geteuid() else GIVEN_MODE
+    mode = stat.S_IMODE(found.st_mode)
+    if mode & _OTHERS_MAY & ~most:
+        raise SecretsError(path, f"mode is {mode:04o}, must be {most:04o} or less: others must not read it")
 
 
 class _Parser:

@@ -77,6 +77,24 @@ def test_a_file_that_is_not_good_changes_nothing(
     assert live.troubles() == ()
 
 
+def test_a_kubernetes_secret_that_is_replaced_is_in_force_at_the_next_look(
+    tmp_path: Path, registry: CollectorRegistry
+) -> None:
+    """A volume's file is a link to `..data`, a link to a folder; an update swaps the middle one in one step."""
+    for folder in ("..first", "..second"):
+        (tmp_path / folder).mkdir()
+        create_secrets(tmp_path / folder / "secrets.json")
+    (tmp_path / "..data").symlink_to("..first")
+    (tmp_path / "secrets.json").symlink_to("..data/secrets.json")
+    live = LiveSecrets(tmp_path / "secrets.json", SecretsMetrics(registry))
+    before = live.current()
+    assert not live.look()
+    (tmp_path / "..data_tmp").symlink_to("..second")
+    (tmp_path / "..data_tmp").replace(tmp_path / "..data")
+    assert live.look()
+    assert live.current() == load_secrets(tmp_path / "..second/secrets.json") != before
+
+
 def test_a_change_keeps_mode_and_link(path: Path, tmp_path: Path) -> None:
     """The file is replaced where it is, whatever name led to it, and stays private; no draft is left."""
     (tmp_path / "elsewhere").mkdir()
@@ -93,8 +111,10 @@ def test_a_change_keeps_mode_and_link(path: Path, tmp_path: Path) -> None:
 def test_a_change_by_root_leaves_the_file_to_its_owner(path: Path) -> None:
     """The processes that own the file can still read it."""
     os.chown(path, 12_345, 12_346)
+    path.chmod(0o640)
     _add(path)
-    assert (path.stat().st_uid, path.stat().st_gid) == (12_345, 12_346)
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode)) == (12_345, 12_346, 0o640)
 
 
 def test_two_changes_at_once_lose_nothing(path: Path) -> None:

@@ -99,6 +99,27 @@ def test_a_file_others_may_touch_is_refused(path: Path, mode: int) -> None:
         load_secrets(path)
 
 
+@pytest.mark.parametrize("mode", [0o600, 0o640, 0o440, 0o400])
+def test_a_file_of_somebody_else_may_be_read_by_its_group(
+    path: Path, mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Kubernetes Secret's files are root's and of the pod's group: there is no other way to read them."""
+    _write(path, json.dumps(_document()), mode)
+    monkeypatch.setattr(secrets_module.os, "geteuid", lambda: path.stat().st_uid + 1)
+    assert load_secrets(path).current_pepper == 1
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o444, 0o660, 0o650, 0o641, 0o604])
+def test_a_file_of_somebody_else_is_nobodys_to_change_and_not_the_worlds(
+    path: Path, mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its group may read it and do nothing else; everybody else may do nothing."""
+    _write(path, json.dumps(_document()), mode)
+    monkeypatch.setattr(secrets_module.os, "geteuid", lambda: path.stat().st_uid + 1)
+    with pytest.raises(SecretsError, match=f"mode is {mode:04o}, must be 0640 or less"):
+        load_secrets(path)
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"peppers: 1", b"[" * 60_000])
 def test_what_is_no_json_is_refused(path: Path, content: bytes) -> None:
     """The message says so without quoting the file."""
