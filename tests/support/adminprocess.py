@@ -1,0 +1,42 @@
+"""The admin as its operator starts it: a process of ``tollkeeper admin`` on a free port."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from gatebench import wait_until
+
+ROOT = Path(__file__).parents[2]
+LISTENING = re.compile(r"listening: (\S+)")
+
+
+@dataclass
+class AdminProcess:
+    """An admin process that listens."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+
+@contextmanager
+def admin_process(*options: str) -> Iterator[AdminProcess]:
+    """Run the admin with these options until the body ends."""
+    command = [sys.executable, "-m", "tollkeeper", "admin", "--listen", "127.0.0.1:0", *options]
+    with tempfile.TemporaryDirectory(prefix="tk-admin-") as folder:
+        log = Path(folder, "log")
+        with log.open("wb") as written, subprocess.Popen(command, cwd=ROOT, stderr=written) as process:
+            try:
+                wait_until(lambda: "listening: " in log.read_text() or process.poll() is not None, 60)
+                found = LISTENING.search(log.read_text())
+                assert found, log.read_text()
+                yield AdminProcess(f"http://{found[1]}", process)
+            finally:
+                process.terminate()
+                process.wait(20)
