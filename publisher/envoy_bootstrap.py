@@ -53,18 +53,18 @@ REQUEST_ID_HEADER: Final = "x-request-id"
 CHECKED_HEADERS: Final = (*CREDENTIAL_HEADERS, "content-type", "content-encoding", CALLER_HEADER, REQUEST_ID_HEADER)
 """The request headers Check is told, and no others."""
 
-_NOBODY: Final = {"address_prefix": "255.255.255.255", "prefix_len": 32}
+NOBODY: Final = {"address_prefix": "255.255.255.255", "prefix_len": 32}
 """No caller has this address. An empty list would mean loopback and the private ranges."""
 
 _ALPN: Final = ("h2", "http/1.1")
 """What is offered over TLS, the preferred first."""
 
-_MAX_HEADERS_KB: Final = 32
-_MAX_HEADERS: Final = 100
-_SETTLE_TIMEOUT: Final = "2s"
+MAX_HEADERS_KB: Final = 32
+MAX_HEADERS: Final = 100
+SETTLE_TIMEOUT: Final = "2s"
 """Longest wait for the gate to take note of how a call ended; the caller has its answer long since."""
-_HEADERS_TIMEOUT: Final = "10s"
-_STREAMS_PER_CONNECTION: Final = 100
+HEADERS_TIMEOUT: Final = "10s"
+STREAMS_PER_CONNECTION: Final = 100
 _SHED_BETWEEN: Final = (0.75, 0.95)
 """Of the heap. From here on pieces of requests are turned away by chance, at last all: a body of megabytes comes in
 dozens of pieces, each of which may cost it the call, a small call in one."""
@@ -144,13 +144,13 @@ def connection_manager(options: BootstrapOptions) -> Json:
         **_plain_requests(),
         **_bounds(options),
         "early_header_mutation_extensions": [_removals()],
-        "local_reply_config": {"mappers": _local_replies()},
+        "local_reply_config": {"mappers": local_replies()},
         "http_filters": [
             *browser_filters(),
             body_filter(),
             sse_filter(),
             _check_filter(options),
-            settle_filter(options.meter, timeout=_SETTLE_TIMEOUT),
+            settle_filter(options.meter, timeout=SETTLE_TIMEOUT),
             _router(),
         ],
     }
@@ -221,7 +221,7 @@ def _identity(options: BootstrapOptions) -> Json:
     return {
         "use_remote_address": True,
         "xff_num_trusted_hops": options.trusted_hops,
-        "internal_address_config": {"cidr_ranges": [_NOBODY]},
+        "internal_address_config": {"cidr_ranges": [NOBODY]},
     }
 
 
@@ -272,16 +272,16 @@ def _bounds(options: BootstrapOptions) -> Json:
     return {
         "common_http_protocol_options": {
             "headers_with_underscores_action": "REJECT_REQUEST",
-            "max_headers_count": _MAX_HEADERS,
+            "max_headers_count": MAX_HEADERS,
             "idle_timeout": f"{IDLE_S}s",
         },
         "http2_protocol_options": {
-            "max_concurrent_streams": _STREAMS_PER_CONNECTION,
+            "max_concurrent_streams": STREAMS_PER_CONNECTION,
             "initial_stream_window_size": options.max_body_bytes,
             "initial_connection_window_size": options.max_body_bytes,
         },
-        "max_request_headers_kb": _MAX_HEADERS_KB,
-        "request_headers_timeout": _HEADERS_TIMEOUT,
+        "max_request_headers_kb": MAX_HEADERS_KB,
+        "request_headers_timeout": HEADERS_TIMEOUT,
         "request_timeout": f"{options.request_timeout_s}s",
         "stream_idle_timeout": f"{IDLE_S}s",
     }
@@ -301,7 +301,7 @@ def _removals() -> Json:
     }
 
 
-def _local_replies() -> list[Json]:
+def local_replies() -> list[Json]:
     """Bodies for the answers Envoy gives by itself, in OpenAI's shape; the first that fits is taken.
 
     Check's answers come first, by their flag, and keep their own.

@@ -46,8 +46,8 @@ _FILTER_CONFIG: Final = "type.googleapis.com/envoy.config.route.v3.FilterConfig"
 _UPSTREAM_TLS: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 _HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
-_CONNECT_TIMEOUT: Final = "3s"
-_MAX_UPSTREAM_CALLS: Final = 4096
+CONNECT_TIMEOUT: Final = "3s"
+MAX_UPSTREAM_CALLS: Final = 4096
 """Calls at once to one publication's server, waiting ones included; more get 503."""
 
 IDLE_S: Final = 300
@@ -141,15 +141,15 @@ def _cluster(upstream: Upstream, upstream_ca: str) -> Json:
     cluster = {
         "@type": _CLUSTER,
         "name": name,
-        "connect_timeout": _CONNECT_TIMEOUT,
+        "connect_timeout": CONNECT_TIMEOUT,
         **_discovery(upstream.hostname),
         "load_assignment": assignment(name, [socket_address(upstream.hostname, upstream.port)]),
         "circuit_breakers": {
             "thresholds": [
                 {
-                    "max_connections": _MAX_UPSTREAM_CALLS,
-                    "max_pending_requests": _MAX_UPSTREAM_CALLS,
-                    "max_requests": _MAX_UPSTREAM_CALLS,
+                    "max_connections": MAX_UPSTREAM_CALLS,
+                    "max_pending_requests": MAX_UPSTREAM_CALLS,
+                    "max_requests": MAX_UPSTREAM_CALLS,
                 }
             ]
         },
@@ -214,7 +214,7 @@ def _route(route: Route) -> Json:
         ],
     }
     if route.reads_body:
-        rendered["typed_per_filter_config"] = _body_filter_on()
+        rendered["typed_per_filter_config"] = body_filters_on()
     return rendered
 
 
@@ -250,7 +250,7 @@ def _entry(host: str) -> Json:
         "match": {"prefix": f"{OPENAI_ROOT}/"},
         "metadata": _metadata(openai_host=host),
         "route": {"cluster": NO_CLUSTER, "cluster_not_found_response_code": "NOT_FOUND"},
-        "typed_per_filter_config": _body_filter_on(),
+        "typed_per_filter_config": body_filters_on(),
     }
 
 
@@ -258,5 +258,6 @@ def _metadata(**fields: str) -> Json:
     return {"filter_metadata": {ROUTE_NAMESPACE: fields}}
 
 
-def _body_filter_on() -> Json:
+def body_filters_on() -> Json:
+    """What a route says, by filter, whose calls' bodies are read."""
     return {name: {"@type": _FILTER_CONFIG, "config": {}} for name in (BODY_FILTER, SSE_FILTER)}

@@ -103,8 +103,8 @@ def sse_filter() -> Json:
     }
 
 
-def settle_filter(meter: Meter, *, timeout: str) -> Json:
-    """Tell the gate how a call ended that Check gave a reservation."""
+def settle_filter(meter: Meter, *, timeout: str, cluster: str = GATE) -> Json:
+    """Tell the gate, behind this cluster, how a call ended that Check gave a reservation."""
     return {
         "name": "envoy.filters.http.ratelimit",
         "typed_config": {
@@ -115,7 +115,7 @@ def settle_filter(meter: Meter, *, timeout: str) -> Json:
             "rate_limits": [_ending(meter)],
             "rate_limit_service": {
                 "transport_api_version": "V3",
-                "grpc_service": {"envoy_grpc": {"cluster_name": GATE}, "timeout": timeout},
+                "grpc_service": {"envoy_grpc": {"cluster_name": cluster}, "timeout": timeout},
             },
         },
     }

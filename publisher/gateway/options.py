@@ -1,0 +1,81 @@
+"""What differs from one Envoy Gateway to another. Values only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from publisher.envoy_meter import OWN_METER, Meter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecretRef:
+    """A Secret by name. Where it lies in another namespace than our objects, a ReferenceGrant is written for it."""
+
+    name: str
+    namespace: str = ""  # "": that of our objects
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateTrust:
+    """TLS to a gate with ``--transport grpcio``: objects that lie beside ours, which somebody else owns."""
+
+    name: str
+    """The name that the gate's certificate must have, also sent as SNI."""
+    ca: str
+    """ConfigMap whose ``ca.crt`` holds the authorities of the gate's certificate."""
+    client: SecretRef | None = None
+    """What Envoy shows (``tls.crt``, ``tls.key``), for a gate with ``--tls-client-ca``; None: nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostInfrastructure:
+    """An Envoy that Envoy Gateway starts on its own machine (standalone: resources from files, provider Host)."""
+
+    envoy_version: str
+    """Of the binary in DATA_HOME/envoy-versions/VERSION/bin/envoy: ``1.40.0``."""
+    http_port: int
+    https_port: int | None = None
+    certificate: SecretRef | None = None
+    """Of the https listener; needed where it has a port."""
+    drain_s: int = 600
+    """For how long a listener that changes lets its calls go on, in seconds: as long as the longest call."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayOptions:
+    """Where our objects live and what they say besides publications."""
+
+    gate: Sequence[str]
+    """The gate's workers: ``unix:/run/gate.sock``, or ``host:port``. At least one, all of one kind."""
+    gate_tls: GateTrust | None = None
+    """None: plaintext."""
+    namespace: str = "envoy-gateway-system"
+    """Of all our objects, the gateway among them. At most 63 characters."""
+    gateway: str = "tollkeeper"
+    """The Gateway that routes attach to. At most 63 characters."""
+    listeners: Sequence[str] = ("http",)
+    """Names of its listeners, each of which is patched."""
+    host: HostInfrastructure | None = None
+    """Given: GatewayClass, EnvoyProxy and Gateway are written too. None: somebody else owns those three."""
+    patches: bool = True
+    """Whether EnvoyPatchPolicy may be used. Without it nothing is metered: tokens are charged by each publication's
+    ``missingUsage``, and only its own path reaches an openai model."""
+    ai_gateway: bool = False
+    """Whether AIGatewayRoutes are written too, for Envoy AI Gateway."""
+    per_publication_routes: bool = False
+    """One HTTPRoute a publication, whose conditions are then its own. Otherwise a host's rules fill few routes."""
+    origins: Sequence[str] = ()
+    """Of pages that may call from a browser: ``https://app.example``."""
+    check_timeout_ms: int = 200
+    """Longest wait for Check, in milliseconds, then 503. The gate answers by itself long before."""
+    max_body_bytes: int = 4 * 1024 * 1024
+    """Largest body of an openai call that is read, above it: 413; and largest JSON answer, above it: 500."""
+    request_timeout_s: int = 60
+    """Longest time for a whole request to arrive, in seconds."""
+    max_connections: int = 10_000
+    """Callers' connections at once, on each listener."""
+    trusted_hops: int = 0
+    """Proxies in front whose X-Forwarded-For is believed."""
+    meter: Meter = OWN_METER
+    """Where an answer's tokens are found in Envoy's dynamic metadata."""
