@@ -20,6 +20,7 @@ from publisher.envoy_admin import CLUSTERS, ROUTES, EnvoyAdmin, EnvoyUnreachable
 from publisher.envoy_bootstrap import CLUSTERS_FILE, ROUTES_FILE
 from publisher.envoy_files import Resources, cluster_name, clusters, routes, together
 from publisher.plan import Plan, plan
+from publisher.prober import Proofs
 from publisher.sink import NotServed, Refused
 
 TIMEOUT_S: Final = 2.0
@@ -43,8 +44,6 @@ class _File:
 class FilesSink:
     """Keeps one Envoy's cluster and route files."""
 
-    waiting: Final = ""  # Envoy takes files up faster than anybody asks
-
     def __init__(
         self,
         folder: Path,
@@ -54,6 +53,7 @@ class FilesSink:
         origins: Sequence[str] = (),
         timeout_s: float = TIMEOUT_S,
         may_write: Callable[[], bool] = lambda: True,
+        proofs: Proofs | None = None,
     ) -> None:
         self._may_write = may_write  # asked at each write: whether this process still is the folder's one writer
         self._folder = folder
@@ -63,6 +63,12 @@ class FilesSink:
         self._upstream_ca = upstream_ca
         self._origins = origins
         self._timeout_s = timeout_s
+        self._proofs = proofs  # None: what Envoy accepted is live
+
+    @property
+    def waiting(self) -> str:
+        """What is waited for: Envoy takes files up faster than anybody asks, so it is the proofs."""
+        return self._proofs.waiting if self._proofs else ""
 
     def prepare(self) -> None:
         """Make the files that Envoy needs to start, with nothing published, where there are none."""
@@ -75,7 +81,8 @@ class FilesSink:
     async def apply(self, wanted: Plan) -> Mapping[str, str]:
         """Bring a plan into force: new clusters, then the routes, then without the clusters that no route needs.
 
-        What Envoy accepted is live. Raises ``Refused`` (the plan before is in force again) or ``NotServed``.
+        Then every publication that changed is asked for at the listener, where that is known.
+        Raises ``Refused`` (the plan before is in force again) or ``NotServed``.
         """
         try:
             async with asyncio.timeout(self._timeout_s):
@@ -86,7 +93,7 @@ class FilesSink:
             raise NotServed(f"Envoy did not take the files up within {self._timeout_s:g} s") from error
         except OSError as error:
             raise NotServed(f"the folder cannot be written: {error}") from error
-        return {}
+        return await self._proofs.missing(wanted) if self._proofs else {}
 
     async def follow(self, _: Callable[[], None]) -> None:
         """Wait for ever: nobody else writes the folder, and Envoy reads it by itself."""

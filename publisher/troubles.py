@@ -13,5 +13,6 @@ BEHIND: Final = Ailment(
 )
 REFUSED: Final = Ailment(
     "publications_refused",
-    "GET each publication whose status is failed: its reason says what Envoy refused. Others are not touched by it.",
+    "GET each publication whose status is failed: its reason says what the proxy refused, or what a probe call found "
+    "at its path. Others are not touched by it, and it is tried again by itself.",
 )

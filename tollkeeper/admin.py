@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -29,9 +29,7 @@ from catalog.metrics import SecretsMetrics
 from catalog.records import UserRecord
 from catalog.secrets import SecretsError
 from catalog.store import TIMEOUT_S, CatalogStore, OutcomeUnknown, StoreUnavailable
-from publisher.envoy_admin import EnvoyAdmin
 from publisher.feed import BLOCK_MS, PublicationFeed
-from publisher.files_sink import FilesSink
 from publisher.leading import Leading
 from publisher.lease import Lease
 from publisher.metrics import PublisherMetrics
@@ -42,19 +40,12 @@ from runtime.http import listening, new_registry
 from runtime.lifecycle import CannotStart, running, stop_requested
 from runtime.settings import ListenAddress, Metavar, Port, Secret, Words
 from tollkeeper.admin_stores import admin_stores, store_client
-from tollkeeper.origins import Origins
+from tollkeeper.publishing import PublishingSettings, publishing_sink
 from tollkeeper.store_settings import StoreSettings
 
-_FILES: Final = "files:"
 _HOLDER_BYTES: Final = 8
 _LEASE_TIMEOUT_S: Final = 1.0  # of one question for the lease: a third of its life
 _log: Final = logging.getLogger(__name__)
-
-
-def _folder(value: str) -> str:
-    if not value.startswith(_FILES) or value == _FILES:
-        raise ValueError("must be files:DIR")
-    return value
 
 
 def _host(value: str) -> str:
@@ -90,7 +81,7 @@ def _numbers(value: object) -> object:
 Ports = Annotated[tuple[Port, ...], BeforeValidator(_numbers), Metavar("A,B…")]
 
 
-class AdminSettings(StoreSettings):
+class AdminSettings(PublishingSettings, StoreSettings):
     """Serve the admin API over HTTP, and publish to Envoy."""
 
     listen: ListenAddress = TcpAddress("127.0.0.1", 8085)
@@ -99,23 +90,11 @@ class AdminSettings(StoreSettings):
     secrets_file: Path
     """The file of peppers and MAC keys that gate and admin share; `tollkeeper secrets init FILE` makes one."""
 
-    publish_to: Annotated[str, AfterValidator(_folder), Metavar("files:DIR")] | None = None
-    """Where publications are brought into force: a folder whose files Envoy watches; without it, nowhere."""
-
-    envoy_admin_socket: Path | None = None
-    """Unix socket of the admin interface of the Envoy that watches the folder: there it says what it accepted."""
-
-    upstream_ca: Path = Path("/etc/ssl/certs/ca-certificates.crt")
-    """The certificates that Envoy trusts for model servers on https: the system's own bundle."""
-
     default_host: Annotated[str, AfterValidator(_host), Metavar("HOST")] = "api.router.inference-in-a-box"
     """The host of publications that name none; all tenants share it below /models/ and /v1/models/."""
 
     gateway_url: Annotated[str, AfterValidator(_origin), Metavar("URL")] = "https://gateway"
     """Scheme and port of the URLs shown to callers; the host is each publication's own."""
-
-    cors_origins: Origins = ()
-    """Pages that may call from a browser, by origin: `https://app.example`. None: browsers are kept from answers."""
 
     admin_username: Annotated[str, AfterValidator(_user)] = "admin"
     """Name of the admin who is made at the first start."""
@@ -138,14 +117,6 @@ class AdminSettings(StoreSettings):
     trusted_proxies: Annotated[Words, AfterValidator(_proxies), Metavar("NETS")] = ()
     """Networks of proxies before the API, `unix` for its socket: X-Forwarded-For is believed of these only."""
 
-    def conflicts(self) -> Iterator[tuple[str, str]]:
-        """A folder needs the Envoy that watches it."""
-        yield from super().conflicts()
-        if self.cors_origins and not self.publish_to:
-            yield "cors_origins", "needs --publish-to: it is Envoy that answers browsers"
-        if self.publish_to and not self.envoy_admin_socket:
-            yield "envoy_admin_socket", "is required where --publish-to is given"
-
 
 async def serve(settings: AdminSettings) -> None:
     """Run until a signal, then stop taking requests, finish those in flight, and stop publishing."""
@@ -153,7 +124,7 @@ async def serve(settings: AdminSettings) -> None:
     secrets = _secrets(settings, registry)
     async with (
         admin_stores(settings) as stores,
-        _publisher(settings, stores.catalog, registry) as publisher,
+        _publisher(settings, stores.catalog, registry, secrets) as publisher,
         running(secrets.keep(), name="secrets-watch"),
     ):
         await _first_user(settings, stores.catalog, passwords)
@@ -200,34 +171,24 @@ def _facts(settings: AdminSettings) -> Facts:
 
 @contextlib.asynccontextmanager
 async def _publisher(
-    settings: AdminSettings, store: CatalogStore, registry: CollectorRegistry
+    settings: AdminSettings, store: CatalogStore, registry: CollectorRegistry, secrets: LiveSecrets
 ) -> AsyncIterator[PublisherPort]:
-    """Publish to the folder while the body runs, where there is one."""
+    """Publish while the body runs, where it is said where to."""
     if settings.publish_to is None:
         yield NoPublisher()
         return
-    folder = Path(settings.publish_to.removeprefix(_FILES))
     async with (
-        EnvoyAdmin(str(settings.envoy_admin_socket)) as envoy,
         store_client(settings.records, timeout_s=BLOCK_MS / 1000 + TIMEOUT_S) as client,
         store_client(settings.records, timeout_s=_LEASE_TIMEOUT_S) as claims,
     ):
         lease = Lease(claims, os.urandom(_HOLDER_BYTES).hex())
-        sink = FilesSink(
-            folder,
-            envoy,
-            upstream_ca=str(settings.upstream_ca),
-            origins=settings.cors_origins,
-            may_write=lease.held,
-        )
-        try:
-            sink.prepare()
-        except OSError as error:
-            raise CannotStart(f"--publish-to {folder}: cannot be written: {error.strerror}") from error
-        metrics = PublisherMetrics(registry)
-        leading = Leading(lease, Publisher(store, PublicationFeed(client), sink, metrics), metrics)
-        async with running(leading.run(), name="publisher-lease"):
-            yield leading
+        async with publishing_sink(
+            settings, settings.publish_to, secrets=secrets.current, may_write=lease.held
+        ) as sink:
+            metrics = PublisherMetrics(registry)
+            leading = Leading(lease, Publisher(store, PublicationFeed(client), sink, metrics), metrics)
+            async with running(leading.run(), name="publisher-lease"):
+                yield leading
 
 
 async def _first_user(settings: AdminSettings, store: CatalogStore, passwords: Passwords) -> None:

@@ -102,6 +102,7 @@ def test_every_mistake_in_the_settings_is_told_at_once() -> None:
     """All wrong options in one message, each with its variable and rule; a password is not shown."""
     wrong = {
         "--publish-to": "here",
+        "--probe-url": "gateway:80",
         "--default-host": "10.0.0.1",
         "--probe-allow": "a_b",
         "--probe-refuse-ports": "1,99999",

@@ -159,6 +159,7 @@ def admin_command(machine: Machine) -> Command:
                 "publish-to": f"files:{machine.layout.published}",
                 "envoy-admin-socket": str(machine.layout.socket("envoy-admin")),
                 "upstream-ca": machine.upstream_ca,
+                "probe-url": machine.gateway_url,
                 "default-host": machine.default_host,
                 "admin-username": machine.admin_username,
                 "probe-allow": "127.0.0.0/8,::1",

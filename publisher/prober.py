@@ -1,0 +1,164 @@
+"""Asks a gateway's listener, by probe calls, what its routes lead to, and remembers what was proved.
+
+Whoever answers must prove that it is a gate of ours (``catalog.probetext``), so it matters little who listens there: a
+certificate is not looked at, and a text that is overheard opens nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping
+from types import TracebackType
+from typing import Any, Final, Self
+
+import aiohttp
+
+from catalog.keytext import KeyText
+from catalog.probetext import LIFE_S, mint_probe
+from catalog.secrets import Secrets
+from extauth.probing import OPENAI_HOST, read_answer
+from publisher.plan import Plan
+from publisher.probes import Basis, Question, bases
+from runtime.clock import Clock
+
+ANSWER_S: Final = 1.0
+"""Longest wait for one answer, in seconds."""
+AT_ONCE: Final = 8
+"""Most calls at a time."""
+PROVE_S: Final = 2.0
+"""How long a new publication is asked for before it is said to have failed, in seconds."""
+_POLL_S: Final = 0.02
+_MAX_ANSWER_BYTES: Final = 16 * 1024
+
+
+class Prober:
+    """Asks one listener. ``url``: scheme, host and port."""
+
+    def __init__(self, url: str, secrets: Callable[[], Secrets], clock: Clock, *, answer_s: float = ANSWER_S) -> None:
+        self._url = url.rstrip("/")
+        self._secrets = secrets
+        self._clock = clock
+        self._timeout = aiohttp.ClientTimeout(total=answer_s)
+        self._free = asyncio.Semaphore(AT_ONCE)
+
+    async def __aenter__(self) -> Self:
+        """Open nothing yet: every question has its own connection, as a new caller has."""
+        connector = aiohttp.TCPConnector(ssl=False, force_close=True)
+        self._session = aiohttp.ClientSession(connector=connector, timeout=self._timeout, auto_decompress=False)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close what is open."""
+        await self._session.close()
+
+    async def ask(self, questions: Iterable[Question]) -> Mapping[Question, str]:
+        """Ask all of them, few at once; why each is not as it should be, without those that are."""
+        distinct = list(dict.fromkeys(questions))
+        reasons = await asyncio.gather(*(self._ask(question) for question in distinct))
+        return {question: reason for question, reason in zip(distinct, reasons, strict=True) if reason}
+
+    async def _ask(self, question: Question) -> str:
+        async with self._free:
+            secrets = self._secrets()
+            probe = mint_probe(secrets, now_ms=self._clock.wall_ms())
+            try:
+                status, body = await self._answer(question, probe)
+            except TimeoutError:
+                return f"{self._url} did not answer within {self._timeout.total:g} s"
+            except (aiohttp.ClientError, OSError) as error:
+                return f"{self._url} cannot be asked: {error}"
+        named = read_answer(body, probe, secrets)
+        return _of_status(status, body) if named is None else _of_name(question, *named)
+
+    async def _answer(self, question: Question, probe: KeyText) -> tuple[int, bytes]:
+        async with self._session.get(
+            self._url + question.path,
+            headers={"Host": question.host, "X-API-Key": probe.reveal()},
+            allow_redirects=False,
+            server_hostname=question.host if self._url.startswith("https:") else None,
+        ) as response:
+            body = bytearray()
+            async for part in response.content.iter_chunked(_MAX_ANSWER_BYTES):
+                body += part
+                if len(body) >= _MAX_ANSWER_BYTES:
+                    break
+            return response.status, bytes(body)
+
+
+class Proofs:
+    """What of a plan was proved to be live, so that only what changed is asked again."""
+
+    def __init__(self, prober: Prober) -> None:
+        self._prober = prober
+        self._proved: dict[str, Basis] = {}
+        self._given_up: dict[str, Basis] = {}
+        self.waiting = ""  # what is waited for at the moment
+
+    async def missing(self, wanted: Plan, *, within_s: float = PROVE_S) -> Mapping[str, str]:
+        """Why publications of a plan in force are not live, by uid; none where all are.
+
+        What is new is asked again and again for ``within_s``; what failed before is asked once more.
+        """
+        current = bases(wanted)
+        self._proved = {uid: basis for uid, basis in self._proved.items() if current.get(uid) == basis}
+        until_s = asyncio.get_running_loop().time() + within_s
+        reasons = await self._prove(current, current.keys() - self._proved.keys())
+        while self._hopes(current, reasons) and asyncio.get_running_loop().time() < until_s:
+            self.waiting = f"{len(reasons)} of {len(current)} publications are not reached yet"
+            await asyncio.sleep(_POLL_S)
+            reasons = await self._prove(current, reasons.keys())
+        self.waiting = ""
+        self._given_up = {uid: current[uid] for uid in reasons}
+        return reasons
+
+    def _hopes(self, current: Mapping[str, Basis], reasons: Collection[str]) -> bool:
+        return any(self._given_up.get(uid) != current[uid] for uid in reasons)
+
+    async def _prove(self, current: Mapping[str, Basis], uids: Collection[str]) -> dict[str, str]:
+        asked = {uid: current[uid].questions() for uid in sorted(uids)}
+        faults = await self._prober.ask(question for questions in asked.values() for question in questions)
+        reasons = {
+            uid: next(faults[question] for question in questions if question in faults)
+            for uid, questions in asked.items()
+            if not faults.keys().isdisjoint(questions)
+        }
+        self._proved |= {uid: current[uid] for uid in asked if uid not in reasons}
+        return reasons
+
+
+def _of_name(question: Question, kind: str, name: str) -> str:
+    """Why the wrong one was named; "" where it is the right one."""
+    if (kind, name) == (question.kind, question.name):
+        return ""
+    led = f"the openai models of {name}" if kind == OPENAI_HOST else f"publication {name}"
+    return f"{question.host}{question.path} leads to {led}"
+
+
+def _of_status(status: int, body: bytes) -> str:
+    """What an answer means that no gate of ours has proved."""
+    said = _gate_reason(body)
+    if status == 401:  # noqa: PLR2004  an HTTP status
+        return (
+            "the gate does not know the publisher's probe (401): both need the same --secrets-file, and clocks less "
+            f"than {LIFE_S} s apart"
+        )
+    if status == 404:  # noqa: PLR2004
+        known = "the gate does not know what its route leads to" if said else "no route leads to it"
+        return f"{known} (404)"
+    if 300 <= status < 400:  # noqa: PLR2004
+        return f"the listener redirects ({status}): name the one that callers are sent to by --probe-url"
+    if status >= 500:  # noqa: PLR2004
+        return f"the gateway answers {status}{f' ({said})' if said else ': the gate cannot be asked'}"
+    return f"somebody else than the gate answers ({status}): calls pass there without a check"
+
+
+def _gate_reason(body: bytes) -> str:
+    """The reason that a gate's refusal names; "" for any other answer."""
+    try:
+        answer: Any = json.loads(body)
+        return str(answer["error"]["reason"])
+    except (ValueError, RecursionError, LookupError, TypeError):
+        return ""
