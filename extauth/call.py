@@ -21,6 +21,7 @@ class Call:
     content_type: str  # the Content-Type header in lower case, "" when absent
     body_model: str | None  # `model` of a JSON body: None when no body was parsed or it has none
     body_parsed: bool  # whether a JSON body reached us
+    body_unread: bool = False  # the route has no body read: what the call asks for is not known
     body_bytes: int = 0  # of the whole body
     max_tokens: int | None = None  # the largest that the body asks for; None: it names no bound
     choices: int = 1  # `n` of the body

@@ -248,7 +248,8 @@ def _told(
 def _body_fault(call: Call, facts: Facts) -> Reason | None:
     """Check what an openai call says in its body: a JSON object whose model is the one its route publishes."""
     publication = facts.publication
-    if not call.openai_host and (publication is None or publication.record.type is not ModelType.OPENAI):
+    is_openai = publication is not None and publication.record.type is ModelType.OPENAI
+    if not call.openai_host and (not is_openai or call.body_unread):  # unread: one model, whatever the body says
         return None
     if call.method in BODILESS_METHODS and not call.body_parsed:
         return Reason.MODEL_NOT_FOUND if call.openai_host else None

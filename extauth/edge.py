@@ -28,12 +28,12 @@ from extauth.entries import KeyEntry, PublicationEntry
 from extauth.model_cards import told
 from extauth.reasons import Reason
 from extauth.refusal_log import LOGGED, RefusalLog
+from extauth.routed import routed
 from protos.core_pb2 import HeaderValueOption
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
 from runtime.clock import Clock
 
 CHECK_PATH: Final = "/envoy.service.auth.v3.Authorization/Check"
-ROUTE_NAMESPACE: Final = "tollkeeper"
 REQUEST_NAMESPACE: Final = "tollkeeper.request"
 RESERVATION: Final = "reservation"
 """The dynamic metadata by which the proxy tells how an admitted call ended: the reservation's id."""
@@ -48,32 +48,30 @@ PERMISSION_DENIED: Final = 7  # google.rpc.Code; any code but 0 makes Envoy send
 _OVERWRITE = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
 
 
-def read_call(payload: bytes) -> Call | None:
-    """Read Envoy's question; ``None`` where it is not one."""
+def read_call(payload: bytes, gateway_namespace: str = "") -> Call | None:
+    """Read Envoy's question; ``None`` where it is not one.
+
+    ``gateway_namespace``: of the HTTPRoutes of Envoy Gateway whose rules' names are believed.
+    """
     try:
         attributes = CheckRequest.FromString(payload).attributes
     except DecodeError:
         return None
     http = attributes.request.http
     headers = http.headers
-    route = attributes.route_metadata_context.filter_metadata
-    publication, host = "", ""
-    if ROUTE_NAMESPACE in route:
-        fields = route[ROUTE_NAMESPACE].fields
-        publication = fields["publication"].string_value if "publication" in fields else ""
-        if not publication and "openai_host" in fields:  # a route that names both means the publication
-            host = fields["openai_host"].string_value
+    route = routed(attributes.route_metadata_context.filter_metadata, gateway_namespace)
     body = _body_fields(attributes.metadata_context.filter_metadata)
     counts = read_counts(_plain(body)) if body is not None else NO_COUNTS
     return Call(
         api_key=headers.get("x-api-key", "").strip(" \t"),
         authorization=headers.get("authorization", ""),
-        publication=publication,
-        openai_host=host,
+        publication=route.publication,
+        openai_host=route.openai_host,
         method=http.method,
         content_type=headers.get("content-type", "").lower(),
         body_model=_model(body) if body is not None else None,
         body_parsed=body is not None,
+        body_unread=not route.reads_body,
         body_bytes=http.size if http.size > 0 else UNTOLD_BYTES,
         max_tokens=counts.max_tokens,
         choices=counts.choices,
@@ -221,8 +219,10 @@ class CheckService:
         refusals: RefusalLog,
         release: Callable[[str], object],
         answer_probe: Callable[[Call], Denial],
+        gateway_namespace: str = "",
     ) -> None:
         self._check = check
+        self._gateway_namespace = gateway_namespace
         self._release = release
         self._refusals = refusals
         self._clock = clock
@@ -239,7 +239,7 @@ class CheckService:
         """Answer every question, in order; a fault of ours refuses, it never admits."""
         begun_ms = self._clock.monotonic_ms()
         try:
-            calls = [read_call(payload) for payload in payloads]
+            calls = [read_call(payload, self._gateway_namespace) for payload in payloads]
             verdicts = self._verdicts(calls, deadline_ms)
             answers = [self._encoder.encode(verdict, call) for verdict, call in zip(verdicts, calls, strict=True)]
             self._note(verdicts, calls)
@@ -262,7 +262,7 @@ class CheckService:
     def overloaded(self, payload: bytes) -> bytes:
         """Refuse a call that cannot be looked at in time."""
         verdict = Verdict(Reason.OVERLOADED)
-        self._refusals.note(verdict.reason, partial(read_call, payload))
+        self._refusals.note(verdict.reason, partial(read_call, payload, self._gateway_namespace))
         self._observe([verdict], 0.0)
         return self._encoder.encode(verdict, None)
 

@@ -66,8 +66,12 @@ class Gate:
         on_taken: OnTaken | None = None,
         bounded: BoundedPolicy | None = None,
         serves: Collection[str] = tuple(SERVICES),
+        gateway_namespace: str = "",
     ) -> None:
-        """``serves``: names out of ``SERVICES``; calls of another service are answered UNIMPLEMENTED."""
+        """``serves``: names out of ``SERVICES``; calls of another service are answered UNIMPLEMENTED.
+
+        ``gateway_namespace``: of the HTTPRoutes of Envoy Gateway whose rules' names are believed; "" for none.
+        """
         self._clock = clock
         self.ordinary = Ordinary(cells=stores.cells, metrics=OrdinaryMetrics(registry))
         self._metrics = CheckMetrics(registry)
@@ -109,6 +113,7 @@ class Gate:
             refusals=refusals,
             release=self._settler.release,
             answer_probe=lambda call: probing.answered(call, self._secrets),
+            gateway_namespace=gateway_namespace,
         )
         rate_limit = RateLimitService(
             self._settler.note,

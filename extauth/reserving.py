@@ -12,7 +12,7 @@ from typing import Final
 
 from catalog.records import ModelType
 from extauth.call import Call
-from extauth.decide import Admission
+from extauth.decide import BODILESS_METHODS, Admission
 from ratelimit.budgets import Hold
 from ratelimit.tokens import UNLEARNED, Asked, Learned, terms_of
 
@@ -38,7 +38,8 @@ class Reserver:
     def __call__(self, admission: Admission, call: Call) -> Admission:
         """Let an openai call with a body hold back its tokens, under an id that it has for this one decision."""
         record, policy = admission.publication.record, admission.publication.policy
-        if not call.body_parsed or record.type is not ModelType.OPENAI:
+        has_body = call.body_parsed or (call.body_unread and call.method not in BODILESS_METHODS)
+        if not has_body or record.type is not ModelType.OPENAI:
             return admission
         terms = terms_of(_asked(call, record.path), policy, self._learned_of(record.uid))
         hold = Hold(

@@ -17,6 +17,9 @@ ROUTE_PREFIX: Final = "tollkeeper-"
 ENTRY: Final = "openai"
 """Stands where a publication's uid would: no publication may be called so."""
 
+READS_BODY: Final = "json"
+"""Ends the names of a publication's rules whose calls' bodies are read: ``<uid>.below.json``."""
+
 MAX_RULE: Final = 253
 """Longest name of a rule (Gateway API, SectionName)."""
 
@@ -24,6 +27,11 @@ MAX_RULE: Final = 253
 def publication_rule(uid: str, part: str) -> str:
     """The rule of one part of a publication: ``07fq2….predict``."""
     return f"{uid}.{part}"
+
+
+def reading_rule(uid: str, part: str) -> str:
+    """The same where Envoy reads the calls' bodies, so that Check knows what to expect."""
+    return f"{uid}.{part}.{READS_BODY}"
 
 
 def entry_rule(host: str) -> str:
@@ -37,3 +45,8 @@ def read_rule(rule: str) -> tuple[str, str]:
     if not dot or not rest:
         return "", ""
     return ("", rest) if named == ENTRY else (named, "")
+
+
+def reads_body(rule: str) -> bool:
+    """Whether bodies are read of the calls that a rule takes; of an entry's they always are."""
+    return rule.endswith(f".{READS_BODY}") or rule.startswith(f"{ENTRY}.")

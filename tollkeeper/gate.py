@@ -57,6 +57,9 @@ class GateSettings(TransportSettings, StoreSettings):
     services: Annotated[Words, AfterValidator(_known), Metavar("check,ratelimit")] = tuple(SERVICES)
     """What Envoy may ask on `--listen`: `check` decides calls, `ratelimit` is told how they ended and limits others."""
 
+    gateway_namespace: str | None = Field(default=None, pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+    """Namespace of the HTTPRoutes that Envoy Gateway's calls are told apart by; without it, plain Envoy's alone are."""
+
     drain_s: float = Field(default=0.5, ge=0, le=600)
     """Seconds between turning unready and closing on SIGTERM, so that Envoy's health checks can notice."""
 
@@ -181,6 +184,7 @@ def _gate(
         on_taken=admission_log,
         bounded=_bounded(settings),
         serves=settings.services,
+        gateway_namespace=settings.gateway_namespace or "",
     )
 
 

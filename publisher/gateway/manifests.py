@@ -6,9 +6,8 @@ always set, so that an Envoy Gateway which merges files into what it has keeps n
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
-
-import yaml
 
 from publisher.gateway.backends import backends
 from publisher.gateway.fitting import fitting
@@ -46,12 +45,5 @@ def published(plan: Plan, options: GatewayOptions) -> tuple[Json, ...]:
 
 
 def text(objects: Iterable[Json]) -> str:
-    """Objects as one YAML file."""
-    return "".join(f"---\n{yaml.dump(obj, Dumper=_Dumper, sort_keys=False, width=120)}" for obj in objects)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Writes a value that stands twice twice, where YAML would point to the first."""
-
-    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002  as PyYAML calls it
-        return True
+    """Objects as one YAML file, each as JSON: no reader takes a name for a number or for a truth (``n``, ``on``)."""
+    return "".join(f"---\n{json.dumps(obj, indent=1)}\n" for obj in objects)

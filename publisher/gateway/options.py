@@ -58,6 +58,8 @@ class GatewayOptions:
     """Names of its listeners, each of which is patched."""
     host: HostInfrastructure | None = None
     """Given: GatewayClass, EnvoyProxy and Gateway are written too. None: somebody else owns those three."""
+    from_files: bool = False
+    """Whether Envoy Gateway reads our objects from files and not from a cluster: it then names a cluster otherwise."""
     patches: bool = True
     """Whether EnvoyPatchPolicy may be used. Without it nothing is metered: tokens are charged by each publication's
     ``missingUsage``, and only its own path reaches an openai model."""

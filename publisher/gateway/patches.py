@@ -13,13 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from extauth.route_names import ENTRY, ROUTE_PREFIX
+from extauth.route_names import ENTRY, READS_BODY, ROUTE_PREFIX
 from publisher.envoy_bootstrap import MAX_HEADERS, MAX_HEADERS_KB, NOBODY, SETTLE_TIMEOUT, local_replies
 from publisher.envoy_files import body_filters_on
 from publisher.envoy_meter import REQUEST_NAMESPACE, body_filter, settle_filter, sse_filter
 from publisher.gateway.naming import Json, made, own_name
 from publisher.gateway.options import GatewayOptions
-from publisher.gateway.rules import READS_BODY
 from publisher.gateway.security import gate_cluster_name
 from publisher.gateway.targets import gateway_target
 from publisher.plan import Plan
@@ -116,8 +115,8 @@ def _told(listener: str) -> _Patches:
 def _bodies(listener: str, options: GatewayOptions) -> _Patches:
     """Bodies are read on the routes of rules that say so, and on no other."""
     resource = "@.metadata.filter_metadata['envoy-gateway'].resources[0]"
-    ours = f"{resource}.namespace=='{options.namespace}' && {resource}.name=~/^{ROUTE_PREFIX}/"
-    reading = f"{resource}.sectionName=~/(^{ENTRY}[.]|[.]{READS_BODY}$)/"
+    ours = f"{resource}.namespace == '{options.namespace}' && {resource}.name =~ /^{ROUTE_PREFIX}/"
+    reading = f"{resource}.sectionName =~ /(^{ENTRY}[.]|[.]{READS_BODY}$)/"
     chosen = f"$.virtual_hosts[*].routes[?({ours} && {reading})]"
     return [
         (_ROUTES, listener, _add(chosen, settings, f"typed_per_filter_config/{name}"))

@@ -12,16 +12,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from extauth.route_names import entry_rule, publication_rule
+from extauth.route_names import entry_rule, publication_rule, reading_rule
 from publisher.envoy_files import CREDENTIAL_HEADERS, PUBLICATION_HEADER
 from publisher.gateway.backends import GROUP, backend_name, backend_ref
 from publisher.gateway.fitting import is_address
 from publisher.gateway.naming import Json
 from publisher.gateway.options import GatewayOptions
 from publisher.plan import OPENAI_ROOT, Host, Route, Upstream
-
-READS_BODY: Final = "json"
-"""Ends the names of rules whose calls' bodies are read: by it the patch of the routes finds them."""
 
 NOWHERE: Final = "closed"
 """The rule of a path that is nobody's. It names nothing, so Check answers 404."""
@@ -51,12 +48,12 @@ class HostRules:
 
 
 def host_rules(host: Host, upstreams: Mapping[str, Upstream], options: GatewayOptions) -> HostRules:
-    """Lay out a host's rules."""
+    """Lay out a host's rules. Without patches no body is read, so no call can be decided by one."""
     taken: set[_Key] = set()
     published = []
     for route in host.routes:
         key = _key(route)
-        if key in taken:
+        if key in taken or (route.chosen_by_body and not options.patches):
             continue
         taken.add(key)
         published.append(Rule(route.publication, _rule(route, upstreams[route.publication], options)))
@@ -112,7 +109,7 @@ def _rule(route: Route, upstream: Upstream, options: GatewayOptions) -> Json:
     if route.chosen_by_body:
         match["headers"] = [{"type": "Exact", "name": PUBLICATION_HEADER, "value": route.publication}]
     rule: dict[str, Any] = {
-        "name": publication_rule(route.publication, _part(route)),
+        "name": _name(route, options),
         "matches": [match],
         "filters": [_headers(route), *_rewriting(route, upstream)],
         "backendRefs": [backend_ref(backend_name(upstream, options))],
@@ -121,10 +118,11 @@ def _rule(route: Route, upstream: Upstream, options: GatewayOptions) -> Json:
     return rule
 
 
-def _part(route: Route) -> str:
-    """``predict``, ``generate-stream``, ``below.json``: what a rule may be called, and whether it reads bodies."""
+def _name(route: Route, options: GatewayOptions) -> str:
+    """What the gate is told, and the patch of the routes goes by: whose calls these are, and if bodies are read."""
     part = route.name.rpartition("/")[2].replace("_", "-")
-    return f"{part}.{READS_BODY}" if route.reads_body else part
+    named = reading_rule if route.reads_body and options.patches else publication_rule
+    return named(route.publication, part)
 
 
 def _matching(kind: str, path: str) -> Json:

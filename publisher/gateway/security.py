@@ -47,8 +47,12 @@ def policy_name(options: GatewayOptions) -> str:
 
 
 def gate_cluster_name(options: GatewayOptions) -> str:
-    """The cluster that Envoy Gateway makes of the policy's gate; the meter tells the same gate how calls ended."""
-    return f"securitypolicy/{options.namespace}/{policy_name(options)}/extauth/0"
+    """The cluster that Envoy Gateway makes of the policy's gate; the meter tells the same gate how calls ended.
+
+    Its name begins with the policy's kind, which an Envoy Gateway that reads files has forgotten by then.
+    """
+    kind = "" if options.from_files else "securitypolicy"
+    return f"{kind}/{options.namespace}/{policy_name(options)}/extauth/0"
 
 
 def secret_ref(reference: SecretRef) -> Json:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from extauth import edge
+from extauth import edge, routed
 from publisher import envoy_files, envoy_meter
 from tests.e2e.proxy import (
     HOST,
@@ -258,6 +258,6 @@ def test_a_header_of_checks_cannot_move_a_call_that_its_path_decided(envoy: Envo
 
 def test_the_gate_and_the_files_use_the_same_names() -> None:
     """Metadata namespaces, credential headers and the method are one contract."""
-    assert edge.ROUTE_NAMESPACE == envoy_files.ROUTE_NAMESPACE
+    assert routed.ROUTE_NAMESPACE == envoy_files.ROUTE_NAMESPACE
     assert edge.REQUEST_NAMESPACE == envoy_meter.REQUEST_NAMESPACE
     assert edge.KEY_HEADERS == envoy_files.CREDENTIAL_HEADERS

@@ -229,6 +229,7 @@ def make_gate(
     wire: Wire = NATIVE_UNIX,
     bounded: BoundedPolicy | None = None,
     serves: Collection[str] = tuple(SERVICES),
+    gateway_namespace: str = "",
     **of_front: Any,
 ) -> Gate:
     """Put a gate together, not started; ``url`` names one store for all, ``of_front`` is for the transport alone."""
@@ -246,6 +247,7 @@ def make_gate(
         on_fault=on_fault,
         bounded=bounded,
         serves=serves,
+        gateway_namespace=gateway_namespace,
     )
 
 
