@@ -7,7 +7,7 @@ gave the call (docs/decisions/0016). Nobody waits for that call, and its failure
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,9 +24,12 @@ DOMAIN: Final = "tollkeeper"
 """Of the settlement's ratelimit call."""
 FORMATTER_FLAG: Final = "envoy.reloadable_features.enable_formatter_for_ratelimit_action_descriptor_value"
 """Lets a descriptor's value be a substitution format; off in Envoy unless its runtime says otherwise."""
+SETTLE_FILTER: Final = "envoy.filters.http.ratelimit/tollkeeper"
+"""A name of its own: the listener may have another filter of this kind."""
 UNKNOWN: Final = "-"
 """Stands for what Envoy does not know."""
 
+_OWN_GATE: Final = {"cluster_name": GATE}
 _TYPE: Final = "type.googleapis.com/envoy."
 _MAX_EVENT_BYTES: Final = 1024 * 1024
 """Largest server-sent event that is read. The Responses API's last one repeats the whole answer, so Envoy's default of
@@ -103,10 +106,10 @@ def sse_filter() -> Json:
     }
 
 
-def settle_filter(meter: Meter, *, timeout: str, cluster: str = GATE) -> Json:
-    """Tell the gate, behind this cluster, how a call ended that Check gave a reservation."""
+def settle_filter(meter: Meter, *, timeout: str, gate: Mapping[str, str] = _OWN_GATE) -> Json:
+    """Tell the gate how a call ended that Check gave a reservation. ``gate``: how Envoy's gRPC client reaches it."""
     return {
-        "name": "envoy.filters.http.ratelimit",
+        "name": SETTLE_FILTER,
         "typed_config": {
             "@type": f"{_TYPE}extensions.filters.http.ratelimit.v3.RateLimit",
             "domain": DOMAIN,
@@ -115,7 +118,7 @@ def settle_filter(meter: Meter, *, timeout: str, cluster: str = GATE) -> Json:
             "rate_limits": [_ending(meter)],
             "rate_limit_service": {
                 "transport_api_version": "V3",
-                "grpc_service": {"envoy_grpc": {"cluster_name": cluster}, "timeout": timeout},
+                "grpc_service": {"envoy_grpc": dict(gate), "timeout": timeout},
             },
         },
     }

@@ -19,7 +19,7 @@ from publisher.envoy_files import body_filters_on
 from publisher.envoy_meter import REQUEST_NAMESPACE, body_filter, settle_filter, sse_filter
 from publisher.gateway.naming import Json, made, own_name
 from publisher.gateway.options import GatewayOptions
-from publisher.gateway.security import gate_cluster_name
+from publisher.gateway.security import gate_client
 from publisher.gateway.targets import gateway_target
 from publisher.plan import Plan
 
@@ -85,7 +85,7 @@ def _meter(listener: str) -> _Patches:
 
 def _settlement(listener: str, options: GatewayOptions) -> _Patches:
     """After Check and before the router: in front of Check it would not see where the call went."""
-    settle = settle_filter(options.meter, timeout=SETTLE_TIMEOUT, cluster=gate_cluster_name(options))
+    settle = settle_filter(options.meter, timeout=SETTLE_TIMEOUT, gate=gate_client(options))
     return [(_LISTENER, listener, _add(_ROUTER, settle))]
 
 

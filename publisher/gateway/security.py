@@ -46,13 +46,17 @@ def policy_name(options: GatewayOptions) -> str:
     return own_name(options.gateway, "gate")
 
 
-def gate_cluster_name(options: GatewayOptions) -> str:
-    """The cluster that Envoy Gateway makes of the policy's gate; the meter tells the same gate how calls ended.
+def gate_client(options: GatewayOptions) -> dict[str, str]:
+    """How Envoy reaches the policy's gate, to tell it how calls ended too: by the cluster that Envoy Gateway makes.
 
-    Its name begins with the policy's kind, which an Envoy Gateway that reads files has forgotten by then.
+    Its name begins with the policy's kind, which an Envoy Gateway that reads files has forgotten by then; no server
+    takes such a name for the one it is asked by, so that is said too.
     """
-    kind = "" if options.from_files else "securitypolicy"
-    return f"{kind}/{options.namespace}/{policy_name(options)}/extauth/0"
+    kind, name = "" if options.from_files else "securitypolicy", policy_name(options)
+    return {
+        "cluster_name": f"{kind}/{options.namespace}/{name}/extauth/0",
+        "authority": f"{name}.{options.namespace}",
+    }
 
 
 def secret_ref(reference: SecretRef) -> Json:
