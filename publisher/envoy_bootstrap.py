@@ -21,6 +21,7 @@ from publisher.envoy_files import (
     Json,
     error_body,
     socket_address,
+    watched_file,
 )
 from publisher.envoy_gate import GATE, GateTls, gate_cluster
 from publisher.envoy_meter import (
@@ -32,6 +33,8 @@ from publisher.envoy_meter import (
     settle_filter,
     sse_filter,
 )
+from publisher.envoy_redirect import redirecting_manager
+from publisher.envoy_tls import tls_socket
 
 CLUSTERS_FILE: Final = "clusters.json"
 ROUTES_FILE: Final = "routes.json"
@@ -55,9 +58,6 @@ CHECKED_HEADERS: Final = (*CREDENTIAL_HEADERS, "content-type", "content-encoding
 
 NOBODY: Final = {"address_prefix": "255.255.255.255", "prefix_len": 32}
 """No caller has this address. An empty list would mean loopback and the private ranges."""
-
-_ALPN: Final = ("h2", "http/1.1")
-"""What is offered over TLS, the preferred first."""
 
 MAX_HEADERS_KB: Final = 32
 MAX_HEADERS: Final = 100
@@ -88,9 +88,10 @@ class BootstrapOptions:
     address: str = "127.0.0.1"
     https_port: int | None = None
     """None: no https listener."""
-    certificate: str = ""
-    """PEM file of the https listener's certificate chain."""
-    private_key: str = ""
+    certificates: Sequence[str] = ()
+    """The https listener's certificates, at least one: files as ``envoy_tls`` writes them, read again when replaced."""
+    redirect_port: int | None = None
+    """The port of https to which the http listener sends all callers; None: it serves them like https."""
     trusted_hops: int = 0
     """Proxies in front whose X-Forwarded-For is believed."""
     max_body_bytes: int = 4 * 1024 * 1024
@@ -117,18 +118,25 @@ def bootstrap(options: BootstrapOptions) -> Json:
             "listeners": listeners(options),
             "clusters": [gate_cluster(options.gate, connect_timeout=_check_timeout(options), tls=options.gate_tls)],
         },
-        "dynamic_resources": {"cds_config": _file(options.folder, CLUSTERS_FILE)},
+        "dynamic_resources": {"cds_config": watched_file(options.folder, CLUSTERS_FILE)},
         "overload_manager": overload_manager(options),
         "layered_runtime": runtime(),
     }
 
 
 def listeners(options: BootstrapOptions) -> list[Json]:
-    """The http listener and, where asked for, the https one, with the same routes and filters."""
-    made = [_listener("http", options, options.http_port)]
+    """The http listener and, where asked for, the https one, with the same routes and filters or for redirects only."""
+    made = [_listener("http", options, options.http_port, _on_http(options))]
     if options.https_port is not None:
-        made.append(_listener("https", options, options.https_port, transport_socket=_tls(options)))
+        chain = {"transport_socket": tls_socket(options.certificates)}
+        made.append(_listener("https", options, options.https_port, connection_manager(options), **chain))
     return made
+
+
+def _on_http(options: BootstrapOptions) -> Json:
+    if options.redirect_port is None:
+        return connection_manager(options)
+    return redirecting_manager(options.redirect_port, _bounds(options), _router())
 
 
 def connection_manager(options: BootstrapOptions) -> Json:
@@ -136,7 +144,7 @@ def connection_manager(options: BootstrapOptions) -> Json:
     return {
         "@type": f"{_TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": STAT_PREFIX,
-        "rds": {"route_config_name": ROUTES_NAME, "config_source": _file(options.folder, ROUTES_FILE)},
+        "rds": {"route_config_name": ROUTES_NAME, "config_source": watched_file(options.folder, ROUTES_FILE)},
         "server_name": "tollkeeper",
         "always_set_request_id_in_response": True,
         **_access_log(options),
@@ -181,39 +189,14 @@ def overload_manager(options: BootstrapOptions) -> Json:
     }
 
 
-def _file(folder: str, name: str) -> Json:
-    """A file that is read again whenever something is renamed into its folder."""
-    source = {"path": f"{folder}/{name}", "watched_directory": {"path": folder}}
-    return {"resource_api_version": "V3", "path_config_source": source}
-
-
-def _listener(name: str, options: BootstrapOptions, port: int, **chain: Any) -> Json:
-    manager = {
-        "name": "envoy.filters.network.http_connection_manager",
-        "typed_config": connection_manager(options),
-    }
+def _listener(name: str, options: BootstrapOptions, port: int, config: Json, **chain: Any) -> Json:
+    manager = {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
     return {
         "name": name,
         "address": socket_address(options.address, port),
         "per_connection_buffer_limit_bytes": options.max_body_bytes,
         "filter_chains": [{"filters": [manager], **chain}],
     }
-
-
-def _tls(options: BootstrapOptions) -> Json:
-    certificate = {
-        "certificate_chain": {"filename": options.certificate},
-        "private_key": {"filename": options.private_key},
-    }
-    context = {
-        "@type": f"{_TYPE}extensions.transport_sockets.tls.v3.DownstreamTlsContext",
-        "common_tls_context": {
-            "alpn_protocols": list(_ALPN),
-            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2"},
-            "tls_certificates": [certificate],
-        },
-    }
-    return {"name": "envoy.transport_sockets.tls", "typed_config": context}
 
 
 def _identity(options: BootstrapOptions) -> Json:

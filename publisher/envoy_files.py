@@ -130,6 +130,12 @@ def socket_address(address: str, port: int) -> Json:
     return {"socket_address": {"address": address, "port_value": port}}
 
 
+def watched_file(folder: str, name: str) -> Json:
+    """A file of resources that is read again whenever something is renamed into its folder."""
+    source = {"path": f"{folder}/{name}", "watched_directory": {"path": folder}}
+    return {"resource_api_version": "V3", "path_config_source": source}
+
+
 def _versioned(resources: Iterable[Json]) -> Resources:
     fixed = tuple(resources)
     said = json.dumps(fixed, sort_keys=True).encode()

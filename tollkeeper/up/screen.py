@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import shlex
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import click
@@ -49,7 +49,7 @@ def curlrc(machine: Machine) -> str:
     lines = [
         "# Written by `tollkeeper up`: any https or http host on its usual port is this machine's gateway.",
         *(f'connect-to = "{detour}"' for detour in detours),
-        f'cacert = "{_escaped(str(machine.layout.tls / "ca.pem"))}"',
+        *([f'cacert = "{_escaped(str(machine.authority))}"'] if machine.authority else []),
         'noproxy = "*"',
         "# Over HTTP/2, curl 7.88 throws away a refusal that comes before the end of the request's body.",
         "http1.1",
@@ -74,10 +74,14 @@ def keyless_call(machine: Machine, sample: Mapping[str, Any]) -> str:
 def chat_call(machine: Machine, sample: Mapping[str, Any]) -> str:
     """Return a command that is answered 200: a chat with the openai sample, over https."""
     body = json.dumps({"model": sample["model"], "messages": _CHAT})
-    home = shlex.quote(f"CURL_HOME={machine.layout.curl}")
     headers = ("-H", f"X-API-Key: {sample['api_key']}", "-H", "Content-Type: application/json")
-    url = f"https://{sample['host']}/v1/chat/completions"
-    return f"env {home} " + shlex.join(["curl", "-sS", "-i", *headers, "-d", body, url])
+    return _over_https(machine, ("-sS", "-i", *headers, "-d", body), f"https://{sample['host']}/v1/chat/completions")
+
+
+def _over_https(machine: Machine, words: Iterable[str], url: str) -> str:
+    """Call with the machine's CURL_HOME, which knows where the host is and what to trust."""
+    home = shlex.quote(f"CURL_HOME={machine.layout.curl}")
+    return f"env {home} " + shlex.join(["curl", *words, url])
 
 
 def limited_calls(machine: Machine, sample: Mapping[str, Any]) -> str:
@@ -93,11 +97,13 @@ def _predict(
     shown: tuple[str, ...] = ("-sS", "-i"),
     query: str = "",
 ) -> str:
-    """Name the sample's host in a header, so that no name server is needed."""
-    headers = ("-H", f"Host: {sample['host']}", "-H", "Content-Type: application/json")
-    url = f"{machine.gateway_url}/models/{sample['model']}/predict{query}"
-    body = json.dumps(_INSTANCES)
-    return shlex.join(["curl", *shown, "--noproxy", "*", *credentials, *headers, "-d", body, url])
+    """Over http, name the sample's host in a header, so that no name server is needed."""
+    body = ("-H", "Content-Type: application/json", "-d", json.dumps(_INSTANCES))
+    path = f"/models/{sample['model']}/predict{query}"
+    if machine.tls:
+        return _over_https(machine, (*shown, *credentials, *body), f"https://{sample['host']}{path}")
+    host = ("-H", f"Host: {sample['host']}")
+    return shlex.join(["curl", *shown, "--noproxy", "*", *credentials, *host, *body, machine.http_url + path])
 
 
 def new_key_call(machine: Machine, model: str) -> str:
@@ -122,13 +128,21 @@ def summary(machine: Machine, up: Mapping[str, Any], samples: Mapping[str, Sampl
 def _places(machine: Machine, up: Mapping[str, Any]) -> Iterator[str]:
     yield ""
     yield "Tollkeeper is up."
-    yield f"  gateway   {machine.gateway_url}   {machine.https_url}"
+    yield (
+        f"  gateway   {machine.http_url}   {machine.https_url}" + "   (http only sends callers to https)" * machine.tls
+    )
     yield f"  admin     {machine.admin_url}   (also http://localhost:{machine.ports.admin})"
     yield f"  login     {up['admin_username']} / {up['admin_password'] or '(the password was changed over the API)'}"
     yield f"  metrics   {up['metrics_url']}   {machine.admin_url}/metrics"
-    yield f"  https     trust {machine.layout.tls / 'ca.pem'}   (curl does by the CURL_HOME below)"
+    yield f"  https     {_https(machine)}"
     yield f"  host      {machine.default_host}   (calls name their publication's host in the Host header)"
     yield f"  state     {machine.layout.root}   (up.json has all of this, logs/ each process's log)"
+
+
+def _https(machine: Machine) -> str:
+    if machine.authority:
+        return f"trust {machine.authority}   (curl does by the CURL_HOME below)"
+    return f"shows {', '.join(str(one.certificate) for one in machine.own_certificates)}   (read again on change)"
 
 
 def _notes(machine: Machine, model: str, sample: Sample | None) -> Iterator[str]:

@@ -40,6 +40,16 @@ class UpSettings(Settings):
     https_port: Port = 8443
     """Where callers reach the models over https, with a certificate of the machine's own; 0: a free port."""
 
+    tls: bool = False
+    """Serve over https only: callers of the http port are sent on to https (308), and no key is taken there."""
+
+    tls_certificate: Words = ()
+    """PEM files of certificates for https instead of the machine's own; callers get the one with the name they ask for,
+    else the first. Read again on change, without a restart."""
+
+    tls_key: Words = ()
+    """PEM files of their private keys, in the same order, without a passphrase. Read again on change."""
+
     admin_port: Port = 8085
     """Where the admin API answers, on this machine only; 0: a free port. 8085 is what the guide uses."""
 
@@ -74,7 +84,9 @@ class UpSettings(Settings):
     """Keep key texts, encrypted, so that the API can show them again. Off: only hashes are kept."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Each port is for one thing."""
+        """Each port is for one thing, each certificate has its key."""
+        if len(self.tls_certificate) != len(self.tls_key):
+            yield "tls_key", f"must name as many files as {option_of('tls_certificate')}"
         asked = {field: getattr(self, field) for field in ("gateway_port", "https_port", "admin_port", "metrics_port")}
         for first, second in combinations(asked, 2):
             if asked[first] == asked[second] != 0:

@@ -72,6 +72,11 @@ class Layout:
         return self.envoy / "published"
 
     @property
+    def certificates(self) -> Path:
+        """The certificates of https as Envoy reads them."""
+        return self.envoy / "certificates"
+
+    @property
     def tls(self) -> Path:
         """The certificate of https and the authority that signed it."""
         return self.root / "tls"
@@ -106,7 +111,7 @@ def hold(folder: Path) -> Iterator[Held]:
     _make(root)
     with _locked(root / "lock", root) as after_crash, _socket_folder(root) as sockets:
         layout = Layout(root, sockets)
-        for part in (layout.valkey, layout.published, layout.tls, layout.curl, layout.logs):
+        for part in (layout.valkey, layout.published, layout.certificates, layout.tls, layout.curl, layout.logs):
             part.mkdir(parents=True, exist_ok=True)
         yield Held(layout, after_crash)
 

@@ -1,0 +1,121 @@
+"""The certificates of https, brought to Envoy and kept in step with the files they come from.
+
+However a file is renewed (in place, by rename, by a link, key before certificate): Envoy gets each pair in one step,
+and only pairs that can be used. Nothing is restarted for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import click
+from cryptography import x509
+
+from publisher.envoy_tls import certificate_file
+from runtime.files import Mark, mark_of
+from runtime.lifecycle import CannotStart
+from runtime.settings import option_of
+from runtime.tls import Identity, TlsFiles, UnusableFilesError, read_identity
+from tollkeeper.up.state import write_private
+
+LOOK_S: Final = 1.0
+"""How often the files are looked at: one stat each."""
+_WILDCARD: Final = "*"
+
+
+def certificate_files(folder: Path, sources: Sequence[TlsFiles]) -> list[Path]:
+    """Where Envoy finds the certificate of each source, in their order."""
+    return [folder / f"certificate-{number}.json" for number in range(len(sources))]
+
+
+class HttpsCertificates:
+    """What https shows. ``bring`` at the start, then ``keep`` as a task."""
+
+    def __init__(self, sources: Sequence[TlsFiles], folder: Path, host: str) -> None:
+        """One of the certificates must be good for ``host``."""
+        self._host = host
+        self._sources = tuple(map(_Source, sources, certificate_files(folder, sources)))
+
+    def bring(self) -> None:
+        """Bring all to Envoy; raises ``CannotStart`` that names the option where they cannot be used."""
+        try:
+            identities = [source.bring() for source in self._sources]
+        except UnusableFilesError as error:
+            raise CannotStart(str(error)) from error
+        if not any(is_good_for(identity, self._host) for identity in identities):
+            given = ", ".join(str(source.files.certificate) for source in self._sources)
+            raise CannotStart(f"{option_of('tls_certificate')} {given}: is not good for the default host {self._host}")
+
+    async def keep(self) -> None:
+        """Follow the files until cancelled. What cannot be used is told once; what was good stays in force."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            for source in self._sources:
+                if source.has_changed():
+                    self._renew(source)
+
+    def _renew(self, source: _Source) -> None:
+        try:
+            identity = source.bring()
+        except UnusableFilesError as error:
+            click.echo(f"warning: https shows the certificate it had: {error}", err=True)
+        else:
+            click.echo(f"https shows {source.files.certificate} anew; it ends at {identity.ends:%Y-%m-%d %H:%M} UTC")
+
+
+class _Source:
+    """One certificate and its key, and the file in which Envoy gets them."""
+
+    def __init__(self, files: TlsFiles, target: Path) -> None:
+        self.files = files
+        self._target = target
+        self._marks: tuple[Mark | None, ...] = ()
+
+    def has_changed(self) -> bool:
+        """Whether the files are others than at the last ``bring``."""
+        return self._look() != self._marks
+
+    def bring(self) -> Identity:
+        """Read both and write them for Envoy in one step; raises ``UnusableFilesError`` that names the option."""
+        self._marks = self._look()
+        try:
+            identity = read_identity(self.files)
+        except UnusableFilesError as error:
+            option = "tls_key" if str(error).startswith(f"{self.files.key}:") else "tls_certificate"
+            raise UnusableFilesError(f"{option_of(option)} {error}") from error
+        self._require_time(identity, dt.datetime.now(dt.UTC))
+        content = certificate_file(
+            self._target.stem, chain=identity.chain.decode(errors="replace"), key=identity.key.decode(errors="replace")
+        )
+        write_private(self._target, content.text().encode())
+        return identity
+
+    def _look(self) -> tuple[Mark | None, ...]:
+        return mark_of(self.files.certificate), mark_of(self.files.key)
+
+    def _require_time(self, identity: Identity, now: dt.datetime) -> None:
+        begins = _certificate(identity).not_valid_before_utc
+        if begins <= now < identity.ends:
+            return
+        fault = f"ended at {identity.ends:%Y-%m-%d %H:%M} UTC"
+        if now < begins:
+            fault = f"is not good before {begins:%Y-%m-%d %H:%M} UTC"
+        raise UnusableFilesError(f"{option_of('tls_certificate')} {self.files.certificate}: {fault}")
+
+
+def is_good_for(identity: Identity, host: str) -> bool:
+    """Whether the certificate has the host's name, or a wildcard in place of its first label."""
+    try:
+        names = _certificate(identity).extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return False
+    good = {name.lower() for name in names.get_values_for_type(x509.DNSName)}
+    return host in good or f"{_WILDCARD}.{host.partition('.')[2]}" in good
+
+
+def _certificate(identity: Identity) -> x509.Certificate:
+    return x509.load_pem_x509_certificates(identity.chain)[0]
