@@ -99,12 +99,18 @@ def is_listed(target: Target, words: tuple[str, ...]) -> bool:
 
     A host name is only where it is listed by name: whoever owns it could let it lead anywhere afterwards.
     """
-    rules = AddressRules.of(words, ())
-    try:
-        real = _embedded(ipaddress.ip_address(target.host))
-    except ValueError:
+    rules, address = AddressRules.of(words, ()), literal_address(target)
+    if address is None:
         return target.host in rules.allowed_hosts
-    return any(real in network for network in rules.allowed_networks)
+    return any(_embedded(address) in network for network in rules.allowed_networks)
+
+
+def literal_address(target: Target) -> IpAddress | None:
+    """Return the address that stands in the place of a target's host name."""
+    try:
+        return ipaddress.ip_address(target.host)
+    except ValueError:
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,7 @@ from admin.fields import (
     Upstreams,
     UserName,
 )
-from catalog.records import DEFAULT_TOKENS, MissingUsage, ModelType, Protocol, Reservation
+from catalog.records import DEFAULT_TOKENS, MissingUsage, ModelType, Protocol, Reservation, Source
 from catalog.status import State
 from ratelimit.usage import Metering
 
@@ -214,14 +214,19 @@ class Model(Output):
     name: str
     tenant_id: str
     url: str
+    """Empty while its InferenceService gives none."""
     type: ModelType
     protocol: Protocol
     ready: bool
     message: str
     """Why it is not ready; empty when it is."""
     published: bool
+    source: Source
+    """Who says so: whoever registered it and its server, or its InferenceService in Kubernetes."""
+    namespace: str
+    """Of its InferenceService; empty where it has none."""
     checked_at: datetime
-    """When its server was last asked."""
+    """When its server was last asked, or its InferenceService last said something else."""
     created_at: datetime
     updated_at: datetime
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import redis.asyncio
 
 from admin.acts.keys import Mint
 from admin.committing import Committer
+from admin.kserve.report import Report
 from admin.logins import Logins
 from admin.metering import MeteringWatch
 from admin.metrics import AdminMetrics
@@ -83,6 +84,7 @@ class Services:
     proxies: TrustedProxies
     secrets: LiveSecrets
     allow_anonymous: bool = False  # whether a publication may ask for no key
+    models: Report = field(default_factory=Report)  # of following a cluster's models; says nothing where none is
     cells: int = 1  # into how many the budgets are split: a key and what it calls must be in one
 
     def cell(self, record_id: str) -> str:

@@ -26,3 +26,18 @@ METERING_MISSING: Final = Ailment(
     "their listener, asks this gate, and that its runtime flag is on (docs/operations.md). Until then each call is "
     "charged what it was presumed to cost.",
 )
+MODELS_BEHIND: Final = Ailment(
+    "models_behind",
+    "See that the Kubernetes API answers, that KServe is installed and that the admin may list and watch "
+    "namespaces and inferenceservices. Models stay as they were heard of last; it is tried again by itself.",
+)
+MODELS_UNMATCHED: Final = Ailment(
+    "models_unmatched",
+    "Rename the InferenceService or delete the model that was registered by hand; mend the namespace's label. "
+    "All others are followed.",
+)
+MODELS_GONE: Final = Ailment(
+    "models_gone",
+    "Unpublish each of them (DELETE /api/models/{m}/publish), or bring its InferenceService back. Its keys and its "
+    "publication stay until then, and its calls go to where it was.",
+)

@@ -33,6 +33,13 @@ class Protocol(enum.StrEnum):
     HTTP = "http"
 
 
+class Source(enum.StrEnum):
+    """Who says what a model is."""
+
+    REGISTERED = "registered"  # somebody did, by the API; its server is asked whether it is ready
+    KUBERNETES = "kubernetes"  # its InferenceService does, and whether it is ready
+
+
 class Kind(enum.StrEnum):
     """The kinds of records; a record's reference is ``kind:id``."""
 
@@ -115,7 +122,7 @@ class ModelRecord:
     uid: str
     tenant: str
     name: str
-    url: str  # http://127.0.0.1:9001 , no path, no trailing slash
+    url: str  # http://127.0.0.1:9001 , no path, no trailing slash; empty while KServe gives none
     type: ModelType
     protocol: Protocol
     ready: bool
@@ -126,6 +133,8 @@ class ModelRecord:
     publication: str | None = None  # uid while published; its compare-and-set makes publishing unique
     type_given: bool = False  # an operator said the type; asking the server does not change it
     version: int = 1
+    source: Source = Source.REGISTERED
+    namespace: str = ""  # of its InferenceService; empty where it has none
 
     @property
     def id(self) -> str:

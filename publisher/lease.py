@@ -42,6 +42,7 @@ async def lease(
     holder: str,
     *,
     life_ms: int = LIFE_MS,
+    name: str = names.LEASE,
     board: bytes = b"",
     now_ms: int | None = None,
 ) -> Answer:
@@ -51,24 +52,26 @@ async def lease(
     ``now_ms``: None is the store's own clock, a number is for tests.
     """
     now = "" if now_ms is None else now_ms
-    arguments = (names.LEASE, names.BOARD, act, holder, now, life_ms, BOARD_LIFE_MS, board)
+    arguments = (name, names.BOARD, act, holder, now, life_ms, BOARD_LIFE_MS, board)
     reply: Any = await client.execute_command("EVAL", _LEASE, 2, *arguments)  # type: ignore[no-untyped-call]  # as they are
     return Answer(reply[0] == 1, reply[1])
 
 
 class Lease:
-    """One process's claim to the lease."""
+    """One process's claim to a lease: ``name`` is what there is one of."""
 
     def __init__(
         self,
         client: redis.asyncio.Redis,
         holder: str,
         *,
+        name: str = names.LEASE,
         life_ms: int = LIFE_MS,
         monotonic_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
         self._holder = holder
+        self._name = name
         self._life_ms = life_ms
         self._monotonic_s = monotonic_s
         self._until_s = 0.0
@@ -92,7 +95,7 @@ class Lease:
         """Ask for it or renew it, and say how publications stand; returns whether it is held."""
         asked_s = self._monotonic_s()
         said = b"" if board is None else board.written()
-        answer = await lease(self._client, "hold", self._holder, life_ms=self._life_ms, board=said)
+        answer = await lease(self._client, "hold", self._holder, name=self._name, life_ms=self._life_ms, board=said)
         if answer.held:
             self._until_s = asked_s + (self._life_ms - min(MARGIN_MS, self._life_ms // 4)) / 1000
             self.board = board or self.board
@@ -104,4 +107,4 @@ class Lease:
     async def release(self) -> None:
         """Give it back, so that another process has it at once."""
         self._until_s = 0.0
-        await lease(self._client, "release", self._holder, life_ms=self._life_ms)
+        await lease(self._client, "release", self._holder, name=self._name, life_ms=self._life_ms)

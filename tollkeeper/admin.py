@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 import click
 from prometheus_client import CollectorRegistry
@@ -22,7 +22,7 @@ from admin.places import host_fault
 from admin.ports import NoPublisher
 from admin.ports import Publisher as PublisherPort
 from admin.proxies import TrustedProxies
-from admin.services import Gateway
+from admin.services import Gateway, Services
 from admin.users import acting_admins, ensure_admin
 from catalog.live_secrets import LiveSecrets
 from catalog.metrics import SecretsMetrics
@@ -90,6 +90,9 @@ class AdminSettings(PublishingSettings, StoreSettings):
     secrets_file: Path
     """The file of peppers and MAC keys that gate and admin share; `tollkeeper secrets init FILE` makes one."""
 
+    models: Literal["registered", "kubernetes"] = "registered"
+    """Whose word models are: those registered by the API alone, or KServe's InferenceServices too."""
+
     default_host: Annotated[str, AfterValidator(_host), Metavar("HOST")] = "api.router.inference-in-a-box"
     """The host of publications that name none; all tenants share it below /models/ and /v1/models/."""
 
@@ -139,6 +142,7 @@ async def serve(settings: AdminSettings) -> None:
         )
         async with (
             running(services.metering.keep(), name="metering-watch"),
+            _models(settings, services, registry),
             listening(create_app(services), settings.listen, option="--listen") as address,
         ):
             _log.info("listening: %s", address)
@@ -167,6 +171,18 @@ def _facts(settings: AdminSettings) -> Facts:
         cells=settings.cells,
         proxies=TrustedProxies.of(settings.trusted_proxies),
     )
+
+
+@contextlib.asynccontextmanager
+async def _models(settings: AdminSettings, services: Services, registry: CollectorRegistry) -> AsyncIterator[None]:
+    """Follow the cluster's models while the body runs, where that is asked for."""
+    if settings.models == "registered":
+        yield
+        return
+    from tollkeeper.cluster_models import following  # noqa: PLC0415  the cluster's client takes half a second to load
+
+    async with following(settings.records, services, _facts(settings).rules, registry):
+        yield
 
 
 @contextlib.asynccontextmanager

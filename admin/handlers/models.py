@@ -13,14 +13,14 @@ from admin.acts.tenants import NOT_ALLOWED
 from admin.addresses import is_listed, parse_target
 from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
-from admin.discovery import Finding
+from admin.discovery import Finding, as_wanted
 from admin.handlers import views
 from admin.handlers.discarding import discard_model, require_admin
 from admin.preconditions import tagged
 from admin.problems import Code, Fault, Problem, Rule, invalid
 from admin.schemas import ModelInput, Models
 from catalog.changes import Check, Delete, Put
-from catalog.records import Kind, ModelRecord, ModelType, Role, TenantRecord
+from catalog.records import Kind, ModelRecord, ModelType, Role, Source, TenantRecord
 from catalog.store import Conflict, CorruptRecord, NoRoom
 
 _UID_BYTES: Final = 10
@@ -105,7 +105,13 @@ async def show_model(call: ApiCall) -> Reply:
 
 
 async def ask(call: ApiCall, model: ModelRecord, wanted: ModelType | None) -> Finding:
-    """Ask a model's server about it; a type given now goes before one given when it was registered."""
+    """Ask a model's server about it; a type given now goes before one given when it was registered.
+
+    What KServe says of a model that follows an InferenceService is known; its server is not asked.
+    """
+    if model.source is Source.KUBERNETES:
+        finding = _last_finding(model)
+        return as_wanted(finding, wanted) if finding.ready else finding
     remembered = model.type if model.type_given else None
     return await call.services.prober.ask(model.url, model.name, wanted or remembered)
 

@@ -36,8 +36,8 @@ async def _readiness(services: Services) -> Readiness:
 
 def _warnings(services: Services, health: Health) -> tuple[Trouble, ...]:
     untold = () if services.store.is_told else (BUDGETS_UNTOLD.found("the budgets store misses the latest changes"),)
-    of_parts = (*services.publisher.troubles(), *services.secrets.troubles(), *services.metering.troubles())
-    return (*untold, *doubts(health), *of_parts)
+    parts = (services.publisher, services.models, services.secrets, services.metering)
+    return (*untold, *doubts(health), *(trouble for part in parts for trouble in part.troubles()))
 
 
 def _shown(state: Readiness) -> Ready:

@@ -77,6 +77,8 @@ def model(record: ModelRecord) -> Model:
         ready=record.ready,
         message=record.message,
         published=record.publication is not None,
+        source=record.source,
+        namespace=record.namespace,
         checked_at=at(record.checked_at_ms),
         created_at=at(record.created_at_ms),
         updated_at=at(record.updated_at_ms),

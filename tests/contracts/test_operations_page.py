@@ -12,6 +12,7 @@ import pytest
 from gatebench import make_gate
 from prometheus_client import CollectorRegistry
 
+from admin.kserve.metrics import FollowerMetrics
 from admin.metrics import AdminMetrics
 from catalog.live_secrets import LiveSecrets
 from catalog.metrics import Load, SecretsMetrics
@@ -25,6 +26,7 @@ from ratelimit import ledger
 from ratelimit.tokens import Ending
 from ratelimit.usage import Metering
 from runtime.http import new_registry
+from runtime.kube_api import Cause
 from runtime.readiness import Ailment
 from runtime.store_faults import StoreFault
 from runtime.workers import restarts_counter
@@ -59,6 +61,7 @@ LABELS: Mapping[str, Mapping[str, Iterable[str]]] = {
     },
     "tollkeeper_admin_logins_total": {"outcome": ("ok", "failed", "throttled")},
     "tollkeeper_publisher_errors_total": {"cause": ("store", "proxy", "lease", "refused", "not_live")},
+    "tollkeeper_models_errors_total": {"cause": (*Cause, "store", "changed", "lease")},
     "tollkeeper_publications": {"state": (State.LIVE, State.FAILED)},
     "tollkeeper_publications_metering": {"metering": Metering},
     "tollkeeper_secrets_loads_total": {"outcome": Load},
@@ -90,6 +93,7 @@ def _admin(registry: CollectorRegistry, _folder: Path) -> None:
     SecretsMetrics(registry)
     AdminMetrics(registry)
     PublisherMetrics(registry)
+    FollowerMetrics(registry)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,46 @@
+"""The wiring of `tollkeeper admin --models kubernetes`; loaded only where that is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry
+
+from admin.addresses import AddressRules
+from admin.kserve.follower import Follower
+from admin.kserve.metrics import FollowerMetrics
+from admin.services import Services
+from publisher import names
+from publisher.lease import Lease
+from publisher.turns import Turns
+from runtime.kube_api import kube_api
+from runtime.lifecycle import running
+from tollkeeper.admin_stores import store_client
+
+_HOLDER_BYTES: Final = 8
+_LEASE_TIMEOUT_S: Final = 1.0  # of one question for the lease: a third of its life
+
+
+@asynccontextmanager
+async def following(
+    records: str, services: Services, rules: AddressRules, registry: CollectorRegistry
+) -> AsyncIterator[None]:
+    """Follow the models of the cluster that this process belongs to, whenever it is its turn, while the body runs."""
+    metrics = FollowerMetrics(registry)
+    async with (
+        kube_api("--models kubernetes") as api,
+        store_client(records, timeout_s=_LEASE_TIMEOUT_S) as claims,
+    ):
+
+        def follow() -> Coroutine[Any, Any, None]:
+            return Follower(
+                api, services.store, services.committer, rules, report=services.models, metrics=metrics
+            ).run()
+
+        lease = Lease(claims, os.urandom(_HOLDER_BYTES).hex(), name=names.MODELS_LEASE)
+        turns = Turns(lease, follow, name="models", failed=metrics.errors.labels("lease").inc)
+        async with running(turns.run(), name="models-lease"):
+            yield
