@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from publisher.drafts import draft, text_of
 from publisher.envoy_admin import CLUSTERS, ROUTES, EnvoyAdmin, EnvoyUnreachable
 from publisher.envoy_bootstrap import CLUSTERS_FILE, ROUTES_FILE
 from publisher.envoy_files import Resources, cluster_name, clusters, routes, together
@@ -122,7 +123,7 @@ class FilesSink:
 
     async def _put(self, file: _File, content: Resources) -> str | None:
         """Have Envoy accept a file; returns the text it replaced."""
-        text, before = content.text(), _text(file.path)
+        text, before = content.text(), text_of(file.path)
         standing = await self._admin.standing(file.kind)
         if text == before and standing.version == content.version:
             return before
@@ -154,10 +155,10 @@ class FilesSink:
 
     def _replace(self, path: Path, text: str) -> None:
         """Write by rename: a reader sees the old file or the new one, after a crash of the machine too."""
-        draft = _draft(path, text)
+        ready = draft(path, text)
         if not self._may_write():  # asked after the slow part, right before what others can see
             raise NotServed("another process publishes now")
-        draft.replace(path)
+        ready.replace(path)
 
     def _cluster_file(self, wanted: Plan) -> Resources:
         return clusters(wanted, upstream_ca=self._upstream_ca)
@@ -168,36 +169,19 @@ class FilesSink:
 
 def _read(path: Path) -> Resources | None:
     """A file's content, None where there is none or it is not ours."""
-    text = _text(path)
+    text = text_of(path)
     try:
         return None if text is None else Resources.parse(text)
     except (ValueError, KeyError, TypeError, json.JSONDecodeError):
         return None
 
 
-def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
-        return None
-
-
 def _make(path: Path, text: str) -> None:
     """Make a file whole in place of none, or of one that is not ours; never of one that another process made."""
-    draft = _draft(path.with_name(f"{path.name}-{os.getpid()}"), text)
+    ready = draft(path.with_name(f"{path.name}-{os.getpid()}"), text)
     if path.exists() and _read(path) is None:
-        draft.replace(path)
+        ready.replace(path)
         return
     with suppress(FileExistsError):
-        os.link(draft, path)
-    draft.unlink()
-
-
-def _draft(path: Path, text: str) -> Path:
-    """Write a file that nobody reads yet, and have the disk keep it."""
-    draft = path.with_name(f".{path.name}")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    return draft
+        os.link(ready, path)
+    ready.unlink()

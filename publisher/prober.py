@@ -91,8 +91,9 @@ class Prober:
 class Proofs:
     """What of a plan was proved to be live, so that only what changed is asked again."""
 
-    def __init__(self, prober: Prober) -> None:
+    def __init__(self, prober: Prober, *, reads_bodies: bool = True) -> None:
         self._prober = prober
+        self._reads_bodies = reads_bodies
         self._proved: dict[str, Basis] = {}
         self._given_up: dict[str, Basis] = {}
         self.waiting = ""  # what is waited for at the moment
@@ -102,15 +103,17 @@ class Proofs:
 
         What is new is asked again and again for ``within_s``; what failed before is asked once more.
         """
-        current = bases(wanted)
+        current = bases(wanted, reads_bodies=self._reads_bodies)
         self._proved = {uid: basis for uid, basis in self._proved.items() if current.get(uid) == basis}
         until_s = asyncio.get_running_loop().time() + within_s
         reasons = await self._prove(current, current.keys() - self._proved.keys())
-        while self._hopes(current, reasons) and asyncio.get_running_loop().time() < until_s:
-            self.waiting = f"{len(reasons)} of {len(current)} publications are not reached yet"
-            await asyncio.sleep(_POLL_S)
-            reasons = await self._prove(current, reasons.keys())
-        self.waiting = ""
+        try:
+            while self._hopes(current, reasons) and asyncio.get_running_loop().time() < until_s:
+                self.waiting = f"{len(reasons)} of {len(current)} publications are not reached yet"
+                await asyncio.sleep(_POLL_S)
+                reasons = await self._prove(current, reasons.keys())
+        finally:
+            self.waiting = ""
         self._given_up = {uid: current[uid] for uid in reasons}
         return reasons
 
@@ -146,7 +149,7 @@ def _of_status(status: int, body: bytes) -> str:
             f"than {LIFE_S} s apart"
         )
     if status == 404:  # noqa: PLR2004
-        known = "the gate does not know what its route leads to" if said else "no route leads to it"
+        known = "the gate does not know where its route leads" if said else "no route leads to it"
         return f"{known} (404)"
     if 300 <= status < 400:  # noqa: PLR2004
         return f"the listener redirects ({status}): name the one that callers are sent to by --probe-url"

@@ -35,27 +35,34 @@ class Basis:
     upstream: Upstream
     host: str
     routes: tuple[Route, ...]
+    by_body: bool  # a body can choose it
 
     def questions(self) -> tuple[Question, ...]:
         """What has to be asked."""
         own = min((route for route in self.routes if not route.chosen_by_body), key=lambda route: route.below)
         path = f"{own.path}/{NOWHERE}" if own.below else own.path
         asked = Question(self.host, path, PUBLICATION, own.publication)
-        return (asked, entry_question(self.host)) if any(route.chosen_by_body for route in self.routes) else (asked,)
+        return (asked, Question(self.host, _ENTRY, OPENAI_HOST, self.host)) if self.by_body else (asked,)
 
 
-def entry_question(host: str) -> Question:
-    """What has to be asked of a host whose openai models a body can choose."""
-    return Question(host, f"{OPENAI_ROOT}/{NOWHERE}", OPENAI_HOST, host)
+_ENTRY: Final = f"{OPENAI_ROOT}/{NOWHERE}"
 
 
-def bases(plan: Plan) -> Mapping[str, Basis]:
-    """What each publication of a plan rests on, by uid."""
+def bases(plan: Plan, *, reads_bodies: bool = True) -> Mapping[str, Basis]:
+    """What each publication of a plan rests on, by uid. ``reads_bodies``: whether the gateway can read them."""
     upstreams = {upstream.publication: upstream for upstream in plan.upstreams}
     found: dict[str, Basis] = {}
     for host in plan.hosts:
         routes: dict[str, list[Route]] = defaultdict(list)
         for route in host.routes:
             routes[route.publication].append(route)
-        found |= {uid: Basis(upstreams[uid], host.name, tuple(own)) for uid, own in routes.items()}
+        has_entry = reads_bodies and not any(_takes_entry(route) for route in host.routes)
+        for uid, own in routes.items():
+            by_body = has_entry and any(route.chosen_by_body for route in own)
+            found[uid] = Basis(upstreams[uid], host.name, tuple(own), by_body)
     return found
+
+
+def _takes_entry(route: Route) -> bool:
+    """Whether a publication has all paths where a body would decide, so that none ever does."""
+    return route.below and not route.chosen_by_body and _ENTRY.startswith(f"{route.path}/")

@@ -79,7 +79,14 @@ def test_a_publication_is_asked_for_where_its_own_route_is_taken(records: Sequen
         assert route is not None
         assert (route.publication, own.kind, own.name) == (uid, PUBLICATION, uid)
         assert all((one.kind, one.name) == (OPENAI_HOST, HOST) for one in entries)
-        assert bool(entries) == (uid in {"llm", "bare", "deep"})
+        is_hidden = NESTED[-1] in records
+        assert bool(entries) == (uid in {"llm", "bare", "deep"} and not is_hidden)
+
+
+def test_where_no_body_is_read_no_entry_is_asked_for() -> None:
+    """A gateway that cannot read bodies has none."""
+    found = bases(plan(NESTED[:-1]), reads_bodies=False)
+    assert {len(basis.questions()) for basis in found.values()} == {1}
 
 
 def test_the_entry_is_asked_for_where_no_publication_answers() -> None:
@@ -107,7 +114,7 @@ def _refusal(reason: str) -> str:
     ("status", "body", "told"),
     [
         (404, "", "no route leads to it (404)"),
-        (404, _refusal("no_publication"), "the gate does not know what its route leads to (404)"),
+        (404, _refusal("no_publication"), "the gate does not know where its route leads (404)"),
         (401, _refusal("unauthenticated"), "the same --secrets-file, and clocks less than 60 s apart"),
         (301, "", "the listener redirects (301)"),
         (503, "", "the gateway answers 503: the gate cannot be asked"),
