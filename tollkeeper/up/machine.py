@@ -98,6 +98,11 @@ class Machine:
         return f"https://{name}:{self.ports.https}"
 
     @property
+    def probe_url(self) -> str:
+        """Where the publisher asks what is served: by address, for this machine need not know the names of hosts."""
+        return f"https://{LOOPBACK}:{self.ports.https}" if self.tls else self.http_url
+
+    @property
     def authority(self) -> Path | None:
         """What callers must trust for https; ``None``: the operator's certificates have authorities of their own."""
         return None if self.own_certificates else self.layout.tls / "ca.pem"
@@ -181,7 +186,7 @@ def admin_command(machine: Machine) -> Command:
                 "publish-to": f"files:{machine.layout.published}",
                 "envoy-admin-socket": str(machine.layout.socket("envoy-admin")),
                 "upstream-ca": machine.upstream_ca,
-                "probe-url": machine.gateway_url,
+                "probe-url": machine.probe_url,
                 "default-host": machine.default_host,
                 "admin-username": machine.admin_username,
                 "probe-allow": "127.0.0.0/8,::1",
