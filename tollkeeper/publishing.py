@@ -1,65 +1,64 @@
-"""Where publications are brought into force: the settings that say so, and the sink that they ask for."""
+"""Where publications are brought into force: the setting that says so, and the sink that it asks for."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import AfterValidator
 
-from admin.addresses import parse_target
 from catalog.secrets import Secrets
 from publisher.envoy_admin import EnvoyAdmin
 from publisher.files_sink import FilesSink
+from publisher.gateway.folder_sink import FolderSink
 from publisher.prober import Prober, Proofs
 from publisher.sink import Sink
 from runtime.clock import SystemClock
 from runtime.lifecycle import CannotStart
-from runtime.settings import Metavar, Settings
-from tollkeeper.origins import Origins
+from runtime.settings import Metavar
+from tollkeeper.gateway_settings import FolderSettings
 
-_FILES: Final = "files:"
+FILES: Final = "files:"
+"""Files that an Envoy watches."""
+FOLDER: Final = "folder:"
+"""Resources in a folder that an Envoy Gateway reads."""
 
 
 def _destination(value: str) -> str:
-    if not value.startswith(_FILES) or value == _FILES:
-        raise ValueError("must be files:DIR")
+    if not any(value.startswith(kind) and value != kind for kind in (FILES, FOLDER)):
+        raise ValueError("must be files:DIR or folder:DIR")
     return value
 
 
-def _origin(value: str) -> str:
-    return parse_target(value).url
+class PublishingSettings(FolderSettings):
+    """What a process that publishes all the time is told of the gateway."""
 
-
-class PublishingSettings(Settings):
-    """What a process that publishes is told of the gateway."""
-
-    publish_to: Annotated[str, AfterValidator(_destination), Metavar("files:DIR")] | None = None
-    """Where publications are brought into force: a folder whose files Envoy watches; without it, nowhere."""
+    publish_to: Annotated[str, AfterValidator(_destination), Metavar("files:DIR|folder:DIR")] | None = None
+    """Where publications are brought into force: `files` that an Envoy watches, or a `folder` that an Envoy Gateway
+    reads; without it, nowhere."""
 
     envoy_admin_socket: Path | None = None
-    """Unix socket of the admin interface of the Envoy that watches the folder: there it says what it accepted."""
+    """Unix socket of the admin interface of the Envoy that watches the files: there it says what it accepted."""
 
     upstream_ca: Path = Path("/etc/ssl/certs/ca-certificates.crt")
-    """The certificates that Envoy trusts for model servers on https: the system's own bundle."""
-
-    cors_origins: Origins = ()
-    """Pages that may call from a browser, by origin: `https://app.example`. None: browsers are kept from answers."""
-
-    probe_url: Annotated[str, AfterValidator(_origin), Metavar("URL")] | None = None
-    """The gateway's listener: there each changed publication is asked for before it is called live. Without it what
-    Envoy accepted is live. `https` too, whatever the certificate: answers are proved by the secrets file."""
+    """The certificates that Envoy trusts for model servers on https: the system's own bundle. For `files`."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """A folder needs the Envoy that watches it."""
+        """Each kind of gateway needs what only it has."""
         yield from super().conflicts()
+        to = self.publish_to or ""
         for field in ("cors_origins", "probe_url"):
-            if getattr(self, field) and not self.publish_to:
-                yield field, "needs --publish-to: it is about the Envoy that is published to"
-        if self.publish_to and not self.envoy_admin_socket:
-            yield "envoy_admin_socket", "is required where --publish-to is given"
+            if getattr(self, field) and not to:
+                yield field, "needs --publish-to: it is about the gateway that is published to"
+        if to.startswith(FILES) and not self.envoy_admin_socket:
+            yield "envoy_admin_socket", "is required where --publish-to names files"
+        if to.startswith(FOLDER) and not self.probe_url:
+            yield "probe_url", "is required where --publish-to names a folder: nothing else tells what is live"
+        yield from self.gateway_conflicts(wanted=to.startswith(FOLDER), where="--publish-to")
+        yield from self.folder_conflicts(wanted=to.startswith(FOLDER), where="--publish-to")
 
 
 @contextlib.asynccontextmanager
@@ -68,21 +67,47 @@ async def publishing_sink(
 ) -> AsyncIterator[Sink]:
     """The sink that a destination asks for, while the body runs; raises ``CannotStart``."""
     async with contextlib.AsyncExitStack() as stack:
-        proofs = None
+        prober = None
         if settings.probe_url:
-            proofs = Proofs(await stack.enter_async_context(Prober(settings.probe_url, secrets, SystemClock())))
-        envoy = await stack.enter_async_context(EnvoyAdmin(str(settings.envoy_admin_socket)))
-        folder = Path(destination.removeprefix(_FILES))
-        sink = FilesSink(
-            folder,
-            envoy,
-            upstream_ca=str(settings.upstream_ca),
-            origins=settings.cors_origins,
-            may_write=may_write,
-            proofs=proofs,
-        )
-        try:
-            sink.prepare()
-        except OSError as error:
-            raise CannotStart(f"--publish-to {folder}: cannot be written: {error.strerror}") from error
-        yield sink
+            prober = await stack.enter_async_context(Prober(settings.probe_url, secrets, SystemClock()))
+        if destination.startswith(FOLDER):
+            yield folder_sink(settings, destination, prober, may_write)
+        else:
+            envoy = await stack.enter_async_context(EnvoyAdmin(str(settings.envoy_admin_socket)))
+            yield _files_sink(settings, destination, envoy, prober, may_write)
+
+
+def folder_sink(
+    settings: FolderSettings, destination: str, prober: Prober | None, may_write: Callable[[], bool]
+) -> FolderSink:
+    """The sink of a folder that is there and can be written."""
+    folder = Path(destination.removeprefix(FOLDER))
+    if not folder.is_dir():
+        raise CannotStart(f"{destination}: there is no such folder; name the one that Envoy Gateway reads")
+    if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+        raise CannotStart(f"{destination}: the folder cannot be written")
+    options = settings.options(from_files=True, per_publication_routes=False)
+    return FolderSink(folder, options, prober, may_write=may_write, restart_follows=settings.restart_follows)
+
+
+def _files_sink(
+    settings: PublishingSettings,
+    destination: str,
+    envoy: EnvoyAdmin,
+    prober: Prober | None,
+    may_write: Callable[[], bool],
+) -> FilesSink:
+    folder = Path(destination.removeprefix(FILES))
+    sink = FilesSink(
+        folder,
+        envoy,
+        upstream_ca=str(settings.upstream_ca),
+        origins=settings.cors_origins,
+        may_write=may_write,
+        proofs=Proofs(prober) if prober else None,
+    )
+    try:
+        sink.prepare()
+    except OSError as error:
+        raise CannotStart(f"--publish-to {folder}: cannot be written: {error.strerror}") from error
+    return sink
