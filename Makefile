@@ -13,7 +13,7 @@ PACKAGES := admin catalog extauth publisher ratelimit runtime tollkeeper
 LOCKS := requirements.lock requirements-image.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check e2e e2e-kube image-check bench soak fuzz fuzz-smoke soak-memory audit proto settings
+.PHONY: help up test check e2e e2e-kube helm-golden image-check bench soak fuzz fuzz-smoke soak-memory audit proto settings
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*##  *\(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "%s %-11s", $$1, $$2; $$1 = $$2 = ""; print $$0}'
@@ -38,6 +38,9 @@ e2e: $(VENV)/dev.stamp  ## the tests on the whole machine: real Envoy, real Valk
 e2e-kube: $(VENV)/dev.stamp  ## the tests on a real Kubernetes API server, which is built once (Go, about 12 minutes)
 	@tests/kube/build.sh >/dev/null || [ -z "$$CI" ]
 	@$(PY) -m pytest -q -m kube tests
+
+helm-golden: $(VENV)/dev.stamp  ## write down anew what the chart renders (needs what e2e-kube builds)
+	@$(PY) tests/helm/golden.py
 
 image-check: $(VENV)/dev.stamp  ## lint the Dockerfile and run its steps and its processes without an engine
 	@$(VENV)/bin/hadolint Dockerfile

@@ -20,9 +20,12 @@ from gateprocess import GateProcess, gate_process
 from ownvalkey import own_valkey
 from storeusers import USERS, rules
 from tokenbench import Teller, ending, openai_publication, reservation_of, token_call
+from valkeycluster import Cluster
 
 from catalog.records import Limits, Reservation, TokenPolicy
 from catalog.secrets import create_secrets
+from extauth.store_links import StoreUrls
+from protos.external_auth_pb2 import CheckRequest
 from ratelimit.names import learned_key
 
 ROOT = Path(__file__).parents[2]
@@ -37,9 +40,13 @@ def valkey(valkey_binary: str) -> Iterator[str]:
     """A Valkey with both users beside its own; its URL, without a user."""
     with own_valkey(valkey_binary, "--appendonly", "yes", "--appendfsync", "always") as own:
         with redis.Redis.from_url(own.url) as client:
-            for name in USERS:
-                client.execute_command("ACL", "SETUSER", name, "reset", "on", f">{name}-password", *rules(name))
+            _add_users(client)
         yield own.url
+
+
+def _add_users(client: redis.Redis) -> None:
+    for name in USERS:
+        client.execute_command("ACL", "SETUSER", name, "reset", "on", f">{name}-password", *rules(name))
 
 
 @pytest.fixture
@@ -93,9 +100,53 @@ def test_the_gate_serves_as_its_user(gate: GateProcess, catalog: Catalog, refuse
     assert _log(refused) == []
 
 
+def _callable(catalog: Catalog) -> CheckRequest:
+    llm = catalog.publication(model="other", limits=Limits(per_minute=9))
+    _, key = catalog.key(llm)
+    return question(key=key, publication=llm)
+
+
 def _adaptive(catalog: Catalog) -> Any:
     policy = TokenPolicy(context_tokens=1_000, reservation=Reservation.ADAPTIVE)
     return openai_publication(catalog, tokens=policy)
+
+
+async def test_both_serve_with_budgets_in_a_cluster(
+    valkey: str, valkey_cluster: Cluster, refused: redis.Redis, tmp_path: Path
+) -> None:
+    """Records in one store, budgets in a Cluster of several cells: no server of either refuses them anything."""
+    secrets = create_secrets(tmp_path / "secrets.json")
+    for node in valkey_cluster.nodes:
+        with node.client() as client:
+            _add_users(client)
+            client.execute_command("ACL", "LOG", "RESET")
+
+    def budgets(name: str) -> str:
+        return valkey_cluster.url.replace("://", f"://{name}:{name}-password@")
+
+    def stores(name: str) -> list[str]:
+        return ["--records-url", _as(name, valkey), "--budgets-url", budgets(name), "--cells", "16"]
+
+    options = [
+        *stores("admin"),
+        "--secrets-file",
+        str(tmp_path / "secrets.json"),
+        "--admin-password",
+        PASSWORD,
+        "--probe-allow",
+        "127.0.0.0/8",
+    ]
+    with admin_process(*options) as admin:
+        async with _model() as server, aiohttp.ClientSession(admin.url) as session:
+            await _use(session, str(server.make_url("")).rstrip("/"))
+    catalog = Catalog(_as("admin", valkey), secrets, StoreUrls(_as("admin", valkey), budgets("admin"), 16))
+    asked = await asyncio.to_thread(_callable, catalog)
+    with gate_process(_as("gate", valkey), tmp_path / "secrets.json", *stores("gate")) as gate:
+        assert status(gate.asker.ask(asked)) == 200
+    for node in valkey_cluster.nodes:
+        with node.client() as client:
+            assert _log(client) == []
+    assert _log(refused) == []
 
 
 FORBIDDEN: dict[str, tuple[str, ...]] = {
@@ -173,3 +224,11 @@ def test_a_user_may_whatever_its_scripts_do(name: str, scripts: tuple[str, ...])
         for command, sub in CALLED.findall(script.read_text()):
             word = f"{command}|{sub}" if sub else command
             assert word.lower() in allowed, f"{os.fspath(script)} calls {word}"
+
+
+def test_the_charts_page_shows_the_tested_rules() -> None:
+    """Who sets the users up by hand gives them the same rights."""
+    page = (ROOT / "helm/README.md").read_text()
+    shown = page.partition("<!-- users")[2].partition("<!-- /users")[0]
+    lines = [line for line in shown.splitlines() if line.startswith("ACL ")]
+    assert lines == [f"ACL SETUSER {name} on >PASSWORD {' '.join(rules(name))}" for name in USERS]

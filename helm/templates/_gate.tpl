@@ -1,0 +1,91 @@
+{{/* The gate's container, in whichever pod. */}}
+
+{{- define "tollkeeper.gateContainer" -}}
+{{- $sidecar := eq .Values.gate.mode "sidecar" }}
+name: gate
+image: {{ include "tollkeeper.image" . }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+{{- if $sidecar }}
+restartPolicy: Always  # a native sidecar: it is ready before Envoy starts, and ends after it
+{{- end }}
+args:
+- gate
+{{- if $sidecar }}
+- --listen=unix:/run/tollkeeper/gate.sock
+{{- else }}
+- --listen=0.0.0.0:9001
+- --transport=grpcio
+- --tls-certificate=/etc/tollkeeper/tls/tls.crt
+- --tls-key=/etc/tollkeeper/tls/tls.key
+- --tls-client-ca=/etc/tollkeeper/tls/ca.crt
+- --drain-s={{ .Values.gate.drainSeconds }}
+{{- end }}
+- --http-listen=0.0.0.0:9090
+- --workers={{ .Values.gate.workers }}
+- --gateway-namespace={{ .Values.gateway.namespace }}
+- --store-failure={{ .Values.gate.storeFailure }}
+- --bounded-for-s={{ .Values.gate.boundedForSeconds }}
+{{ include "tollkeeper.commonArgs" . }}
+{{- range .Values.gate.extraArgs }}
+- {{ . | quote }}
+{{- end }}
+env:
+{{ include "tollkeeper.storeEnv" (include "tollkeeper.gateStoreName" .) }}
+ports:
+{{- if not $sidecar }}
+{{- range until (int .Values.gate.workers) }}
+- {name: grpc-{{ . }}, containerPort: {{ add 9001 . }}}
+{{- end }}
+{{- end }}
+- {name: gate-metrics, containerPort: 9090}
+startupProbe:  # ready once: its store answers, and what it needs is loaded
+  exec: {command: [tollkeeper, probe, --probe-ready]}
+  periodSeconds: 2
+  timeoutSeconds: 5
+  failureThreshold: 90
+livenessProbe:  # alive, not ready: a store that is away is no reason to start a gate anew
+  httpGet: {path: /healthz, port: 9090}
+  periodSeconds: 10
+  timeoutSeconds: 5
+{{- if not $sidecar }}
+readinessProbe:
+  httpGet: {path: /readyz, port: 9090}
+  periodSeconds: 2
+  timeoutSeconds: 5
+{{- end }}
+resources: {{ toYaml .Values.gate.resources | nindent 2 }}
+securityContext: {{ include "tollkeeper.containerSecurity" (dict "uid" (include "tollkeeper.gateUid" .)) | nindent 2 }}
+volumeMounts:
+{{ include "tollkeeper.secretMounts" . }}
+{{- if $sidecar }}
+- {name: tollkeeper-gate, mountPath: /run/tollkeeper}
+{{- else }}
+- {name: tollkeeper-tls, mountPath: /etc/tollkeeper/tls, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{/* A sidecar is of Envoy's own user: its socket is for that user alone. */}}
+{{- define "tollkeeper.gateUid" -}}
+{{ eq .Values.gate.mode "sidecar" | ternary 65532 10001 }}
+{{- end }}
+
+{{/* Where Envoy finds the gate, with commas: a socket or port for each worker. */}}
+{{- define "tollkeeper.gateTargets" -}}
+{{- $targets := list }}
+{{- range until (int .Values.gate.workers) }}
+{{- if eq $.Values.gate.mode "deployment" }}
+{{- $targets = append $targets (printf "%s:%d" (include "tollkeeper.gateHost" $) (add 9001 .)) }}
+{{- else if eq (int $.Values.gate.workers) 1 }}
+{{- $targets = append $targets "unix:/run/tollkeeper/gate.sock" }}
+{{- else }}
+{{- $targets = append $targets (printf "unix:/run/tollkeeper/gate-%d.sock" .) }}
+{{- end }}
+{{- end }}
+{{- join "," $targets }}
+{{- end }}
+
+{{/* A gate reads its store's address once, so it starts anew where that has changed. Secrets and certificates it reads again. */}}
+{{- define "tollkeeper.gateChecksums" -}}
+{{- include "tollkeeper.made" . }}
+checksum/store: {{ list .Values.store .Values.valkey.enabled (.Values.valkey.enabled | ternary (index .Values.made "gate-store") "") | toJson | sha256sum }}
+{{- end }}

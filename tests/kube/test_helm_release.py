@@ -1,0 +1,189 @@
+"""The chart as a release on a real API server: installed, upgraded, uninstalled and installed again.
+
+No pod runs there, so nothing here says that the processes start: what the pods are told is held against the product in
+tests/helm, and the image is run in tests/image.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from helmchart import CHART, RELEASE
+from kubeapi import Json, Kube
+
+pytestmark = [pytest.mark.kube, pytest.mark.timeout(300)]
+
+_numbers = itertools.count(1)
+KEPT = {"tollkeeper-secrets", "tollkeeper-valkey"}
+
+
+@dataclass
+class Release:
+    """The chart in a namespace of its own, for a gateway in another."""
+
+    kube: Kube
+    namespace: str
+    gateways: str
+    name: str = field(default_factory=lambda: f"tollkeeper-{next(_numbers)}")
+
+    def install(self, *options: str) -> str:
+        """Install, or upgrade; what helm said, the notes among it."""
+        return self.kube.helm("upgrade", "--install", *self._chart(), *options)
+
+    def uninstall(self) -> None:
+        """Take it away."""
+        self.kube.helm("uninstall", RELEASE, "-n", self.namespace)
+
+    def secrets(self) -> dict[tuple[str, str], Json]:
+        """All that the release made, by place."""
+        mine = f"app.kubernetes.io/instance={RELEASE}"
+        found = {place: self.kube.listed("secrets", place, "-l", mine) for place in (self.namespace, self.gateways)}
+        return {(place, one["metadata"]["name"]): one["data"] for place, all_ in found.items() for one in all_}
+
+    def template_of(self, kind: str, name: str) -> Json:
+        """The pod's template of a Deployment or StatefulSet."""
+        found: Json = self.kube.get(kind, name, self.namespace)["spec"]["template"]
+        return found
+
+    def args(self) -> list[str]:
+        """What the admin is told."""
+        told: list[str] = self.template_of("deployment", "management-service")["spec"]["containers"][0]["args"]
+        return told
+
+    def _chart(self) -> tuple[str, ...]:
+        where = f"gateway.namespace={self.gateways},gateway.name={self.name}"
+        return RELEASE, str(CHART), "-n", self.namespace, "--set", where
+
+
+@pytest.fixture
+def release(kube: Kube, namespace: str) -> Iterator[Release]:
+    """Not installed yet."""
+    made = Release(kube, namespace, kube.new_namespace())
+    yield made
+    kube.run("helm", "uninstall", RELEASE, "-n", namespace, check=False)
+    kube.kubectl("delete", "namespace", made.gateways, "--wait=false")
+
+
+def test_what_is_made_once_is_kept(release: Release) -> None:
+    """Over upgrades, over a rotation by hand, over uninstall and install: no key dies of it, and no pod starts anew."""
+    release.install()
+    made = release.secrets()
+    assert made[release.namespace, "tollkeeper-secrets"] == made[release.gateways, "tollkeeper-secrets"]
+    pods = [
+        release.template_of("statefulset", "tollkeeper-valkey"),
+        release.template_of("deployment", "management-service"),
+    ]
+    release.install("--set", "gate.workers=2")
+    assert release.secrets() == made
+    assert release.template_of("statefulset", "tollkeeper-valkey") == pods[0]
+    assert release.template_of("deployment", "management-service")["metadata"] == pods[1]["metadata"]
+    assert "--gate-targets=unix:/run/tollkeeper/gate-0.sock,unix:/run/tollkeeper/gate-1.sock" in release.args()
+    rotated = _rotate(release)
+    release.install("--set", "gate.workers=1")
+    assert {data["secrets.json"] for (_, name), data in release.secrets().items() if name == "tollkeeper-secrets"} == {
+        rotated
+    }
+    before = release.secrets()
+    release.uninstall()
+    assert {name for _, name in release.secrets()} == KEPT
+    release.install()
+    after = release.secrets()
+    assert {place: after[place] for place in after if place[1] in KEPT} == {
+        place: before[place] for place in before if place[1] in KEPT
+    }
+    assert after[release.gateways, "tollkeeper-gate-store"] == before[release.gateways, "tollkeeper-gate-store"]
+
+
+def _rotate(release: Release) -> str:
+    """Give both namespaces another file, as the README says."""
+    rotated = base64.b64encode(b'{"rotated": true}').decode()
+    for namespace in (release.namespace, release.gateways):
+        patch = json.dumps({"data": {"secrets.json": rotated}})
+        release.kube.kubectl("patch", "secret", "tollkeeper-secrets", "-n", namespace, "--type=merge", "-p", patch)
+    return rotated
+
+
+def test_certificates_are_kept_and_the_gate_can_move(release: Release) -> None:
+    """From sidecars to pods of their own, which keep their certificates over upgrades."""
+    release.install()
+    release.install("--set", "gate.mode=deployment")
+    made = release.secrets()
+    assert {"tollkeeper-gate-server", "tollkeeper-gate-client"} <= {name for _, name in made}
+    authority = release.kube.get("configmap", "tollkeeper-gate-ca", release.gateways)["data"]
+    release.install("--set", "gate.mode=deployment,gate.replicas=3")
+    assert release.secrets() == made
+    assert release.kube.get("configmap", "tollkeeper-gate-ca", release.gateways)["data"] == authority
+
+
+def test_the_notes_tell_the_next_command(release: Release, tmp_path: Path) -> None:
+    """How to reach the API, the password's command works as it stands, and a trial's store is warned of."""
+    notes = release.install()
+    assert f"kubectl port-forward -n {release.namespace} svc/management-service 8085:80" in notes
+    assert "WARNING: the store is the chart's trial Valkey" in notes
+    (line,) = (line.strip() for line in notes.splitlines() if "PASSWORD=$(" in line)
+    kubectl = f"export PATH={release.kube.programs}:$PATH KUBECONFIG={release.kube.kubeconfig}"
+    said = subprocess.run(
+        ["bash", "-c", f"{kubectl}; {line}; echo $PASSWORD"], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    stored = release.secrets()[release.namespace, "management-service-password"]["password"]
+    assert said.stdout.strip() == base64.b64decode(stored).decode()
+    assert len(said.stdout.strip()) == 40
+    mine = release.install("--set", "valkey.enabled=false,store.adminSecret=a,store.gateSecret=b")
+    assert "WARNING" not in mine
+
+
+def test_nothing_made_up_is_taken_for_a_given_value(release: Release) -> None:
+    """``helm get values`` shows what was given, so that nobody copies a secret with it."""
+    release.install("--set", "gate.workers=2")
+    given = json.loads(release.kube.helm("get", "values", RELEASE, "-n", release.namespace, "-o", "json"))
+    assert given == {"gate": {"workers": 2}, "gateway": {"name": release.name, "namespace": release.gateways}}
+
+
+def test_without_the_release_the_gateway_stays_closed(release: Release) -> None:
+    """The policy that closes it is the publisher's, and no release takes it along; all else of ours goes."""
+    release.install()
+    target = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": release.name}
+    policy = {
+        "apiVersion": "gateway.envoyproxy.io/v1alpha1",
+        "kind": "SecurityPolicy",
+        "metadata": {"name": "tollkeeper-gate", "namespace": release.gateways},
+        "spec": {"targetRefs": [target]},
+    }
+    release.kube.apply(policy, manager="tollkeeper")
+    release.uninstall()
+    assert release.kube.get("securitypolicy", "tollkeeper-gate", release.gateways)
+    kinds = "deployment,statefulset,service,serviceaccount,role,rolebinding,networkpolicy,pdb,gateway,envoyproxy"
+    for namespace in (release.namespace, release.gateways):
+        left = release.kube.listed(kinds, namespace, "-l", f"app.kubernetes.io/instance={RELEASE}")
+        assert [one for one in left if "deletionTimestamp" not in one["metadata"]] == []
+
+
+MAY = [
+    ("list", "securitypolicies.gateway.envoyproxy.io", "gateways", True),
+    ("patch", "httproutes.gateway.networking.k8s.io", "gateways", True),
+    ("delete", "securitypolicies.gateway.envoyproxy.io", "gateways", False),
+    ("patch", "gateways.gateway.networking.k8s.io", "gateways", False),
+    ("get", "secrets", "gateways", False),
+    ("get", "secrets", "namespace", False),
+    ("watch", "inferenceservices.serving.kserve.io", "namespace", True),
+    ("delete", "inferenceservices.serving.kserve.io", "namespace", False),
+    ("delete", "namespaces", "namespace", False),
+    ("create", "pods", "namespace", False),
+]
+
+
+def test_the_admin_may_publish_and_nothing_else(release: Release) -> None:
+    """The gateway's objects and models' facts; no secret, no pod, and never to open the gateway."""
+    release.install()
+    user = f"--as=system:serviceaccount:{release.namespace}:management-service"
+    for verb, resource, where, allowed in MAY:
+        place = getattr(release, where)
+        said = release.kube.run("kubectl", "auth", "can-i", verb, resource, "-n", place, user, check=False)
+        assert said.stdout.strip() == ("yes" if allowed else "no"), (verb, resource, where)
