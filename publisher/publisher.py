@@ -11,16 +11,17 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Final, Protocol, cast
+from typing import Final, Protocol
 
 from redis.exceptions import RedisError
 
-from catalog.records import Kind, PublicationRecord
+from catalog.records import PublicationRecord
 from catalog.status import State, Status
-from catalog.store import PAGE, CatalogStore, StoreUnavailable
+from catalog.store import CatalogStore, StoreUnavailable
 from publisher.board import Board, Failure
 from publisher.metrics import PublisherMetrics
 from publisher.plan import plan
+from publisher.reading import all_publications
 from publisher.sink import NotServed, Refused, Sink
 from publisher.troubles import BEHIND, REFUSED
 from runtime.lifecycle import going_on
@@ -133,7 +134,7 @@ class Publisher:
         """Bring the catalog's publications into force; False when it has to be tried again."""
         try:
             with self._metrics.seconds.time():
-                await self._apply(await self._read())
+                await self._apply(await all_publications(self._store))
         except StoreUnavailable as error:
             return self._note("store", error)
         except NotServed as error:
@@ -149,15 +150,6 @@ class Publisher:
         self._metrics.errors.labels(cause).inc()
         _log.warning("publications are not brought into force (%s): %s", cause, error)
         return False
-
-    async def _read(self) -> list[PublicationRecord]:
-        ids: list[str] = []
-        while page := await self._store.ids(Kind.PUBLICATION, after=ids[-1] if ids else ""):
-            ids += page
-            if len(page) < PAGE:
-                break
-        found = await self._store.get_many(Kind.PUBLICATION, ids)
-        return cast("list[PublicationRecord]", list(found.values()))
 
     async def _apply(self, records: Sequence[PublicationRecord]) -> None:
         """Serve all that can be served; what the proxy refused is left as it was until it changes."""

@@ -8,7 +8,7 @@ from runtime.readiness import Ailment
 
 BEHIND: Final = Ailment(
     "publisher_behind",
-    "See that Envoy runs and its admin socket answers (--envoy-admin-socket), that the folder (--publish-to) can be "
+    "See that the proxy runs and answers (--envoy-admin-socket, --probe-url), that the folder (--publish-to) can be "
     "written, and that the store answers. What was live stays live; it is tried again by itself.",
 )
 REFUSED: Final = Ailment(

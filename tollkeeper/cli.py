@@ -1,4 +1,4 @@
-"""The command line: ``tollkeeper gate | admin | up | keys … | secrets …``.
+"""The command line: ``tollkeeper gate | admin | publish | up | keys … | secrets …``.
 
 Each process is imported only when it is run. What the operator can mend is one sentence on stderr, never a traceback.
 """

@@ -45,6 +45,9 @@ class Process:
 PROCESSES: Final = {
     "gate": Process("tollkeeper.gate", "GateSettings", "Decide calls for Envoy: keys, permissions, budgets."),
     "admin": Process("tollkeeper.admin", "AdminSettings", "Serve the admin API and publish to Envoy."),
+    "publish": Process(
+        "tollkeeper.publish", "PublishSettings", "Bring publications into force once, in Envoy Gateway's folder."
+    ),
     "up": Process(
         "tollkeeper.up.app",
         "UpSettings",

@@ -1,0 +1,147 @@
+"""``tollkeeper publish``: bring what is published into force once, say what came of it, and end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Final
+
+import click
+from pydantic import AfterValidator
+from redis.exceptions import RedisError
+
+from catalog.records import PublicationRecord
+from catalog.secrets import SecretsError, load_secrets
+from catalog.store import CatalogStore, StoreUnavailable
+from publisher.gateway.folder_files import BASE_FILE, PUBLISHED_FILE, rendered
+from publisher.gateway.manifests import fitting
+from publisher.lease import Lease
+from publisher.plan import Plan, plan
+from publisher.prober import Prober
+from publisher.reading import all_publications
+from publisher.sink import NotServed, Sink
+from runtime.clock import SystemClock
+from runtime.files import mark_of
+from runtime.lifecycle import CannotStart
+from runtime.settings import Metavar
+from tollkeeper.admin_stores import store_client
+from tollkeeper.gateway_settings import FolderSettings
+from tollkeeper.publishing import FOLDER, folder_sink
+from tollkeeper.store_settings import StoreSettings
+
+_PRINTED: Final = "-"
+_HOLDER_BYTES: Final = 8
+_TOLD_EVERY_S: Final = 2.0
+
+
+def _destination(value: str) -> str:
+    if value != _PRINTED and (not value.startswith(FOLDER) or value == FOLDER):
+        raise ValueError("must be folder:DIR, or - for standard output")
+    return value
+
+
+class PublishSettings(FolderSettings, StoreSettings):
+    """Bring all publications into force once, say of each that is not why, and end: with 1 where there is one."""
+
+    to: Annotated[str, AfterValidator(_destination), Metavar("folder:DIR|-")]
+    """Where to: a folder that an Envoy Gateway reads, or `-`: print what would be written."""
+
+    secrets_file: Path | None = None
+    """The file of peppers and MAC keys that gate and admin share: by it the gate knows who asks on `--probe-url`."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Whoever is asked must know who asks."""
+        yield from super().conflicts()
+        if self.probe_url and not self.secrets_file:
+            yield "probe_url", "needs --secrets-file"
+        yield from self.gateway_conflicts(wanted=True, where="--to")
+        yield from self.folder_conflicts(wanted=True, where="--to")
+
+
+async def serve(settings: PublishSettings) -> None:
+    """Read, write, wait until it is in force; raises ``CannotStart`` with what is not."""
+    try:
+        async with store_client(settings.records) as client:
+            records = await all_publications(CatalogStore(client))
+            wanted = plan(records)
+            if settings.to == _PRINTED:
+                reasons = _print(settings, wanted)
+            else:
+                async with _turn(Lease(client, os.urandom(_HOLDER_BYTES).hex())) as lease:
+                    reasons = await _write(settings, wanted, lease)
+    except (StoreUnavailable, RedisError, OSError) as error:
+        raise CannotStart(f"--redis-url: the store cannot be used: {error}") from error
+    _tell(settings, records, {**wanted.refused, **reasons})
+
+
+def _print(settings: PublishSettings, wanted: Plan) -> Mapping[str, str]:
+    fit = fitting(wanted)
+    files = rendered(fit, settings.options(from_files=True, per_publication_routes=False))
+    click.echo(files.base + files.published, nl=False)
+    return fit.refused
+
+
+@contextlib.asynccontextmanager
+async def _turn(lease: Lease) -> AsyncIterator[Lease]:
+    """Be the one process that publishes, while files are written."""
+    if not await lease.hold():
+        raise CannotStart(
+            "an admin publishes already (--publish-to), and two would undo each other's work: stop it or leave it to it"
+        )
+    try:
+        yield lease
+    finally:
+        await lease.release()
+
+
+async def _write(settings: PublishSettings, wanted: Plan, lease: Lease) -> Mapping[str, str]:
+    folder = Path(settings.to.removeprefix(FOLDER))
+    before = {name: mark_of(folder / name) for name in (BASE_FILE, PUBLISHED_FILE)}
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            prober = await stack.enter_async_context(_prober(settings)) if settings.probe_url else None
+            return await _applied(folder_sink(settings, settings.to, prober, lease.held), wanted)
+    except NotServed as error:
+        raise CannotStart(str(error)) from error
+    finally:
+        for name, mark in before.items():
+            click.echo(f"{folder / name}: {'as it was' if mark_of(folder / name) == mark else 'written'}")
+
+
+def _prober(settings: PublishSettings) -> Prober:
+    try:
+        secrets = load_secrets(settings.secrets_file or Path())
+    except SecretsError as error:
+        raise CannotStart(str(error)) from error
+    return Prober(settings.probe_url or "", lambda: secrets, SystemClock())
+
+
+async def _applied(sink: Sink, wanted: Plan) -> Mapping[str, str]:
+    """Apply, and say every few seconds what is waited for."""
+    telling = asyncio.create_task(_tell_progress(sink), name="progress")
+    try:
+        return await sink.apply(wanted)
+    finally:
+        telling.cancel()
+
+
+async def _tell_progress(sink: Sink) -> None:
+    while True:
+        await asyncio.sleep(_TOLD_EVERY_S)
+        if sink.waiting:
+            click.echo(sink.waiting, err=True)
+
+
+def _tell(settings: PublishSettings, records: Sequence[PublicationRecord], reasons: Mapping[str, str]) -> None:
+    """Say how many are in force, and of each of the others why it is not."""
+    failed = [record for record in records if record.uid in reasons]
+    for record in sorted(failed, key=lambda record: (record.tenant, record.model)):
+        click.echo(f"{record.tenant}/{record.model}: {reasons[record.uid]}", err=True)
+    done = "live" if settings.probe_url else "written; whether they are live was not asked (--probe-url)"
+    if settings.to != _PRINTED:
+        click.echo(f"publications: {len(records) - len(failed)} {done}")
+    if failed:
+        raise CannotStart(f"{len(failed)} of {len(records)} publications are refused")
