@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby, zip_longest
-from typing import Final
+from typing import Final, TypeVar
 
 from extauth.answers import denial
 from extauth.reasons import Reason
@@ -18,6 +18,8 @@ from publisher.gateway.naming import Json, content_name, made
 from publisher.gateway.options import GatewayOptions
 from publisher.gateway.rules import NO_MODEL, HostRules, Rule, closed, entry, host_rules
 from publisher.plan import Plan
+
+_T = TypeVar("_T")
 
 MAX_RULES: Final = 16
 """Most rules of an HTTPRoute (Gateway API)."""
@@ -55,7 +57,8 @@ def _published(host: HostRules, options: GatewayOptions) -> Iterator[Json]:
     by_publication = sorted(host.published, key=lambda rule: rule.publication)
     if options.per_publication_routes:
         for uid, rules in groupby(by_publication, key=lambda rule: rule.publication):
-            yield _route(f"{ROUTE_PREFIX}{uid}", host.host, _rendered(rules), options)
+            for index, own in enumerate(_pieces(list(rules), MAX_RULES)):
+                yield _route(f"{ROUTE_PREFIX}{uid}{f'-{index}' if index else ''}", host.host, _rendered(own), options)
     else:
         for index, filled in enumerate(_packed(by_publication)):
             yield _route(_name("routes", host, options, index), host.host, _rendered(filled), options)
@@ -65,25 +68,25 @@ def _packed(rules: Sequence[Rule]) -> Iterator[Sequence[Rule]]:
     """Fill routes; a publication's rules stay together where they fit."""
     filled: list[Rule] = []
     for _, group in groupby(rules, key=lambda rule: rule.publication):
-        own = list(group)
-        if filled and len(filled) + len(own) > MAX_RULES:
-            yield filled
-            filled = []
-        filled += own
+        for own in _pieces(list(group), MAX_RULES):
+            if len(filled) + len(own) > MAX_RULES:
+                yield filled
+                filled = []
+            filled += own
     if filled:
         yield filled
 
 
 def _own(host: HostRules, options: GatewayOptions) -> Iterator[Json]:
     """The host's entry, and what is closed on it, in as many routes as their matches need."""
-    parts = zip_longest(_pieces(host.entry), _pieces(host.closed), fillvalue=())
+    parts = zip_longest(_pieces(host.entry, MAX_MATCHES), _pieces(host.closed, MAX_MATCHES), fillvalue=())
     for index, (waiting, shut) in enumerate(parts):
         rules = [*([entry(host.host, waiting)] if waiting else []), *([closed(shut)] if shut else [])]
         yield _route(_name("entry", host, options, index), host.host, rules, options)
 
 
-def _pieces(matches: Sequence[Json]) -> Iterator[Sequence[Json]]:
-    return (matches[start : start + MAX_MATCHES] for start in range(0, len(matches), MAX_MATCHES))
+def _pieces(whole: Sequence[_T], most: int) -> Iterator[Sequence[_T]]:
+    return (whole[start : start + most] for start in range(0, len(whole), most))
 
 
 def _name(what: str, host: HostRules, options: GatewayOptions, index: int) -> str:

@@ -8,7 +8,8 @@ there gets it by an exact match. And of two equal matches the plan's first one i
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from extauth.route_names import entry_rule, publication_rule, reading_rule
 from publisher.envoy_files import CREDENTIAL_HEADERS, PUBLICATION_HEADER
 from publisher.gateway.backends import GROUP, backend_name, backend_ref
 from publisher.gateway.fitting import is_address
-from publisher.gateway.naming import Json
+from publisher.gateway.naming import Json, digest
 from publisher.gateway.options import GatewayOptions
 from publisher.plan import OPENAI_ROOT, Host, Route, Upstream
 
@@ -49,20 +50,19 @@ class HostRules:
 
 def host_rules(host: Host, upstreams: Mapping[str, Upstream], options: GatewayOptions) -> HostRules:
     """Lay out a host's rules. Without patches no body is read, so no call can be decided by one."""
-    taken: set[_Key] = set()
-    published = []
-    for route in host.routes:
-        key = _key(route)
-        if key in taken or (route.chosen_by_body and not options.patches):
-            continue
-        taken.add(key)
-        published.append(Rule(route.publication, _rule(route, upstreams[route.publication], options)))
-    has_entry = host.openai and (_PREFIX, OPENAI_ROOT, "") not in taken
-    bare = list(_bare_paths(host, taken))
-    waiting = [path for path in bare if has_entry and path.startswith(f"{OPENAI_ROOT}/")]
+    routes = _distinct(host, options)
+    has_entry = host.openai and not any(_key(route) == (_PREFIX, OPENAI_ROOT, "") for route in routes)
+    owners = {path: _around(path, routes) for path in _bare_paths(host, routes)}
+    routes += [_at(path, owner) for path, owner in owners.items() if owner]
+    left = [path for path, owner in owners.items() if owner is None]
+    waiting = [path for path in left if has_entry and path.startswith(f"{OPENAI_ROOT}/")]
     entry = [*(_matching(_EXACT, path) for path in waiting), _matching(_PREFIX, OPENAI_ROOT)] if has_entry else []
-    closed = [_matching(_EXACT, path) for path in bare if path not in waiting]
-    return HostRules(host.name, tuple(published), tuple(entry), tuple(closed))
+    return HostRules(
+        host=host.name,
+        published=tuple(Rule(one.publication, _rule(one, upstreams[one.publication], options)) for one in routes),
+        entry=tuple(entry),
+        closed=tuple(_matching(_EXACT, path) for path in left if path not in waiting),
+    )
 
 
 def entry(host: str, matches: Sequence[Json]) -> Json:
@@ -88,12 +88,33 @@ _EXACT: Final = "Exact"
 _PREFIX: Final = "PathPrefix"
 
 
-def _bare_paths(host: Host, taken: set[_Key]) -> Iterator[str]:
+def _distinct(host: Host, options: GatewayOptions) -> list[Route]:
+    """The routes to write, the first of those that match the same."""
+    first: dict[_Key, Route] = {}
+    for route in host.routes:
+        if options.patches or not route.chosen_by_body:
+            first.setdefault(_key(route), route)
+    return list(first.values())
+
+
+def _bare_paths(host: Host, routes: Sequence[Route]) -> list[str]:
     """The paths that a prefix takes along although the plan does not: sorted, each once."""
-    below = {route.path for route in host.routes if (_PREFIX, route.path, _header(route)) in taken}
-    if host.openai:
-        below.add(OPENAI_ROOT)
-    return (path for path in sorted(below) if (_EXACT, path, "") not in taken)
+    exact = {route.path for route in routes if not route.below}
+    below = {route.path for route in routes if route.below} | ({OPENAI_ROOT} if host.openai else set())
+    return sorted(below - exact)
+
+
+def _around(path: str, routes: Sequence[Route]) -> Route | None:
+    """Whose prefix a path lies below, the longest of them."""
+    around = (one for one in routes if one.below and not one.chosen_by_body and path.startswith(f"{one.path}/"))
+    return next(around, None)
+
+
+def _at(path: str, around: Route) -> Route:
+    """A path below a route, as a route of its own."""
+    rest = path.removeprefix(f"{around.path}/")
+    name, rewrite = f"{around.name}-{digest(path)}", f"{around.rewrite}{rest}"
+    return dataclasses.replace(around, name=name, path=path, below=False, rewrite=rewrite)
 
 
 def _key(route: Route) -> _Key:

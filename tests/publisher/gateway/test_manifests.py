@@ -1,0 +1,231 @@
+"""What holds for the objects of any plan: limits of names, order, and the same decisions as plain Envoy's."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import yaml
+from gatewayrules import NOBODY, Taken, taken
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catalog.records import ModelType, Protocol, PublicationRecord
+from publisher.envoy_files import PUBLICATION_HEADER
+from publisher.gateway.manifests import base, carried, published, text
+from publisher.gateway.naming import identity
+from publisher.gateway.options import GateTrust, GatewayOptions, HostInfrastructure, SecretRef
+from publisher.gateway.routes import MAX_RULES
+from publisher.plan import Plan, plan
+from tests.e2e.proxy import publication
+
+OPTIONS = GatewayOptions(gate=("unix:/run/gate.sock",))
+ALL_OPTIONS = [
+    OPTIONS,
+    replace(OPTIONS, patches=False, per_publication_routes=True),
+    replace(OPTIONS, listeners=("http", "https"), gateway="other", origins=("https://app.example",), trusted_hops=2),
+    replace(
+        OPTIONS,
+        gate=("10.0.0.1:9001", "10.0.0.2:9001"),
+        gate_tls=GateTrust(name="gate.test", ca="gate-ca", client=SecretRef(name="gate-client", namespace="secrets")),
+        host=HostInfrastructure(
+            envoy_version="1.40.0", http_port=80, https_port=443, certificate=SecretRef(name="web", namespace="web")
+        ),
+        from_files=True,
+    ),
+]
+
+_KINDS = [
+    {"type": ModelType.TRADITIONAL, "protocol": Protocol.KSERVE_V1},
+    {"type": ModelType.TRADITIONAL, "protocol": Protocol.KSERVE_V2},
+    {"type": ModelType.TRADITIONAL, "protocol": Protocol.HTTP},
+    {"type": ModelType.OPENAI, "protocol": Protocol.OPENAI},
+]
+_RESTS = ["/a", "/a/b", "/a/predict"]
+_PATHS = ["/v1", "/v1/models", "/models", *(root + rest for root in ("/v1/models", "/models", "") for rest in _RESTS)]
+_URLS = ["http://m.test", "https://m.test", "http://m.test:81", "http://10.0.0.1:80", "http://[::1]:8"]
+_HOSTS = ["one.test", "two.test"]
+_DRAWN = st.tuples(*(st.sampled_from(choices) for choices in (_HOSTS, _PATHS, _URLS, _KINDS)))
+
+
+def _record(number: int, host: str, path: str, url: str, kind: dict[str, Any]) -> PublicationRecord:
+    return publication(f"000{number:a>16}", path, url, host=host, model="m", created_at_ms=number, **kind)
+
+
+RECORDS = st.lists(_DRAWN, max_size=20).map(lambda drawn: [_record(number, *one) for number, one in enumerate(drawn)])
+"""Publications, often beside or inside one another."""
+PLANS = RECORDS.map(plan)
+
+properties = settings(max_examples=60, deadline=None)
+
+
+def _plain(made: Plan, host: str, path: str) -> Taken:
+    """Where plain Envoy sends a call without our header: the first route that fits, as ``envoy_files`` writes them."""
+    for found in (one for one in made.hosts if one.name == host):
+        for route in (one for one in found.routes if not one.chosen_by_body):
+            matched = f"{route.path}/" if route.below else route.path
+            if path.startswith(matched) if route.below else path == matched:
+                return Taken(route.publication, path=route.rewrite + path.removeprefix(matched))
+        if found.openai and path.startswith("/v1/"):
+            return Taken("", host)
+    return NOBODY
+
+
+def _called(made: Plan) -> Iterator[tuple[str, str]]:
+    """Calls at, below and beside each path that is published."""
+    for host in made.hosts:
+        for path in {route.path for route in host.routes} | {"/v1/models/a", "/v1/chat/completions"}:
+            for call in (
+                path,
+                f"{path}/",
+                f"{path}/predict",
+                f"{path}/x/y",
+                f"{path}x",
+                path.rpartition("/")[0] or "/",
+            ):
+                yield host.name, call
+
+
+@properties
+@given(made=PLANS, per_publication=st.booleans())
+def test_it_decides_as_plain_envoy_does(made: Plan, per_publication: bool) -> None:  # noqa: FBT001  drawn
+    """Every call reaches the same publication's server by the same path, or the host's entry, or nobody."""
+    objects = published(made, replace(OPTIONS, per_publication_routes=per_publication))
+    for host, path in _called(made):
+        assert taken(objects, host, path, {}) == _plain(made, host, path), path
+
+
+@properties
+@given(made=PLANS)
+def test_what_check_names_is_reached(made: Plan) -> None:
+    """A call that waits at the entry goes to the publication whose uid Check sets, by the same path."""
+    objects = published(made, OPTIONS)
+    for host in (one for one in made.hosts if one.openai):
+        path = "/v1/chat/completions"
+        if _plain(made, host.name, path).openai_host:
+            for route in (one for one in host.routes if one.chosen_by_body):
+                found = taken(objects, host.name, path, {PUBLICATION_HEADER: route.publication})
+                assert found == Taken(route.publication, path=path)
+            assert taken(objects, host.name, path, {PUBLICATION_HEADER: "foreign"}).publication == ""
+
+
+@properties
+@given(made=PLANS, options=st.sampled_from(ALL_OPTIONS))
+def test_names_and_counts_are_within_limits(made: Plan, options: GatewayOptions) -> None:
+    """Of names, labels, rules and matches, whatever is published; and no two objects are one."""
+    objects = (*base(options), *published(made, options))
+    assert max(Counter(identity(obj) for obj in objects).values()) == 1
+    for obj in objects:
+        _assert_named_well(obj)
+        if obj["kind"] == "HTTPRoute":
+            rules = obj["spec"]["rules"]
+            matches = [len(rule["matches"]) for rule in rules]
+            assert 1 <= len(rules) <= MAX_RULES
+            assert max(matches) <= 64
+            assert sum(matches) < 128
+            assert len({rule["name"] for rule in rules}) == len(rules)
+
+
+def _assert_named_well(obj: Any) -> None:
+    subdomain = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+    metadata = obj["metadata"]
+    assert len(metadata["name"]) <= 253
+    assert re.fullmatch(subdomain, metadata["name"])
+    assert metadata["labels"]["app.kubernetes.io/managed-by"] == "tollkeeper"
+    assert all(
+        re.fullmatch(r"[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?", one) for one in metadata["labels"].values()
+    )
+    for rule in obj["spec"].get("rules", ()):
+        assert len(rule["name"]) <= 253
+        assert re.fullmatch(subdomain, rule["name"])
+
+
+@properties
+@given(drawn=RECORDS, order=st.randoms())
+def test_the_same_publications_make_the_same_text(drawn: list[PublicationRecord], order: Any) -> None:
+    """In whatever order they come."""
+    shuffled = list(drawn)
+    order.shuffle(shuffled)
+    assert text(published(plan(drawn), OPTIONS)) == text(published(plan(shuffled), OPTIONS))
+
+
+@properties
+@given(made=PLANS)
+def test_every_publication_is_carried(made: Plan) -> None:
+    """Each one of the plan by some route, and by one of its own where that is asked for."""
+    everyone = {upstream.publication for upstream in made.upstreams}
+    packed = [carried(obj) for obj in published(made, OPTIONS)]
+    assert frozenset().union(*packed) == everyone
+    own = [carried(obj) for obj in published(made, replace(OPTIONS, per_publication_routes=True))]
+    assert sorted(uids for one in own for uids in one) == sorted(everyone)
+    assert all(len(one) <= 1 for one in own)
+
+
+@properties
+@given(made=PLANS)
+def test_a_backend_tells_its_content_by_its_name(made: Plan) -> None:
+    """No two of one name differ, so none is ever merged into another."""
+    objects = published(made, OPTIONS)
+    backends = {obj["metadata"]["name"]: obj for obj in objects if obj["kind"] == "Backend"}
+    assert len({json.dumps(obj["spec"]) for obj in backends.values()}) == len(backends)
+    referred = {
+        ref["name"] for obj in objects for rule in obj["spec"].get("rules", ()) for ref in rule.get("backendRefs", ())
+    }
+    assert referred == set(backends)
+
+
+@pytest.mark.parametrize("options", ALL_OPTIONS)
+def test_the_policy_that_closes_the_gateway_comes_first(options: GatewayOptions) -> None:
+    """It holds for the Gateway, and fails closed."""
+    first = base(options)[0]
+    assert first["kind"] == "SecurityPolicy"
+    assert first["spec"]["targetRefs"][0]["kind"] == "Gateway"
+    assert first["spec"]["extAuth"]["failOpen"] is False
+    assert [obj["kind"] for obj in base(options)].count("SecurityPolicy") == 1
+
+
+@properties
+@given(made=PLANS, options=st.sampled_from(ALL_OPTIONS))
+def test_no_policy_holds_for_a_route(made: Plan, options: GatewayOptions) -> None:
+    """A policy of a route's own would take the place of the one that closes it."""
+    for obj in (*base(options), *published(made, options)):
+        if obj["kind"].endswith("Policy"):
+            targets = obj["spec"].get("targetRefs") or [obj["spec"]["targetRef"]]
+            assert [target["kind"] for target in targets] == ["Gateway"]
+
+
+@pytest.mark.parametrize("options", ALL_OPTIONS)
+def test_the_text_is_read_as_it_is_meant(options: GatewayOptions) -> None:
+    """By YAML's readers too: no name becomes a number or a truth."""
+    objects = (*base(options), *published(plan([publication("u1", "/n"), publication("on", "/yes")]), options))
+    assert list(yaml.safe_load_all(text(objects))) == list(objects)
+
+
+def test_nothing_is_patched_where_patches_are_forbidden() -> None:
+    """And then no rule claims that bodies are read."""
+    options = replace(OPTIONS, patches=False)
+    made = published(plan([publication("u1", "/llm", type=ModelType.OPENAI, protocol=Protocol.OPENAI)]), options)
+    assert not [obj for obj in (*base(options), *made) if obj["kind"] == "EnvoyPatchPolicy"]
+    assert not [rule for obj in made for rule in obj["spec"].get("rules", ()) if rule["name"].endswith(".json")]
+
+
+def test_a_patch_is_written_only_where_it_has_something_to_match() -> None:
+    """Of Check where there are routes, of bodies where some are read."""
+    none = published(plan([]), OPTIONS)
+    traditional = published(plan([publication("u1", "/a")]), OPTIONS)
+    assert not [obj for obj in none if obj["kind"] == "EnvoyPatchPolicy"]
+    assert [obj["metadata"]["name"] for obj in traditional if obj["kind"] == "EnvoyPatchPolicy"] == ["tollkeeper-told"]
+
+
+def test_a_routes_settings_by_filter_are_added_to_and_never_replaced() -> None:
+    """Envoy Gateway turns Check on there."""
+    made = published(plan([publication("u1", "/llm", type=ModelType.OPENAI, protocol=Protocol.OPENAI)]), OPTIONS)
+    (bodies,) = [obj for obj in made if obj["metadata"]["name"] == "tollkeeper-bodies"]
+    for patch in bodies["spec"]["jsonPatches"]:
+        assert patch["operation"]["op"] == "add"
+        assert re.fullmatch(r"typed_per_filter_config/envoy\.filters\.http\.\w+", patch["operation"]["path"])

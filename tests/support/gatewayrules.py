@@ -1,0 +1,71 @@
+"""Which rule of Gateway API takes a call, and what its server sees: the specification's precedence, written anew.
+
+Exact paths before prefixes, then the longest path, then the most headers (HTTPRouteRule's ``matches``). A prefix is of
+whole segments. What Envoy Gateway makes of it is tried on the real one in tests/gateway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from extauth.route_names import read_rule
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Taken:
+    """Where a call goes."""
+
+    publication: str  # "" where no server is reached
+    openai_host: str = ""
+    path: str = ""  # as the server sees it
+
+
+NOBODY = Taken("")
+
+
+def taken(objects: Iterable[Json], host: str, path: str, headers: Mapping[str, str]) -> Taken:
+    """Follow a call through HTTPRoutes."""
+    rules = [
+        rule
+        for obj in objects
+        if obj["kind"] == "HTTPRoute" and host in obj["spec"]["hostnames"]
+        for rule in obj["spec"]["rules"]
+    ]
+    fitting = [
+        (_rank(match), rule, match) for rule in rules for match in rule["matches"] if _fits(match, path, headers)
+    ]
+    if not fitting:
+        return NOBODY
+    best = max(rank for rank, _, _ in fitting)
+    winners = [(rule, match) for rank, rule, match in fitting if rank == best]
+    assert len(winners) == 1, f"{path}: {[rule['name'] for rule, _ in winners]} match equally well"
+    rule, match = winners[0]
+    publication, openai_host = read_rule(rule["name"])
+    reaches = "backendRefs" in rule
+    assert bool(publication) == reaches, f"{rule['name']}: only a publication's rule reaches a server"
+    return Taken(publication, openai_host, _rewritten(rule["filters"], match, path) if reaches else "")
+
+
+def _rank(match: Json) -> tuple[bool, int, int]:
+    return match["path"]["type"] == "Exact", len(match["path"]["value"]), len(match.get("headers", ()))
+
+
+def _fits(match: Json, path: str, headers: Mapping[str, str]) -> bool:
+    value = match["path"]["value"]
+    fits = path == value or (match["path"]["type"] == "PathPrefix" and path.startswith(f"{value}/"))
+    return fits and all(headers.get(wanted["name"]) == wanted["value"] for wanted in match.get("headers", ()))
+
+
+def _rewritten(filters: Sequence[Json], match: Json, path: str) -> str:
+    for each in filters:
+        new = each.get("urlRewrite", {}).get("path")
+        if new and new["type"] == "ReplaceFullPath":
+            return str(new["replaceFullPath"])
+        if new:
+            rest = path.removeprefix(match["path"]["value"])
+            return new["replacePrefixMatch"].rstrip("/") + rest or "/"
+    return path
