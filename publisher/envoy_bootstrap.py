@@ -40,6 +40,8 @@ CLUSTERS_FILE: Final = "clusters.json"
 ROUTES_FILE: Final = "routes.json"
 
 STAT_PREFIX: Final = "ingress"
+SERVER_NAME: Final = "tollkeeper"
+"""What every answer calls its server, whatever the model's server says."""
 
 _TYPE: Final = "type.googleapis.com/envoy."
 
@@ -145,7 +147,7 @@ def connection_manager(options: BootstrapOptions) -> Json:
         "@type": f"{_TYPE}extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": STAT_PREFIX,
         "rds": {"route_config_name": ROUTES_NAME, "config_source": watched_file(options.folder, ROUTES_FILE)},
-        "server_name": "tollkeeper",
+        "server_name": SERVER_NAME,
         "always_set_request_id_in_response": True,
         **_access_log(options),
         **_identity(options),

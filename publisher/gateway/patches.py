@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from extauth.route_names import ENTRY, READS_BODY, ROUTE_PREFIX
-from publisher.envoy_bootstrap import MAX_HEADERS, MAX_HEADERS_KB, NOBODY, SETTLE_TIMEOUT, local_replies
+from publisher.envoy_bootstrap import MAX_HEADERS, MAX_HEADERS_KB, NOBODY, SERVER_NAME, SETTLE_TIMEOUT, local_replies
 from publisher.envoy_files import body_filters_on
 from publisher.envoy_meter import REQUEST_NAMESPACE, body_filter, settle_filter, sse_filter
 from publisher.gateway.naming import Json, made, own_name
@@ -90,12 +90,14 @@ def _settlement(listener: str, options: GatewayOptions) -> _Patches:
 
 
 def _hardened(listener: str, options: GatewayOptions) -> _Patches:
-    """Who calls, and how long headers may be, as plain Envoy has it."""
+    """Who calls, how long headers may be, and what answers call themselves, as plain Envoy has it."""
     bounds = {
         "internal_address_config": {"cidr_ranges": [NOBODY]},
         "xff_num_trusted_hops": options.trusted_hops,
         "max_request_headers_kb": MAX_HEADERS_KB,
         "always_set_request_id_in_response": True,
+        "server_header_transformation": "OVERWRITE",
+        "server_name": SERVER_NAME,
         "strip_any_host_port": True,
         "common_http_protocol_options/max_headers_count": MAX_HEADERS,
     }

@@ -56,12 +56,13 @@ def host_rules(host: Host, upstreams: Mapping[str, Upstream], options: GatewayOp
     routes += [_at(path, owner) for path, owner in owners.items() if owner]
     left = [path for path, owner in owners.items() if owner is None]
     waiting = [path for path in left if has_entry and path.startswith(f"{OPENAI_ROOT}/")]
-    entry = [*(_matching(_EXACT, path) for path in waiting), _matching(_PREFIX, OPENAI_ROOT)] if has_entry else []
+    asked = [_matching(_EXACT, path) | {"method": method} for path in waiting for method in _ASKING]
+    entry = [*asked, _matching(_PREFIX, OPENAI_ROOT)] if has_entry else []
     return HostRules(
         host=host.name,
         published=tuple(Rule(one.publication, _rule(one, upstreams[one.publication], options)) for one in routes),
         entry=tuple(entry),
-        closed=tuple(_matching(_EXACT, path) for path in left if path not in waiting),
+        closed=tuple(_matching(_EXACT, path) for path in left),
     )
 
 
@@ -83,6 +84,10 @@ def _answered(name: str, matches: Sequence[Json]) -> Json:
         "filters": [{"type": "ExtensionRef", "extensionRef": reference}],
     }
 
+
+_ASKING: Final = ("GET", "HEAD")
+"""The methods by which a host's models are asked for by name, which Check answers. A call by any other would be moved
+by its body to a server for which no match is more particular than this one: nobody serves it."""
 
 _EXACT: Final = "Exact"
 _PREFIX: Final = "PathPrefix"

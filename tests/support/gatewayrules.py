@@ -25,9 +25,10 @@ class Taken:
 
 
 NOBODY = Taken("")
+_METHOD = ":method"
 
 
-def taken(objects: Iterable[Json], host: str, path: str, headers: Mapping[str, str]) -> Taken:
+def taken(objects: Iterable[Json], host: str, path: str, headers: Mapping[str, str], method: str = "GET") -> Taken:
     """Follow a call through HTTPRoutes."""
     rules = [
         rule
@@ -35,9 +36,9 @@ def taken(objects: Iterable[Json], host: str, path: str, headers: Mapping[str, s
         if obj["kind"] == "HTTPRoute" and host in obj["spec"]["hostnames"]
         for rule in obj["spec"]["rules"]
     ]
-    fitting = [
-        (_rank(match), rule, match) for rule in rules for match in rule["matches"] if _fits(match, path, headers)
-    ]
+    told = {**headers, _METHOD: method}
+    matches = [(rule, match) for rule in rules for match in rule["matches"]]
+    fitting = [(_rank(match), rule, match) for rule, match in matches if _fits(match, path, told)]
     if not fitting:
         return NOBODY
     best = max(rank for rank, _, _ in fitting)
@@ -51,13 +52,19 @@ def taken(objects: Iterable[Json], host: str, path: str, headers: Mapping[str, s
 
 
 def _rank(match: Json) -> tuple[bool, int, int]:
-    return match["path"]["type"] == "Exact", len(match["path"]["value"]), len(match.get("headers", ()))
+    return match["path"]["type"] == "Exact", len(match["path"]["value"]), len(_wanted(match))
 
 
 def _fits(match: Json, path: str, headers: Mapping[str, str]) -> bool:
     value = match["path"]["value"]
     fits = path == value or (match["path"]["type"] == "PathPrefix" and path.startswith(f"{value}/"))
-    return fits and all(headers.get(wanted["name"]) == wanted["value"] for wanted in match.get("headers", ()))
+    return fits and all(headers.get(name) == value for name, value in _wanted(match).items())
+
+
+def _wanted(match: Json) -> dict[str, str]:
+    """The headers that a match asks for; its method is one to Envoy Gateway."""
+    method = {_METHOD: match["method"]} if "method" in match else {}
+    return {wanted["name"]: wanted["value"] for wanted in match.get("headers", ())} | method
 
 
 def _rewritten(filters: Sequence[Json], match: Json, path: str) -> str:

@@ -115,6 +115,18 @@ def test_what_check_names_is_reached(made: Plan) -> None:
 
 
 @properties
+@given(made=PLANS)
+def test_what_the_body_moves_is_moved(made: Plan) -> None:
+    """Wherever a call can wait for its body's model, Check's header takes it to that model's server."""
+    objects = published(made, OPTIONS)
+    for host in (one for one in made.hosts if one.openai):
+        uid = next(route.publication for route in host.routes if route.chosen_by_body)
+        for _, path in _called(made):
+            if taken(objects, host.name, path, {}, "POST").openai_host:
+                assert taken(objects, host.name, path, {PUBLICATION_HEADER: uid}, "POST").publication == uid
+
+
+@properties
 @given(made=PLANS, options=st.sampled_from(ALL_OPTIONS))
 def test_names_and_counts_are_within_limits(made: Plan, options: GatewayOptions) -> None:
     """Of names, labels, rules and matches, whatever is published; and no two objects are one."""

@@ -55,8 +55,10 @@ def test_an_openai_model_has_its_path_and_the_bodys() -> None:
 def test_a_bare_path_that_the_plan_leaves_to_the_entry_goes_there() -> None:
     """A prefix of Gateway API takes the bare path along; an exact match gives it back to the host."""
     rules = _rules(openai("u1", "/v1/models/b"))
-    assert _paths(rules[f"openai.{HOST}"]) == [("Exact", "/v1/models/b"), ("PathPrefix", "/v1")]
-    assert _paths(rules["closed"]) == [("Exact", "/v1")]
+    entry = rules[f"openai.{HOST}"]
+    assert _paths(entry) == [("Exact", "/v1/models/b"), ("Exact", "/v1/models/b"), ("PathPrefix", "/v1")]
+    assert [match.get("method") for match in entry["matches"]] == ["GET", "HEAD", None]
+    assert _paths(rules["closed"]) == [("Exact", "/v1"), ("Exact", "/v1/models/b")]
 
 
 def test_of_two_equal_matches_the_plans_first_is_written() -> None:
