@@ -13,7 +13,7 @@ PACKAGES := admin catalog extauth publisher ratelimit runtime tollkeeper
 LOCKS := requirements.lock requirements-image.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check e2e e2e-kube helm-golden image-check bench soak fuzz fuzz-smoke soak-memory audit proto settings
+.PHONY: help up test check e2e e2e-kube helm-golden image-check bench soak fuzz fuzz-smoke soak-memory audit proto golden settings
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*##  *\(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "%s %-11s", $$1, $$2; $$1 = $$2 = ""; print $$0}'
@@ -72,6 +72,9 @@ audit: $(VENV)/dev.stamp  ## ask PyPI whether a locked package has a known fault
 
 proto: $(VENV)/dev.stamp  ## make the protobuf code again
 	@protos/generate.sh $(PY)
+
+golden: $(VENV)/dev.stamp  ## make the golden files of Envoy Gateway's resources again
+	@$(PY) -m tests.publisher.gateway.golden
 
 settings: $(VENV)/dev.stamp  ## make docs/settings.md again
 	@$(PY) -m tollkeeper.settings_page docs/settings.md
