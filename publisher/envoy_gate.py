@@ -1,8 +1,8 @@
 """How Envoy reaches the gate: the cluster of its workers, which of them are asked, and who each side shows to be. Pure.
 
-Calls go round all workers in turn. Where there are several, one that has died or drains is left out: at once when a
-call or a connection to it fails, else at the next health check; it is back with the first good one. No call is tried
-twice: a Check may have been counted.
+Calls go round all workers in turn. Where there are several, or a name that may stand for several, one that has died or
+drains is left out: at once when a call or a connection to it fails, else at the next health check; it is back with the
+first good one. No call is tried twice: a Check may have been counted.
 """
 
 from __future__ import annotations
@@ -23,6 +23,12 @@ _HEALTH_INTERVAL: Final = "0.25s"
 _HEALTH_TIMEOUT: Final = "1s"
 """Well above what a busy gate needs: one that is slow is not to be taken for dead."""
 
+_OF_A_NAME: Final = 2
+"""A name stands for at least so many gates, or for one that is then never left out for a failed call."""
+
+_AT_ONCE: Final = "0s"
+"""Else Envoy's threads would hear of a gate's health at most once a second, and ask one that has gone by then."""
+
 _LEFT_OUT: Final = "2s"
 """After a failed call or connection; longer than a health check takes to see whether the worker is there."""
 
@@ -42,17 +48,18 @@ class GateTls:
 
 def gate_cluster(targets: Sequence[str], *, connect_timeout: str, tls: GateTls | None = None) -> Json:
     """The gate's workers (``unix:/run/gate-0.sock``, ``127.0.0.1:9001``) over HTTP/2."""
+    named = any(_is_named(target) for target in targets)
     cluster: dict[str, Any] = {
         "name": GATE,
-        "type": "STRICT_DNS" if any(_is_named(target) for target in targets) else "STATIC",
+        "type": "STRICT_DNS" if named else "STATIC",
         "connect_timeout": connect_timeout,
         "lb_policy": "ROUND_ROBIN",
         "load_assignment": assignment(GATE, [_address(target) for target in targets]),
         "circuit_breakers": {"thresholds": [{"max_pending_requests": _MAX_CALLS, "max_requests": _MAX_CALLS}]},
         "typed_extension_protocol_options": http_options({"http2_protocol_options": {}}),
     }
-    if len(targets) > 1:
-        cluster |= _leaving_out(len(targets))
+    if named or len(targets) > 1:
+        cluster |= _leaving_out(_OF_A_NAME if named else len(targets))
     if tls is not None:
         cluster["transport_socket"] = _transport_socket(tls)
     return cluster
@@ -84,7 +91,7 @@ def _leaving_out(count: int) -> Json:
     return {
         "health_checks": [health],
         "outlier_detection": outliers,
-        "common_lb_config": {"healthy_panic_threshold": {"value": 1}},
+        "common_lb_config": {"healthy_panic_threshold": {"value": 1}, "update_merge_window": _AT_ONCE},
     }
 
 

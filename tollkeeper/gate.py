@@ -60,8 +60,8 @@ class GateSettings(TransportSettings, StoreSettings):
     gateway_namespace: str | None = Field(default=None, pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
     """Namespace of the HTTPRoutes that Envoy Gateway's calls are told apart by; without it, plain Envoy's alone are."""
 
-    drain_s: float = Field(default=0.5, ge=0, le=600)
-    """Seconds between turning unready and closing on SIGTERM, so that Envoy's health checks can notice."""
+    drain_s: float = Field(default=3, ge=0, le=600)
+    """Seconds between turning unready and closing on SIGTERM, so that Envoy notices: a health check and a second."""
 
     store_failure: Literal["deny", "bounded"] = "deny"
     """While a store is away: `deny` answers 503; `bounded` lets known keys go on under a share of the limits."""

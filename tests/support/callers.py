@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -17,6 +18,17 @@ def call_of(publication: PublicationRecord, key: str) -> bytes:
     return "\r\n".join(lines).encode()
 
 
+_FAULT = 500
+
+
+def _reason(body: bytes) -> str:
+    """Why the gate did not decide a call; empty where it is the proxy that answered."""
+    try:
+        return str(json.loads(body)["error"]["reason"])
+    except (ValueError, KeyError):
+        return ""
+
+
 class Callers:
     """Keep-alive connections that send one request over and over, as fast as they are answered."""
 
@@ -26,6 +38,7 @@ class Callers:
         self._requests = itertools.cycle(requests)
         self._stopping = threading.Event()
         self.statuses: Counter[int] = Counter()
+        self.faults: Counter[str] = Counter()  # answers from 500 on, by the reason that the gate gives
 
     def call(self, count: int) -> None:
         """Make ``count`` calls, or stop when told."""
@@ -46,7 +59,9 @@ class Callers:
             writer.write(next(self._requests))
             head = await reader.readuntil(b"\r\n\r\n")
             length = int(head.lower().partition(b"content-length: ")[2].split(b"\r\n")[0] or 0)
-            await reader.readexactly(length)
-            self.statuses[int(head.split()[1])] += 1
+            body, status = await reader.readexactly(length), int(head.split()[1])
+            self.statuses[status] += 1
+            if status >= _FAULT:
+                self.faults[_reason(body)] += 1
         writer.close()
         await writer.wait_closed()
