@@ -41,3 +41,8 @@ MODELS_GONE: Final = Ailment(
     "Unpublish each of them (DELETE /api/models/{m}/publish), or bring its InferenceService back. Its keys and its "
     "publication stay until then, and its calls go to where it was.",
 )
+MIRROR_INCOMPLETE: Final = Ailment(
+    "mirror_incomplete",
+    "See that the admin may get, list, create, patch and delete ConfigMaps in the tenants' namespaces, that no other "
+    "is named published-model-NAME, and that each tenant has one namespace. No call depends on it.",
+)

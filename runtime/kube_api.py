@@ -73,6 +73,9 @@ _CAUSES: Final[Mapping[int, Cause]] = {
 }
 
 
+_WORDLESS: Final[Mapping[int, str]] = {HTTPStatus.NOT_FOUND: "the cluster has no such kind, in this version"}
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of objects as the API's paths name it."""
@@ -170,7 +173,9 @@ def _said(response: httpx2.Response) -> str:
         message = _read(response.content).get("message")
     except KubeFault:
         message = None
-    return message if isinstance(message, str) and message else f"the API answered {response.status_code}"
+    if isinstance(message, str) and message:
+        return message
+    return _WORDLESS.get(response.status_code, f"the API answered {response.status_code}")
 
 
 def _away(error: Exception) -> KubeFault:

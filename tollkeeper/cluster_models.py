@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
@@ -13,7 +14,10 @@ from admin.addresses import AddressRules
 from admin.kserve.follower import Follower
 from admin.kserve.metrics import FollowerMetrics
 from admin.services import Services
+from catalog.store import TIMEOUT_S
 from publisher import names
+from publisher.feed import BLOCK_MS, PublicationFeed
+from publisher.gateway.mirroring import Mirroring
 from publisher.lease import Lease
 from publisher.turns import Turns
 from runtime.kube_api import kube_api
@@ -28,17 +32,31 @@ _LEASE_TIMEOUT_S: Final = 1.0  # of one question for the lease: a third of its l
 async def following(
     records: str, services: Services, rules: AddressRules, registry: CollectorRegistry
 ) -> AsyncIterator[None]:
-    """Follow the models of the cluster that this process belongs to, whenever it is its turn, while the body runs."""
+    """Follow the cluster that this process belongs to, whenever it is its turn, while the body runs.
+
+    Its models come into the catalog, and the publications of the catalog into its namespaces.
+    """
     metrics = FollowerMetrics(registry)
     async with (
         kube_api("--models kubernetes") as api,
         store_client(records, timeout_s=_LEASE_TIMEOUT_S) as claims,
+        store_client(records, timeout_s=BLOCK_MS / 1000 + TIMEOUT_S) as news,
     ):
 
-        def follow() -> Coroutine[Any, Any, None]:
-            return Follower(
-                api, services.store, services.committer, rules, report=services.models, metrics=metrics
-            ).run()
+        async def follow() -> None:
+            report = services.models
+            follower = Follower(api, services.store, services.committer, rules, report=report, metrics=metrics)
+            mirroring = Mirroring(
+                api,
+                services.store,
+                PublicationFeed(news),
+                services.gateway.url,
+                told=report.tell_of_mirrors,
+                failed=lambda cause: metrics.errors.labels(cause).inc(),
+            )
+            async with asyncio.TaskGroup() as group:
+                group.create_task(follower.run(), name="models-follower")
+                group.create_task(mirroring.run(), name="publications-mirror")
 
         lease = Lease(claims, os.urandom(_HOLDER_BYTES).hex(), name=names.MODELS_LEASE)
         turns = Turns(lease, follow, name="models", failed=metrics.errors.labels("lease").inc)

@@ -11,8 +11,8 @@ class FollowerMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.errors = Counter(
             "tollkeeper_models_errors",
-            "Attempts to follow the cluster's models that failed and are tried again: by what the Kubernetes API said, "
-            "store (of records), changed (somebody changed a record meanwhile), lease.",
+            "Attempts to follow the cluster's models, and to mirror publications there, that failed and are tried "
+            "again: what the Kubernetes API said, store (of records), changed (a record, meanwhile), lease.",
             ("cause",),
             registry=registry,
         )

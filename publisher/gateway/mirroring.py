@@ -1,0 +1,182 @@
+"""Keeps ``published-model-NAME`` in the tenants' namespaces: a ConfigMap for each publication, and no other.
+
+Owns the I/O and when it is done; ``publisher.gateway.mirror`` knows what a ConfigMap says. Only what carries our labels
+is touched; one of the same name that does not is told of and left. What others change in ours is put back. Knows no
+gateway: a publication is mirrored whether it is live or not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Final
+
+from redis.exceptions import RedisError
+
+from catalog.store import CatalogStore, StoreUnavailable
+from publisher.gateway.mirror import MIRROR_LABEL, SELECTOR, TENANT_LABEL, Address, homes, mirrors
+from publisher.gateway.naming import MANAGER, Json
+from publisher.publisher import Feed
+from publisher.reading import all_publications
+from runtime.kube_api import Cause, Kind, KubeApi, KubeFault
+from runtime.kube_watch import Bounds, KubeWatch
+from runtime.lifecycle import going_on
+
+NAMESPACES: Final = Kind("", "v1", "namespaces")
+CONFIG_MAPS: Final = Kind("", "v1", "configmaps")
+
+RESYNC_S: Final = 30.0
+"""Longest time between two looks, in seconds."""
+
+FIRST_RETRY_S: Final = 0.2
+LAST_RETRY_S: Final = 10.0
+"""The wait after a failure doubles from the first to the last, in seconds."""
+
+Place = tuple[str, str]
+"""Namespace and name of a ConfigMap."""
+
+_APPLY: Final = "application/apply-patch+yaml"
+_log: Final = logging.getLogger(__name__)
+
+
+class Mirroring:
+    """Mirrors the publications of one catalog into one cluster. ``run`` is its one task.
+
+    ``told`` hears what could not be mirrored, and why, whenever it was looked; ``failed`` counts what went wrong.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        store: CatalogStore,
+        feed: Feed,
+        address: Address,
+        *,
+        told: Callable[[Sequence[str]], None],
+        failed: Callable[[str], None],
+        bounds: Bounds | None = None,
+        resync_s: float = RESYNC_S,
+    ) -> None:
+        self._api = api
+        self._store = store
+        self._feed = feed
+        self._address = address
+        self._told = told
+        self._failed = failed
+        self._resync_s = resync_s
+        self._due = asyncio.Event()
+        self._namespaces = self._watch(NAMESPACES, TENANT_LABEL, bounds)
+        self._mirrors = self._watch(CONFIG_MAPS, SELECTOR, bounds)
+
+    def _watch(self, kind: Kind, labels: str, bounds: Bounds | None) -> KubeWatch:
+        return KubeWatch(
+            self._api, kind, moved=self._due.set, failed=self._failed, labels=labels, keep=_kept, bounds=bounds
+        )
+
+    async def run(self) -> None:
+        """Mirror until cancelled. Failures are counted, told and tried again."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._namespaces.run(), name="mirror-namespaces")
+            group.create_task(self._mirrors.run(), name="mirror-configmaps")
+            group.create_task(self._follow(), name="mirror-feed")
+            group.create_task(self._keep_in_step(), name="mirror")
+
+    async def _follow(self) -> None:
+        while going_on():
+            try:
+                if await self._feed.changed():
+                    self._due.set()
+            except (RedisError, OSError):
+                self._failed("store")
+                await asyncio.sleep(FIRST_RETRY_S)
+                self._due.set()  # what was missed meanwhile is read anew
+
+    async def _keep_in_step(self) -> None:
+        retry_s = FIRST_RETRY_S
+        while going_on():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._resync_s):
+                    await self._due.wait()
+            self._due.clear()
+            if not all(watch.is_known and not watch.trouble for watch in (self._namespaces, self._mirrors)):
+                self._told([watch.trouble for watch in (self._namespaces, self._mirrors) if watch.trouble])
+                continue  # the watch tells when it is over
+            try:
+                self._told(await self._look())
+                retry_s = FIRST_RETRY_S
+            except (StoreUnavailable, KubeFault) as error:
+                self._failed(error.cause if isinstance(error, KubeFault) else "store")
+                self._told([str(error)])
+                _log.warning("publications are not mirrored: %s", error)
+                await asyncio.sleep(retry_s)
+                retry_s = min(2 * retry_s, LAST_RETRY_S)
+                self._due.set()
+
+    async def _look(self) -> list[str]:
+        """Bring all mirrors in step; returns what cannot be. Raises ``StoreUnavailable``, ``KubeFault`` AWAY."""
+        found, told = homes(self._namespaces.objects.values())
+        wanted = {_place(one): one for one in mirrors(await all_publications(self._store), found, self._address)}
+        live, faults = dict(self._mirrors.objects), list(told)
+        for place, one in wanted.items():
+            if place not in live or not _says(live[place], one):
+                await self._try(place, self._put(one, is_new=place not in live), faults)
+        for place, one in live.items():
+            if place not in wanted:
+                await self._try(place, self._remove(place, one), faults)
+        return faults
+
+    async def _try(self, place: Place, act: Awaitable[None], faults: list[str]) -> None:
+        """Do one thing; one that is refused stands in nobody else's way."""
+        try:
+            await act
+        except KubeFault as fault:
+            if fault.cause is Cause.AWAY:
+                raise
+            self._failed(fault.cause)
+            faults.append(f"{'/'.join(place)}: {fault}")
+
+    async def _put(self, one: Json, *, is_new: bool) -> None:
+        if is_new and await self._is_taken(_place(one)):
+            raise KubeFault(Cause.CONFLICT, "a ConfigMap of this name is somebody else's")
+        await self._apply(one)
+
+    async def _is_taken(self, place: Place) -> bool:
+        """Whether there is one of this name that is none of ours."""
+        namespace, name = place
+        found = await self._api.ask(
+            "GET", CONFIG_MAPS.path(namespace), params={"fieldSelector": f"metadata.name={name}"}
+        )
+        items = found.get("items") or ()
+        return any(MIRROR_LABEL not in (one["metadata"].get("labels") or {}) for one in items)
+
+    async def _apply(self, one: Json) -> None:
+        """Write one. It is ours alone, so a field that somebody else took is taken back."""
+        params = {"fieldManager": MANAGER, "force": "true"}
+        await self._api.ask("PATCH", CONFIG_MAPS.path(*_place(one)), params=params, body=one, content_type=_APPLY)
+
+    async def _remove(self, place: Place, live: Json) -> None:
+        body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": live["metadata"]["uid"]}}
+        try:
+            await self._api.ask("DELETE", CONFIG_MAPS.path(*place), body=body)
+        except KubeFault as fault:
+            if fault.cause not in {Cause.MISSING, Cause.CONFLICT}:  # it is gone, or another by now
+                raise
+
+
+def _kept(found: Json) -> Json:
+    """What is compared, and what tells one from another."""
+    metadata = {name: found["metadata"].get(name) for name in ("namespace", "name", "labels", "uid")}
+    return {"metadata": metadata, "data": found.get("data")}
+
+
+def _place(one: Json) -> Place:
+    return one["metadata"]["namespace"], one["metadata"]["name"]
+
+
+def _says(live: Json, wanted: Json) -> bool:
+    """Whether a ConfigMap says all that is wanted; what others added stays theirs."""
+    labels: Mapping[str, str] = live["metadata"].get("labels") or {}
+    data: Mapping[str, str] = live.get("data") or {}
+    return bool(wanted["metadata"]["labels"].items() <= labels.items() and wanted["data"].items() <= data.items())
