@@ -10,9 +10,9 @@ import json
 from typing import Any, Final
 
 from publisher.envoy_meter import runtime
+from publisher.gateway.gate import secret_ref
 from publisher.gateway.naming import Json, made
 from publisher.gateway.options import GatewayOptions, HostInfrastructure
-from publisher.gateway.security import secret_ref
 
 CONTROLLER: Final = "gateway.envoyproxy.io/gatewayclass-controller"
 

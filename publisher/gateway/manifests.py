@@ -11,13 +11,14 @@ from collections.abc import Iterable
 
 from publisher.gateway.backends import backends
 from publisher.gateway.fitting import fitting
+from publisher.gateway.gate import gate_backend
 from publisher.gateway.grants import grants
 from publisher.gateway.infrastructure import infrastructure
 from publisher.gateway.naming import Json
 from publisher.gateway.options import GatewayOptions
 from publisher.gateway.patches import patches, route_patches
 from publisher.gateway.routes import carried, no_model_filter, routes
-from publisher.gateway.security import gate_backend, security_policy
+from publisher.gateway.security import security_policy
 from publisher.gateway.traffic import client_policy, server_policy
 from publisher.plan import Plan
 

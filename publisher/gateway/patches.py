@@ -17,14 +17,15 @@ from extauth.route_names import ENTRY, READS_BODY, ROUTE_PREFIX
 from publisher.envoy_bootstrap import MAX_HEADERS, MAX_HEADERS_KB, NOBODY, SERVER_NAME, SETTLE_TIMEOUT, local_replies
 from publisher.envoy_files import body_filters_on
 from publisher.envoy_meter import REQUEST_NAMESPACE, body_filter, settle_filter, sse_filter
+from publisher.gateway.gate import are_several, gate_client
 from publisher.gateway.naming import Json, made, own_name
 from publisher.gateway.options import GatewayOptions
-from publisher.gateway.security import gate_client
 from publisher.gateway.targets import gateway_target
 from publisher.plan import Plan
 
 _LISTENER: Final = "type.googleapis.com/envoy.config.listener.v3.Listener"
 _ROUTES: Final = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+_CLUSTER: Final = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 _EXT_AUTHZ: Final = "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"
 
 _MANAGER: Final = "$..filters[?(@.name=='envoy.filters.network.http_connection_manager')].typed_config"
@@ -39,10 +40,10 @@ def patches(options: GatewayOptions) -> list[Json]:
     if not options.patches:
         return []
     return [
-        _policy("meter", (_meter(name) for name in options.listeners), options),
-        _policy("settle", (_settlement(name, options) for name in options.listeners), options),
-        _policy("hardened", (_hardened(name, options) for name in options.listeners), options),
-        _policy("replies", (_replies(name) for name in options.listeners), options),
+        _policy("meter", (_meter(name) for name in _listeners(options)), options),
+        _policy("settle", (_settlement(name, options) for name in _listeners(options)), options),
+        _policy("hardened", (_hardened(name, options) for name in _listeners(options)), options),
+        _policy("replies", (_replies(name) for name in _listeners(options)), options),
     ]
 
 
@@ -50,24 +51,29 @@ def route_patches(plan: Plan, options: GatewayOptions) -> list[Json]:
     """What holds for what is published; a plan that fits (``fitting``)."""
     if not options.patches or not plan.hosts:
         return []
-    made_ones = [_policy("told", (_told(name) for name in options.listeners), options)]
+    made_ones = [_policy("told", (_told(name) for name in _listeners(options)), options)]
     if any(route.reads_body for host in plan.hosts for route in host.routes):
-        made_ones.append(_policy("bodies", (_bodies(name, options) for name in options.listeners), options))
+        made_ones.append(_policy("bodies", (_bodies(name, options) for name in _listeners(options)), options))
+    if are_several(options):
+        made_ones.append(_policy("gates", [_gates(options)], options))
     return made_ones
 
 
-_Patches = Sequence[tuple[str, str, Json]]  # type, listener, operation
+_Patches = Sequence[tuple[str, str, Json]]  # type and name of what Envoy is told, operation
 
 
-def _policy(what: str, by_listener: Iterable[_Patches], options: GatewayOptions) -> Json:
+def _policy(what: str, patched: Iterable[_Patches], options: GatewayOptions) -> Json:
     written = [
-        {"type": kind, "name": f"{options.namespace}/{options.gateway}/{listener}", "operation": operation}
-        for each in by_listener
-        for kind, listener, operation in each
+        {"type": kind, "name": name, "operation": operation} for each in patched for kind, name, operation in each
     ]
     spec = {"targetRef": gateway_target(options), "type": "JSONPatch", "jsonPatches": written}
     name = own_name(options.gateway, what)
     return made("EnvoyPatchPolicy", name, spec, namespace=options.namespace, gateway=options.gateway)
+
+
+def _listeners(options: GatewayOptions) -> list[str]:
+    """What Envoy Gateway calls a listener, and its routes."""
+    return [f"{options.namespace}/{options.gateway}/{listener}" for listener in options.listeners]
 
 
 def _add(json_path: str, value: Any, path: str | None = None) -> Json:
@@ -124,3 +130,9 @@ def _bodies(listener: str, options: GatewayOptions) -> _Patches:
         (_ROUTES, listener, _add(chosen, settings, f"typed_per_filter_config/{name}"))
         for name, settings in body_filters_on().items()
     ]
+
+
+def _gates(options: GatewayOptions) -> _Patches:
+    """A gate that drains is left out as soon as that is seen: Envoy would gather such news for a second."""
+    operation = {"op": "add", "path": "/common_lb_config/update_merge_window", "value": "0s"}
+    return [(_CLUSTER, gate_client(options)["cluster_name"], operation)]

@@ -1,0 +1,118 @@
+"""The gate as Envoy Gateway is told of it: its workers, which of them are asked, and who each side shows to be. Pure.
+
+Calls go round the workers in turn, and none is made twice: a Check may have been counted. Where there may be several, a
+worker that has died or drains is left out, as on plain Envoy (``envoy_gate``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from publisher.gateway.backends import endpoint
+from publisher.gateway.fitting import is_address
+from publisher.gateway.naming import Json, made, own_name
+from publisher.gateway.options import GateTrust, GatewayOptions, SecretRef
+
+_UNIX: Final = "unix:"
+_MAX_CALLS: Final = 4096
+_HEALTH_INTERVAL: Final = "1s"
+_LEFT_OUT: Final = "2s"
+"""For how long a worker that failed a call is not asked: longer than a health check takes to see if it is there."""
+
+
+def gate_name(options: GatewayOptions) -> str:
+    """The gate's Backend, and the SecurityPolicy that asks it."""
+    return own_name(options.gateway, "gate")
+
+
+def gate_backend(options: GatewayOptions) -> Json:
+    """The gate's workers over HTTP/2."""
+    spec: dict[str, Any] = {
+        "appProtocols": ["gateway.envoyproxy.io/h2c"],
+        "endpoints": [_endpoint(target) for target in options.gate],
+    }
+    if options.gate_tls is not None:
+        spec["tls"] = _tls(options.gate_tls)
+    return made("Backend", gate_name(options), spec, namespace=options.namespace, gateway=options.gateway)
+
+
+def gate_settings(options: GatewayOptions) -> Json:
+    """How the workers are called."""
+    settings: dict[str, Any] = {
+        "circuitBreaker": {"maxPendingRequests": _MAX_CALLS, "maxParallelRequests": _MAX_CALLS},
+        "loadBalancer": {"type": "RoundRobin"},
+        "timeout": {"tcp": {"connectTimeout": f"{options.check_timeout_ms}ms"}},
+    }
+    if are_several(options):
+        settings["healthCheck"] = _leaving_out(max(2, len(options.gate)))
+    return settings
+
+
+def gate_client(options: GatewayOptions) -> dict[str, str]:
+    """How Envoy reaches the policy's gate, to tell it how calls ended too: by the cluster that Envoy Gateway makes.
+
+    Its name begins with the policy's kind, which an Envoy Gateway that reads files has forgotten by then; no server
+    takes such a name for the one it is asked by, so that is said too.
+    """
+    kind, name = "" if options.from_files else "securitypolicy", gate_name(options)
+    return {
+        "cluster_name": f"{kind}/{options.namespace}/{name}/extauth/0",
+        "authority": f"{name}.{options.namespace}",
+    }
+
+
+def are_several(options: GatewayOptions) -> bool:
+    """Whether there may be several workers: behind one name too."""
+    return len(options.gate) > 1 or any(_is_named(target) for target in options.gate)
+
+
+def secret_ref(reference: SecretRef) -> Json:
+    """A Secret as an object names it."""
+    where = {"namespace": reference.namespace} if reference.namespace else {}
+    return {"group": "", "kind": "Secret", "name": reference.name, **where}
+
+
+def _leaving_out(count: int) -> Json:
+    """Ask those that are there. If none seems to be, all are asked: a gate without its store has answers of its own."""
+    active = {
+        "type": "GRPC",
+        "timeout": "1s",
+        "interval": _HEALTH_INTERVAL,
+        "unhealthyThreshold": 1,
+        "healthyThreshold": 1,
+    }
+    passive = {
+        "splitExternalLocalOriginErrors": True,
+        "consecutiveLocalOriginFailures": 1,
+        "consecutiveGatewayErrors": 0,
+        "consecutive5XxErrors": 0,
+        "interval": _HEALTH_INTERVAL,
+        "baseEjectionTime": _LEFT_OUT,
+        "maxEjectionPercent": 100 * (count - 1) // count,
+    }
+    return {"active": active, "passive": passive, "panicThreshold": 1}
+
+
+def _is_named(target: str) -> bool:
+    return not target.startswith(_UNIX) and not is_address(_split(target)[0])
+
+
+def _endpoint(target: str) -> Json:
+    if target.startswith(_UNIX):
+        return {"unix": {"path": target.removeprefix(_UNIX)}}
+    return endpoint(*_split(target))
+
+
+def _split(target: str) -> tuple[str, int]:
+    host, _, port = target.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def _tls(trust: GateTrust) -> Json:
+    tls: dict[str, Any] = {
+        "caCertificateRefs": [{"group": "", "kind": "ConfigMap", "name": trust.ca}],
+        "sni": trust.name,
+    }
+    if trust.client is not None:
+        tls["clientCertificateRef"] = secret_ref(trust.client)
+    return tls
