@@ -13,7 +13,7 @@ STORE_AWAY: Final = Ailment(
 )
 NOT_PUBLISHING: Final = Ailment(
     "not_publishing",
-    "Give --publish-to and --envoy-admin-socket to one admin, or leave it where another process publishes.",
+    "Give --publish-to to one admin, or leave it where another process publishes.",
 )
 BUDGETS_UNTOLD: Final = Ailment(
     "budgets_untold",

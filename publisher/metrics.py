@@ -25,6 +25,6 @@ class PublisherMetrics:
         self.seconds = Histogram(
             "tollkeeper_publisher_seconds",
             "From reading the publications to the proxy serving them, in seconds.",
-            buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2),
+            buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60),
             registry=registry,
         )

@@ -38,7 +38,7 @@ class Patience:
     """How long Envoy Gateway may take, in seconds; it reads the whole folder once or twice for a change."""
 
     at_least_s: float = 10.0
-    an_object_s: float = 0.5
+    an_object_s: float = 1.0
     poll_s: float = 0.2
 
     def of(self, objects: int) -> float:
