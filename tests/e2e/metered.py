@@ -24,7 +24,7 @@ from extauth.gate import Gate
 from ratelimit.budgets import Charge
 from ratelimit.limiter import Limiter
 from ratelimit.names import held_key
-from tests.e2e.proxy import HOST, PATIENCE_S, Envoy, Reply, head, options_for, short_folder
+from tests.e2e.proxy import HOST, PATIENCE_S, Caller, Envoy, Reply, head, options_for, short_folder
 
 LIMIT = 100_000
 CONTEXT = 1_000
@@ -160,15 +160,12 @@ async def never_answers(writer: asyncio.StreamWriter) -> None:
 
 
 @dataclass
-class Metered:
-    """All parts, ready, and what the publication has used so far."""
+class MeteredModel:
+    """A published model behind a proxy, and what its publication has used so far."""
 
-    envoy: Envoy
+    envoy: Caller
     server: RawServer
-    gate: Gate
-    catalog: Catalog
     store: redis.Redis
-    registry: CollectorRegistry
     publication: PublicationRecord
     key: str
 
@@ -202,6 +199,16 @@ class Metered:
         """What has been used once nothing is held any more."""
         wait_until(lambda: self.held() == 0, 30)
         return self.used()
+
+
+@dataclass
+class Metered(MeteredModel):
+    """All parts, ready."""
+
+    envoy: Envoy
+    gate: Gate
+    catalog: Catalog
+    registry: CollectorRegistry
 
     def sample(self, name: str, **labels: str) -> float:
         """A counter of the gate's."""
@@ -239,4 +246,4 @@ def metered(
         envoy.publish([publication])
         stack.enter_context(envoy)
         store = stack.enter_context(redis.Redis.from_url(redis_url))
-        yield Metered(envoy, server, gate, catalog, store, registry, publication, key)
+        yield Metered(envoy, server, store, publication, key, gate, catalog, registry)

@@ -241,7 +241,39 @@ async def _stream(writer: asyncio.StreamWriter) -> None:
     writer.write(b"0\r\n\r\n")
 
 
-class Envoy:
+class Caller:
+    """Calls a proxy's listeners, byte for byte."""
+
+    ports: dict[str, int]  # by the listener's name
+
+    @contextmanager
+    def connect(self) -> Iterator[socket.socket]:
+        """A plain connection to the http listener."""
+        with socket.create_connection(("127.0.0.1", self.ports["http"]), timeout=PATIENCE_S) as connection:
+            yield connection
+
+    def send(self, request: bytes) -> Reply:
+        """Send these very bytes and read one answer."""
+        with self.connect() as connection:
+            connection.sendall(request)
+            return Reply.read(connection)
+
+    def get(self, path: str, *headers: str, host: str = HOST) -> Reply:
+        """A GET of this very path."""
+        return self.send(head("GET", path, f"host: {host}", *headers))
+
+    def post(self, path: str, body: bytes, *headers: str, host: str = HOST) -> Reply:
+        """A POST of a JSON body, unless a content-type is given."""
+        kind = (
+            ()
+            if any(one.lower().startswith("content-type") for one in headers)
+            else ("content-type: application/json",)
+        )
+        length = f"content-length: {len(body)}"
+        return self.send(head("POST", path, f"host: {host}", length, *kind, *headers) + body)
+
+
+class Envoy(Caller):
     """A real Envoy on ports of its own choice."""
 
     def __init__(self, options: BootstrapOptions, config: dict[str, Any] | None = None) -> None:
@@ -314,32 +346,6 @@ class Envoy:
         """A counter or gauge of Envoy's."""
         lines = self.admin(f"/stats?filter=^{urllib.parse.quote(re.escape(name))}$").splitlines()
         return int(lines[0].rpartition(": ")[2]) if lines else 0
-
-    @contextmanager
-    def connect(self) -> Iterator[socket.socket]:
-        """A plain connection to the http listener."""
-        with socket.create_connection(("127.0.0.1", self.ports["http"]), timeout=PATIENCE_S) as connection:
-            yield connection
-
-    def send(self, request: bytes) -> Reply:
-        """Send these very bytes and read one answer."""
-        with self.connect() as connection:
-            connection.sendall(request)
-            return Reply.read(connection)
-
-    def get(self, path: str, *headers: str, host: str = HOST) -> Reply:
-        """A GET of this very path."""
-        return self.send(head("GET", path, f"host: {host}", *headers))
-
-    def post(self, path: str, body: bytes, *headers: str, host: str = HOST) -> Reply:
-        """A POST of a JSON body, unless a content-type is given."""
-        kind = (
-            ()
-            if any(one.lower().startswith("content-type") for one in headers)
-            else ("content-type: application/json",)
-        )
-        length = f"content-length: {len(body)}"
-        return self.send(head("POST", path, f"host: {host}", length, *kind, *headers) + body)
 
 
 def head(method: str, target: str, *headers: str) -> bytes:

@@ -2,178 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import random
-import socket
-import threading
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import pytest
 
 from catalog.records import PublicationRecord
-from tests.e2e.proxy import (
-    HOST,
-    Envoy,
-    Gate,
-    Reply,
-    Upstream,
-    head,
-    openai,
-    options_for,
-    publication,
-    short_folder,
-    stripped,
-)
+from tests.e2e.oddcalls import SHAPES, all_reached, odd_calls
+from tests.e2e.proxy import Envoy, Gate, Upstream, openai, options_for, short_folder
 
 CALLS = 10_000
 SEED = 20_261
-CONNECTIONS = 4
-OTHER = "other.test"
-
-SHAPES = [
-    (publication, "iris", HOST, "/models/iris"),
-    (publication, "iris2", HOST, "/models/iris2"),
-    (publication, "nested", HOST, "/models/iris/v2"),
-    (stripped, "plain", HOST, "/models/plain"),
-    (stripped, "inner", HOST, "/models/plain/inner"),
-    (stripped, "predict", HOST, "/models/iris2/predict"),
-    (openai, "llm", HOST, "/v1/models/llm"),
-    (openai, "llm-x", HOST, "/v1/models/llm-x"),
-    (openai, "deep", HOST, "/v1/models/llm/deep"),
-    (stripped, "shadow", HOST, "/v1/chat"),
-    (publication, "iris-o", OTHER, "/models/iris"),
-    (openai, "llm-o", OTHER, "/llm"),
-]
-TAILS = [
-    "",
-    "",
-    "/predict",
-    "/explain",
-    "/",
-    "/chat/completions",
-    "/x/y",
-    "/inner",
-    "/v2",
-    "/v2/predict",
-    "/deep/models",
-]
-ENTRIES = ["/v1/chat/completions", "/v1/embeddings", "/v1/responses", "/v1/models", "/v1", "/v1/", "/v1/chatter"]
-MODELS = ["llm", "llm-x", "deep", "llm-o", "iris", "LLM", "llm ", "", "tenant-a/llm", "../llm"]
-INSERTS = [
-    "/",
-    "//",
-    "/.",
-    "/./",
-    "/../",
-    "/..",
-    "%2e",
-    "%2e%2e/",
-    "%2f",
-    "%5c",
-    "\\",
-    ";",
-    ";x=1",
-    "?",
-    "?/models/plain",
-    "#",
-    "%00",
-    "%",
-    "%zz",
-    "%25",
-    "%252f",
-    "\xe9",
-    "\xff",
-    "~",
-    "*",
-    ":",
-    "@",
-    "&",
-    "+",
-    "\t",
-    "x",
-    "iris",
-    "/models/plain",
-]
-SPELLINGS = ["{}", "{}:8080", "{}.", "{}.:1"]
-ODD_HOSTS = [
-    "nobody.test",
-    f"x.{HOST}",
-    f"{HOST}x",
-    f"{HOST}, {OTHER}",
-    f"{OTHER}@{HOST}",
-    "",
-    "127.0.0.1",
-    "[::1]",
-    f"{HOST}/",
-    f"{HOST}\\",
-    "*",
-    f"{HOST}:x",
-    f"{HOST}..",
-]
 
 
-@dataclass(frozen=True)
-class Call:
-    """One call, numbered by its key, which Check sees and no server does."""
-
-    number: int
-    text: bytes
-
-
-def _odd_host(chance: random.Random, host: str) -> str:
-    if chance.random() < 0.1:
-        return chance.choice(ODD_HOSTS)
-    spelled = chance.choice(SPELLINGS).format(host)
-    return spelled.upper() if chance.random() < 0.2 else spelled
-
-
-def _odd_path(chance: random.Random, path: str) -> str:
-    path = chance.choice(ENTRIES) if chance.random() < 0.2 else path + chance.choice(TAILS)
-    if chance.random() < 0.05:
-        path = path.swapcase()
-    for _ in range(chance.choice([0, 0, 0, 1, 1, 2])):
-        at = chance.randrange(len(path) + 1)
-        path = path[:at] + chance.choice(INSERTS) + path[at + chance.choice([0, 0, 1, 2]) :]
-    return path.replace("\t", "%09").replace(" ", "%20") or "/"
-
-
-def _odd_body(chance: random.Random) -> bytes:
-    model = json.dumps(chance.choice(MODELS))
-    shapes = [
-        '{"model": %s}',
-        '{"a": {"model": "llm"}, "model": %s}',
-        '{"model": "iris", "model": %s}',
-        '[{"model": %s}]',
-        '{"model": %s',
-        '{"model": [%s]}',
-        '{"Model": %s}',
-        '\ufeff{"model": %s}',
-    ]
-    shape = chance.choice(shapes) if chance.random() < 0.4 else shapes[0]
-    return (shape % model).encode()
-
-
-def _calls(seed: int) -> list[Call]:
-    chance = random.Random(seed)  # noqa: S311  a repeatable sequence, no secret
-    return [Call(number, _text(chance, number)) for number in range(CALLS)]
-
-
-def _text(chance: random.Random, number: int) -> bytes:
-    *_, published_host, published_path = chance.choice(SHAPES)
-    target, host = _odd_path(chance, published_path), _odd_host(chance, published_host)
-    if chance.random() < 0.05:
-        target, host = f"http://{host}{target}", chance.choice(ODD_HOSTS)
-    headers = [f"host: {host}", f"x-api-key: {number}"]
-    if chance.random() < 0.1:
-        headers.append(f"x-tollkeeper-publication: {chance.choice(SHAPES)[1]}")
-    if chance.random() < 0.5:
-        body = _odd_body(chance)
-        kind = chance.choice(["application/json", "application/json", "application/json; charset=utf-8", "text/plain"])
-        return head("POST", target, *headers, f"content-type: {kind}", f"content-length: {len(body)}") + body
-    return head("GET", target, *headers)
+def _number(_chance: random.Random, number: int, _uid: str) -> str:
+    """Check sees the key, and no server does: it tells the calls apart."""
+    return str(number)
 
 
 def _publications(upstreams: Sequence[Upstream]) -> Iterator[PublicationRecord]:
@@ -181,51 +27,17 @@ def _publications(upstreams: Sequence[Upstream]) -> Iterator[PublicationRecord]:
         yield make(uid, path, upstream.url, host=host)
 
 
-def _send_all(envoy: Envoy, calls: Sequence[Call], reached: dict[int, str]) -> None:
-    """Send on one connection after the other, a new one whenever Envoy closed the last."""
-    left = iter(calls)
-    call = next(left, None)
-    while call is not None:
-        with envoy.connect() as connection:
-            while call is not None:
-                reply = _exchange(connection, call)
-                reached[call.number] = reply.upstream
-                call = next(left, None)
-                if not reply.status or reply.headers.get("connection") == "close":
-                    break
-
-
-def _exchange(connection: socket.socket, call: Call) -> Reply:
-    try:
-        connection.sendall(call.text)
-        return Reply.read(connection)
-    except (BrokenPipeError, ConnectionResetError):
-        return Reply(0, {}, "")
-
-
-def _all_reached(envoy: Envoy, calls: Sequence[Call]) -> dict[int, str]:
-    reached: dict[int, str] = {}
-    threads = [
-        threading.Thread(target=_send_all, args=(envoy, calls[n::CONNECTIONS], reached)) for n in range(CONNECTIONS)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return reached
-
-
 @pytest.mark.slow
 def test_what_is_decided_is_what_is_reached() -> None:
     """No spelling of a host, path or body makes Check decide on one publication and Envoy go to another's server."""
-    calls = _calls(SEED)
+    calls = odd_calls(SEED, CALLS, _number)
     with short_folder() as folder, Gate(folder) as gate, ExitStack() as stack:
         upstreams = [stack.enter_context(Upstream(uid)) for _, uid, *_ in SHAPES]
         gate.models = {(host, uid): uid for make, uid, host, _ in SHAPES if make is openai}
         envoy = Envoy(options_for(folder, gate.target))
         envoy.publish(list(_publications(upstreams)))
         with envoy:
-            reached = _all_reached(envoy, calls)
+            reached = all_reached(envoy, calls)
         decided = {
             int(request.attributes.request.http.headers["x-api-key"]): gate.named(request) for request in gate.requests
         }
