@@ -76,21 +76,21 @@ def untouched(parts: tuple[Envoy, Gate, Upstream], gate: Gate) -> Iterator[None]
     assert (gate.payloads, parts[2].seen) == ([], before)
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "//models/iris",
-        "/models//iris",
-        "/./models/iris",
-        "/x/../models/iris",
-        "/models/plain/../iris",
-        "/models/plain/%2e%2e/iris",
-        "/models/plain/%2E./iris",
-        "/models/%69ris",
-        "/../../models/iris",
-        "\\models\\iris",
-    ],
-)
+ONE_PATH = [
+    "//models/iris",
+    "/models//iris",
+    "/./models/iris",
+    "/x/../models/iris",
+    "/models/plain/../iris",
+    "/models/plain/%2e%2e/iris",
+    "/models/plain/%2E./iris",
+    "/models/%69ris",
+    "/../../models/iris",
+    "\\models\\iris",
+]
+
+
+@pytest.mark.parametrize("path", ONE_PATH)
 def test_one_path_however_it_is_written(envoy: Envoy, gate: Gate, path: str) -> None:
     """Check and the server see the same clean path, and the route that was matched is its publication's."""
     reply = envoy.get(path)
@@ -101,18 +101,18 @@ def test_one_path_however_it_is_written(envoy: Envoy, gate: Gate, path: str) -> 
     assert reply.status == 200 or path.startswith("\\")
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        "/models%2firis",
-        "/models%2Firis",
-        "/models/plain/..%2firis",
-        "/models/plain/%2e%2e%2firis",
-        "/models%5ciris",
-        "/models/iris%00",
-        "/models/iris#/predict",
-    ],
-)
+AMBIGUOUS = [
+    "/models%2firis",
+    "/models%2Firis",
+    "/models/plain/..%2firis",
+    "/models/plain/%2e%2e%2firis",
+    "/models%5ciris",
+    "/models/iris%00",
+    "/models/iris#/predict",
+]
+
+
+@pytest.mark.parametrize("path", AMBIGUOUS)
 @pytest.mark.usefixtures("untouched")
 def test_ambiguous_paths_are_refused(envoy: Envoy, path: str) -> None:
     """Escaped slashes and backslashes, nulls and fragments mean different things to different servers."""
@@ -133,7 +133,10 @@ def test_a_400_of_check_keeps_its_own_words(envoy: Envoy, gate: Gate, monkeypatc
     assert (reply.status, reply.body) == (400, '{"error":{"message":"by the gate"}}')
 
 
-@pytest.mark.parametrize("path", ["/models/iris;x", "/models/iris%20", "/models/iris%0a", "/models/iris/%252e"])
+RESEMBLING = ["/models/iris;x", "/models/iris%20", "/models/iris%0a", "/models/iris/%252e"]
+
+
+@pytest.mark.parametrize("path", RESEMBLING)
 @pytest.mark.usefixtures("untouched")
 def test_paths_that_only_resemble_a_publication_are_unknown(envoy: Envoy, path: str) -> None:
     """Exactly the published path, or nothing."""
@@ -171,7 +174,10 @@ def test_a_forged_publication_does_not_choose_the_route(envoy: Envoy, gate: Gate
     assert reply.upstream_headers("x-tollkeeper-publication") == ["llm"]
 
 
-@pytest.mark.parametrize("header", ["x_tollkeeper_publication: secret", "x_api_key: x", "x-tenant_id: evil"])
+UNDERSCORED = ["x_tollkeeper_publication: secret", "x_api_key: x", "x-tenant_id: evil"]
+
+
+@pytest.mark.parametrize("header", UNDERSCORED)
 @pytest.mark.usefixtures("untouched")
 def test_headers_with_underscores_are_refused(envoy: Envoy, header: str) -> None:
     """Some servers read an underscore as a dash."""
@@ -229,31 +235,30 @@ def test_a_trusted_proxys_word_on_the_address_counts() -> None:
         assert caller(gate.requests[0]) == "192.0.2.7"
 
 
-@pytest.mark.parametrize(
-    "request_bytes",
-    [
-        head("GET", "/models/iris", f"host: {HOST}", "connection: upgrade", "upgrade: websocket"),
-        head("CONNECT", f"{HOST}:80", f"host: {HOST}"),
-        head("CONNECT", "/models/iris", f"host: {HOST}"),
-        head("GET", "/models/iris"),
-        head("GET", "/models/iris", f"host: {HOST}", f"host: {HOST}"),
-        head("GET", "/models/iris", f"host: {HOST}", "host: other.test"),
-        head("GET", "/models/iris", f"host: {HOST},{HOST}"),
-        head("GET", "/models/iris", f"host: user@{HOST}"),
-        head("GET", "http://other.test/models/iris", f"host: {HOST}"),
-        head("GET", "/models/iris", f"host: {HOST}").replace(b"HTTP/1.1", b"HTTP/1.0"),
-        head("GET", "/models/iris", f"host: {HOST}", "content-length: 4", "content-length: 5") + b"xxxxx",
-        head("POST", "/models/iris", f"host: {HOST}", "content-length: 4", "transfer-encoding: chunked") + b"0\r\n\r\n",
-        head("POST", "/models/iris", f"host: {HOST}", "transfer-encoding: chunked, identity") + b"0\r\n\r\n",
-        head("GET", "/models/iris", f"host: {HOST}", "x-api-key : tk"),
-        head("GET", "/models/iris", f"host: {HOST}", "x-a: 1\x00"),
-        head("GET", "/models/iris", f"host: {HOST}", "x-long: " + "x" * 40_000),
-        head("GET", "/models/iris", f"host: {HOST}", *[f"x-{n}: 1" for n in range(120)]),
-        b"GET /models/iris\r\n\r\n",
-        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-    ],
-    ids=str,
-)
+MALFORMED = [
+    head("GET", "/models/iris", f"host: {HOST}", "connection: upgrade", "upgrade: websocket"),
+    head("CONNECT", f"{HOST}:80", f"host: {HOST}"),
+    head("CONNECT", "/models/iris", f"host: {HOST}"),
+    head("GET", "/models/iris"),
+    head("GET", "/models/iris", f"host: {HOST}", f"host: {HOST}"),
+    head("GET", "/models/iris", f"host: {HOST}", "host: other.test"),
+    head("GET", "/models/iris", f"host: {HOST},{HOST}"),
+    head("GET", "/models/iris", f"host: user@{HOST}"),
+    head("GET", "http://other.test/models/iris", f"host: {HOST}"),
+    head("GET", "/models/iris", f"host: {HOST}").replace(b"HTTP/1.1", b"HTTP/1.0"),
+    head("GET", "/models/iris", f"host: {HOST}", "content-length: 4", "content-length: 5") + b"xxxxx",
+    head("POST", "/models/iris", f"host: {HOST}", "content-length: 4", "transfer-encoding: chunked") + b"0\r\n\r\n",
+    head("POST", "/models/iris", f"host: {HOST}", "transfer-encoding: chunked, identity") + b"0\r\n\r\n",
+    head("GET", "/models/iris", f"host: {HOST}", "x-api-key : tk"),
+    head("GET", "/models/iris", f"host: {HOST}", "x-a: 1\x00"),
+    head("GET", "/models/iris", f"host: {HOST}", "x-long: " + "x" * 40_000),
+    head("GET", "/models/iris", f"host: {HOST}", *[f"x-{n}: 1" for n in range(120)]),
+    b"GET /models/iris\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+]
+
+
+@pytest.mark.parametrize("request_bytes", MALFORMED, ids=str)
 def test_malformed_requests_reach_nobody(
     envoy: Envoy, gate: Gate, parts: tuple[Envoy, Gate, Upstream], request_bytes: bytes
 ) -> None:
