@@ -13,7 +13,7 @@ PACKAGES := admin catalog extauth publisher ratelimit runtime tollkeeper
 LOCKS := requirements.lock requirements-image.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check e2e e2e-kube helm-golden image-check bench soak fuzz fuzz-smoke soak-memory audit proto golden settings
+.PHONY: help up test check e2e e2e-gateway e2e-kube helm-golden image-check bench soak fuzz fuzz-smoke soak-memory audit proto golden settings
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*##  *\(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "%s %-11s", $$1, $$2; $$1 = $$2 = ""; print $$0}'
@@ -34,6 +34,10 @@ check: $(VENV)/dev.stamp  ## style, types, import direction, freshness of genera
 
 e2e: $(VENV)/dev.stamp  ## the tests on the whole machine: real Envoy, real Valkey
 	@$(PY) -m pytest tests/e2e
+
+e2e-gateway: $(VENV)/dev.stamp  ## the tests on the real Envoy Gateway, which is built once (Go; six minutes)
+	@tests/gateway/build.sh
+	@tests/gateway/alone.sh $(PY) -m pytest -m gateway tests/gateway
 
 e2e-kube: $(VENV)/dev.stamp  ## the tests on a real Kubernetes API server, which is built once (Go, about 12 minutes)
 	@tests/kube/build.sh >/dev/null || [ -z "$$CI" ]

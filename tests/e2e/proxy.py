@@ -380,7 +380,7 @@ class Reply:
     @property
     def upstream(self) -> str:
         """The model server that answered; empty where none did."""
-        return self.json["upstream"] if self.status == 200 else ""
+        return str(self.json.get("upstream", "")) if self.status == 200 else ""
 
     @property
     def upstream_path(self) -> str:

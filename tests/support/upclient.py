@@ -5,7 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
-from typing import Any
+from typing import Any, Protocol
 
 import requests
 from upmachine import UpMachine
@@ -13,10 +13,16 @@ from upmachine import UpMachine
 ANSWER_S = 30
 
 
+class Reached(Protocol):
+    """A machine that tells how it is reached, in the words of ``up.json``."""
+
+    up: dict[str, Any]
+
+
 class Operator:
     """Speaks to the admin API, logged in."""
 
-    def __init__(self, machine: UpMachine) -> None:
+    def __init__(self, machine: Reached) -> None:
         self._url = machine.up["admin_url"]
         self._headers: dict[str, str] = {}
         login = {"username": machine.up["admin_username"], "password": machine.up["admin_password"]}

@@ -1,0 +1,109 @@
+"""Models chosen by the body: one path for all of a host, and the key's tenant decides what a name means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from gatewaystack import Machine
+
+from tests.e2e.proxy import Reply
+
+pytestmark = pytest.mark.gateway
+
+TEAM, OTHERS = "body-team", "body-others"
+HOST = "body.example.test"
+CHAT = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 5}
+
+
+@pytest.fixture(scope="module")
+def keys(gateway: Machine) -> Iterator[dict[str, str]]:
+    """Two models of the team's, and two of others': one shared with the team, one hidden. The keys, by tenant."""
+    server = gateway.servers["openai"]
+    places = [(TEAM, "chat"), (TEAM, "code"), (OTHERS, "shared"), (OTHERS, "hidden")]
+    for tenant, model in places:
+        allowed = [tenant, TEAM] if model == "shared" else [tenant]
+        config = {"publicHostname": HOST, "externalPath": f"/v1/models/{tenant}-{model}"}
+        gateway.publish(tenant, model, server, live=False, authentication={"allowedTenants": allowed}, **config)
+    for tenant, model in places:
+        gateway.await_live(tenant, model)
+    asked = {"tenantId": TEAM, "name": "all", "publications": ["chat", "code", f"{OTHERS}/shared"]}
+    yield {
+        TEAM: gateway.operator.must("POST", "/api/keys", asked)["apiKey"],
+        OTHERS: gateway.operator.must(
+            "POST", "/api/keys", {"tenantId": OTHERS, "name": "all", "publications": ["shared", "hidden"]}
+        )["apiKey"],
+    }
+    for tenant, model in places:
+        gateway.unpublish(tenant, model)
+
+
+def ask(gateway: Machine, key: str, model: str, path: str = "/v1/chat/completions", *headers: str) -> Reply:
+    """Call a model by its name in the body."""
+    body = json.dumps(CHAT | {"model": model}).encode()
+    return gateway.post(path, body, f"x-api-key: {key}", *headers, host=HOST)
+
+
+@pytest.mark.parametrize("model", ["chat", "code", f"{OTHERS}/shared"])
+def test_the_body_names_the_model(gateway: Machine, keys: dict[str, str], model: str) -> None:
+    """Two models on one host, and another tenant's by ``tenant/name``: each answers as itself."""
+    answer = ask(gateway, keys[TEAM], model)
+    assert (answer.status, answer.json["model"]) == (200, model), answer
+    assert "x-ratelimit-remaining-tokens" in answer.headers
+
+
+@pytest.mark.parametrize("model", ["nobody", "shared", f"{OTHERS}/hidden", f"{TEAM}/nobody", "../chat", "", "CHAT"])
+def test_a_model_that_is_not_for_the_caller_does_not_exist(gateway: Machine, keys: dict[str, str], model: str) -> None:
+    """Unknown, another's by a bare name, or hidden: the same 404 (400 where there is no name)."""
+    answer = ask(gateway, keys[TEAM], model)
+    if model:
+        assert (answer.status, answer.json["error"]["code"]) == (404, "model_not_found")
+    else:
+        assert answer.status == 400
+
+
+def test_a_name_is_the_callers_own(gateway: Machine, keys: dict[str, str]) -> None:
+    """The same body reaches each tenant's own models only."""
+    assert ask(gateway, keys[OTHERS], "shared").status == 200
+    assert ask(gateway, keys[OTHERS], "chat").status == 404
+
+
+def test_a_forged_choice_changes_nothing(gateway: Machine, keys: dict[str, str]) -> None:
+    """The header that Check sets for the second route is taken off a caller's call before the first."""
+    forged = "x-tollkeeper-publication: anything"
+    assert ask(gateway, keys[TEAM], "chat", "/v1/chat/completions", forged).json["model"] == "chat"
+    assert ask(gateway, keys[TEAM], "nobody", "/v1/chat/completions", forged).status == 404
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "Application/JSON"])
+def test_every_spelling_of_json_is_read(gateway: Machine, keys: dict[str, str], kind: str) -> None:
+    """A type with a parameter is JSON too."""
+    assert ask(gateway, keys[TEAM], "chat", "/v1/chat/completions", f"content-type: {kind}").status == 200
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [("application/json", b"{broken", 400), ("application/json", b"{}", 400), ("text/plain", b"hello", 415)],
+)
+def test_a_body_without_a_model_is_refused(
+    gateway: Machine, keys: dict[str, str], kind: str, body: bytes, status: int
+) -> None:
+    """Not JSON, no model, another type: told in OpenAI's error shape."""
+    headers = (f"x-api-key: {keys[TEAM]}", f"content-type: {kind}")
+    answer = gateway.post("/v1/chat/completions", body, *headers, host=HOST)
+    assert (answer.status, answer.json["error"]["type"]) == (status, "invalid_request_error")
+
+
+def test_the_list_of_models_is_the_callers(gateway: Machine, keys: dict[str, str]) -> None:
+    """Check answers it: the caller's own by name, others' as ``tenant/name``, and no hidden one."""
+    answer = gateway.get("/v1/models", f"x-api-key: {keys[TEAM]}", host=HOST)
+    assert {one["id"] for one in answer.json["data"]} == {"chat", "code", f"{OTHERS}/shared"}
+
+
+def test_a_stream_passes_as_events(gateway: Machine, keys: dict[str, str]) -> None:
+    """Server-sent events come through to their end."""
+    body = json.dumps(CHAT | {"model": "chat", "stream": True}).encode()
+    answer = gateway.post("/v1/chat/completions", body, f"x-api-key: {keys[TEAM]}", host=HOST)
+    assert answer.headers["content-type"].startswith("text/event-stream")
+    assert answer.body.rstrip().endswith("data: [DONE]")
