@@ -65,7 +65,8 @@ class RawServer:
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError), contextlib.closing(writer):
+        over = (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError)  # the last when it is closed
+        with contextlib.suppress(*over), contextlib.closing(writer):
             while True:
                 request = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 await _skip_body(reader, request)

@@ -13,7 +13,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -201,13 +201,13 @@ class Upstream:
         await asyncio.gather(*others, return_exceptions=True)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(asyncio.IncompleteReadError, ConnectionError):
+        over = (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError)  # the last when it is closed
+        with suppress(*over), closing(writer):
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 length = await _read_body(reader, head)
                 self.seen += 1
                 await self._answer(writer, head, length)
-        writer.close()
 
     async def _answer(self, writer: asyncio.StreamWriter, head: str, length: int) -> None:
         if " /slow" in head.partition("\r\n")[0]:
