@@ -168,18 +168,21 @@ def connection_manager(options: BootstrapOptions) -> Json:
 
 def overload_manager(options: BootstrapOptions) -> Json:
     """What Envoy does before it runs out of memory or connections."""
+    bounded = heap_bounds(options.max_heap_bytes)
+    connections = _monitor(
+        "envoy.resource_monitors.global_downstream_max_connections",
+        "downstream_connections.v3.DownstreamConnectionsConfig",
+        max_active_downstream_connections=options.max_connections,
+    )
+    return bounded | {"resource_monitors": [*bounded["resource_monitors"], connections]}
+
+
+def heap_bounds(max_heap_bytes: int) -> Json:
+    """What Envoy does before it runs out of memory."""
     heap = "envoy.resource_monitors.fixed_heap"
-    connections = "envoy.resource_monitors.global_downstream_max_connections"
     return {
         "refresh_interval": "0.1s",
-        "resource_monitors": [
-            _monitor(heap, "fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=options.max_heap_bytes),
-            _monitor(
-                connections,
-                "downstream_connections.v3.DownstreamConnectionsConfig",
-                max_active_downstream_connections=options.max_connections,
-            ),
-        ],
+        "resource_monitors": [_monitor(heap, "fixed_heap.v3.FixedHeapConfig", max_heap_size_bytes=max_heap_bytes)],
         "actions": [
             _action("envoy.overload_actions.disable_http_keepalive", heap, 0.9),
             _action("envoy.overload_actions.stop_accepting_requests", heap, 0.95),

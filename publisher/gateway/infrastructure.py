@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
+from publisher.envoy_bootstrap import heap_bounds
 from publisher.envoy_meter import runtime
 from publisher.gateway.gate import secret_ref
 from publisher.gateway.naming import Json, made
@@ -32,19 +33,6 @@ def infrastructure(options: GatewayOptions) -> list[Json]:
     ]
 
 
-def proxy_spec(drain_s: int) -> Json:
-    """What any EnvoyProxy must say for our resources to mean what they say.
-
-    A cluster for each server and not for each rule: else a rule that moves would lead, for a moment, to another
-    publication's server. The runtime flag that lets a settlement tell numbers; streams that outlive a change.
-    """
-    return {
-        "mergeBackends": {},
-        "bootstrap": {"type": "Merge", "value": json.dumps({"layered_runtime": runtime()}, sort_keys=True)},
-        "shutdown": {"drainTimeout": f"{drain_s}s"},
-    }
-
-
 def _class(options: GatewayOptions) -> Json:
     parameters = {
         "group": "gateway.envoyproxy.io",
@@ -56,8 +44,18 @@ def _class(options: GatewayOptions) -> Json:
 
 
 def _proxy(host: HostInfrastructure) -> Json:
-    provider = {"type": "Host", "host": {"envoyVersion": host.envoy_version}}
-    return {"provider": provider, **proxy_spec(host.drain_s)}
+    """How Envoy is run, and what it needs for our resources to mean what they say.
+
+    A cluster for each server and not for each rule: else a rule that moves would lead, for a moment, to another
+    publication's server. The runtime flag that lets a settlement tell numbers; streams that outlive a change.
+    """
+    added = {"layered_runtime": runtime(), "overload_manager": heap_bounds(host.max_heap_bytes)}
+    return {
+        "provider": {"type": "Host", "host": {"envoyVersion": host.envoy_version}},
+        "mergeBackends": {},
+        "bootstrap": {"type": "Merge", "value": json.dumps(added, sort_keys=True)},
+        "shutdown": {"drainTimeout": f"{host.drain_s}s"},
+    }
 
 
 def _gateway(host: HostInfrastructure, options: GatewayOptions) -> Json:

@@ -40,6 +40,8 @@ class HostInfrastructure:
     """Of the https listener; needed where it has a port."""
     drain_s: int = 600
     """For how long a listener that changes lets its calls go on, in seconds: as long as the longest call."""
+    max_heap_bytes: int = 1024 * 1024 * 1024
+    """From 75 % on Envoy cuts large uploads off, at 95 % requests get 503."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,7 @@ def client_policy(options: GatewayOptions) -> Json:
             "maxConcurrentStreams": STREAMS_PER_CONNECTION,
         },
         "path": {"escapedSlashesAction": "RejectRequest", "disableMergeSlashes": False},
-        "headers": _headers(),
+        "headers": _headers(options),
         "timeout": {
             "http": {
                 "requestReceivedTimeout": f"{options.request_timeout_s}s",
@@ -73,8 +73,14 @@ def _made(kind: str, spec: Json, options: GatewayOptions) -> Json:
     return made(kind, name, spec, namespace=options.namespace, gateway=options.gateway)
 
 
-def _headers() -> Json:
-    """What only the gate or Envoy may say is taken off a request before anything looks at it."""
+def _headers(options: GatewayOptions) -> Json:
+    """What only the gate or Envoy may say is taken off a request before anything looks at it.
+
+    Where pages may call, every answer says that it depends on the origin: no cache gives one page's to another.
+    """
+    late: dict[str, Any] = {"remove": list(SERVERS_HEADERS)}
+    if options.origins:
+        late["add"] = [{"name": "vary", "value": "Origin"}]
     return {
         "withUnderscoresAction": "RejectRequest",
         "requestID": "Generate",
@@ -83,6 +89,6 @@ def _headers() -> Json:
             "remove": list(REMOVED_HEADERS),
             "removeOnMatch": [{"type": "Prefix", "value": prefix} for prefix in REMOVED_PREFIXES],
         },
-        "lateResponseHeaders": {"remove": list(SERVERS_HEADERS)},
+        "lateResponseHeaders": late,
         "host": {"stripTrailingHostDot": True},
     }
