@@ -7,68 +7,26 @@ tests/helm, and the image is run in tests/image.
 from __future__ import annotations
 
 import base64
-import itertools
 import json
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from helmchart import CHART, RELEASE
-from kubeapi import Json, Kube
+from helmchart import RELEASE
+from helmrelease import Release, released
+from kubeapi import Kube
 
 pytestmark = [pytest.mark.kube, pytest.mark.timeout(300)]
 
-_numbers = itertools.count(1)
 KEPT = {"tollkeeper-secrets", "tollkeeper-valkey"}
-
-
-@dataclass
-class Release:
-    """The chart in a namespace of its own, for a gateway in another."""
-
-    kube: Kube
-    namespace: str
-    gateways: str
-    name: str = field(default_factory=lambda: f"tollkeeper-{next(_numbers)}")
-
-    def install(self, *options: str) -> str:
-        """Install, or upgrade; what helm said, the notes among it."""
-        return self.kube.helm("upgrade", "--install", *self._chart(), *options)
-
-    def uninstall(self) -> None:
-        """Take it away."""
-        self.kube.helm("uninstall", RELEASE, "-n", self.namespace)
-
-    def secrets(self) -> dict[tuple[str, str], Json]:
-        """All that the release made, by place."""
-        mine = f"app.kubernetes.io/instance={RELEASE}"
-        found = {place: self.kube.listed("secrets", place, "-l", mine) for place in (self.namespace, self.gateways)}
-        return {(place, one["metadata"]["name"]): one["data"] for place, all_ in found.items() for one in all_}
-
-    def template_of(self, kind: str, name: str) -> Json:
-        """The pod's template of a Deployment or StatefulSet."""
-        found: Json = self.kube.get(kind, name, self.namespace)["spec"]["template"]
-        return found
-
-    def args(self) -> list[str]:
-        """What the admin is told."""
-        told: list[str] = self.template_of("deployment", "management-service")["spec"]["containers"][0]["args"]
-        return told
-
-    def _chart(self) -> tuple[str, ...]:
-        where = f"gateway.namespace={self.gateways},gateway.name={self.name}"
-        return RELEASE, str(CHART), "-n", self.namespace, "--set", where
 
 
 @pytest.fixture
 def release(kube: Kube, namespace: str) -> Iterator[Release]:
     """Not installed yet."""
-    made = Release(kube, namespace, kube.new_namespace())
-    yield made
-    kube.run("helm", "uninstall", RELEASE, "-n", namespace, check=False)
-    kube.kubectl("delete", "namespace", made.gateways, "--wait=false")
+    with released(kube, namespace) as made:
+        yield made
 
 
 def test_what_is_made_once_is_kept(release: Release) -> None:
