@@ -7,6 +7,8 @@ its cluster's too, so a cluster never comes to mean another server, however rule
 
 from __future__ import annotations
 
+from contextlib import suppress
+from ipaddress import ip_address
 from typing import Any, Final
 
 from publisher.gateway.fitting import is_address
@@ -36,8 +38,15 @@ def backend_ref(name: str) -> Json:
 def endpoint(hostname: str, port: int) -> Json:
     """Where a server is, by address or by name."""
     if is_address(hostname):
-        return {"ip": {"address": hostname, "port": port}}
+        return {"ip": {"address": _address(hostname), "port": port}}
     return {"fqdn": {"hostname": hostname, "port": port}}
+
+
+def _address(text: str) -> str:
+    """An address as a Backend takes it: of IPv6 its schema does not know every short form, ``::1`` for one."""
+    with suppress(ValueError):
+        return ip_address(text).exploded
+    return text
 
 
 def _backend(name: str, upstream: Upstream, options: GatewayOptions) -> Json:

@@ -21,7 +21,7 @@ from catalog.status import State
 from catalog.versions import Family
 from extauth import ordinary
 from extauth.reasons import WIRE, Outcome, Reason
-from publisher.metrics import PublisherMetrics
+from publisher.metrics import ClusterMetrics, PublisherMetrics
 from ratelimit import ledger
 from ratelimit.tokens import Ending
 from ratelimit.usage import Metering
@@ -62,6 +62,8 @@ LABELS: Mapping[str, Mapping[str, Iterable[str]]] = {
     "tollkeeper_admin_logins_total": {"outcome": ("ok", "failed", "throttled")},
     "tollkeeper_publisher_errors_total": {"cause": ("store", "proxy", "lease", "refused", "not_live")},
     "tollkeeper_models_errors_total": {"cause": (*Cause, "store", "changed", "lease")},
+    "tollkeeper_cluster_writes_total": {"act": ("applied", "removed")},
+    "tollkeeper_cluster_watch_faults_total": {"cause": Cause},
     "tollkeeper_publications": {"state": (State.LIVE, State.FAILED)},
     "tollkeeper_publications_metering": {"metering": Metering},
     "tollkeeper_secrets_loads_total": {"outcome": Load},
@@ -93,6 +95,7 @@ def _admin(registry: CollectorRegistry, _folder: Path) -> None:
     SecretsMetrics(registry)
     AdminMetrics(registry)
     PublisherMetrics(registry)
+    ClusterMetrics(registry)
     FollowerMetrics(registry)
 
 

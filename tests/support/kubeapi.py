@@ -19,11 +19,13 @@ from typing import Any
 
 import pytest
 from kubeprocesses import ControlPlane
+from upmachine import until
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "tests/kube/build.sh"
 OWN_CRDS = ROOT / "tests/kube/crds"
 LONGEST_S = 120
+_CRD = "customresourcedefinition.apiextensions.k8s.io"
 
 Json = dict[str, Any]
 
@@ -129,6 +131,14 @@ class Kube:
             "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
         }
         self.apply(role, binding)
+        last = rules[-1]
+        assert until(lambda: self.may(name, namespace, last["verbs"][-1], _resource(last), within), LONGEST_S)
+
+    def may(self, name: str, namespace: str, verb: str, resource: str, within: str | None = None) -> bool:
+        """Ask the server, which hears of new rules a moment after they are written, whether an account may do this."""
+        user = f"--as=system:serviceaccount:{namespace}:{name}"
+        asked = self.run("kubectl", "auth", "can-i", verb, resource, "-n", within or namespace, user, check=False)
+        return asked.stdout.strip() == "yes"
 
     def acts(self, name: str, namespace: str) -> set[Act]:
         """All that a service account has asked of the server until now, and whether it was allowed to."""
@@ -145,6 +155,24 @@ class Kube:
             yield
         finally:
             self.plane.api_server.start()
+            self.await_resources()
+
+    def install(self, *folders: Path) -> None:
+        """Make custom resources known, and wait until they are served."""
+        for folder in folders:
+            self.kubectl("apply", "--server-side", "-f", str(folder))
+        self.kubectl("wait", "--for=condition=Established", "crd", "--all", f"--timeout={LONGEST_S}s")
+        self.await_resources()
+
+    def await_resources(self) -> None:
+        """Wait until custom resources can be listed: a server that has just begun refuses them for a moment."""
+        names = ",".join(self.kubectl("get", "crd", "-o", "name").replace(f"{_CRD}/", "").split())
+        served = until(lambda: self.run("kubectl", "get", names, "-A", check=False).returncode == 0, LONGEST_S)
+        assert served, self.run("kubectl", "get", names, "-A", check=False).stderr
+
+
+def _resource(rule: Json) -> str:
+    return ".".join(filter(None, (rule["resources"][-1], rule["apiGroups"][-1])))
 
 
 def _act(entry: Json) -> Act:
@@ -172,9 +200,7 @@ def kube() -> Iterator[Kube]:
         try:
             plane.start()
             made = Kube(built, plane)
-            for crds in (built / "crds", OWN_CRDS):
-                made.kubectl("apply", "--server-side", "-f", str(crds))
-            made.kubectl("wait", "--for=condition=Established", "crd", "--all", f"--timeout={LONGEST_S}s")
+            made.install(built / "crds", OWN_CRDS)
             yield made
         finally:
             plane.stop()

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import secrets
+import signal
 import socket
 import ssl
 import subprocess
@@ -35,7 +36,7 @@ _CONTROLLERS = (
 _AUDIT = {
     "apiVersion": "audit.k8s.io/v1",
     "kind": "Policy",
-    "omitStages": ["RequestReceived", "ResponseStarted"],
+    "omitStages": ["RequestReceived"],  # a watch is told of when it begins
     "rules": [{"level": "Metadata", "userGroups": ["system:serviceaccounts"]}, {"level": "None"}],
 }
 
@@ -90,6 +91,16 @@ class Process:
                 self._process.wait(STOP_S)
             except subprocess.TimeoutExpired:
                 self.kill()
+
+    def pause(self) -> None:
+        """Let it hang: it keeps its connections and says nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """End the pause."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def kill(self) -> None:
         """End it as a machine that loses power would."""

@@ -1,0 +1,91 @@
+"""Whose an object in a cluster is, whether it is as we left it, and what is not wanted any more. Pure.
+
+An object is ours by two signs: our label, and our name among those who manage its fields. With one of them alone it is
+somebody else's, and is never touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from publisher.gateway.naming import GATEWAY_LABEL, MANAGED_BY, MANAGER, Json, digest, identity
+
+Key = tuple[str, str, str]
+"""Kind, namespace and name: ``naming.identity``."""
+
+CLOSES: Final = "SecurityPolicy"
+"""What closes the gateway; we never remove one, wanted or not."""
+
+REMOVAL: Final = ("HTTPRoute", "EnvoyPatchPolicy", "Backend")
+"""Who goes first: a route before what it needs. All other kinds follow."""
+
+
+def managers(obj: Json) -> frozenset[str]:
+    """Everybody who manages a field of an object, but for those who only say how it fares."""
+    entries = obj["metadata"].get("managedFields") or ()
+    return frozenset(entry.get("manager", "") for entry in entries if not entry.get("subresource"))
+
+
+def is_foreign(obj: Json) -> bool:
+    """Whether we have never applied this object: it only has the name that we want."""
+    entries = obj["metadata"].get("managedFields") or ()
+    return not any(entry.get("manager") == MANAGER and entry.get("operation") == "Apply" for entry in entries)
+
+
+def is_ours(obj: Json, gateway: str) -> bool:
+    """Whether it is ours to remove: applied by us, and labelled as of this gateway."""
+    labels = obj["metadata"].get("labels") or {}
+    is_labelled = labels.get(MANAGED_BY) == MANAGER and labels.get(GATEWAY_LABEL) == gateway
+    return is_labelled and not is_foreign(obj)
+
+
+def imprint(obj: Json) -> str:
+    """What an object says, told in a few letters; statuses and who manages what are no part of it."""
+    metadata = obj["metadata"]
+    return digest(metadata.get("uid"), metadata.get("labels"), obj.get("spec"))
+
+
+def unwanted(live: Iterable[Json], wanted: Collection[Key], gateway: str) -> list[Json]:
+    """What is ours and not wanted, in the order in which it has to go."""
+    found = [obj for obj in live if identity(obj) not in wanted and obj["kind"] != CLOSES and is_ours(obj, gateway)]
+    return sorted(found, key=lambda obj: (_turn(obj["kind"]), identity(obj)))
+
+
+def references(route: Json) -> frozenset[Key]:
+    """The objects that a route's rules point to."""
+    namespace = route["metadata"]["namespace"]
+    rules = route["spec"].get("rules", ()) if route["kind"] == "HTTPRoute" else ()
+    pointed = [
+        (ref.get("kind", ""), namespace, ref["name"])
+        for rule in rules
+        for ref in (
+            *rule.get("backendRefs", ()),
+            *(one["extensionRef"] for one in rule.get("filters", ()) if "extensionRef" in one),
+        )
+    ]
+    return frozenset(pointed)
+
+
+def replacing(policies: Iterable[Json], route: Json) -> list[str]:
+    """Names of others' SecurityPolicies on a route of ours: each takes the place of the one that closes the gateway."""
+    return sorted(policy["metadata"]["name"] for policy in policies if is_foreign(policy) and _aims_at(policy, route))
+
+
+def _aims_at(policy: Json, route: Json) -> bool:
+    spec = policy.get("spec") or {}
+    targets = (*(spec.get("targetRefs") or ()), *([spec["targetRef"]] if spec.get("targetRef") else ()))
+    if any(one.get("kind") == route["kind"] and one.get("name") == route["metadata"]["name"] for one in targets):
+        return True
+    return any(_selects(one, route) for one in spec.get("targetSelectors") or ())
+
+
+def _selects(selector: Json, route: Json) -> bool:
+    """Whether a selector may mean a route; of expressions the worst is believed."""
+    labels = route["metadata"].get("labels") or {}
+    wanted = selector.get("matchLabels") or {}
+    return selector.get("kind") == route["kind"] and wanted.items() <= labels.items()
+
+
+def _turn(kind: str) -> int:
+    return REMOVAL.index(kind) if kind in REMOVAL else len(REMOVAL)

@@ -1,0 +1,33 @@
+"""What is to be told of an object that is in a cluster. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from publisher.gateway.conditions import judged
+from publisher.gateway.naming import Json
+from publisher.gateway.ownership import CLOSES, imprint, is_ours, replacing
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What matters to us of an object: two that are told alike need nothing done."""
+
+    imprint: str  # what it says
+    why: str  # what its controller says of it; "" where all is good
+    is_ours: bool
+
+
+def told(obj: Json, gateway: str) -> Told:
+    """Tell what matters of an object."""
+    return Told(imprint(obj), judged(obj, gateway).why, is_ours(obj, gateway))
+
+
+def fault(obj: Json, policies: Iterable[Json], gateway: str) -> str:
+    """Why calls do not pass an object as they should; "" where they do. ``policies`` are all SecurityPolicies there."""
+    if why := judged(obj, gateway).why:
+        return why
+    others = replacing(policies, obj) if obj["kind"] == "HTTPRoute" else []
+    name = obj["metadata"]["name"]
+    return f"{CLOSES} {others[0]} takes the place of ours on HTTPRoute {name}: remove it" if others else ""
