@@ -8,8 +8,8 @@ from runtime.readiness import Ailment
 
 BEHIND: Final = Ailment(
     "publisher_behind",
-    "See that the proxy runs and answers (--envoy-admin-socket, --probe-url), that the folder (--publish-to) can be "
-    "written, and that the store answers. What was live stays live; it is tried again by itself.",
+    "See that the proxy runs and answers (--envoy-admin-socket, --probe-url), that the folder or the cluster "
+    "(--publish-to) can be written, and that the store answers. What was live stays live; it is tried again by itself.",
 )
 REFUSED: Final = Ailment(
     "publications_refused",

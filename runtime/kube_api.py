@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
 
 import httpx2
@@ -144,15 +145,17 @@ async def _events(answer: httpx2.Response) -> AsyncIterator[Json]:
 
 
 @asynccontextmanager
-async def kube_api(option: str) -> AsyncIterator[KubeApi]:
-    """Open the API of the cluster that this process belongs to; ``option`` is what asked for it."""
+async def kube_api(option: str, kubeconfig: Path | None = None) -> AsyncIterator[KubeApi]:
+    """Open the API of a file's cluster, or of the one that this process belongs to; ``option`` is what asked for it."""
     try:
-        config = KubeConfig.from_env().get()
+        config = (KubeConfig.from_file(kubeconfig) if kubeconfig else KubeConfig.from_env()).get()
         if config is None:
             raise ConfigError("the kubeconfig has no current context")
         http = AsyncClient(config, ConnectionParams(timeout=httpx2.Timeout(REQUEST_S)))
     except _UNUSABLE as error:
-        raise CannotStart(f"{option}: no cluster is known (service account, KUBECONFIG): {error}") from error
+        raise CannotStart(
+            f"{option}: no cluster is known (--kubeconfig, service account, KUBECONFIG): {error}"
+        ) from error
     async with http:
         yield KubeApi(http)
 

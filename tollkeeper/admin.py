@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -40,7 +40,7 @@ from runtime.http import listening, new_registry
 from runtime.lifecycle import CannotStart, running, stop_requested
 from runtime.settings import ListenAddress, Metavar, Port, Secret, Words
 from tollkeeper.admin_stores import admin_stores, store_client
-from tollkeeper.publishing import PublishingSettings, publishing_sink
+from tollkeeper.publishing import CLUSTER, PublishingSettings, publishing_sink
 from tollkeeper.store_settings import StoreSettings
 
 _HOLDER_BYTES: Final = 8
@@ -120,6 +120,12 @@ class AdminSettings(PublishingSettings, StoreSettings):
     trusted_proxies: Annotated[Words, AfterValidator(_proxies), Metavar("NETS")] = ()
     """Networks of proxies before the API, `unix` for its socket: X-Forwarded-For is believed of these only."""
 
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """A cluster is named for something."""
+        yield from super().conflicts()
+        if self.kubeconfig and self.publish_to != CLUSTER and self.models != "kubernetes":
+            yield "kubeconfig", "is for --publish-to cluster and --models kubernetes"
+
 
 async def serve(settings: AdminSettings) -> None:
     """Run until a signal, then stop taking requests, finish those in flight, and stop publishing."""
@@ -181,7 +187,7 @@ async def _models(settings: AdminSettings, services: Services, registry: Collect
         return
     from tollkeeper.cluster_models import following  # noqa: PLC0415  the cluster's client takes half a second to load
 
-    async with following(settings.records, services, _facts(settings).rules, registry):
+    async with following(settings.records, services, _facts(settings).rules, registry, settings.kubeconfig):
         yield
 
 
@@ -199,7 +205,7 @@ async def _publisher(
     ):
         lease = Lease(claims, os.urandom(_HOLDER_BYTES).hex())
         async with publishing_sink(
-            settings, settings.publish_to, secrets=secrets.current, may_write=lease.held
+            settings, settings.publish_to, secrets=secrets.current, may_write=lease.held, registry=registry
         ) as sink:
             metrics = PublisherMetrics(registry)
             leading = Leading(lease, Publisher(store, PublicationFeed(client), sink, metrics), metrics)

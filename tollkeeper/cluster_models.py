@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Final
 
 from prometheus_client import CollectorRegistry
@@ -30,7 +31,11 @@ _LEASE_TIMEOUT_S: Final = 1.0  # of one question for the lease: a third of its l
 
 @asynccontextmanager
 async def following(
-    records: str, services: Services, rules: AddressRules, registry: CollectorRegistry
+    records: str,
+    services: Services,
+    rules: AddressRules,
+    registry: CollectorRegistry,
+    kubeconfig: Path | None,
 ) -> AsyncIterator[None]:
     """Follow the cluster that this process belongs to, whenever it is its turn, while the body runs.
 
@@ -38,7 +43,7 @@ async def following(
     """
     metrics = FollowerMetrics(registry)
     async with (
-        kube_api("--models kubernetes") as api,
+        kube_api("--models kubernetes", kubeconfig) as api,
         store_client(records, timeout_s=_LEASE_TIMEOUT_S) as claims,
         store_client(records, timeout_s=BLOCK_MS / 1000 + TIMEOUT_S) as news,
     ):

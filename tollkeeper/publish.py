@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import click
+from prometheus_client import CollectorRegistry
 from pydantic import AfterValidator
 from redis.exceptions import RedisError
 
@@ -28,8 +29,9 @@ from runtime.files import mark_of
 from runtime.lifecycle import CannotStart
 from runtime.settings import Metavar
 from tollkeeper.admin_stores import store_client
+from tollkeeper.cluster_settings import ClusterSettings
 from tollkeeper.gateway_settings import FolderSettings
-from tollkeeper.publishing import FOLDER, folder_sink
+from tollkeeper.publishing import CLUSTER, CONDITIONS, FOLDER, folder_sink, sink_of_cluster
 from tollkeeper.store_settings import StoreSettings
 
 _PRINTED: Final = "-"
@@ -38,16 +40,16 @@ _TOLD_EVERY_S: Final = 2.0
 
 
 def _destination(value: str) -> str:
-    if value != _PRINTED and (not value.startswith(FOLDER) or value == FOLDER):
-        raise ValueError("must be folder:DIR, or - for standard output")
+    if value not in {_PRINTED, CLUSTER} and (not value.startswith(FOLDER) or value == FOLDER):
+        raise ValueError("must be folder:DIR, cluster, or - for standard output")
     return value
 
 
-class PublishSettings(FolderSettings, StoreSettings):
+class PublishSettings(FolderSettings, ClusterSettings, StoreSettings):
     """Bring all publications into force once, say of each that is not why, and end: with 1 where there is one."""
 
-    to: Annotated[str, AfterValidator(_destination), Metavar("folder:DIR|-")]
-    """Where to: a folder that an Envoy Gateway reads, or `-`: print what would be written."""
+    to: Annotated[str, AfterValidator(_destination), Metavar("folder:DIR|cluster|-")]
+    """Where to: a folder that an Envoy Gateway reads, the cluster of one, or `-`: print what a folder would hold."""
 
     secrets_file: Path | None = None
     """The file of peppers and MAC keys that gate and admin share: by it the gate knows who asks on `--probe-url`."""
@@ -58,7 +60,11 @@ class PublishSettings(FolderSettings, StoreSettings):
         if self.probe_url and not self.secrets_file:
             yield "probe_url", "needs --secrets-file"
         yield from self.gateway_conflicts(wanted=True, where="--to")
-        yield from self.folder_conflicts(wanted=True, where="--to")
+        yield from self.folder_conflicts(wanted=self.to != CLUSTER, where="--to")
+        if self.to == CLUSTER and self.probe_url:
+            yield "probe_url", CONDITIONS
+        if self.to != CLUSTER and self.kubeconfig:
+            yield "kubeconfig", "is for --to cluster"
 
 
 async def serve(settings: PublishSettings) -> None:
@@ -71,7 +77,8 @@ async def serve(settings: PublishSettings) -> None:
                 reasons = _print(settings, wanted)
             else:
                 async with _turn(Lease(client, os.urandom(_HOLDER_BYTES).hex())) as lease:
-                    reasons = await _write(settings, wanted, lease)
+                    write = _write_cluster if settings.to == CLUSTER else _write_folder
+                    reasons = await write(settings, wanted, lease)
     except (StoreUnavailable, RedisError, OSError) as error:
         raise CannotStart(f"--redis-url: the store cannot be used: {error}") from error
     _tell(settings, records, {**wanted.refused, **reasons})
@@ -97,7 +104,16 @@ async def _turn(lease: Lease) -> AsyncIterator[Lease]:
         await lease.release()
 
 
-async def _write(settings: PublishSettings, wanted: Plan, lease: Lease) -> Mapping[str, str]:
+async def _write_cluster(settings: PublishSettings, wanted: Plan, lease: Lease) -> Mapping[str, str]:
+    registry = CollectorRegistry()
+    try:
+        async with sink_of_cluster("--to cluster", settings, settings.kubeconfig, lease.held, registry) as sink:
+            return await _applied(sink, wanted)
+    except NotServed as error:
+        raise CannotStart(str(error)) from error
+
+
+async def _write_folder(settings: PublishSettings, wanted: Plan, lease: Lease) -> Mapping[str, str]:
     folder = Path(settings.to.removeprefix(FOLDER))
     before = {name: mark_of(folder / name) for name in (BASE_FILE, PUBLISHED_FILE)}
     try:
@@ -140,7 +156,8 @@ def _tell(settings: PublishSettings, records: Sequence[PublicationRecord], reaso
     failed = [record for record in records if record.uid in reasons]
     for record in sorted(failed, key=lambda record: (record.tenant, record.model)):
         click.echo(f"{record.tenant}/{record.model}: {reasons[record.uid]}", err=True)
-    done = "live" if settings.probe_url else "written; whether they are live was not asked (--probe-url)"
+    is_known = settings.probe_url or settings.to == CLUSTER
+    done = "live" if is_known else "written; whether they are live was not asked (--probe-url)"
     if settings.to != _PRINTED:
         click.echo(f"publications: {len(records) - len(failed)} {done}")
     if failed:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Final
 
+from prometheus_client import CollectorRegistry
 from pydantic import AfterValidator
 
 from catalog.secrets import Secrets
@@ -19,26 +20,32 @@ from publisher.sink import Sink
 from runtime.clock import SystemClock
 from runtime.lifecycle import CannotStart
 from runtime.settings import Metavar
-from tollkeeper.gateway_settings import FolderSettings
+from tollkeeper.cluster_settings import ClusterSettings
+from tollkeeper.gateway_settings import FolderSettings, GatewaySettings
 
 FILES: Final = "files:"
 """Files that an Envoy watches."""
 FOLDER: Final = "folder:"
 """Resources in a folder that an Envoy Gateway reads."""
+CLUSTER: Final = "cluster"
+"""Resources in a Kubernetes cluster."""
+
+
+CONDITIONS: Final = "is not for a cluster: there the conditions of its resources tell what is live"
 
 
 def _destination(value: str) -> str:
-    if not any(value.startswith(kind) and value != kind for kind in (FILES, FOLDER)):
-        raise ValueError("must be files:DIR or folder:DIR")
+    if value != CLUSTER and not any(value.startswith(kind) and value != kind for kind in (FILES, FOLDER)):
+        raise ValueError("must be files:DIR, folder:DIR or cluster")
     return value
 
 
-class PublishingSettings(FolderSettings):
+class PublishingSettings(FolderSettings, ClusterSettings):
     """What a process that publishes all the time is told of the gateway."""
 
-    publish_to: Annotated[str, AfterValidator(_destination), Metavar("files:DIR|folder:DIR")] | None = None
-    """Where publications are brought into force: `files` that an Envoy watches, or a `folder` that an Envoy Gateway
-    reads; without it, nowhere."""
+    publish_to: Annotated[str, AfterValidator(_destination), Metavar("files:DIR|folder:DIR|cluster")] | None = None
+    """Where publications are brought into force: `files` that an Envoy watches, a `folder` that an Envoy Gateway
+    reads, or the Kubernetes `cluster` of one; without it, nowhere."""
 
     envoy_admin_socket: Path | None = None
     """Unix socket of the admin interface of the Envoy that watches the files: there it says what it accepted."""
@@ -57,15 +64,26 @@ class PublishingSettings(FolderSettings):
             yield "envoy_admin_socket", "is required where --publish-to names files"
         if to.startswith(FOLDER) and not self.probe_url:
             yield "probe_url", "is required where --publish-to names a folder: nothing else tells what is live"
-        yield from self.gateway_conflicts(wanted=to.startswith(FOLDER), where="--publish-to")
+        if to == CLUSTER and self.probe_url:
+            yield "probe_url", CONDITIONS
+        yield from self.gateway_conflicts(wanted=to == CLUSTER or to.startswith(FOLDER), where="--publish-to")
         yield from self.folder_conflicts(wanted=to.startswith(FOLDER), where="--publish-to")
 
 
 @contextlib.asynccontextmanager
 async def publishing_sink(
-    settings: PublishingSettings, destination: str, *, secrets: Callable[[], Secrets], may_write: Callable[[], bool]
+    settings: PublishingSettings,
+    destination: str,
+    *,
+    secrets: Callable[[], Secrets],
+    may_write: Callable[[], bool],
+    registry: CollectorRegistry,
 ) -> AsyncIterator[Sink]:
     """The sink that a destination asks for, while the body runs; raises ``CannotStart``."""
+    if destination == CLUSTER:
+        async with sink_of_cluster("--publish-to cluster", settings, settings.kubeconfig, may_write, registry) as sink:
+            yield sink
+        return
     async with contextlib.AsyncExitStack() as stack:
         prober = None
         if settings.probe_url:
@@ -75,6 +93,20 @@ async def publishing_sink(
         else:
             envoy = await stack.enter_async_context(EnvoyAdmin(str(settings.envoy_admin_socket)))
             yield _files_sink(settings, destination, envoy, prober, may_write)
+
+
+def sink_of_cluster(
+    option: str,
+    settings: GatewaySettings,
+    kubeconfig: Path | None,
+    may_write: Callable[[], bool],
+    registry: CollectorRegistry,
+) -> contextlib.AbstractAsyncContextManager[Sink]:
+    """The sink of a cluster."""
+    from tollkeeper.cluster_publishing import cluster_sink  # noqa: PLC0415  its client takes half a second to load
+
+    options = settings.options(from_files=False, per_publication_routes=True)
+    return cluster_sink(option, options, kubeconfig, may_write=may_write, registry=registry)
 
 
 def folder_sink(

@@ -66,7 +66,7 @@ def test_everything_that_is_set_reaches_the_builder() -> None:
 @pytest.mark.parametrize(
     ("given", "option", "rule"),
     [
-        ({"publish_to": "folder:"}, "--publish-to", "must be files:DIR or folder:DIR"),
+        ({"publish_to": "folder:"}, "--publish-to", "must be files:DIR, folder:DIR or cluster"),
         ({"probe_url": ""}, "--probe-url", "is required where --publish-to names a folder"),
         ({"probe_url": "gateway:80"}, "--probe-url", ""),
         ({"gate_targets": ""}, "--gate-targets", "is required"),
