@@ -172,7 +172,7 @@ def test_what_the_operator_can_mend_is_one_sentence(redis_url: str, tmp_path: Pa
 @pytest.mark.parametrize(
     ("given", "rule"),
     [
-        ({"to": "files:/x"}, r"--to .*must be folder:DIR, or -"),
+        ({"to": "files:/x"}, r"--to .*must be folder:DIR, cluster, or -"),
         ({"to": "folder:"}, r"--to .*must be folder:DIR"),
         ({"to": "-"}, r"--gate-targets .*is required"),
         ({"to": "-", "gate_targets": "g:1", "probe_url": "http://g:1"}, r"--probe-url .*needs --secrets-file"),
