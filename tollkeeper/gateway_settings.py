@@ -105,6 +105,10 @@ class GatewaySettings(Settings):
     """Envoy Gateway: whether EnvoyPatchPolicy may be used. Without it nothing is metered, and tokens are charged by
     each publication's `missingUsage`."""
 
+    ai_gateway: bool = False
+    """Envoy Gateway: have Envoy AI Gateway serve the openai models that bodies name (AIGatewayRoute). Checked against
+    the form of its resources only, never run; needs `--patches`."""
+
     check_timeout_ms: Annotated[int, Field(ge=10, le=60_000)] = 200
     """Envoy Gateway: longest wait for the gate's answer, in milliseconds; then callers get 503."""
 
@@ -128,6 +132,7 @@ class GatewaySettings(Settings):
             host=self.infrastructure(),
             from_files=from_files,
             patches=self.patches,
+            ai_gateway=self.ai_gateway,
             per_publication_routes=per_publication_routes,
             origins=self.cors_origins,
             check_timeout_ms=self.check_timeout_ms,
@@ -145,6 +150,8 @@ class GatewaySettings(Settings):
         if not wanted:
             yield from ((field, f"is for Envoy Gateway, which {where} does not name") for field in self._given())
             return
+        if self.ai_gateway and not self.patches:
+            yield "ai_gateway", "needs --patches: without them no call is decided by its body"
         if not self.gate_targets:
             yield "gate_targets", "is required: without a gate nothing may be let through"
         for field, needed in (("gate_tls_name", "gate_tls_ca"), ("gate_tls_ca", "gate_tls_name")):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from publisher.gateway.ai_routes import ai_routes
 from publisher.gateway.backends import backends
 from publisher.gateway.fitting import fitting
 from publisher.gateway.gate import gate_backend
@@ -42,7 +43,7 @@ def base(options: GatewayOptions) -> tuple[Json, ...]:
 def published(plan: Plan, options: GatewayOptions) -> tuple[Json, ...]:
     """What is published: servers, then the routes to them. What ``fitting`` refuses is left out."""
     fit = fitting(plan)
-    return (*backends(fit, options), *routes(fit, options), *route_patches(fit, options))
+    return (*backends(fit, options), *routes(fit, options), *ai_routes(fit, options), *route_patches(fit, options))
 
 
 def text(objects: Iterable[Json]) -> str:

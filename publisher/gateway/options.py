@@ -66,7 +66,8 @@ class GatewayOptions:
     """Whether EnvoyPatchPolicy may be used. Without it nothing is metered: tokens are charged by each publication's
     ``missingUsage``, and only its own path reaches an openai model."""
     ai_gateway: bool = False
-    """Whether AIGatewayRoutes are written too, for Envoy AI Gateway."""
+    """Whether Envoy AI Gateway has the openai models that a body names: AIGatewayRoutes are written for them. Needs
+    patches, without which no call is decided by its body."""
     per_publication_routes: bool = False
     """One HTTPRoute a publication, whose conditions are then its own. Otherwise a host's rules fill few routes."""
     origins: Sequence[str] = ()

@@ -97,7 +97,7 @@ def _distinct(host: Host, options: GatewayOptions) -> list[Route]:
     """The routes to write, the first of those that match the same."""
     first: dict[_Key, Route] = {}
     for route in host.routes:
-        if options.patches or not route.chosen_by_body:
+        if not route.chosen_by_body or (options.patches and not options.ai_gateway):  # there ``ai_routes`` has them
             first.setdefault(_key(route), route)
     return list(first.values())
 

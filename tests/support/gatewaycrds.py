@@ -14,6 +14,8 @@ import yaml
 from jsonschema import Draft7Validator
 
 MODULE = "github.com/envoyproxy/gateway@v1.9.1"
+_OURS = Path(__file__).parent.parent / "kube" / "crds"
+"""Of Envoy AI Gateway, whose module is not needed for anything else: as far as we write its resources."""
 _CRDS = "charts/gateway-helm/charts/crds/crds"
 
 Json = dict[str, Any]
@@ -32,13 +34,13 @@ def _schemas() -> dict[tuple[str, str], Draft7Validator]:
     where = folder()
     assert where is not None
     made = {}
-    for file in sorted(where.rglob("*.yaml")):
+    for file in sorted([*where.rglob("*.yaml"), *_OURS.glob("ai*.yaml")]):
         for crd in yaml.load_all(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
             spec = (crd or {}).get("spec", {})
             for version in spec.get("versions", ()):
                 api = f"{spec['group']}/{version['name']}"
                 schema = _strict(version["schema"]["openAPIV3Schema"])
-                schema["properties"]["metadata"] = {"type": "object"}
+                schema["properties"] |= {"metadata": {"type": "object"}, "apiVersion": {}, "kind": {}}
                 made[api, spec["names"]["kind"]] = Draft7Validator(schema)
     return made
 

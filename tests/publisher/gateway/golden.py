@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from publisher.envoy_meter import Meter
 from publisher.gateway.manifests import base, published, text
 from publisher.gateway.options import GateTrust, GatewayOptions, HostInfrastructure, SecretRef
 from publisher.plan import plan
@@ -38,6 +39,11 @@ CASES: Final = {
         per_publication_routes=True,
         origins=("https://app.example",),
         trusted_hops=1,
+    ),
+    "ai-gateway": GatewayOptions(
+        gate=("unix:/run/tollkeeper/gate.sock",),
+        ai_gateway=True,
+        meter=Meter("io.envoy.ai_gateway", "llm_total_token", "llm_input_token", "llm_output_token"),
     ),
     "without-patches": GatewayOptions(gate=("unix:/run/tollkeeper/gate.sock",), patches=False, trusted_hops=1),
 }

@@ -226,6 +226,20 @@ def test_nothing_is_patched_where_patches_are_forbidden() -> None:
     assert not [rule for obj in made for rule in obj["spec"].get("rules", ()) if rule["name"].endswith(".json")]
 
 
+def test_envoy_ai_gateway_takes_the_place_of_the_bodys_rules() -> None:
+    """The same header leads to the same server by its own resources, and by no HTTPRoute."""
+    options = replace(OPTIONS, ai_gateway=True)
+    made = published(plan([publication("u1", "/llm", type=ModelType.OPENAI, protocol=Protocol.OPENAI)]), options)
+    (route,) = [obj for obj in made if obj["kind"] == "AIGatewayRoute"]
+    (rule,) = route["spec"]["rules"]
+    assert rule["name"] == "u1.body.json"
+    assert rule["matches"] == [{"headers": [{"type": "Exact", "name": PUBLICATION_HEADER, "value": "u1"}]}]
+    (backend,) = [obj for obj in made if obj["kind"] == "AIServiceBackend"]
+    assert [ref["name"] for ref in rule["backendRefs"]] == [backend["metadata"]["name"]]
+    others = [one for obj in made if obj["kind"] == "HTTPRoute" for one in obj["spec"]["rules"]]
+    assert "u1.body.json" not in {one["name"] for one in others}
+
+
 def test_a_patch_is_written_only_where_it_has_something_to_match() -> None:
     """Of Check where there are routes, of bodies where some are read."""
     none = published(plan([]), OPTIONS)
