@@ -166,7 +166,6 @@ def test_a_models_life_in_a_cluster(world: World) -> None:
     validated = requests.post(f"{world.url}/api/validate-api-key", json={"apiKey": made.json()["apiKey"]}, timeout=30)
     assert validated.json()["valid"]
     assert world.ask("DELETE", world.publish_path()).status_code == 204
-    world.until_no_model()
 
 
 def test_the_guides_commands_about_models(world: World) -> None:
