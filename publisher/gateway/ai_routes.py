@@ -19,11 +19,11 @@ from publisher.plan import Host, Plan, Route
 MAX_RULES: Final = 15
 """Most rules of an AIGatewayRoute: one less than of the HTTPRoute that is made of it."""
 
-COSTS: Final = {
-    "llm_total_token": "TotalToken",
-    "llm_input_token": "InputToken",
-    "llm_output_token": "OutputToken",
-}
+COSTS: Final = [
+    ("llm_total_token", "TotalToken"),
+    ("llm_input_token", "InputToken"),
+    ("llm_output_token", "OutputToken"),
+]
 """What is counted of an answer, in the metadata ``io.envoy.ai_gateway`` (``--usage-metadata``)."""
 
 
@@ -60,7 +60,7 @@ def _route(name: str, host: Host, routes: Sequence[Route], servers: dict[str, st
     spec = {
         "parentRefs": [parent],
         "hostnames": [host.name],
-        "llmRequestCosts": [{"metadataKey": key, "type": kind} for key, kind in COSTS.items()],
+        "llmRequestCosts": [{"metadataKey": key, "type": kind} for key, kind in COSTS],
         "rules": [_rule(route, servers[route.publication]) for route in routes],
     }
     return made("AIGatewayRoute", name, spec, namespace=options.namespace, gateway=options.gateway)
