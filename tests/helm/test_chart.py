@@ -15,8 +15,8 @@ import yaml
 from helmchart import CHART, ROOT, SETS, Json, containers, pod_specs, written_down
 from jsonschema import Draft202012Validator
 
-from publisher.envoy_meter import runtime
-from publisher.gateway.infrastructure import proxy_spec
+from publisher.gateway.infrastructure import infrastructure
+from publisher.gateway.options import GatewayOptions, HostInfrastructure
 from runtime.settings import read
 from runtime.version import VERSION
 from tollkeeper.processes import PROCESSES
@@ -45,14 +45,12 @@ def test_every_option_is_one_that_there_is(name: str) -> None:
     seen = set()
     for _, _, container in _ours(name):
         process, *options = container["args"]
-        if process == "admin":
-            continue
         given = dict(_field(option) for option in options)
         assert len(given) == len(options)
         secret = {"admin_password": "a password"} if process == "admin" else {}
         read(PROCESSES[process].settings(), given | STORE | secret)
         seen.add(process)
-    assert seen == {"gate"}
+    assert seen == {"gate", "admin"}
 
 
 def _field(option: str) -> tuple[str, str]:
@@ -137,15 +135,18 @@ def test_no_secret_is_in_an_argument_or_a_map(name: str) -> None:
 
 @EACH
 def test_the_proxies_are_as_the_publisher_needs_them(name: str) -> None:
-    """What holds for any proxy holds for the chart's too, and streams may last as long as they drain."""
+    """As the product runs an Envoy of its own; but the heap's bound itself, which Envoy Gateway makes of the limit."""
     for proxy in (one for one in written_down(name) if one["kind"] == "EnvoyProxy"):
         spec = proxy["spec"]
         drain_s = int(spec["shutdown"]["drainTimeout"].removesuffix("s"))
-        needed = proxy_spec(drain_s)
-        assert spec["mergeBackends"] == needed["mergeBackends"]
+        host = HostInfrastructure(envoy_version="1.0.0", http_port=80, drain_s=drain_s)
+        _, own, _ = infrastructure(GatewayOptions(gate=("unix:/gate.sock",), host=host))
+        needed = own["spec"]
+        assert (spec["mergeBackends"], spec["shutdown"]) == (needed["mergeBackends"], needed["shutdown"])
+        bootstrap, wanted = yaml.safe_load(spec["bootstrap"]["value"]), json.loads(needed["bootstrap"]["value"])
         assert spec["bootstrap"]["type"] == needed["bootstrap"]["type"]
-        assert yaml.safe_load(spec["bootstrap"]["value"]) == {"layered_runtime": runtime()}
-        assert spec["shutdown"] == needed["shutdown"]
+        assert bootstrap["layered_runtime"] == wanted["layered_runtime"]
+        assert bootstrap["overload_manager"] == {"loadshed_points": wanted["overload_manager"]["loadshed_points"]}
 
 
 @EACH

