@@ -64,7 +64,7 @@ async def guide(
             admin_process("--redis-url", valkey.url, *options, *publishing) as admin,
         ):
             yield admin
-    kube.kubectl("delete", "namespace", "tenant-a", GATEWAYS, "--wait=false")
+    kube.kubectl("delete", "namespace", "tenant-a", "--wait=false")  # the other is shared
 
 
 def shell(kube: Kube, command: str) -> str:
