@@ -61,11 +61,11 @@ def test_a_python_without_venv_is_told_in_one_sentence(bare: Path) -> None:
 
 
 def test_the_build_servers_script_runs_the_readmes_command() -> None:
-    """The script is executable bash and ends in ``make test``."""
+    """The script is executable bash, with ``make test`` as one of its steps."""
     script = _ROOT / ".ci" / "run"
     assert os.access(script, os.X_OK)
     assert subprocess.run(["bash", "-n", script], check=False).returncode == 0
-    assert script.read_text().rstrip().endswith("\nmake test")
+    assert "make test" in script.read_text().splitlines()
 
 
 def _dockerfile() -> dict[str, list[str]]:
