@@ -41,7 +41,8 @@ e2e-gateway: $(VENV)/dev.stamp  ## the tests on the real Envoy Gateway, which is
 
 e2e-kube: $(VENV)/dev.stamp  ## the tests on a real Kubernetes API server, which is built once (Go, about 12 minutes)
 	@tests/kube/build.sh >/dev/null || [ -z "$$CI" ]
-	@$(PY) -m pytest -q -m kube tests
+	@tests/gateway/build.sh
+	@tests/gateway/alone.sh $(PY) -m pytest -q -m kube tests
 
 helm-golden: $(VENV)/dev.stamp  ## write down anew what the chart renders (needs what e2e-kube builds)
 	@$(PY) tests/helm/golden.py

@@ -63,7 +63,7 @@ class EnvoyGateway:
         config.write_text(yaml.safe_dump(self._config()))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [binary(), "server", "--config-path", config], stdout=log, stderr=log, start_new_session=True
+                self._command(config), stdout=log, stderr=log, start_new_session=True, env=self._environment()
             )
         if not until(self._serves, START_S):
             self.stop()
@@ -80,6 +80,12 @@ class EnvoyGateway:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(STOP_S)
         assert until(lambda: not _answers(READY_PORT), STOP_S), "Envoy Gateway has left its Envoy behind"
+
+    def _command(self, config: Path) -> list[str | Path]:
+        return [binary(), "server", "--config-path", config]
+
+    def _environment(self) -> dict[str, str]:
+        return dict(os.environ)
 
     def _lay_out(self) -> None:
         envoy = self._folder / f"data/envoy-versions/{ENVOY_VERSION}/bin/envoy"

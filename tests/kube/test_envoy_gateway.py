@@ -1,0 +1,160 @@
+"""The real Envoy Gateway on the real API server takes what the publisher writes, and its Envoy does what it says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import requests
+from adminprocess import admin_process
+from clustergateway import ClusterGateway, cluster_gateway
+from envoygateway import ENVOY_VERSION
+from gatebench import Catalog
+from gateprocess import gate_process
+from kubeapi import Act, Json, Kube
+from upmachine import until
+from valkeys import free_port, running_valkey
+
+from catalog.records import HostRecord, Kind, ModelType, Protocol, PublicationRecord
+from catalog.secrets import create_secrets
+from publisher.gateway.infrastructure import infrastructure
+from publisher.gateway.options import GatewayOptions, HostInfrastructure
+from tests.e2e.proxy import HOST, Upstream, short_folder
+from tests.kube.conftest import ACCOUNT, RULES
+
+pytestmark = [pytest.mark.kube, pytest.mark.timeout(300)]
+
+LIVE_S = 120
+
+
+@dataclass
+class Machine:
+    """A cluster, its gateway, a gate and an admin; ``iris`` is published and ``key`` is good for it."""
+
+    kube: Kube
+    namespace: str
+    gateway: ClusterGateway
+    catalog: Catalog
+    admin: str
+    port: int
+    iris: PublicationRecord
+    llm: PublicationRecord
+    key: str
+
+    def status(self, path: str, **headers: str) -> int:
+        """Call the gateway."""
+        url = f"http://127.0.0.1:{self.port}{path}"
+        return requests.get(url, headers={"host": HOST} | headers, timeout=20).status_code
+
+    @property
+    def live(self) -> float:
+        """How many publications are live, as the admin counts them."""
+        lines = requests.get(f"{self.admin}/metrics", timeout=20).text.splitlines()
+        return sum(
+            float(line.split()[-1]) for line in lines if line.startswith('tollkeeper_publications{state="live"}')
+        )
+
+    def conditions(self, resource: str) -> dict[str, set[str]]:
+        """By object what is true of it."""
+        found = {}
+        for obj in self.kube.listed(resource, self.namespace):
+            found[obj["metadata"]["name"]] = {one["type"] for one in _said(obj) if one["status"] == "True"}
+        return found
+
+
+def _said(obj: Json) -> list[Json]:
+    status: Json = obj.get("status") or {}
+    entries = [status, *status.get("parents", ()), *status.get("ancestors", ())]
+    return [one for entry in entries for one in entry.get("conditions", ())]
+
+
+@pytest.fixture(scope="module")
+def machine(kube: Kube, valkey_binary: str) -> Iterator[Machine]:
+    """All of it, with two publications live by the gateway's own conditions."""
+    namespace, port = kube.new_namespace(), free_port()
+    name = namespace  # of the Gateway and, in the whole cluster, of its class
+    account = kube.account(ACCOUNT, namespace)
+    kube.allow(ACCOUNT, namespace, RULES, within=namespace)
+    host = HostInfrastructure(envoy_version=ENVOY_VERSION, http_port=port)
+    made_by_the_operator = infrastructure(
+        GatewayOptions(gate=("unix:/gate",), namespace=namespace, gateway=name, host=host)
+    )
+    with ExitStack() as stack:
+        folder = stack.enter_context(short_folder())
+        valkey = stack.enter_context(running_valkey(valkey_binary))
+        secrets = create_secrets(folder / "secrets.json")
+        stores = (valkey.url, folder / "secrets.json")
+        gate = stack.enter_context(gate_process(*stores, "--gateway-namespace", namespace))
+        gateway = stack.enter_context(cluster_gateway(folder, kube))
+        kube.apply(*made_by_the_operator)
+        stack.callback(kube.kubectl, "delete", f"gatewayclass/{name}", f"namespace/{namespace}", "--wait=false")
+        iris, llm = (stack.enter_context(Upstream(name)) for name in ("iris", "llm"))
+        catalog = Catalog(valkey.url, secrets)
+        catalog.default_host = HOST
+        catalog.tenant()
+        openai: dict[str, Any] = {"type": ModelType.OPENAI, "protocol": Protocol.OPENAI, "path": "/v1/models/llm"}
+        published = (
+            catalog.publication(model="iris", url=iris.url),
+            catalog.publication(model="llm", url=llm.url, **openai),
+        )
+        catalog.add(HostRecord(HOST, {one.path: one.uid for one in published}, {"tenant-a/llm": published[1].uid}))
+        _, key = catalog.key(*published)
+        options = {
+            "redis-url": valkey.url,
+            "secrets-file": stores[1],
+            "publish-to": "cluster",
+            "kubeconfig": account,
+            "gateway-namespace": namespace,
+            "gateway-name": name,
+            "gate-targets": gate.target,
+            "check-timeout-ms": 10_000,
+        }
+        admin = stack.enter_context(admin_process(*(f"--{name}={value}" for name, value in options.items())))
+        gateway.start()
+        made = Machine(kube, namespace, gateway, catalog, admin.url, port, *published, key)
+        assert until(lambda: made.live == 2, LIVE_S), (_standings(made), gateway.told())
+        yield made
+
+
+def _standings(machine: Machine) -> list[Json]:
+    resources = ("httproutes", "securitypolicies", "envoypatchpolicies", "clienttrafficpolicies", "gateways")
+    return [
+        one for resource in resources for obj in machine.kube.listed(resource, machine.namespace) for one in _said(obj)
+    ]
+
+
+def test_everything_is_accepted(machine: Machine) -> None:
+    """By the gateway's controller itself: the gateway, what closes it, every route and every patch."""
+    assert machine.conditions("gateways")[machine.namespace] >= {"Accepted"}
+    assert machine.conditions("securitypolicies") == {f"tollkeeper-{machine.namespace}-gate": {"Accepted"}}
+    routes = machine.conditions("httproutes")
+    assert {f"tollkeeper-{machine.iris.uid}", f"tollkeeper-{machine.llm.uid}"} <= routes.keys()
+    assert all(conditions >= {"Accepted", "ResolvedRefs"} for conditions in routes.values())
+    patches = machine.conditions("envoypatchpolicies")
+    assert f"tollkeeper-{machine.namespace}-settle" in patches
+    assert all(conditions >= {"Accepted", "Programmed"} for conditions in patches.values())
+
+
+def test_a_call_needs_its_key(machine: Machine) -> None:
+    """And reaches its model with it, through Envoy and the gate."""
+    assert until(lambda: machine.status("/models/iris", **{"x-api-key": machine.key}) == 200, 60)
+    assert machine.status("/models/iris") == 401
+    assert machine.status("/models/iris", **{"x-api-key": f"{machine.key}x"}) == 401
+    assert machine.status("/models/other", **{"x-api-key": machine.key}) == 404
+
+
+def test_an_unpublished_model_is_gone(machine: Machine) -> None:
+    """Its route leaves the cluster, and Envoy; the others stay."""
+    comer = machine.catalog.publication(model="comer", url="http://127.0.0.1:9")
+    assert until(lambda: machine.live == 3, LIVE_S), machine.gateway.told()
+    machine.catalog.remove(Kind.PUBLICATION, comer)
+    assert until(lambda: f"tollkeeper-{comer.uid}" not in machine.conditions("httproutes"), 60)
+    assert machine.status("/models/iris", **{"x-api-key": machine.key}) == 200
+
+
+def test_no_right_was_lacking(machine: Machine) -> None:
+    """Runs last: with a gateway that is at work, the publisher asks for nothing that the chart does not grant."""
+    assert {act for act in machine.kube.acts(ACCOUNT, machine.namespace) if not act.allowed} == set[Act]()
