@@ -16,6 +16,7 @@ from runtime.kube_api import Cause, Kind, KubeApi, KubeFault
 
 _ENVOY: Final = "gateway.envoyproxy.io"
 _GATEWAY_API: Final = "gateway.networking.k8s.io"
+_AI_GATEWAY: Final = "aigateway.envoyproxy.io"
 _APPLY: Final = "application/apply-patch+yaml"
 
 KINDS: Final = {
@@ -27,10 +28,15 @@ KINDS: Final = {
     "EnvoyPatchPolicy": Kind(_ENVOY, "v1alpha1", "envoypatchpolicies"),
     "HTTPRouteFilter": Kind(_ENVOY, "v1alpha1", "httproutefilters"),
     "HTTPRoute": Kind(_GATEWAY_API, "v1", "httproutes"),
+    "AIServiceBackend": Kind(_AI_GATEWAY, "v1alpha1", "aiservicebackends"),
+    "AIGatewayRoute": Kind(_AI_GATEWAY, "v1alpha1", "aigatewayroutes"),
 }
 """Every kind that we ever write."""
 
-_OWNERS: Final = {_ENVOY: "Envoy Gateway's", _GATEWAY_API: "the Gateway API's"}
+OF_AI_GATEWAY: Final = frozenset(name for name, kind in KINDS.items() if kind.group == _AI_GATEWAY)
+"""Those of Envoy AI Gateway, which few clusters have."""
+
+_OWNERS: Final = {_ENVOY: "Envoy Gateway's", _GATEWAY_API: "the Gateway API's", _AI_GATEWAY: "Envoy AI Gateway's"}
 
 Place = tuple[str, str]
 """A kind, and the namespace in which we write it."""

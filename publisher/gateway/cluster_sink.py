@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from publisher.gateway.blame import blamed
-from publisher.gateway.cluster import KINDS, Cluster, Place, Unfit
+from publisher.gateway.cluster import KINDS, OF_AI_GATEWAY, Cluster, Place, Unfit
 from publisher.gateway.conditions import Standing, judged
 from publisher.gateway.manifests import base, carried, fitting, published
 from publisher.gateway.naming import Json, digest, identity
@@ -196,6 +196,7 @@ def _generation(obj: Json) -> int:
 
 def _places(options: GatewayOptions) -> tuple[Place, ...]:
     """Where our objects are: in one namespace, but for leave to use what is in another."""
-    here = [(kind, options.namespace) for kind in KINDS if kind != "ReferenceGrant"]
+    left_out = {"ReferenceGrant"} if options.ai_gateway else OF_AI_GATEWAY | {"ReferenceGrant"}
+    here = [(kind, options.namespace) for kind in KINDS if kind not in left_out]
     elsewhere = [identity(obj)[:2] for obj in base(options) if obj["kind"] == "ReferenceGrant"]
     return (*here, *dict.fromkeys(elsewhere))

@@ -330,6 +330,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "pages": {"origins": ("https://app.example",)},
     "proxies": {"trusted_hops": 2, "max_body_bytes": 1_000_000},
     "packed": {"per_publication_routes": False},
+    "Envoy AI Gateway": {"ai_gateway": True},
+    "Envoy AI Gateway, packed": {"ai_gateway": True, "per_publication_routes": False},
 }
 
 
