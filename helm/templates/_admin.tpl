@@ -17,6 +17,10 @@
 {{- if not .Values.gateway.patches }}
 - --no-patches
 {{- end }}
+{{- if .Values.gateway.aiGateway }}
+- --ai-gateway
+- --usage-metadata=io.envoy.ai_gateway:llm_total_token,llm_input_token,llm_output_token
+{{- end }}
 {{- with .Values.admin }}
 - --default-host={{ .defaultHost }}
 - --gateway-url={{ .gatewayUrl }}

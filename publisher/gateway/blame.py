@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from publisher.gateway.naming import Json, identity
 from publisher.gateway.ownership import Key
-from publisher.gateway.routes import carried
+from publisher.gateway.routes import ROUTES, carried
 from publisher.plan import Plan
 
 
@@ -22,9 +22,9 @@ def blamed(faults: Mapping[Key, str], objects: Iterable[Json], plan: Plan) -> di
 
 def _concerned(obj: Json, plan: Plan) -> frozenset[str]:
     """Those whose calls an object takes; where it is no route, everybody."""
-    if obj["kind"] == "Backend":
+    if obj["kind"] in {"Backend", "AIServiceBackend"}:
         return frozenset()  # the routes that point to it are faulty themselves
-    if obj["kind"] != "HTTPRoute":
+    if obj["kind"] not in ROUTES:
         return frozenset(upstream.publication for upstream in plan.upstreams)
     return carried(obj) or _chosen_by_body(plan, obj["spec"].get("hostnames", ()))
 

@@ -17,6 +17,7 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     "ClientTrafficPolicy": ("Accepted",),
     "BackendTrafficPolicy": ("Accepted",),
     "EnvoyPatchPolicy": ("Accepted", "Programmed"),
+    "AIGatewayRoute": ("Accepted",),
 }
 """The conditions that must be true of a kind, in the order in which they come about. Other kinds are not judged."""
 
@@ -57,8 +58,13 @@ def judged(obj: Json, gateway: str) -> Judgement:
 
 
 def _said(obj: Json, gateway: str) -> Iterator[list[Json]]:
-    """The conditions of each entry that is about this gateway: a route may have several parents, a policy ancestors."""
+    """The conditions of each entry that is about this gateway: a route may have several parents, a policy ancestors.
+
+    An AIGatewayRoute has none of either, and says it once.
+    """
     status = obj.get("status") or {}
+    if status.get("conditions"):
+        yield status["conditions"]
     for entry in (*(status.get("parents") or ()), *(status.get("ancestors") or ())):
         of = entry.get("parentRef") or entry.get("ancestorRef") or {}
         is_near = of.get("namespace", obj["metadata"]["namespace"]) == obj["metadata"]["namespace"]

@@ -6,10 +6,11 @@ somebody else's, and is never touched.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
 from publisher.gateway.naming import GATEWAY_LABEL, MANAGED_BY, MANAGER, Json, digest, identity
+from publisher.gateway.routes import ROUTES
 
 Key = tuple[str, str, str]
 """Kind, namespace and name: ``naming.identity``."""
@@ -17,7 +18,7 @@ Key = tuple[str, str, str]
 CLOSES: Final = "SecurityPolicy"
 """What closes the gateway; we never remove one, wanted or not."""
 
-REMOVAL: Final = ("HTTPRoute", "EnvoyPatchPolicy", "Backend")
+REMOVAL: Final = ("HTTPRoute", "AIGatewayRoute", "AIServiceBackend", "EnvoyPatchPolicy", "Backend")
 """Who goes first: a route before what it needs. All other kinds follow."""
 
 
@@ -52,19 +53,23 @@ def unwanted(live: Iterable[Json], wanted: Collection[Key], gateway: str) -> lis
     return sorted(found, key=lambda obj: (_turn(obj["kind"]), identity(obj)))
 
 
-def references(route: Json) -> frozenset[Key]:
-    """The objects that a route's rules point to."""
-    namespace = route["metadata"]["namespace"]
-    rules = route["spec"].get("rules", ()) if route["kind"] == "HTTPRoute" else ()
-    pointed = [
-        (ref.get("kind", ""), namespace, ref["name"])
-        for rule in rules
-        for ref in (
-            *rule.get("backendRefs", ()),
-            *(one["extensionRef"] for one in rule.get("filters", ()) if "extensionRef" in one),
-        )
-    ]
-    return frozenset(pointed)
+def references(obj: Json) -> frozenset[Key]:
+    """The objects that an object points to: a route's rules, and what stands between them and a server."""
+    namespace, usual = obj["metadata"]["namespace"], _POINTS_TO.get(obj["kind"], "")
+    return frozenset((ref.get("kind", usual), namespace, ref["name"]) for ref in _pointed(obj))
+
+
+_POINTS_TO: Final = {"AIGatewayRoute": "AIServiceBackend"}
+"""What a reference without a kind means."""
+
+
+def _pointed(obj: Json) -> Iterator[Json]:
+    spec = obj["spec"]
+    if obj["kind"] == "AIServiceBackend":
+        yield spec["backendRef"]
+    for rule in spec.get("rules", ()) if obj["kind"] in ROUTES else ():
+        yield from rule.get("backendRefs", ())
+        yield from (one["extensionRef"] for one in rule.get("filters", ()) if "extensionRef" in one)
 
 
 def replacing(policies: Iterable[Json], route: Json) -> list[str]:

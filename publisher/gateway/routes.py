@@ -47,9 +47,13 @@ def no_model_filter(options: GatewayOptions) -> Json:
     return made("HTTPRouteFilter", NO_MODEL, spec, namespace=options.namespace, gateway=options.gateway)
 
 
+ROUTES: Final = frozenset({"HTTPRoute", "AIGatewayRoute"})
+"""The kinds of objects that have rules."""
+
+
 def carried(obj: Json) -> frozenset[str]:
     """The publications whose rules an object carries."""
-    rules = obj["spec"].get("rules", ()) if obj["kind"] == "HTTPRoute" else ()
+    rules = obj["spec"].get("rules", ()) if obj["kind"] in ROUTES else ()
     return frozenset(uid for rule in rules if (uid := read_rule(rule["name"])[0]))
 
 

@@ -21,7 +21,9 @@ from publisher.gateway.options import GatewayOptions
 from publisher.metrics import ClusterMetrics
 from publisher.plan import plan
 
-RULES = yaml.safe_load((Path(__file__).parents[2] / "helm/files/rbac-publisher.yaml").read_text())
+_FILES = Path(__file__).parents[2] / "helm/files"
+RULES = yaml.safe_load((_FILES / "rbac-publisher.yaml").read_text())
+AI_RULES = yaml.safe_load((_FILES / "rbac-ai-gateway.yaml").read_text())
 ACCOUNT = "publisher"
 
 

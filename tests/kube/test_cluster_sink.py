@@ -16,7 +16,7 @@ from publisher.plan import plan
 from publisher.sink import NotServed
 from runtime.lifecycle import running
 from tests.e2e.proxy import kserve_v2, openai, publication
-from tests.kube.conftest import ACCOUNT, RULES, Bench
+from tests.kube.conftest import ACCOUNT, AI_RULES, RULES, Bench
 
 pytestmark = pytest.mark.kube
 
@@ -277,6 +277,33 @@ async def test_every_right_is_used_and_no_other_is_asked_for(bench: Bench) -> No
     assert bench.kube.acts(ACCOUNT, bench.namespace) == _asked()
 
 
+async def test_envoy_ai_gateway_has_the_models_that_bodies_name(bench: Bench) -> None:
+    """Routes of its own, live when it accepts them and gone when they are not wanted; every right on them is used.
+
+    Their form is held to its CRDs; no Envoy AI Gateway runs here.
+    """
+    bench.kube.allow(ACCOUNT, bench.namespace, [*RULES, *AI_RULES], within=bench.namespace)
+    sink = bench.make(ai_gateway=True)
+    refused = ("Accepted", "NotAccepted", "no such server")
+    bench.judge.refuses["tollkeeper-ai-llama"] = refused
+    moved = asyncio.Event()
+    async with running(sink.follow(moved.set), name="follow"):
+        why = await bench.apply(sink, IRIS, LLAMA)
+        assert why == {"llama": "AIGatewayRoute tollkeeper-ai-llama: Accepted is False (NotAccepted): no such server"}
+        bench.judge.refuses.clear()
+        async with asyncio.timeout(60):
+            while await bench.apply(sink, IRIS, LLAMA):  # noqa: ASYNC110
+                await asyncio.sleep(0.1)
+        route = bench.kube.get("aigatewayroute", "tollkeeper-ai-llama", bench.namespace)
+        (server,) = {ref["name"] for rule in route["spec"]["rules"] for ref in rule["backendRefs"]}
+        assert bench.names("aiservicebackends") == {server}
+        assert await bench.apply(sink, IRIS) == {}
+        assert bench.names("aigatewayroutes") == bench.names("aiservicebackends") == set()
+        async with asyncio.timeout(60):
+            while bench.kube.acts(ACCOUNT, bench.namespace) < _asked(*AI_RULES):  # noqa: ASYNC110
+                await asyncio.sleep(0.5)
+
+
 @pytest.mark.parametrize(
     ("verb", "kind", "said"),
     [
@@ -348,10 +375,10 @@ async def test_the_cluster_takes_all_that_we_write(bench: Bench, options: dict[s
         await bench.judge.api.ask("PATCH", path, params=params, body=obj, content_type="application/apply-patch+yaml")
 
 
-def _asked() -> set[Act]:
+def _asked(*more: Json) -> set[Act]:
     return {
         Act(verb, group, resource)
-        for rule in RULES
+        for rule in (*RULES, *more)
         for group in rule["apiGroups"]
         for resource in rule["resources"]
         for verb in rule["verbs"]

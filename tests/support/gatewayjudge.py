@@ -12,7 +12,7 @@ from httpx2 import Timeout
 from lightkube.config.client_adapter import AsyncClient, ConnectionParams
 from lightkube.config.kubeconfig import KubeConfig
 
-from publisher.gateway.cluster import KINDS
+from publisher.gateway.cluster import KINDS, OF_AI_GATEWAY
 from publisher.gateway.conditions import REQUIRED
 from runtime.kube_api import Json, KubeApi, KubeFault
 from runtime.lifecycle import running
@@ -65,6 +65,8 @@ class Judge:
         conditions = [self._condition(name, obj) for name in REQUIRED[kind]]
         if kind == "HTTPRoute":
             return {"parents": [{"parentRef": of, "controllerName": CONTROLLER, "conditions": conditions}]}
+        if kind in OF_AI_GATEWAY:
+            return {"conditions": conditions}
         return {"ancestors": [{"ancestorRef": of, "controllerName": CONTROLLER, "conditions": conditions}]}
 
     def _condition(self, name: str, obj: Json) -> Json:

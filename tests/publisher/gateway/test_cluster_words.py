@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -146,6 +147,32 @@ def test_a_route_points_to_all_it_needs() -> None:
     published_ones = published(plan([openai("llama", "/models/llama", "http://llama.test:80")]), OPTIONS)
     kinds = {key[0] for route in published_ones for key in references(route)}
     assert kinds == {"Backend", "HTTPRouteFilter"}
+
+
+def test_a_route_of_envoy_ai_gateway_points_to_a_server_too() -> None:
+    """And what stands between them to the server: whoever removes one too early, or blames the wrong one, is found."""
+    options = replace(OPTIONS, ai_gateway=True)
+    wanted = plan([openai("llama", "/models/llama", "https://llama.test")])
+    made = published(wanted, options)
+    (route,) = [one for one in made if one["kind"] == "AIGatewayRoute"]
+    (between,) = [one for one in made if one["kind"] == "AIServiceBackend"]
+    (server,) = [one for one in made if one["kind"] == "Backend"]
+    assert references(route) == {identity(between)}
+    assert references(between) == {identity(server)}
+    assert blamed({identity(route): "why"}, made, wanted) == {"llama": "why"}
+    assert blamed({identity(between): "why"}, made, wanted) == {}
+    gone = [one | {"metadata": one["metadata"] | {"managedFields": [APPLIED]}} for one in made]
+    order = [one["kind"] for one in unwanted(gone, (), "tollkeeper")]
+    assert order.index("AIGatewayRoute") < order.index("AIServiceBackend") < order.index("Backend")
+
+
+def test_envoy_ai_gateway_says_once_how_its_route_fares() -> None:
+    """It has no parents to say it of."""
+    route = obj("AIGatewayRoute", "tollkeeper-ai-llama")
+    assert judged(route, "tollkeeper").standing is Standing.PENDING
+    assert judged(route | {"status": {"conditions": [ACCEPTED]}}, "tollkeeper").standing is Standing.GOOD
+    refused = condition("Accepted", "False")
+    assert judged(route | {"status": {"conditions": [refused]}}, "tollkeeper").standing is Standing.BAD
 
 
 @pytest.mark.parametrize(
