@@ -15,7 +15,7 @@ from publisher.gateway.options import GateTrust, GatewayOptions, SecretRef
 
 _UNIX: Final = "unix:"
 _MAX_CALLS: Final = 4096
-_HEALTH_INTERVAL: Final = "1s"
+HEALTH_INTERVAL: Final = "1s"
 _LEFT_OUT: Final = "2s"
 """For how long a worker that failed a call is not asked: longer than a health check takes to see if it is there."""
 
@@ -44,7 +44,7 @@ def gate_settings(options: GatewayOptions) -> Json:
         "timeout": {"tcp": {"connectTimeout": f"{options.check_timeout_ms}ms"}},
     }
     if are_several(options):
-        settings["healthCheck"] = _leaving_out(max(2, len(options.gate)))
+        settings["healthCheck"] = _leaving_out(max(2, len(options.gate)), is_named=options.patches)
     return settings
 
 
@@ -72,12 +72,15 @@ def secret_ref(reference: SecretRef) -> Json:
     return {"group": "", "kind": "Secret", "name": reference.name, **where}
 
 
-def _leaving_out(count: int) -> Json:
-    """Ask those that are there. If none seems to be, all are asked: a gate without its store has answers of its own."""
+def _leaving_out(count: int, *, is_named: bool) -> Json:
+    """Ask those that are there. If none seems to be, all are asked: a gate without its store has answers of its own.
+
+    Unless a patch names it (``is_named``), a gate cannot be asked for its health: that it is there must do then.
+    """
     active = {
-        "type": "GRPC",
+        **({"type": "GRPC"} if is_named else {"type": "TCP", "tcp": {}}),
         "timeout": "1s",
-        "interval": _HEALTH_INTERVAL,
+        "interval": HEALTH_INTERVAL,
         "unhealthyThreshold": 1,
         "healthyThreshold": 1,
     }
@@ -86,7 +89,7 @@ def _leaving_out(count: int) -> Json:
         "consecutiveLocalOriginFailures": 1,
         "consecutiveGatewayErrors": 0,
         "consecutive5XxErrors": 0,
-        "interval": _HEALTH_INTERVAL,
+        "interval": HEALTH_INTERVAL,
         "baseEjectionTime": _LEFT_OUT,
         "maxEjectionPercent": 100 * (count - 1) // count,
     }

@@ -17,7 +17,7 @@ from extauth.route_names import ENTRY, READS_BODY, ROUTE_PREFIX
 from publisher.envoy_bootstrap import MAX_HEADERS, MAX_HEADERS_KB, NOBODY, SERVER_NAME, SETTLE_TIMEOUT, local_replies
 from publisher.envoy_files import body_filters_on
 from publisher.envoy_meter import REQUEST_NAMESPACE, body_filter, settle_filter, sse_filter
-from publisher.gateway.gate import are_several, gate_client
+from publisher.gateway.gate import HEALTH_INTERVAL, are_several, gate_client
 from publisher.gateway.naming import Json, made, own_name
 from publisher.gateway.options import GatewayOptions
 from publisher.gateway.targets import gateway_target
@@ -133,6 +133,16 @@ def _bodies(listener: str, options: GatewayOptions) -> _Patches:
 
 
 def _gates(options: GatewayOptions) -> _Patches:
-    """A gate that drains is left out as soon as that is seen: Envoy would gather such news for a second."""
-    operation = {"op": "add", "path": "/common_lb_config/update_merge_window", "value": "0s"}
-    return [(_CLUSTER, gate_client(options)["cluster_name"], operation)]
+    """What leaving a gate out takes: to ask for its health by a name that it takes, and to heed the answer at once.
+
+    Envoy would ask by the cluster's name, which is none, and less often while nobody calls; and its threads would hear
+    of a change of health at most once a second.
+    """
+    client = gate_client(options)
+    said = {
+        "/health_checks/0/grpc_health_check/authority": client["authority"],
+        "/health_checks/0/no_traffic_interval": HEALTH_INTERVAL,
+        "/common_lb_config/update_merge_window": "0s",
+    }
+    operations = ({"op": "add", "path": path, "value": value} for path, value in said.items())
+    return [(_CLUSTER, client["cluster_name"], operation) for operation in operations]

@@ -89,6 +89,8 @@ class Wiring:
 
     mutual_tls: bool = False  # whether the gate is asked over TCP with certificates on both sides, or by a Unix socket
     patches: bool = True  # whether Envoy Gateway allows EnvoyPatchPolicy
+    gates: int = 1  # at addresses of their own
+    drain_s: float = 0  # how long each goes on when it is told to stop
 
 
 @dataclass
@@ -100,7 +102,7 @@ class Machine(Caller):
     gateway: EnvoyGateway
     valkey: OwnValkey
     secrets: Secrets
-    gate: Program
+    gates: list[Program]
     admin: Program
 
     def __post_init__(self) -> None:
@@ -115,6 +117,11 @@ class Machine(Caller):
         self.catalog = Catalog(self.valkey.url, self.secrets)
         self.operator = Operator(self)
         self.store = redis.Redis.from_url(self.valkey.url)
+
+    @property
+    def gate(self) -> Program:
+        """The gate, where there is one; the one whose metrics are read."""
+        return self.gates[0]
 
     def metric(self, name: str, **labels: str) -> float:
         """The sum of the gate's samples of this name that have these labels."""
@@ -163,15 +170,15 @@ def machine(valkey_binary: str, wiring: Wiring) -> Iterator[Machine]:
         parts = Parts(folder, wiring, valkey.url, Authority(folder, "test"))
         secrets = create_secrets(folder / "secrets.json")
         parts.write_operators_file(gateway.manifests / "operators.yaml")
-        gate, admin = parts.gate(), parts.admin(gateway.manifests)
+        gates, admin = parts.gates(), parts.admin(gateway.manifests)
         samples = parts.samples()
-        for program in (gate, admin, *samples.values()):
+        for program in (*gates, admin, *samples.values()):
             program.launch()
             stack.callback(program.stop)
-        for program in (gate, admin, *samples.values()):
+        for program in (*gates, admin, *samples.values()):
             program.await_ready()
         gateway.start()
-        yield Machine(folder, parts, gateway, valkey, secrets, gate, admin)
+        yield Machine(folder, parts, gateway, valkey, secrets, gates, admin)
 
 
 class Parts:
@@ -185,17 +192,27 @@ class Parts:
         self.listeners = {"http": free_port(), "https": free_port()}
         self.servers = {name: f"127.0.0.1:{free_port()}" for name in SAMPLES}
         self.face, self.api = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-        self.target = f"127.0.0.1:{free_port()}" if wiring.mutual_tls else f"unix:{folder}/gate.sock"
+        self.targets = [self._target(number) for number in range(wiring.gates)]
 
-    def gate(self) -> Program:
+    def _target(self, number: int) -> str:
+        return f"127.0.0.1:{free_port()}" if self._wiring.mutual_tls else f"unix:{self._folder}/gate-{number}.sock"
+
+    def gates(self) -> list[Program]:
         """As the product's, but patient with a store on a busy machine."""
-        options = ["--listen", self.target, "--http-listen", self.face, "--gateway-namespace", NAMESPACE]
-        options += ["--drain-s", "0", "--store-wait-ms", "190"]
+        options = [*self._stores, "--gateway-namespace", NAMESPACE, "--store-wait-ms", "190"]
+        options += ["--drain-s", str(self._wiring.drain_s)]
         if self._wiring.mutual_tls:
             certificate, key = self.authority.give(GATE)
             options += ["--transport", "grpcio", "--tls-certificate", str(certificate), "--tls-key", str(key)]
             options += ["--tls-client-ca", str(self.authority.ca)]
-        return Program(self._folder / "gate.log", "tollkeeper", "gate", *self._stores, *options)
+        faces = [self.face, *["127.0.0.1:0"] * (self._wiring.gates - 1)]
+        return [
+            Program(
+                self._folder / f"gate-{number}.log",
+                *("tollkeeper", "gate", *options, "--listen", target, "--http-listen", face),
+            )
+            for number, (target, face) in enumerate(zip(self.targets, faces, strict=True))
+        ]
 
     def admin(self, manifests: Path) -> Program:
         """Publishes to the folder; the gate may take its time on a busy machine."""
@@ -204,7 +221,7 @@ class Parts:
         options += ["--publish-to", f"folder:{manifests}", "--probe-url", f"http://127.0.0.1:{http}"]
         options += ["--envoy-version", ENVOY_VERSION, "--gateway-http-port", http, "--gateway-https-port", https]
         options += ["--gateway-listeners", "http,https", "--gateway-certificate", WEB]
-        options += ["--gate-targets", self.target, "--check-timeout-ms", "10000"]
+        options += ["--gate-targets", ",".join(self.targets), "--check-timeout-ms", "10000"]
         if self._wiring.mutual_tls:
             options += ["--gate-tls-name", GATE, "--gate-tls-ca", GATE_CA, "--gate-tls-client", GATE_CLIENT]
         if not self._wiring.patches:

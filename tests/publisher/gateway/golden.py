@@ -45,7 +45,9 @@ CASES: Final = {
         ai_gateway=True,
         meter=Meter("io.envoy.ai_gateway", "llm_total_token", "llm_input_token", "llm_output_token"),
     ),
-    "without-patches": GatewayOptions(gate=("unix:/run/tollkeeper/gate.sock",), patches=False, trusted_hops=1),
+    "without-patches": GatewayOptions(
+        gate=("unix:/run/tollkeeper/gate-0.sock", "unix:/run/tollkeeper/gate-1.sock"), patches=False, trusted_hops=1
+    ),
 }
 """What is published on three gateways, by the names of their files."""
 

@@ -255,3 +255,20 @@ def test_a_routes_settings_by_filter_are_added_to_and_never_replaced() -> None:
     for patch in bodies["spec"]["jsonPatches"]:
         assert patch["operation"]["op"] == "add"
         assert re.fullmatch(r"typed_per_filter_config/envoy\.filters\.http\.\w+", patch["operation"]["path"])
+
+
+@pytest.mark.parametrize(("patches", "kind"), [(True, "GRPC"), (False, "TCP")])
+def test_a_gate_is_asked_for_its_health_only_by_a_name_that_it_takes(patches: bool, kind: str) -> None:  # noqa: FBT001  a row
+    """A patch gives that name; else all gates would seem to be ill, and a dead one would go on being asked."""
+    options = replace(OPTIONS, gate=("10.0.0.1:9001", "10.0.0.2:9001"), patches=patches)
+    objects = [*base(options), *published(plan([publication("iris", "/models/iris")]), options)]
+    (policy,) = [one for one in objects if one["kind"] == "SecurityPolicy"]
+    assert policy["spec"]["extAuth"]["grpc"]["backendSettings"]["healthCheck"]["active"]["type"] == kind
+    patched = [
+        patch["operation"]["path"]
+        for one in objects
+        if one["kind"] == "EnvoyPatchPolicy"
+        for patch in one["spec"]["jsonPatches"]
+        if "path" in patch["operation"]
+    ]
+    assert ("/health_checks/0/grpc_health_check/authority" in patched) is patches
