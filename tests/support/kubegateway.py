@@ -1,7 +1,7 @@
 """The real Envoy Gateway as a controller of the API server of the tests; the proxies that it asks for never run.
 
-It reads its certificates from /certs, which nobody can choose: so it runs in a root folder of its own, for which one
-has to be root. Its ports (8081, 18000-18002, 19001) are fixed too: one at a time.
+It reads its certificates from /certs, which nobody can choose, so it runs in a root folder of its own. Its ports (8081,
+18000-18002, 19001) are fixed too: one at a time.
 """
 
 from __future__ import annotations
@@ -15,31 +15,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from envoygateway import binary
 from gatebench import wait_until
-from kubeapi import Kube
+from kubeapi import ROOT, Kube
 
-BINARY = "tollkeeper/envoy-gateway-1.9.1/envoy-gateway"
 START_S = 90
-ALONE = """set -euo pipefail
-folder=$1
-mount -t tmpfs tmpfs "$folder/root"
-for place in /*; do
-    if [[ -L $place ]]; then cp -P "$place" "$folder/root/"
-    elif [[ -d $place ]]; then mkdir "$folder/root$place"; mount --rbind "$place" "$folder/root$place"; fi
-done
-cp -r "$folder/certs" "$folder/root/certs"
-shift
-exec chroot "$folder/root" "$@"
-"""
-
-
-def binary() -> Path:
-    """What ``make e2e-gateway`` has built; skips at home and fails in CI where it is not there."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    if not (cache / BINARY).exists():
-        absent = f"{cache / BINARY} is not there: make e2e-gateway builds it, with Go"
-        pytest.fail(absent) if os.environ.get("CI") else pytest.skip(absent)
-    return cache / BINARY
+_CERTS = ROOT / "tests/kube/certs.sh"
 
 
 @contextmanager
@@ -55,8 +36,9 @@ def kube_gateway(kube: Kube, namespace: str, folder: Path) -> Iterator[Path]:
     making = [program, "certgen", "--disable-topology-injector"]
     subprocess.run(making, env=environment, check=True, capture_output=True, timeout=START_S)
     _lay_out(kube, namespace, folder)
-    command = ["unshare", "--mount", "bash", "-c", ALONE, "alone", str(folder)]
-    command += [program, "server", "-c", str(folder / "config.yaml")]
+    within = [str(_CERTS), str(folder / "certs"), str(folder / "root")]
+    _try(within)
+    command = [*within, program, "server", "-c", str(folder / "config.yaml")]
     log = folder / "log"
     with (
         log.open("wb") as written,
@@ -69,6 +51,14 @@ def kube_gateway(kube: Kube, namespace: str, folder: Path) -> Iterator[Path]:
         finally:
             process.terminate()
             process.wait(30)
+
+
+def _try(within: list[str]) -> None:
+    """Skip at home and fail in CI where there can be no root folder of its own."""
+    tried = subprocess.run([*within, "true"], capture_output=True, text=True, check=False, timeout=60)
+    if tried.returncode:
+        absent = f"this machine gives no mount namespace: {tried.stderr}"
+        pytest.fail(absent) if os.environ.get("CI") else pytest.skip(absent)
 
 
 def _lay_out(kube: Kube, namespace: str, folder: Path) -> None:
