@@ -77,6 +77,10 @@ _CAUSES: Final[Mapping[int, Cause]] = {
 _WORDLESS: Final[Mapping[int, str]] = {HTTPStatus.NOT_FOUND: "the cluster has no such kind, in this version"}
 
 
+_UNKNOWN_FIELD: Final = "failed to create typed patch object"
+"""So the API words that an applied object has a field that its kind does not know, under status 500."""
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of objects as the API's paths name it."""
@@ -167,6 +171,8 @@ def _require_success(response: httpx2.Response) -> None:
 
 def _fault(status: int, message: str) -> KubeFault:
     """Read a refusal by its status; what is none of ours to mend will be over some time."""
+    if message.startswith(_UNKNOWN_FIELD):
+        return KubeFault(Cause.INVALID, message)
     return KubeFault(_CAUSES.get(status, Cause.AWAY), message)
 
 

@@ -7,11 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from gatewayjudge import client_of
 from kubeapi import Act, Json
+from prometheus_client import CollectorRegistry
 
-from publisher.gateway.cluster import KINDS
+from publisher.gateway.cluster import KINDS, Cluster, Unfit
 from publisher.gateway.manifests import base, published
 from publisher.gateway.options import GateTrust, GatewayOptions, SecretRef
+from publisher.metrics import ClusterMetrics
 from publisher.plan import plan
 from publisher.sink import NotServed
 from runtime.lifecycle import running
@@ -334,6 +337,14 @@ async def test_resources_that_are_not_installed_are_named(bench: Bench, monkeypa
     monkeypatch.setitem(KINDS, "SecurityPolicy", newer)
     with pytest.raises(NotServed, match=r"Envoy Gateway's CRDs are not installed: .* securitypolicies.* of version v9"):
         await bench.apply(bench.make(), IRIS)
+
+
+async def test_a_field_that_the_cluster_does_not_know_is_that_objects_fault(bench: Bench) -> None:
+    """An Envoy Gateway that is too old for one object does not keep the others back."""
+    async with client_of(bench.kubeconfig) as api:
+        cluster = Cluster(api, ClusterMetrics(CollectorRegistry()))
+        with pytest.raises(Unfit, match=r"Backend newer: .*\.spec\.invented"):
+            await cluster.put(_object("Backend", "newer", bench.namespace, {"invented": True}))
 
 
 async def test_a_namespace_that_is_not_there_is_named(bench: Bench) -> None:
