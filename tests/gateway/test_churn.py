@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pytest
 from gatewayground import Ground
-from gatewaystack import MANY
+from gatewaystack import MANY, Machine
 from upmachine import until
 
 from tests.e2e.proxy import Reply, head
@@ -51,6 +51,10 @@ def calls_all_the_time(ground: Ground) -> Iterator[Counter[int]]:
             thread.join(30)
 
 
+def _is_live(machine: Machine, name: str) -> bool:
+    return machine.shown(TENANT, name)["status"] == "live"
+
+
 def test_fifty_publications_come_and_go_without_a_failed_call(ground: Ground) -> None:
     """Each is called once it is live and gone once it is unpublished; no listener changes, and no connection ends."""
     machine = ground.machine
@@ -61,14 +65,16 @@ def test_fifty_publications_come_and_go_without_a_failed_call(ground: Ground) ->
             for name in MANY
         }
         for name, one in made.items():
-            assert until(lambda name=name: machine.shown(TENANT, name)["status"] == "live", LIVE_S), name
+            assert until(lambda name=name: _is_live(machine, name), LIVE_S, every_s=0.2), name
             path, key = f"{one['externalPath']}/predict", f"x-api-key: {one['apiKey']}"
             assert machine.post(path, BODY, key, host=HOST).json["predictions"]
         during = statuses.total()
         for name in MANY:
             machine.unpublish(TENANT, name)
         paths = [f"{one['externalPath']}/predict" for one in made.values()]
-        assert until(lambda: {machine.post(path, BODY, host=HOST).status for path in paths} == {404}, LIVE_S)
+        assert until(
+            lambda: {machine.post(path, BODY, host=HOST).status for path in paths} == {404}, LIVE_S, every_s=0.5
+        )
     assert statuses.total() > during > 100
     assert set(statuses) == {200}, statuses
     assert machine.gateway.stat("listener_manager.listener_(modified|removed|added)$") == changed

@@ -9,8 +9,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
-from gatewaystack import LIVE_S, Machine
-from upmachine import until
+from gatewaystack import Machine
 
 from catalog.records import HostRecord, PublicationRecord
 from tests.e2e.oddcalls import SHAPES, Call, all_reached, odd_calls
@@ -58,10 +57,7 @@ def odd(gateway: Machine) -> Iterator[OddGround]:
             gateway.catalog.add(HostRecord(host, {one.path: one.uid for one in here}, models))
         keys = {name: gateway.catalog.key(one, tenant=TENANT)[1] for name, one in made.items()}
         ground = OddGround(gateway, servers, keys, {name: one.uid for name, one in made.items()})
-        last = made["llm-o"]
-        assert until(
-            lambda: gateway.get(f"{last.path}/x", f"x-api-key: {keys['llm-o']}", host=last.host).status == 200, LIVE_S
-        )
+        gateway.await_all_live()
         yield ground
 
 

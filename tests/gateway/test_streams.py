@@ -126,7 +126,7 @@ def test_a_stream_outlives_the_default_limit_and_a_listener_that_changes(
     rig = ground.metered()
     during, changes = rig.used(), ground.machine.gateway.stat(CHANGES)
     request.getfixturevalue("operators_file")
-    assert until(lambda: ground.machine.gateway.stat(CHANGES) > changes, LIVE_S)
+    assert until(lambda: ground.machine.gateway.stat(CHANGES) > changes, LIVE_S, every_s=0.2)
     assert ground.machine.get("/models/iris").status == 401
     assert ground.machine.get("/models/iris", ground.with_key).upstream == "iris"
     whole = stream.whole()

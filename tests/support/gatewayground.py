@@ -10,8 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from gatewaystack import LIVE_S, Machine
-from upmachine import until
+from gatewaystack import Machine
 
 from catalog.records import HostRecord, Limits, ModelType, Protocol, PublicationRecord, TokenPolicy
 from tests.e2e.metered import CONTEXT, LIMIT, Answer, MeteredModel, RawServer
@@ -69,9 +68,8 @@ def ground(machine: Machine, answers: dict[str, Answer]) -> Iterator[Ground]:
         published = _publish(machine, servers, raw.url)
         callable_ones = [one for name, one in published.items() if name != f"{OTHER}/secret"]
         _, key = machine.catalog.key(*callable_ones)
-        made = Ground(machine, key, published, servers, raw)
-        assert until(lambda: _served(made), LIVE_S), (machine.admin.told[-3_000:], machine.gateway.told())
-        yield made
+        machine.await_all_live()
+        yield Ground(machine, key, published, servers, raw)
 
 
 def _publish(machine: Machine, servers: Mapping[str, Upstream], raw: str) -> dict[str, PublicationRecord]:
@@ -96,9 +94,3 @@ def _publish(machine: Machine, servers: Mapping[str, Upstream], raw: str) -> dic
     by_model = {f"{one.tenant}/{one.model}": one.uid for one in made.values() if one.type is ModelType.OPENAI}
     catalog.add(HostRecord(HOST, {one.path: one.uid for one in made.values()}, by_model))
     return made
-
-
-def _served(made: Ground) -> bool:
-    """Nothing is published twice, so the last of what the publisher writes is seen once each answers."""
-    echoed = ("/models/iris", "/models/plain", "/v1/models/echo/x", "/v1/models/shared/x")
-    return all(made.machine.get(path, made.with_key).status == 200 for path in echoed)

@@ -153,8 +153,17 @@ class Machine(Caller):
 
     def await_live(self, tenant: str, model: str) -> None:
         """Wait until a publication is live."""
-        live = until(lambda: self.shown(tenant, model)["status"] == "live", LIVE_S)
+        live = until(lambda: self.shown(tenant, model)["status"] == "live", LIVE_S, every_s=0.2)
         assert live, (self.shown(tenant, model), self.admin.told[-3_000:], self.gateway.told())
+
+    def await_all_live(self) -> None:
+        """Wait until all is live that the catalog has, whoever wrote it there."""
+        live = until(lambda: self._states() == {"live"}, LIVE_S, every_s=0.2)
+        assert live, (self._states(), self.admin.told[-3_000:], self.gateway.told())
+
+    def _states(self) -> set[str]:
+        listed = self.operator.must("GET", "/api/published-models?limit=500")["items"]
+        return {one["status"] for one in listed}
 
     def unpublish(self, tenant: str, model: str) -> None:
         """Take a publication back."""

@@ -20,11 +20,11 @@ LAST_LINE = "Ctrl-C stops everything."
 FREE_PORTS = {f"TOLLKEEPER_{name}_PORT": "0" for name in ("GATEWAY", "HTTPS", "ADMIN", "METRICS")}
 
 
-def until(condition: Callable[[], bool], seconds: float = 10) -> bool:
+def until(condition: Callable[[], bool], seconds: float = 10, *, every_s: float = 0.01) -> bool:
     """Poll: foreign processes have no event of ours."""
     deadline_s = time.monotonic() + seconds
     while not (met := condition()) and time.monotonic() < deadline_s:
-        time.sleep(0.01)
+        time.sleep(every_s)
     return met
 
 
