@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 from gatebench import NATIVE_UNIX, Asker, Catalog, make_gate, question, status, wait_until
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from catalog.records import ModelType, Protocol
@@ -22,6 +24,7 @@ RESOURCE = {
     "sectionName": "u1.predict",
     "annotations": {"any": "thing"},
 }
+_TEXTS = ["HTTPRoute", NAMESPACE, "tollkeeper-routes-0", "u1.predict", "openai.a", "."]
 
 
 def told(*resources: Any, **metadata: Any) -> CheckRequest:
@@ -89,6 +92,27 @@ def test_resources_of_another_form_name_nothing(resources: list[Any]) -> None:
     """Junk is no route, and of several resources the first is the route."""
     route = read(told(*resources))
     assert (route.publication, route.openai_host) == ("", "")
+
+
+_NOISE = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.sampled_from([*RESOURCE, *_TEXTS]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from([*RESOURCE, "x"]), inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@given(resources=st.lists(_NOISE, max_size=3))
+def test_noise_is_read_without_a_fault(resources: list[Any]) -> None:
+    """Whatever the metadata hold, something is named only by four texts that are right."""
+    route = read(told(*resources))
+    if route.publication or route.openai_host:
+        first = resources[0]
+        assert (first["kind"], first["namespace"]) == ("HTTPRoute", NAMESPACE)
+        assert first["name"].startswith("tollkeeper-")
+        assert first["sectionName"].partition(".")[0] in {route.publication, "openai"}
 
 
 def test_a_gate_that_was_told_no_namespace_believes_none() -> None:

@@ -13,7 +13,7 @@ from adminprocess import admin_process
 from clustergateway import ClusterGateway, cluster_gateway
 from envoygateway import ENVOY_VERSION
 from gatebench import Catalog
-from gateprocess import gate_process
+from gateprocess import GateProcess, gate_process
 from kubeapi import Act, Json, Kube
 from upmachine import until
 from valkeys import free_port, running_valkey
@@ -37,6 +37,7 @@ class Machine:
     kube: Kube
     namespace: str
     gateway: ClusterGateway
+    gate: GateProcess
     catalog: Catalog
     admin: str
     port: int
@@ -114,7 +115,7 @@ def machine(kube: Kube, valkey_binary: str) -> Iterator[Machine]:
         }
         admin = stack.enter_context(admin_process(*(f"--{name}={value}" for name, value in options.items())))
         gateway.start()
-        made = Machine(kube, namespace, gateway, catalog, admin.url, port, *published, key)
+        made = Machine(kube, namespace, gateway, gate, catalog, admin.url, port, *published, key)
         assert until(lambda: made.live == 2, LIVE_S), (_standings(made), gateway.told())
         yield made
 
@@ -144,6 +145,16 @@ def test_a_call_needs_its_key(machine: Machine) -> None:
     assert machine.status("/models/iris") == 401
     assert machine.status("/models/iris", **{"x-api-key": f"{machine.key}x"}) == 401
     assert machine.status("/models/other", **{"x-api-key": machine.key}) == 404
+
+
+def test_a_call_is_decided_by_its_body_and_settled(machine: Machine) -> None:
+    """Envoy reads it for the gate, goes to the model that it names, and tells the gate how it ended."""
+    before = machine.gate.metric("tollkeeper_settlements_total")
+    url = f"http://127.0.0.1:{machine.port}/v1/chat/completions"
+    headers = {"host": HOST, "x-api-key": machine.key}
+    answer = requests.post(url, json={"model": "llm", "max_tokens": 5}, headers=headers, timeout=20)
+    assert (answer.status_code, answer.json()["upstream"]) == (200, "llm")
+    assert until(lambda: machine.gate.metric("tollkeeper_settlements_total") > before, 60), machine.gateway.told()
 
 
 def test_an_unpublished_model_is_gone(machine: Machine) -> None:
