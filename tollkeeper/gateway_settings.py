@@ -44,6 +44,10 @@ def _secret(value: str) -> str:
     return value
 
 
+def _secrets(value: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(map(_secret, dict.fromkeys(value)))
+
+
 def _targets(value: tuple[str, ...]) -> tuple[str, ...]:
     for target in value:
         _check_target(target)
@@ -67,6 +71,7 @@ def _origin(value: str) -> str:
 
 _Name = Annotated[str, AfterValidator(_name), Metavar("NAME")]
 _Secret = Annotated[str, AfterValidator(_secret), Metavar("[NAMESPACE/]NAME")]
+_Secrets = Annotated[Words, AfterValidator(_secrets), Metavar("[NAMESPACE/]A,B…")]
 _ListenerPort = Annotated[int, Field(ge=1, le=65535), Metavar("PORT")]
 
 
@@ -190,8 +195,8 @@ class FolderSettings(GatewaySettings):
     gateway_https_port: _ListenerPort | None = None
     """A folder: where that Gateway's `https` listener answers; none without it."""
 
-    gateway_certificate: _Secret | None = None
-    """A folder: the Secret (`tls.crt`, `tls.key`) of that listener, which lies in another file of the folder."""
+    gateway_certificate: _Secrets = ()
+    """A folder: Secrets (`tls.crt`, `tls.key`) of that listener, in another file of the folder; one for each host."""
 
     def infrastructure(self) -> HostInfrastructure | None:
         """Class, proxy and Gateway of a machine without a cluster."""
@@ -201,7 +206,7 @@ class FolderSettings(GatewaySettings):
             envoy_version=self.envoy_version,
             http_port=self.gateway_http_port,
             https_port=self.gateway_https_port,
-            certificate=secret_reference(self.gateway_certificate) if self.gateway_certificate else None,
+            certificates=tuple(map(secret_reference, self.gateway_certificate)),
         )
 
     def folder_conflicts(self, *, wanted: bool, where: str) -> Iterator[tuple[str, str]]:
@@ -214,7 +219,7 @@ class FolderSettings(GatewaySettings):
         made = self.envoy_version is not None
         if made != (self.gateway_http_port is not None):
             yield "envoy_version", "and --gateway-http-port go together"
-        if (self.gateway_https_port is None) != (self.gateway_certificate is None):
+        if (self.gateway_https_port is None) != (not self.gateway_certificate):
             yield "gateway_https_port", "and --gateway-certificate go together"
         if self.gateway_https_port and not (made and "https" in self.gateway_listeners):
             yield "gateway_https_port", "needs --envoy-version, and https among --gateway-listeners"

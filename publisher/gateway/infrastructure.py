@@ -60,8 +60,8 @@ def _proxy(host: HostInfrastructure) -> Json:
 
 def _gateway(host: HostInfrastructure, options: GatewayOptions) -> Json:
     listeners = [_listener("http", "HTTP", host.http_port)]
-    if host.https_port is not None and host.certificate is not None:
-        tls = {"mode": "Terminate", "certificateRefs": [secret_ref(host.certificate)]}
+    if host.https_port is not None and host.certificates:
+        tls = {"mode": "Terminate", "certificateRefs": [secret_ref(one) for one in host.certificates]}
         listeners.append(_listener("https", "HTTPS", host.https_port, tls=tls))
     return {"gatewayClassName": options.gateway, "listeners": listeners}
 

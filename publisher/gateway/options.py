@@ -36,8 +36,8 @@ class HostInfrastructure:
     """Of the binary in DATA_HOME/envoy-versions/VERSION/bin/envoy: ``1.40.0``."""
     http_port: int
     https_port: int | None = None
-    certificate: SecretRef | None = None
-    """Of the https listener; needed where it has a port."""
+    certificates: Sequence[SecretRef] = ()
+    """Of the https listener; at least one where it has a port. Callers get the one with the name they ask for."""
     drain_s: int = 600
     """For how long a listener that changes lets its calls go on, in seconds: as long as the longest call."""
     max_heap_bytes: int = 1024 * 1024 * 1024

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+import ssl
 import subprocess
 
 import pytest
 from gatewayground import Ground
+from gatewaystack import LIVE_S, OTHER_HOST
+from upmachine import until
 
 from tests.e2e.proxy import HOST, PATIENCE_S
 
@@ -62,3 +66,33 @@ def test_long_prompts_arrive_whole(ground: Ground, http: str) -> None:
     body = json.dumps({"model": "echo", "prompt": "x" * (4 * 1024 * 1024 - 100)}).encode()
     status, _, text = curl(ground, "/v1/chat/completions", http, "-H", ground.with_key, body=body)
     assert (status, json.loads(text)["body_bytes"]) == (200, len(body))
+
+
+def shown(ground: Ground, name: str) -> bytes:
+    """The certificate that a caller who asks for this name is shown and accepts."""
+    context = ssl.create_default_context(cafile=str(ground.machine.authority.ca))
+    address = ("127.0.0.1", ground.machine.ports["https"])
+    with (
+        socket.create_connection(address, timeout=PATIENCE_S) as plain,
+        context.wrap_socket(plain, server_hostname=name) as connection,
+    ):
+        return connection.getpeercert(binary_form=True) or b""
+
+
+def test_each_name_has_its_secret_and_a_renewed_one_is_shown(ground: Ground) -> None:
+    """Two Secrets on one listener; both are renewed while it serves, no listener changes and no call fails."""
+    machine = ground.machine
+    names = (HOST, OTHER_HOST)
+    before = [shown(ground, name) for name in names]
+    assert before[0] != before[1]
+    changed = machine.gateway.stat("listener_manager.listener_(modified|removed|added)$")
+    machine.parts.write_operators_file(machine.gateway.manifests / "operators.yaml")
+    statuses = set()
+
+    def renewed() -> bool:
+        statuses.add(curl(ground, "/models/iris", "--http1.1", "-H", ground.with_key)[0])
+        return all(shown(ground, name) != old for name, old in zip(names, before, strict=True))
+
+    assert until(renewed, LIVE_S)
+    assert statuses == {200}
+    assert machine.gateway.stat("listener_manager.listener_(modified|removed|added)$") == changed

@@ -34,20 +34,27 @@ class Authority:
         own = self._certificate(name, self._key, DAY, is_authority=True)
         self.ca.write_bytes(own.public_bytes(Encoding.PEM))
 
-    def give(self, name: str, *, ends_in: dt.timedelta = DAY) -> tuple[Path, Path]:
-        """Make a certificate for ``name``, ``localhost`` and 127.0.0.1; the files of certificate and key."""
+    def give(self, name: str, *, ends_in: dt.timedelta = DAY, alone: bool = False) -> tuple[Path, Path]:
+        """Make a certificate for ``name``, unless ``alone`` for localhost and 127.0.0.1 too; its file and its key's."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = self._certificate(name, key, ends_in, is_authority=False)
+        certificate = self._certificate(name, key, ends_in, is_authority=False, alone=alone)
         files = self._folder / f"{self._name}-{name}.pem", self._folder / f"{self._name}-{name}.key"
         files[0].write_bytes(certificate.public_bytes(Encoding.PEM))
         files[1].write_bytes(_pem(key))
         return files
 
     def _certificate(
-        self, name: str, key: ec.EllipticCurvePrivateKey, ends_in: dt.timedelta, *, is_authority: bool
+        self,
+        name: str,
+        key: ec.EllipticCurvePrivateKey,
+        ends_in: dt.timedelta,
+        *,
+        is_authority: bool,
+        alone: bool = False,
     ) -> x509.Certificate:
         now = dt.datetime.now(dt.UTC)
-        names = [x509.DNSName(name), x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        near = [] if alone else [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+        names = [x509.DNSName(name), *near]
         return (
             x509.CertificateBuilder()
             .subject_name(_name(name))

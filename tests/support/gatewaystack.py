@@ -31,7 +31,10 @@ STOP_S = 30
 LIVE_S = 60
 """Longest wait until what was published is live: a reload is seconds on a busy machine."""
 NAMESPACE = "envoy-gateway-system"
-WEB, GATE_CA, GATE_CLIENT = "web-certificate", "gate-authority", "gate-client"  # objects of the operator's
+WEB, OTHER_WEB, GATE_CA, GATE_CLIENT = "web-certificate", "other-certificate", "gate-authority", "gate-client"
+"""Objects of the operator's."""
+OTHER_HOST = "other.example.test"
+"""The name in the second certificate of https."""
 GATE = "gate"  # the name in the gate's certificate
 LOGIN = {"username": "admin", "password": "password"}
 MANY = tuple(f"m{number:02}" for number in range(50))
@@ -234,7 +237,7 @@ class Parts:
         options = ["--listen", self.api, "--admin-password", LOGIN["password"], "--probe-allow", "127.0.0.0/8"]
         options += ["--publish-to", f"folder:{manifests}", "--probe-url", f"http://127.0.0.1:{http}"]
         options += ["--envoy-version", ENVOY_VERSION, "--gateway-http-port", http, "--gateway-https-port", https]
-        options += ["--gateway-listeners", "http,https", "--gateway-certificate", WEB]
+        options += ["--gateway-listeners", "http,https", "--gateway-certificate", f"{WEB},{OTHER_WEB}"]
         options += ["--gate-targets", ",".join(self.targets), "--check-timeout-ms", "10000"]
         if self._wiring.mutual_tls:
             options += ["--gate-tls-name", GATE, "--gate-tls-ca", GATE_CA, "--gate-tls-client", GATE_CLIENT]
@@ -254,12 +257,17 @@ class Parts:
         }
 
     def write_operators_file(self, file: Path) -> None:
-        """What an operator lays beside our files: certificates, of the listener and of both sides of the gate."""
-        objects = [_secret(WEB, *self.authority.give(HOST))]
+        """What an operator lays beside our files: new certificates, of the listener and of both sides of the gate."""
+        other = self.authority.give(
+            OTHER_HOST, alone=True
+        )  # Envoy Gateway takes no two certificates with a name in common
+        objects = [_secret(WEB, *self.authority.give(HOST)), _secret(OTHER_WEB, *other)]
         if self._wiring.mutual_tls:
             objects.append(_secret(GATE_CLIENT, *self.authority.give("client")))
             objects.append(_object("ConfigMap", GATE_CA, data={"ca.crt": self.authority.ca.read_text()}))
-        file.write_text(yaml.safe_dump_all(objects))
+        draft = file.with_name(f".{file.name}")  # such a name is not read
+        draft.write_text(yaml.safe_dump_all(objects))
+        draft.replace(file)
 
 
 def _secret(name: str, certificate: Path, key: Path) -> dict[str, Any]:

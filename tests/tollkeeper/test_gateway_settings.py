@@ -19,7 +19,7 @@ FOLDER = {**ADMIN, **GATEWAY, "publish_to": "folder:/run/gateway"}
 FILES = {**ADMIN, "publish_to": "files:/run/envoy", "envoy_admin_socket": "/run/envoy.sock"}
 TLS = {"gate_targets": "gate.test:9001", "gate_tls_name": "gate.test", "gate_tls_ca": "gate-ca"}
 MACHINE = {"envoy_version": "1.39.1", "gateway_http_port": "8080"}
-HTTPS = {"gateway_https_port": "8443", "gateway_certificate": "certs/web", "gateway_listeners": "http,https"}
+HTTPS = {"gateway_https_port": "8443", "gateway_certificate": "certs/web,other", "gateway_listeners": "http,https"}
 
 
 def options(**fields: str) -> GatewayOptions:
@@ -52,9 +52,9 @@ def test_everything_that_is_set_reaches_the_builder() -> None:
     assert made.gate == ("gate.test:9001",)
     assert made.gate_tls == GateTrust(name="gate.test", ca="gate-ca", client=SecretRef(name="gate-client"))
     assert (made.namespace, made.gateway, made.listeners) == ("gateways", "models", ("http", "https"))
-    certificate = SecretRef(name="web", namespace="certs")
+    certificates = (SecretRef(name="web", namespace="certs"), SecretRef(name="other"))
     assert made.host == HostInfrastructure(
-        envoy_version="1.39.1", http_port=8080, https_port=8443, certificate=certificate
+        envoy_version="1.39.1", http_port=8080, https_port=8443, certificates=certificates
     )
     assert (made.patches, made.check_timeout_ms, made.max_body_bytes, made.trusted_hops) == (False, 500, 2**23, 1)
     assert made.origins == ("https://app.example",)
@@ -80,6 +80,7 @@ def test_everything_that_is_set_reaches_the_builder() -> None:
         ({"gate_tls_client": "x"}, "--gate-tls-client", "needs --gate-tls-name"),
         ({**TLS, "gate_targets": "unix:/g.sock"}, "--gate-tls-name", "of no use with a Unix socket"),
         ({"gate_tls_client": "a/b/c"}, "--gate-tls-client", "lower-case"),
+        ({**MACHINE, **HTTPS, "gateway_certificate": "web,a/b/c"}, "--gateway-certificate", "lower-case"),
         ({"gateway_namespace": "a.b"}, "--gateway-namespace", "no dots"),
         ({"gateway_name": "A"}, "--gateway-name", "lower-case"),
         ({"gateway_listeners": "http,Https"}, "--gateway-listeners", "lower-case"),

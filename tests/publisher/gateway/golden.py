@@ -29,7 +29,10 @@ CASES: Final = {
         gate=("unix:/run/tollkeeper/gate.sock",),
         listeners=("http", "https"),
         host=HostInfrastructure(
-            envoy_version="1.40.0", http_port=8080, https_port=8443, certificate=SecretRef(name="web")
+            envoy_version="1.40.0",
+            http_port=8080,
+            https_port=8443,
+            certificates=(SecretRef(name="web"), SecretRef(name="other")),
         ),
         from_files=True,
     ),

@@ -34,7 +34,10 @@ ALL_OPTIONS = [
         gate=("10.0.0.1:9001", "10.0.0.2:9001"),
         gate_tls=GateTrust(name="gate.test", ca="gate-ca", client=SecretRef(name="gate-client", namespace="secrets")),
         host=HostInfrastructure(
-            envoy_version="1.40.0", http_port=80, https_port=443, certificate=SecretRef(name="web", namespace="web")
+            envoy_version="1.40.0",
+            http_port=80,
+            https_port=443,
+            certificates=[SecretRef(name=name, namespace="web") for name in ("one", "two")],
         ),
         from_files=True,
     ),
