@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import re
 from collections import Counter
@@ -51,7 +52,8 @@ _KINDS = [
 ]
 _RESTS = ["/a", "/a/b", "/a/predict"]
 _PATHS = ["/v1", "/v1/models", "/models", *(root + rest for root in ("/v1/models", "/models", "") for rest in _RESTS)]
-_URLS = ["http://m.test", "https://m.test", "http://m.test:81", "http://10.0.0.1:80", "http://[::1]:8"]
+_NAMED = ["http://m.test", "https://m.test", "http://m.test:81", "https://m.test:81"]
+_URLS = [*_NAMED, "http://10.0.0.1:80", "http://[::1]:8"]
 _HOSTS = ["one.test", "two.test"]
 _DRAWN = st.tuples(*(st.sampled_from(choices) for choices in (_HOSTS, _PATHS, _URLS, _KINDS)))
 
@@ -192,6 +194,22 @@ def test_a_backend_tells_its_content_by_its_name(made: Plan) -> None:
         ref["name"] for obj in objects for rule in obj["spec"].get("rules", ()) for ref in rule.get("backendRefs", ())
     }
     assert referred == set(backends)
+
+
+@properties
+@given(made=PLANS)
+def test_a_rule_leads_to_its_publications_own_server(made: Plan) -> None:
+    """By TLS where its URL says so, and to that very port."""
+    objects = published(made, OPTIONS)
+    backends = {obj["metadata"]["name"]: obj["spec"] for obj in objects if obj["kind"] == "Backend"}
+    servers = {upstream.publication: upstream for upstream in made.upstreams}
+    for rule in (one for obj in objects for one in obj["spec"].get("rules", ()) if "backendRefs" in one):
+        server = servers[rule["name"].partition(".")[0]]
+        spec = backends[rule["backendRefs"][0]["name"]]
+        (found,) = spec["endpoints"][0].values()
+        assert ("tls" in spec, found["port"]) == (server.tls, server.port)
+        told = found.get("hostname") or str(ipaddress.ip_address(found["address"]))
+        assert told == server.hostname
 
 
 @pytest.mark.parametrize("options", ALL_OPTIONS)
