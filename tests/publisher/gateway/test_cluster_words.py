@@ -224,5 +224,7 @@ def test_who_is_to_blame() -> None:
         frozenset({"far"}),
     }
     assert set(blamed({by_name["tollkeeper-settle"]: "no"}, objects, wanted)) == {"iris", "llama", "far"}
+    first = {by_name["tollkeeper-iris"]: "its own", by_name["tollkeeper-settle"]: "everybody's"}
+    assert blamed(first, objects, wanted)["iris"] == "everybody's"
     server = next(key for key in by_name.values() if key[0] == "Backend" and "server" in key[2])
     assert blamed({server: "no"}, objects, wanted) == {}
