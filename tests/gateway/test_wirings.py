@@ -44,7 +44,7 @@ def test_calls_are_checked_and_settled(ground: Ground) -> None:
 
 def heard(ground: Ground, shows: Authority | None) -> bytes:
     """What the gate says to somebody who begins to speak HTTP/2 with a certificate of this authority, or with none."""
-    host, _, port = ground.machine.parts.target.rpartition(":")
+    host, _, port = ground.machine.parts.targets[0].rpartition(":")
     context = ssl.create_default_context(cafile=str(ground.machine.authority.ca))
     context.set_alpn_protocols(["h2"])
     if shows:
