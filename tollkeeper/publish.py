@@ -26,7 +26,7 @@ from publisher.reading import all_publications
 from publisher.sink import NotServed, Sink
 from runtime.clock import SystemClock
 from runtime.files import mark_of
-from runtime.lifecycle import CannotStart
+from runtime.lifecycle import CannotStart, going_on
 from runtime.settings import Metavar
 from tollkeeper.admin_stores import store_client
 from tollkeeper.cluster_settings import ClusterSettings
@@ -93,15 +93,26 @@ def _print(settings: PublishSettings, wanted: Plan) -> Mapping[str, str]:
 
 @contextlib.asynccontextmanager
 async def _turn(lease: Lease) -> AsyncIterator[Lease]:
-    """Be the one process that publishes, while files are written."""
+    """Be the one process that publishes, however long the body takes."""
     if not await lease.hold():
         raise CannotStart(
             "an admin publishes already (--publish-to), and two would undo each other's work: stop it or leave it to it"
         )
+    renewing = asyncio.create_task(_renew(lease), name="lease-renewal")
     try:
         yield lease
     finally:
+        renewing.cancel()
+        await asyncio.wait((renewing,))
         await lease.release()
+
+
+async def _renew(lease: Lease) -> None:
+    """Renew it until it is lost, and never take it again: another process may have published in between."""
+    while going_on() and lease.held():
+        with contextlib.suppress(RedisError, OSError):  # asked again for as long as it is held
+            await lease.hold()
+        await asyncio.sleep(lease.renewal_s)
 
 
 async def _write_cluster(settings: PublishSettings, wanted: Plan, lease: Lease) -> Mapping[str, str]:

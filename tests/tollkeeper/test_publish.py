@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -23,6 +26,8 @@ from catalog.secrets import create_secrets
 from catalog.store import CatalogStore
 from publisher.gateway.folder_files import BASE_FILE, PUBLISHED_FILE, objects_of
 from publisher.lease import Lease
+from publisher.plan import Plan
+from publisher.sink import NotServed
 from runtime.lifecycle import CannotStart
 from runtime.settings import BadSettings, read
 from tests.e2e.proxy import openai, publication
@@ -32,6 +37,7 @@ from tollkeeper.publish import PublishSettings
 ROOT = Path(__file__).parents[2]
 AUDIT = Audit(actor="admin", action="test", target="any", tenant="tenant-a", request_id="r")
 PATIENCE_S = 60
+SHORT_LIFE_MS = 1_500
 
 
 @dataclass
@@ -139,6 +145,57 @@ async def test_where_an_admin_publishes_nothing_is_written(bench: Bench) -> None
     await lease.release()
     await bench.publish()
     assert await Lease(bench.client, "next").hold()
+
+
+class _SlowSink:
+    """Asks whether it may write from the beginning until twice the lease's life is over."""
+
+    waiting = ""
+
+    def __init__(self, may_write: Callable[[], bool]) -> None:
+        self._may_write = may_write
+
+    async def apply(self, _: Plan) -> dict[str, str]:
+        until_s = time.monotonic() + 2 * SHORT_LIFE_MS / 1000
+        while time.monotonic() < until_s:
+            if not self._may_write():
+                raise NotServed("another process publishes now")
+            await asyncio.sleep(0.01)
+        return {}
+
+
+@contextlib.asynccontextmanager
+async def _slow_sink(*given: Any) -> AsyncIterator[_SlowSink]:
+    yield _SlowSink(given[3])
+
+
+async def test_what_takes_longer_than_the_lease_gets_to_its_end(
+    bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease is renewed meanwhile, and given back then."""
+    monkeypatch.setattr(publish, "Lease", partial(Lease, life_ms=SHORT_LIFE_MS))
+    monkeypatch.setattr(publish, "sink_of_cluster", _slow_sink)
+    await bench.commit(publication("a", "/models/a"))
+    given = {"redis_url": bench.url, "to": "cluster", "gate_targets": "unix:/run/gate.sock"}
+    publishing = asyncio.create_task(publish.serve(read(PublishSettings, given)))
+    other = Lease(bench.client, "somebody", life_ms=SHORT_LIFE_MS)
+    await asyncio.sleep(1.5 * SHORT_LIFE_MS / 1000)
+    assert not await other.hold()
+    await publishing
+    assert "publications: 1 live" in capsys.readouterr().out
+    assert await other.hold()
+
+
+async def test_a_lease_that_was_lost_is_known_to_be(bench: Bench) -> None:
+    """Whoever has it meanwhile keeps it; what writes here asks, and stops."""
+    lease = Lease(bench.client, "first", life_ms=SHORT_LIFE_MS)
+    async with publish._turn(lease):
+        await Lease(bench.client, "first").release()
+        assert await Lease(bench.client, "somebody").hold()
+        async with asyncio.timeout(PATIENCE_S):
+            while lease.held():  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    assert not await Lease(bench.client, "next").hold()
 
 
 async def test_it_can_be_printed_and_is_what_would_be_written(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
