@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import errno
 import json
+import os
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -193,3 +195,27 @@ async def test_one_that_cannot_be_used_keeps_no_other(authority: Authority, envo
             renewed = authority.give(OTHER)
             await met(lambda renewed=renewed: shown(second) == said(renewed))
         assert shown(first) == before
+
+
+async def test_a_full_disk_ends_nothing(
+    authority: Authority, envoys: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told once, however long it lasts; what was good stays, and the renewed one comes once there is room."""
+    tries: list[Path] = []
+
+    def full(path: Path, _: bytes) -> None:
+        tries.append(path)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    given, renewed = authority.give(HOST), authority.give("*.example.test")
+    (file,) = certificate_files(envoys, sources(given))
+    before, after = said(given), said(renewed)
+    async with Kept(HttpsCertificates(sources(given), envoys, HOST)):
+        with monkeypatch.context() as disk:
+            disk.setattr(https, "write_private", full)
+            for new, old in zip(renewed, given, strict=True):
+                shutil.copyfile(new, old)
+            await met(lambda: len(tries) >= 3)
+            assert shown(file) == before
+        await met(lambda: shown(file) == after)
+    assert capsys.readouterr().err.count(f"{file}: cannot be written: No space left on device") == 1

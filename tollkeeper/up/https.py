@@ -39,6 +39,7 @@ class HttpsCertificates:
         """One of the certificates must be good for ``host``."""
         self._host = host
         self._sources = tuple(map(_Source, sources, certificate_files(folder, sources)))
+        self._told: set[str] = set()  # faults of the disk since something was written last
 
     def bring(self) -> None:
         """Bring all to Envoy; raises ``CannotStart`` that names the option where they cannot be used."""
@@ -51,7 +52,10 @@ class HttpsCertificates:
             raise CannotStart(f"{option_of('tls_certificate')} {given}: is not good for the default host {self._host}")
 
     async def keep(self) -> None:
-        """Follow the files until cancelled. What cannot be used is told once; what was good stays in force."""
+        """Follow the files until cancelled. What cannot be used is told once; what was good stays in force.
+
+        What cannot be written, because the disk is full, is told once and tried again at each look.
+        """
         while True:
             await asyncio.sleep(LOOK_S)
             for source in self._sources:
@@ -63,8 +67,16 @@ class HttpsCertificates:
             identity = source.bring()
         except UnusableFilesError as error:
             click.echo(f"warning: https shows the certificate it had: {error}", err=True)
+        except OSError as error:
+            self._tell_once(f"{source.target}: cannot be written: {error.strerror}")
         else:
+            self._told.clear()
             click.echo(f"https shows {source.files.certificate} anew; it ends at {identity.ends:%Y-%m-%d %H:%M} UTC")
+
+    def _tell_once(self, fault: str) -> None:
+        if fault not in self._told:
+            self._told.add(fault)
+            click.echo(f"warning: https shows the certificate it had: {fault}; this is tried again", err=True)
 
 
 class _Source:
@@ -72,7 +84,7 @@ class _Source:
 
     def __init__(self, files: TlsFiles, target: Path) -> None:
         self.files = files
-        self._target = target
+        self.target = target
         self._marks: tuple[Mark | None, ...] = ()
 
     def has_changed(self) -> bool:
@@ -80,7 +92,10 @@ class _Source:
         return self._look() != self._marks
 
     def bring(self) -> Identity:
-        """Read both and write them for Envoy in one step; raises ``UnusableFilesError`` that names the option."""
+        """Read both and write them for Envoy in one step; raises ``UnusableFilesError`` that names the option.
+
+        After an ``OSError`` of writing they count as changed still.
+        """
         self._marks = self._look()
         try:
             identity = read_identity(self.files)
@@ -89,9 +104,13 @@ class _Source:
             raise UnusableFilesError(f"{option_of(option)} {error}") from error
         self._require_time(identity, dt.datetime.now(dt.UTC))
         content = certificate_file(
-            self._target.stem, chain=identity.chain.decode(errors="replace"), key=identity.key.decode(errors="replace")
+            self.target.stem, chain=identity.chain.decode(errors="replace"), key=identity.key.decode(errors="replace")
         )
-        write_private(self._target, content.text().encode())
+        try:
+            write_private(self.target, content.text().encode())
+        except OSError:
+            self._marks = ()
+            raise
         return identity
 
     def _look(self) -> tuple[Mark | None, ...]:
