@@ -11,7 +11,7 @@ restartPolicy: Always  # a native sidecar: it is ready before Envoy starts, and 
 args:
 - gate
 {{- if $sidecar }}
-- --listen=unix:/run/tollkeeper/gate.sock
+- --listen=unix:/run/tollkeeper/{{ eq (int .Values.gate.workers) 1 | ternary "gate-0.sock" "gate.sock" }}  # of several, each adds its number itself
 {{- else }}
 - --listen=0.0.0.0:9001
 - --transport=grpcio
@@ -69,14 +69,15 @@ volumeMounts:
 {{ eq .Values.gate.mode "sidecar" | ternary 65532 10001 }}
 {{- end }}
 
-{{/* Where Envoy finds the gate, with commas: a socket or port for each worker. */}}
+{{/*
+Where Envoy finds the gate, with commas: a socket or port for each worker. Of more workers, those of fewer are the first:
+the publisher tells every proxy at once, and a proxy whose gate is not replaced yet must find one of them there.
+*/}}
 {{- define "tollkeeper.gateTargets" -}}
 {{- $targets := list }}
 {{- range until (int .Values.gate.workers) }}
 {{- if eq $.Values.gate.mode "deployment" }}
 {{- $targets = append $targets (printf "%s:%d" (include "tollkeeper.gateHost" $) (add 9001 .)) }}
-{{- else if eq (int $.Values.gate.workers) 1 }}
-{{- $targets = append $targets "unix:/run/tollkeeper/gate.sock" }}
 {{- else }}
 {{- $targets = append $targets (printf "unix:/run/tollkeeper/gate-%d.sock" .) }}
 {{- end }}

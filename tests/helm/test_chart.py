@@ -17,6 +17,7 @@ from jsonschema import Draft202012Validator
 
 from publisher.gateway.infrastructure import infrastructure
 from publisher.gateway.options import GatewayOptions, HostInfrastructure
+from runtime.addresses import numbered, parse_address
 from runtime.settings import read
 from runtime.version import VERSION
 from tollkeeper.processes import PROCESSES
@@ -71,8 +72,9 @@ def test_the_admin_is_told_where_the_gate_listens(name: str) -> None:
     assert len(targets) == workers
     assert admin["gateway_namespace"] == gate["gateway_namespace"]
     if gate["listen"].startswith("unix:"):
-        stem = gate["listen"].removesuffix(".sock")
-        assert targets == ([gate["listen"]] if workers == 1 else [f"{stem}-{n}.sock" for n in range(workers)])
+        listen = parse_address(gate["listen"])
+        told_of = [listen] if workers == 1 else [numbered(listen, n) for n in range(workers)]
+        assert list(map(parse_address, targets)) == told_of
     else:
         ports = [int(target.rpartition(":")[2]) for target in targets]
         assert ports == [int(gate["listen"].rpartition(":")[2]) + n for n in range(workers)]

@@ -71,7 +71,7 @@ class Machine:
         (container,) = envoy["initContainers"]
         pod = self._pod("proxy", envoy["pod"], self.release.gateways)
         self._start(pod, container, {})
-        asker = Asker(f"unix:{pod.folder}/tollkeeper-gate/gate.sock")
+        asker = Asker(f"unix:{pod.folder}/tollkeeper-gate/gate-0.sock")
         self.running.callback(asker.close)
         return asker
 

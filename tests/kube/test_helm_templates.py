@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,22 @@ def test_a_wrong_value_is_refused_by_name(given: str, helm: Path) -> None:
     refused = template(helm, "--set", given, check=False)
     assert refused.returncode != 0
     assert WRONG[given] in refused.stderr
+
+
+@pytest.mark.parametrize("mode", ["sidecar", "deployment"])
+def test_the_targets_of_fewer_workers_are_the_first_of_more(mode: str, helm: Path) -> None:
+    """All proxies are told at once, and a gate that is not replaced yet must be where one of them is asked."""
+    one, two, three = (_targets(helm, mode, workers) for workers in (1, 2, 3))
+    assert (len(one), len(two), len(three)) == (1, 2, 3)
+    assert one == two[:1]
+    assert two == three[:2]
+
+
+def _targets(helm: Path, mode: str, workers: int) -> list[str]:
+    """What the admin is told of the gate."""
+    said = template(helm, "--set", f"gate.mode={mode},gate.workers={workers}").stdout
+    (targets,) = re.findall(r"--gate-targets=(\S+)", said)
+    return str(targets).split(",")
 
 
 def _data(objects: list[Json], kind: str, name: str) -> list[dict[str, bytes]]:
