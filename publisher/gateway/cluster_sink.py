@@ -74,12 +74,14 @@ class ClusterSink:
         lower, upper = base(self._options), published(fit, self._options)
         self._wanted = frozenset(identity(obj) for obj in (*lower, *upper))
         live = await self._look()
-        faults = await self._put_all(lower, live)
-        if not faults and not (faults := await self._unsettled([obj for obj in lower if obj["kind"] == CLOSES], live)):
+        faults, held = await self._put_all(lower, live), {}
+        if faults or (faults := await self._unsettled([obj for obj in lower if obj["kind"] == CLOSES], live)):
+            held = dict.fromkeys(map(identity, upper), next(iter(faults.values())))
+        else:
             faults = await self._put_all(upper, live)
         await self._remove(self._needless(live), live)
         self._metrics.unfit.set(sum(key not in self._left for key in faults))
-        faults = await self._unsettled((*lower, *upper), live) | faults
+        faults = await self._unsettled((*lower, *upper), live) | held | faults
         self._seen = {key: told(obj, self._options.gateway) for key, obj in live.items()}
         misfits = {uid: why for uid, why in fit.refused.items() if uid not in wanted.refused}
         return blamed(faults, (*lower, *upper), fit) | misfits
@@ -171,8 +173,14 @@ class ClusterSink:
             live.update(now)
         self._waiting = ""
         self._in_vain |= {identity(obj): _generation(obj) for obj in awaited}
+        return {key: why for key in keys if (why := self._fault(key, live))}
+
+    def _fault(self, key: Key, live: _Live) -> str:
+        """Why an object is not in force; one that somebody removed meanwhile is not."""
+        if key not in live:
+            return f"{key[0]} {key[2]} is gone; it is applied again"
         closing = [obj for obj in live.values() if obj["kind"] == CLOSES]
-        return {key: why for key in keys if key in live and (why := fault(live[key], closing, self._options.gateway))}
+        return fault(live[key], closing, self._options.gateway)
 
     def _awaited(self, keys: Iterable[Key], live: _Live) -> list[Json]:
         return [

@@ -12,6 +12,7 @@ from kubeapi import Act, Json
 from prometheus_client import CollectorRegistry
 
 from publisher.gateway.cluster import KINDS, Cluster, Unfit
+from publisher.gateway.cluster_sink import ClusterSink
 from publisher.gateway.manifests import base, published
 from publisher.gateway.options import GateTrust, GatewayOptions, SecretRef
 from publisher.metrics import ClusterMetrics
@@ -69,14 +70,39 @@ async def test_what_is_waited_for_can_be_asked(bench: Bench) -> None:
     bench.judge.ignores.add("HTTPRoute")
     sink = bench.make(patience_s=4)
     applying = asyncio.create_task(bench.apply(sink, IRIS))
-    async with asyncio.timeout(60):
-        while "HTTPRoute tollkeeper-iris" not in sink.waiting:  # noqa: ASYNC110
-            await asyncio.sleep(0.05)
+    await _awaits(sink, "HTTPRoute tollkeeper-iris")
     assert "HTTPRoute tollkeeper-iris: nobody looks after it" in (await applying)["iris"]
     assert sink.waiting == ""
     sink._patience_s = 600
     async with asyncio.timeout(60):
         assert "iris" in await bench.apply(sink, IRIS)
+
+
+async def test_a_policy_that_goes_while_it_is_judged_lets_no_route_through(bench: Bench) -> None:
+    """Nobody is left to wait for, and still nothing is published before the gateway is closed."""
+    bench.judge.ignores.add("SecurityPolicy")
+    sink = bench.make()
+    applying = asyncio.create_task(bench.apply(sink, IRIS))
+    await _awaits(sink, f"SecurityPolicy {POLICY}")
+    bench.kube.kubectl("delete", "securitypolicy", POLICY, "-n", bench.namespace)
+    assert await applying == {"iris": f"SecurityPolicy {POLICY} is gone; it is applied again"}
+    assert bench.names("httproutes") == set()
+    bench.judge.ignores.clear()
+    assert await bench.apply(sink, IRIS) == {}
+    assert bench.names("securitypolicies") == {POLICY}
+
+
+async def test_a_route_that_goes_while_it_is_judged_is_not_live(bench: Bench) -> None:
+    """It is told, and applied again at the next try."""
+    bench.judge.ignores.add("HTTPRoute")
+    sink = bench.make()
+    applying = asyncio.create_task(bench.apply(sink, IRIS))
+    await _awaits(sink, "HTTPRoute tollkeeper-iris")
+    bench.kube.kubectl("delete", "httproute", "tollkeeper-iris", "-n", bench.namespace)
+    bench.judge.ignores.clear()
+    assert await applying == {"iris": "HTTPRoute tollkeeper-iris is gone; it is applied again"}
+    assert await bench.apply(sink, IRIS) == {}
+    assert "tollkeeper-iris" in bench.names("httproutes")
 
 
 async def test_a_refused_route_fails_its_publication_alone(bench: Bench) -> None:
@@ -399,6 +425,13 @@ def _asked(*more: Json) -> set[Act]:
         for verb in rule["verbs"]
         if verb != "create"
     }
+
+
+async def _awaits(sink: ClusterSink, what: str) -> None:
+    """Wait until a judgement is waited for."""
+    async with asyncio.timeout(60):
+        while what not in sink.waiting:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def _quiet(moved: asyncio.Event, bench: Bench) -> None:
