@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 from catalog.records import PublicationRecord
 from catalog.secrets import SecretsError, load_secrets
 from catalog.store import CatalogStore, StoreUnavailable
-from publisher.gateway.folder_files import BASE_FILE, PUBLISHED_FILE, rendered
+from publisher.gateway.folder_file import FILE, rendered
 from publisher.gateway.manifests import fitting
 from publisher.lease import Lease
 from publisher.plan import Plan, plan
@@ -86,8 +86,8 @@ async def serve(settings: PublishSettings) -> None:
 
 def _print(settings: PublishSettings, wanted: Plan) -> Mapping[str, str]:
     fit = fitting(wanted)
-    files = rendered(fit, settings.options(from_files=True, per_publication_routes=False))
-    click.echo(files.base + files.published, nl=False)
+    file = rendered(fit, settings.options(from_files=True, per_publication_routes=False))
+    click.echo(file.text, nl=False)
     return fit.refused
 
 
@@ -125,8 +125,8 @@ async def _write_cluster(settings: PublishSettings, wanted: Plan, lease: Lease) 
 
 
 async def _write_folder(settings: PublishSettings, wanted: Plan, lease: Lease) -> Mapping[str, str]:
-    folder = Path(settings.to.removeprefix(FOLDER))
-    before = {name: mark_of(folder / name) for name in (BASE_FILE, PUBLISHED_FILE)}
+    path = Path(settings.to.removeprefix(FOLDER)) / FILE
+    before = mark_of(path)
     try:
         async with contextlib.AsyncExitStack() as stack:
             prober = await stack.enter_async_context(_prober(settings)) if settings.probe_url else None
@@ -134,8 +134,7 @@ async def _write_folder(settings: PublishSettings, wanted: Plan, lease: Lease) -
     except NotServed as error:
         raise CannotStart(str(error)) from error
     finally:
-        for name, mark in before.items():
-            click.echo(f"{folder / name}: {'as it was' if mark_of(folder / name) == mark else 'written'}")
+        click.echo(f"{path}: {'as it was' if mark_of(path) == before else 'written'}")
 
 
 def _prober(settings: PublishSettings) -> Prober:

@@ -1,6 +1,6 @@
 """Puts a plan into a folder that Envoy Gateway reads, and asks its listener until what is written is in force.
 
-Owns two files there and touches no other. They are replaced by rename and only when they change, since each event makes
+Owns one file there and touches no other. It is replaced by rename and only when it changes, since each event makes
 Envoy Gateway read the whole folder, at about a tenth of a second an object. One process writes (``may_write``).
 """
 
@@ -17,7 +17,7 @@ from typing import Final
 import yaml
 
 from publisher.drafts import draft, text_of
-from publisher.gateway.folder_files import BASE_FILE, PUBLISHED_FILE, FolderFiles, kept, objects_of, rendered
+from publisher.gateway.folder_file import FILE, FolderFile, kept, objects_of, rendered
 from publisher.gateway.generation import generation_questions
 from publisher.gateway.manifests import carried, fitting
 from publisher.gateway.options import GatewayOptions
@@ -27,7 +27,7 @@ from publisher.sink import NotServed
 from runtime.files import Mark, mark_of
 
 LOOK_S: Final = 1.0
-"""Between two looks at the files, in seconds: whether somebody else has changed them."""
+"""Between two looks at the file, in seconds: whether somebody else has changed it."""
 
 _MAX_FOREIGN_BYTES: Final = 4 * 1024 * 1024
 _KIND: Final = re.compile(r"^\s*\"?kind\"?:", re.MULTILINE)
@@ -47,7 +47,7 @@ class Patience:
 
 
 class FolderSink:
-    """Keeps the two files. ``prober`` None: they are written, and nobody is asked."""
+    """Keeps the file. ``prober`` None: it is written, and nobody is asked."""
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class FolderSink:
         patience: Patience = Patience(),
     ) -> None:
         self._folder = folder
+        self._path = folder / FILE
         self._options = options
         self._prober = prober
         self._proofs = Proofs(prober, reads_bodies=options.patches) if prober else None
@@ -69,7 +70,7 @@ class FolderSink:
         self._taken_up = ""  # the generation that was seen in force last
         self._given_up = ""
         self._waiting = ""
-        self._marks: tuple[Mark | None, ...] | None = None  # of the files as they were left; None: not to be watched
+        self._left: Mark | None = None  # of the file as it was left; None: not to be watched
 
     @property
     def waiting(self) -> str:
@@ -79,7 +80,7 @@ class FolderSink:
     async def served(self) -> frozenset[str]:
         """The uids of the publications in the file; raises ``NotServed`` when it cannot be read."""
         try:
-            found = _read(self._folder / PUBLISHED_FILE)
+            found = _read(self._path)
         except OSError as error:
             raise NotServed(f"the folder cannot be read: {error}") from error
         return frozenset(uid for obj in found for uid in carried(obj))
@@ -88,8 +89,8 @@ class FolderSink:
         """Write a plan, wait until Envoy Gateway has taken it up, and ask for what changed; raises ``NotServed``."""
         fit = fitting(wanted)
         try:
-            files = rendered(fit, self._options)
-            self._write(files)
+            file = rendered(fit, self._options)
+            self._write(file.text)
         except OSError as error:
             raise NotServed(f"the folder cannot be written: {error}") from error
         except ValueError as error:
@@ -97,61 +98,54 @@ class FolderSink:
         unfit = {uid: why for uid, why in fit.refused.items() if uid not in wanted.refused}
         if self._prober is None or self._proofs is None:
             return unfit
-        await self._wait_for(files, self._prober)
+        await self._wait_for(file, self._prober)
         return unfit | dict(await self._proofs.missing(fit))
 
     async def follow(self, moved: Callable[[], None]) -> None:
-        """Look at the files until cancelled: whoever else changes or removes one of them has it written anew."""
+        """Look at the file until cancelled: whoever else changes or removes it has it written anew."""
         while True:
             await asyncio.sleep(LOOK_S)
-            if self._marks is not None and self._marks != self._marks_now():
-                self._marks = None
+            if self._left is not None and self._left != mark_of(self._path):
+                self._left = None
                 moved()
 
-    def _write(self, files: FolderFiles) -> None:
-        """Base first: nothing is published before the gateway is closed."""
-        texts = {BASE_FILE: files.base, PUBLISHED_FILE: files.published}
-        changed = {name: text for name, text in texts.items() if text_of(self._folder / name) != text}
-        for name, text in changed.items():
-            self._refuse_what_stays(name, text)
-        for name, text in changed.items():
-            ready = draft(self._folder / name, text)
+    def _write(self, text: str) -> None:
+        if text_of(self._path) != text:
+            self._refuse_what_stays(text)
+            ready = draft(self._path, text)
             if not self._may_write():  # asked after the slow part, right before what others can see
                 raise NotServed("another process publishes now")
-            ready.replace(self._folder / name)
-        self._marks = self._marks_now()
+            ready.replace(self._path)
+        self._left = mark_of(self._path)
 
-    def _refuse_what_stays(self, name: str, text: str) -> None:
+    def _refuse_what_stays(self, text: str) -> None:
         """Write nothing that would not come to be: what the file had stays in force until a restart."""
-        staying = kept(_read(self._folder / name), objects_of(text))
+        staying = kept(_read(self._path), objects_of(text))
         if staying and not self._restart_follows:
             raise NotServed(
-                f"Envoy Gateway forgets only at its start what is taken out of {name} ({'; '.join(staying)}): give "
-                "--restart-follows, and when the files are written, restart envoy-gateway"
+                f"Envoy Gateway forgets only at its start what is taken out of {FILE} ({'; '.join(staying)}): give "
+                "--restart-follows, and when the file is written, restart envoy-gateway"
             )
 
-    async def _wait_for(self, files: FolderFiles, prober: Prober) -> None:
-        """Ask until the files are in force; those that were waited for in vain are asked for once more."""
-        questions = generation_questions(files.generation, files.hosts)
-        if not questions or self._taken_up == files.generation:
+    async def _wait_for(self, file: FolderFile, prober: Prober) -> None:
+        """Ask until the file is in force; one that was waited for in vain is asked for once more."""
+        questions = generation_questions(file.generation, file.hosts)
+        if not questions or self._taken_up == file.generation:
             return
-        longest_s = 0.0 if self._given_up == files.generation else self._patience.of(self._objects())
-        self._given_up = files.generation
+        longest_s = 0.0 if self._given_up == file.generation else self._patience.of(self._objects())
+        self._given_up = file.generation
         begun_s = asyncio.get_running_loop().time()
         try:
             while len(faults := await prober.ask(questions)) == len(questions):
                 waited_s = asyncio.get_running_loop().time() - begun_s
                 if waited_s >= longest_s:
                     hint = await asyncio.to_thread(self._hint)
-                    raise NotServed(f"Envoy Gateway does not serve the files yet: {faults[questions[0]]}{hint}")
-                self._waiting = f"Envoy Gateway takes up {files.objects} objects ({waited_s:.0f} of {longest_s:.0f} s)"
+                    raise NotServed(f"Envoy Gateway does not serve the file yet: {faults[questions[0]]}{hint}")
+                self._waiting = f"Envoy Gateway takes up {file.objects} objects ({waited_s:.0f} of {longest_s:.0f} s)"
                 await asyncio.sleep(self._patience.poll_s)
         finally:
             self._waiting = ""
-        self._taken_up = files.generation
-
-    def _marks_now(self) -> tuple[Mark | None, ...]:
-        return tuple(mark_of(self._folder / name) for name in (BASE_FILE, PUBLISHED_FILE))
+        self._taken_up = file.generation
 
     def _objects(self) -> int:
         """About as many as the folder has."""
@@ -161,7 +155,7 @@ class FolderSink:
         """The first file of somebody else's that keeps Envoy Gateway from taking up any."""
         for name, text in self._texts():
             try:
-                for _ in () if name in {BASE_FILE, PUBLISHED_FILE} else yaml.safe_load_all(text):
+                for _ in () if name == FILE else yaml.safe_load_all(text):
                     pass
             except yaml.YAMLError:
                 return f"; {name} in the folder is no YAML, and nothing is taken up until it is mended or gone"

@@ -24,7 +24,7 @@ from catalog.changes import Audit, Put
 from catalog.records import PublicationRecord
 from catalog.secrets import create_secrets
 from catalog.store import CatalogStore
-from publisher.gateway.folder_files import BASE_FILE, PUBLISHED_FILE, objects_of
+from publisher.gateway.folder_file import FILE, objects_of
 from publisher.lease import Lease
 from publisher.plan import Plan
 from publisher.sink import NotServed
@@ -82,17 +82,15 @@ async def bench(redis_url: str, tmp_path: Path) -> AsyncIterator[Bench]:
 
 
 async def test_what_is_published_is_written_and_asked_for(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
-    """Said: which files, and how many are live. Again: nothing is written."""
+    """Said: which file, and how many are live. Again: nothing is written."""
     await bench.commit(publication("a", "/models/a"), openai("b", "/models/b"))
     await bench.publish()
     said = capsys.readouterr().out
-    assert said == (
-        f"{bench.folder}/{BASE_FILE}: written\n{bench.folder}/{PUBLISHED_FILE}: written\npublications: 2 live\n"
-    )
+    assert said == f"{bench.folder}/{FILE}: written\npublications: 2 live\n"
     before = bench.files()
     await bench.publish()
     assert bench.files() == before
-    assert capsys.readouterr().out.count("as it was") == 2
+    assert capsys.readouterr().out.count("as it was") == 1
 
 
 async def test_each_that_is_refused_is_named_with_why(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
@@ -123,16 +121,16 @@ async def test_without_a_listener_nobody_is_asked(bench: Bench, capsys: pytest.C
 async def test_an_envoy_gateway_that_reads_nothing_is_told(
     bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What it waits for is said meanwhile; the files are there."""
+    """What it waits for is said meanwhile; the file is there."""
     monkeypatch.setattr(publish, "_TOLD_EVERY_S", 0.02)
     monkeypatch.setattr("publisher.gateway.folder_sink.Patience.of", lambda *_: 0.5)
     bench.gateway.reads = False
     await bench.commit(publication("a", "/models/a"))
-    with pytest.raises(CannotStart, match="Envoy Gateway does not serve the files yet"):
+    with pytest.raises(CannotStart, match="Envoy Gateway does not serve the file yet"):
         await bench.publish()
     told = capsys.readouterr()
     assert "Envoy Gateway takes up" in told.err
-    assert told.out.count("written") == 2
+    assert told.out.count("written") == 1
 
 
 async def test_where_an_admin_publishes_nothing_is_written(bench: Bench) -> None:
@@ -205,7 +203,7 @@ async def test_it_can_be_printed_and_is_what_would_be_written(bench: Bench, caps
     capsys.readouterr()
     await publish.serve(read(PublishSettings, bench.given(to="-")))
     printed = capsys.readouterr().out
-    assert printed == "".join((bench.folder / name).read_text() for name in (BASE_FILE, PUBLISHED_FILE))
+    assert printed == (bench.folder / FILE).read_text()
     assert objects_of(printed)
 
 
@@ -267,10 +265,10 @@ async def test_an_admin_keeps_a_folder_in_step(bench: Bench) -> None:
     try:
         await bench.commit(publication("a", "/models/a"), publication("b", "/models/b"))
         await _until_live(url, 2)
-        good = (bench.folder / PUBLISHED_FILE).read_text()
-        (bench.folder / PUBLISHED_FILE).write_text("")
+        good = (bench.folder / FILE).read_text()
+        (bench.folder / FILE).write_text("")
         deadline_s = time.monotonic() + PATIENCE_S
-        while (bench.folder / PUBLISHED_FILE).read_text() != good:
+        while (bench.folder / FILE).read_text() != good:
             assert time.monotonic() < deadline_s
             await asyncio.sleep(0.05)
     finally:

@@ -15,7 +15,7 @@ from listener import SECRETS, listening
 
 from catalog.records import PublicationRecord
 from publisher.gateway import folder_sink
-from publisher.gateway.folder_files import BASE_FILE, PUBLISHED_FILE, objects_of
+from publisher.gateway.folder_file import FILE, objects_of
 from publisher.gateway.folder_sink import FolderSink, Patience
 from publisher.gateway.options import GatewayOptions
 from publisher.plan import Plan, plan
@@ -40,8 +40,9 @@ class Bench:
     def sink(self, options: GatewayOptions = OPTIONS, patience: Patience = SOON, **fields: Any) -> FolderSink:
         return FolderSink(self.folder, options, self.prober, patience=patience, **fields)
 
-    def text(self, name: str) -> str:
-        return (self.folder / name).read_text()
+    @property
+    def file(self) -> Path:
+        return self.folder / FILE
 
     def files(self) -> dict[str, int]:
         """What is in the folder, by what tells one state of a file from another."""
@@ -70,7 +71,7 @@ async def until(holds: Callable[[], object]) -> None:
 
 
 async def test_every_kind_is_live_and_named_in_the_file(bench: Bench) -> None:
-    """Two files, nothing else, and each publication was answered by its own rule."""
+    """One file, nothing else, and each publication was answered by its own rule."""
     records: list[PublicationRecord] = [
         publication("a", "/models/a"),
         publication("b", "/models/a/predict"),
@@ -82,7 +83,7 @@ async def test_every_kind_is_live_and_named_in_the_file(bench: Bench) -> None:
     ]
     sink = bench.sink()
     assert await sink.apply(plan(records)) == {}
-    assert set(bench.files()) == {BASE_FILE, PUBLISHED_FILE}
+    assert set(bench.files()) == {FILE}
     assert await sink.served() == {record.uid for record in records}
     assert bench.gateway.listener.asked.count(f"{HOST}/v1/:probe") == 1
 
@@ -99,17 +100,16 @@ async def test_nothing_new_writes_and_asks_nothing(bench: Bench) -> None:
     assert len(bench.gateway.listener.asked) == asked + 4
 
 
-async def test_a_change_of_publications_leaves_the_base_as_it_is(bench: Bench) -> None:
-    """One file, one event."""
+async def test_a_change_of_publications_is_one_event(bench: Bench) -> None:
+    """The folder is read once for it."""
     sink = bench.sink()
     await sink.apply(some(1))
-    base, reloads = bench.files()[BASE_FILE], bench.gateway.reloads
+    reloads = bench.gateway.reloads
     await sink.apply(some(2))
-    assert bench.files()[BASE_FILE] == base
     assert bench.gateway.reloads == reloads + 1
 
 
-async def test_it_is_live_only_when_the_files_are_taken_up(bench: Bench) -> None:
+async def test_it_is_live_only_when_the_file_is_taken_up(bench: Bench) -> None:
     """A server that moves, which no probe call could see by itself; meanwhile it is told what is waited for."""
     sink, record = bench.sink(), publication("a", "/models/a")
     await sink.apply(plan([record]))
@@ -138,7 +138,7 @@ async def test_an_envoy_gateway_that_does_not_read_is_given_up_on(bench: Bench) 
     """In bounded time, and the next try asks once and holds nobody up."""
     bench.gateway.reads = False
     sink = bench.sink(patience=SHORT)
-    with pytest.raises(NotServed, match=r"does not serve the files yet: no route leads to it"):
+    with pytest.raises(NotServed, match=r"does not serve the file yet: no route leads to it"):
         await sink.apply(some(1))
     asked = len(bench.gateway.listener.asked)
     with pytest.raises(NotServed):
@@ -170,7 +170,7 @@ spec: {hostnames: [api.example.test], rules: [{name: x.y, matches: [{path: {type
 
 
 async def test_what_no_rule_can_be_named_after_is_told(bench: Bench) -> None:
-    """It is not in the files, and the others are live."""
+    """It is not in the file, and the others are live."""
     made = plan([publication("Upper", "/models/u"), publication("a", "/models/a")])
     sink = bench.sink()
     reasons = await sink.apply(made)
@@ -226,30 +226,26 @@ async def test_no_plan_takes_a_field_out_of_an_object(bench: Bench) -> None:
         assert await sink.apply(made) == {}
 
 
-async def test_the_first_thing_written_closes_the_gateway(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The base with the policy first, then what is published."""
-    order: list[str] = []
-    replacing = Path.replace
-
-    def replace_(path: Path, target: Path) -> Path:
-        order.append(Path(target).name)
-        return replacing(path, target)
-
-    monkeypatch.setattr(Path, "replace", replace_)
-    await bench.sink().apply(some(1))
-    assert order == [BASE_FILE, PUBLISHED_FILE]
-    assert objects_of(bench.text(BASE_FILE))[0]["kind"] == "SecurityPolicy"
+async def test_what_closes_the_gateway_comes_and_goes_with_the_routes(bench: Bench) -> None:
+    """The policy and the gate that it asks stand before them in the one file: without it there is nothing of ours."""
+    await bench.sink().apply(some(2))
+    kinds = [obj["kind"] for obj in objects_of(bench.file.read_text())]
+    assert kinds[:2] == ["SecurityPolicy", "Backend"]
+    assert bench.gateway.find(HOST, "/models/p1")
+    bench.file.unlink()
+    assert bench.gateway.find(HOST, "/models/p1") is None
+    assert bench.gateway.objects == {}
 
 
 # The folder
 
 
 async def test_what_would_be_broken_is_not_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fault of ours keeps the files before."""
+    """A fault of ours keeps the file before."""
     sink = bench.sink()
     await sink.apply(some(1))
     before = bench.files()
-    monkeypatch.setattr("publisher.gateway.folder_files.text", lambda _: "---\n{\n")
+    monkeypatch.setattr("publisher.gateway.folder_file.text", lambda _: "---\n{\n")
     with pytest.raises(NotServed, match="nothing is written"):
         await sink.apply(some(2))
     assert bench.files() == before
@@ -276,17 +272,16 @@ async def test_a_disk_that_fails_is_said_so(bench: Bench, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("content", ["{", "---\n[]\n", '---\n{"kind": 1}\n'])
-async def test_files_that_are_not_ours_any_more_are_made_anew(bench: Bench, content: str) -> None:
-    """Whatever somebody wrote over them."""
-    for name in (BASE_FILE, PUBLISHED_FILE):
-        (bench.folder / name).write_text(content)
+async def test_a_file_that_is_not_ours_any_more_is_made_anew(bench: Bench, content: str) -> None:
+    """Whatever somebody wrote over it."""
+    bench.file.write_text(content)
     sink = bench.sink()
     assert await sink.served() == frozenset()
     assert await sink.apply(some(1)) == {}
     assert await sink.served() == {"p0"}
 
 
-async def test_whoever_else_changes_a_file_has_it_written_anew(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_whoever_else_changes_the_file_has_it_written_anew(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once for each change, and our own are none."""
     monkeypatch.setattr(folder_sink, "LOOK_S", 0.01)
     moved: list[None] = []
@@ -294,12 +289,12 @@ async def test_whoever_else_changes_a_file_has_it_written_anew(bench: Bench, mon
     following = asyncio.create_task(sink.follow(lambda: moved.append(None)))
     await sink.apply(some(1))
     await sink.apply(some(2))
-    good = bench.text(PUBLISHED_FILE)
-    (bench.folder / PUBLISHED_FILE).write_text("")
+    good = bench.file.read_text()
+    bench.file.write_text("")
     await until(lambda: moved)
     await sink.apply(some(2))
-    assert bench.text(PUBLISHED_FILE) == good
-    (bench.folder / BASE_FILE).unlink()
+    assert bench.file.read_text() == good
+    bench.file.unlink()
     await until(lambda: len(moved) == 2)
     await sink.apply(some(2))
     assert len(moved) == 2
@@ -307,7 +302,7 @@ async def test_whoever_else_changes_a_file_has_it_written_anew(bench: Bench, mon
     await asyncio.gather(following, return_exceptions=True)
 
 
-async def test_without_a_prober_the_files_are_written_and_nobody_is_asked(tmp_path: Path) -> None:
+async def test_without_a_prober_the_file_is_written_and_nobody_is_asked(tmp_path: Path) -> None:
     """For a folder whose Envoy Gateway is elsewhere."""
     sink = FolderSink(tmp_path, OPTIONS, None)
     assert await sink.apply(some(2)) == {}

@@ -1,4 +1,7 @@
-"""The two files of a folder that Envoy Gateway reads: what stands in them, and what it would not forget. Pure.
+"""Our file of a folder that Envoy Gateway reads: what stands in it, and what would not be forgotten of it. Pure.
+
+It is one, so that whoever loses it loses the routes with the policy that closes them: a gateway without ours serves
+nothing of ours.
 
 Envoy Gateway merges a changed object into the one it has (JSON merge patch): a field that is taken out stays in force
 until Envoy Gateway is started anew. Lists are replaced whole.
@@ -18,36 +21,34 @@ from publisher.gateway.naming import Json, digest, identity, is_name
 from publisher.gateway.options import GatewayOptions
 from publisher.plan import Plan
 
-BASE_FILE: Final = "tollkeeper-gateway.yaml"
-"""What holds for the whole gateway, the policy that closes it first."""
-
-PUBLISHED_FILE: Final = "tollkeeper-publications.yaml"
+FILE: Final = "tollkeeper.yaml"
+"""The policy that closes the gateway first, what else holds for all of it, then what is published."""
 
 _DOCUMENT: Final = re.compile(r"^---\n", re.MULTILINE)
 _POLICY: Final = "SecurityPolicy"
 
 
 @dataclass(frozen=True, slots=True)
-class FolderFiles:
+class FolderFile:
     """What is to stand in the folder."""
 
-    base: str
-    published: str
-    generation: str  # of both: another text is another one
+    text: str
+    generation: str  # another text is another one
     hosts: tuple[str, ...]
     objects: int
 
 
-def rendered(fit: Plan, options: GatewayOptions) -> FolderFiles:
-    """The files of a plan that fits; raises ``ValueError`` where one would be taken for broken."""
+def rendered(fit: Plan, options: GatewayOptions) -> FolderFile:
+    """The file of a plan that fits; raises ``ValueError`` where it would be taken for broken."""
     fixed, published_ = base(options), published(fit, options)
     generation = digest(fixed, published_)
     hosts = tuple(host.name for host in fit.hosts)
     if hosts:
         published_ = (*published_, generation_route(generation, hosts, options))
-    files = FolderFiles(text(fixed), text(published_), generation, hosts, len(fixed) + len(published_))
-    _check(files, (*fixed, *published_))
-    return files
+    objects = (*fixed, *published_)
+    file = FolderFile(text(objects), generation, hosts, len(objects))
+    _check(file, objects)
+    return file
 
 
 def objects_of(written: str) -> list[Json]:
@@ -87,10 +88,10 @@ def _has_identity(obj: Json) -> bool:
     return isinstance(obj.get("kind"), str) and isinstance(metadata, dict) and isinstance(metadata.get("name"), str)
 
 
-def _check(files: FolderFiles, objects: tuple[Json, ...]) -> None:
+def _check(file: FolderFile, objects: tuple[Json, ...]) -> None:
     """One broken file keeps Envoy Gateway from taking up any."""
-    if (*objects_of(files.base), *objects_of(files.published)) != objects:
-        raise ValueError("the files do not say what they are to say")
+    if tuple(objects_of(file.text)) != objects:
+        raise ValueError("the file does not say what it is to say")
     if objects[0]["kind"] != _POLICY:
         raise ValueError(f"the first object is no {_POLICY}")
     names = [identity(obj) for obj in objects]
