@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.serialization import (
 from runtime.lifecycle import CannotStart
 from runtime.tls import TlsFiles
 from tollkeeper.up import https
+from tollkeeper.up.certificates import RENEW_DAYS, SERVER_DAYS, ensure_certificate
 from tollkeeper.up.https import HttpsCertificates, certificate_files
 
 HOST = "api.example.test"
@@ -219,3 +220,41 @@ async def test_a_full_disk_ends_nothing(
             assert shown(file) == before
         await met(lambda: shown(file) == after)
     assert capsys.readouterr().err.count(f"{file}: cannot be written: No space left on device") == 1
+
+
+async def test_the_machines_own_is_made_anew_while_it_runs(
+    envoys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Long before it ends, though nothing is restarted; a full disk only puts it off."""
+    own = tmp_path / "server.pem", tmp_path / "server.key"
+    now, is_full = dt.datetime(2026, 3, 1, tzinfo=dt.UTC), False
+    asked: list[dt.datetime] = []
+    looks: list[dt.datetime] = []
+
+    def clock() -> dt.datetime:
+        looks.append(now)
+        return now
+
+    def ensure(at: dt.datetime) -> None:
+        asked.append(at)
+        if is_full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        ensure_certificate(tmp_path, [HOST], at)
+
+    (file,) = certificate_files(envoys, sources(own))
+    async with Kept(HttpsCertificates(sources(own), envoys, HOST, ensure=ensure, clock=clock)):
+        first = shown(file)
+        now += dt.timedelta(days=1)
+        await met(lambda: asked[-1] == now)
+        assert shown(file) == first
+        now += dt.timedelta(days=SERVER_DAYS - RENEW_DAYS)
+        is_full = True
+        await met(lambda: asked.count(now) >= 3)
+        assert shown(file) == first
+        is_full = False
+        await met(lambda: shown(file) == said(own) != first)
+        asked.clear()
+        now += dt.timedelta(hours=23)
+        await met(lambda: looks.count(now) >= 3)
+        assert not asked
+    assert capsys.readouterr().err.count("the machine's own cannot be renewed: No space left on device") == 1

@@ -60,7 +60,7 @@ async def _run_machine(
     memory = _memory(held.layout)
     machine = await _plan(settings, held, memory)
     password = _password(settings, last, memory)
-    certificates = HttpsCertificates(machine.certificates, machine.layout.certificates, machine.default_host)
+    certificates = _certificates(machine)
     _write_files(machine, certificates)
     async with Children(Logs(held.layout.logs)) as children:
         work = _start_and_serve(children, machine, password, last, memory)
@@ -162,6 +162,13 @@ def _password(settings: UpSettings, last: Mapping[str, Any], memory: Mapping[str
     return Password(text, is_set=True)
 
 
+def _certificates(machine: Machine) -> HttpsCertificates:
+    def ensure(now: dt.datetime) -> None:
+        ensure_certificate(machine.layout.tls, machine.certificate_names, now)
+
+    return HttpsCertificates(machine.certificates, machine.layout.certificates, machine.default_host, ensure=ensure)
+
+
 def _write_files(machine: Machine, certificates: HttpsCertificates) -> None:
     """Write what the processes read at their start, and what curl reads."""
     layout = machine.layout
@@ -173,7 +180,6 @@ def _write_files(machine: Machine, certificates: HttpsCertificates) -> None:
     except SecretsError as error:
         raise CannotStart(str(error)) from error
     _envoy_files(machine).prepare()
-    ensure_certificate(layout.tls, machine.certificate_names, dt.datetime.now(dt.UTC))
     certificates.bring()
     state.write_private(layout.curl / ".curlrc", screen.curlrc(machine).encode())
     state.write_private(

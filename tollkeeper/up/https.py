@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +24,16 @@ from tollkeeper.up.state import write_private
 
 LOOK_S: Final = 1.0
 """How often the files are looked at: one stat each."""
+ENSURE_EVERY: Final = dt.timedelta(days=1)
+"""How often the machine's own certificate is seen to: it is made anew long before it ends."""
 _WILDCARD: Final = "*"
+
+Ensure = Callable[[dt.datetime], object]
+"""Keeps the files of the machine's own certificate good at a time, as ``ensure_certificate`` does."""
+
+
+def _now() -> dt.datetime:
+    return dt.datetime.now(dt.UTC)
 
 
 def certificate_files(folder: Path, sources: Sequence[TlsFiles]) -> list[Path]:
@@ -35,14 +44,26 @@ def certificate_files(folder: Path, sources: Sequence[TlsFiles]) -> list[Path]:
 class HttpsCertificates:
     """What https shows. ``bring`` at the start, then ``keep`` as a task."""
 
-    def __init__(self, sources: Sequence[TlsFiles], folder: Path, host: str) -> None:
-        """One of the certificates must be good for ``host``."""
+    def __init__(
+        self,
+        sources: Sequence[TlsFiles],
+        folder: Path,
+        host: str,
+        *,
+        ensure: Ensure | None = None,
+        clock: Callable[[], dt.datetime] = _now,
+    ) -> None:
+        """One of the certificates must be good for ``host``; those that ``ensure`` makes are seen to each day."""
         self._host = host
-        self._sources = tuple(map(_Source, sources, certificate_files(folder, sources)))
+        files = zip(sources, certificate_files(folder, sources), strict=True)
+        self._sources = tuple(_Source(source, target, clock) for source, target in files)
+        self._ensure, self._clock = ensure, clock
+        self._ensured: dt.datetime | None = None
         self._told: set[str] = set()  # faults of the disk since something was written last
 
     def bring(self) -> None:
         """Bring all to Envoy; raises ``CannotStart`` that names the option where they cannot be used."""
+        self._see_to_own()
         try:
             identities = [source.bring() for source in self._sources]
         except UnusableFilesError as error:
@@ -58,9 +79,23 @@ class HttpsCertificates:
         """
         while True:
             await asyncio.sleep(LOOK_S)
+            self._try_own()
             for source in self._sources:
                 if source.has_changed():
                     self._renew(source)
+
+    def _try_own(self) -> None:
+        try:
+            self._see_to_own()
+        except OSError as error:
+            self._tell_once(f"the machine's own cannot be renewed: {error.strerror}")
+
+    def _see_to_own(self) -> None:
+        now = self._clock()
+        if self._ensure is None or (self._ensured and abs(now - self._ensured) < ENSURE_EVERY):
+            return
+        self._ensure(now)
+        self._ensured = now
 
     def _renew(self, source: _Source) -> None:
         try:
@@ -82,9 +117,10 @@ class HttpsCertificates:
 class _Source:
     """One certificate and its key, and the file in which Envoy gets them."""
 
-    def __init__(self, files: TlsFiles, target: Path) -> None:
+    def __init__(self, files: TlsFiles, target: Path, clock: Callable[[], dt.datetime]) -> None:
         self.files = files
         self.target = target
+        self._clock = clock
         self._marks: tuple[Mark | None, ...] = ()
 
     def has_changed(self) -> bool:
@@ -102,7 +138,7 @@ class _Source:
         except UnusableFilesError as error:
             option = "tls_key" if str(error).startswith(f"{self.files.key}:") else "tls_certificate"
             raise UnusableFilesError(f"{option_of(option)} {error}") from error
-        self._require_time(identity, dt.datetime.now(dt.UTC))
+        self._require_time(identity, self._clock())
         content = certificate_file(
             self.target.stem, chain=identity.chain.decode(errors="replace"), key=identity.key.decode(errors="replace")
         )
