@@ -234,8 +234,7 @@ local function write_metering(key, now_ms)
   for _, admitted_ms in ipairs(presumed_since[key]) do
     if admitted_ms > (tonumber(settled_ms) or 0) then unsettled = unsettled + 1 end
   end
-  if unsettled > 0 then redis.call('HINCRBY', key, 'unsettled', unsettled) end
-  return true
+  return unsettled == 0 or type(redis.pcall('HINCRBY', key, 'unsettled', unsettled)) == 'number'
 end
 
 -- A hash that is gone went with its owner: it does not come back.

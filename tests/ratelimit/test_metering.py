@@ -171,3 +171,15 @@ def test_a_broken_usage_hash_stops_no_settlement(calls: Calls, store: redis.Redi
     ends, now_ms = ([Settlement(one, 0)], NOW_MS) if is_told else ([], LATER_MS)
     settled = LEDGER.settle(store.execute_command, ends, now_ms=now_ms)
     assert (settled.faults, store.exists(held_key("0"))) == (1, 0 if is_told else 1)
+
+
+def test_a_broken_count_costs_no_other_call_of_the_batch(calls: Calls, store: redis.Redis) -> None:
+    """It is reported; the usage of the others that end with it is written down, whoever's turn comes first."""
+    others = [Subject(f"p:{number}", PUBLICATION.budgets) for number in range(2, 10)]
+    for subject in (PUBLICATION, *others):
+        calls.admit(subject=subject)
+    store.hset(usage_key("0", "p:1"), "unsettled", "no number")
+    swept = LEDGER.settle(store.execute_command, [], sweep=1_000, now_ms=LATER_MS)
+    assert (swept.presumed, swept.faults) == (1 + len(others), 1)
+    for subject in (PUBLICATION, *others):
+        assert store.hget(usage_key("0", subject.name), "tokens") == b"20"
