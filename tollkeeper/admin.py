@@ -187,7 +187,8 @@ async def _models(settings: AdminSettings, services: Services, registry: Collect
         return
     from tollkeeper.cluster_models import following  # noqa: PLC0415  the cluster's client takes half a second to load
 
-    async with following(settings.records, services, _facts(settings).rules, registry, settings.kubeconfig):
+    rules, gateway = _facts(settings).rules, settings.gateway_name
+    async with following(settings.records, services, rules, registry, settings.kubeconfig, gateway=gateway):
         yield
 
 

@@ -18,6 +18,7 @@ from admin.services import Services
 from catalog.store import TIMEOUT_S
 from publisher import names
 from publisher.feed import BLOCK_MS, PublicationFeed
+from publisher.gateway.mirror import Front
 from publisher.gateway.mirroring import Mirroring
 from publisher.lease import Lease
 from publisher.turns import Turns
@@ -36,10 +37,12 @@ async def following(
     rules: AddressRules,
     registry: CollectorRegistry,
     kubeconfig: Path | None,
+    *,
+    gateway: str,
 ) -> AsyncIterator[None]:
     """Follow the cluster that this process belongs to, whenever it is its turn, while the body runs.
 
-    Its models come into the catalog, and the publications of the catalog into its namespaces.
+    Its models come into the catalog, and the publications of the catalog into its namespaces, as those of ``gateway``.
     """
     metrics = FollowerMetrics(registry)
     async with (
@@ -55,7 +58,7 @@ async def following(
                 api,
                 services.store,
                 PublicationFeed(news),
-                services.gateway.url,
+                Front(gateway, services.gateway.url),
                 told=report.tell_of_mirrors,
                 failed=lambda cause: metrics.errors.labels(cause).inc(),
             )

@@ -8,22 +8,31 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
 from catalog.records import Limits, ModelType, PublicationRecord, TokenPolicy
-from publisher.gateway.naming import MANAGED_BY, MANAGER, Json, digest, is_name
+from publisher.gateway.naming import GATEWAY_LABEL, MANAGED_BY, MANAGER, Json, digest, is_name
 
 TENANT_LABEL: Final = "tollkeeper.dev/tenant"
 """On a namespace: whose it is."""
 
 MIRROR_LABEL: Final = "tollkeeper.dev/publication"
-"""On a ConfigMap: the uid of the publication that it tells of. With our managed-by label it is how we know our own."""
+"""On a ConfigMap: the uid of the publication that it tells of."""
 
-SELECTOR: Final = f"{MANAGED_BY}={MANAGER},{MIRROR_LABEL}"
 
-Address = Callable[[str, str], str]
-"""Host and path of a publication to the URL at which callers find it."""
+@dataclass(frozen=True, slots=True)
+class Front:
+    """The gateway whose publications are mirrored."""
+
+    name: str
+    address: Callable[[str, str], str]  # host and path of a publication to the URL at which callers find it
+
+
+def selector(gateway: str) -> str:
+    """What finds a gateway's mirrors: several gateways may share a cluster, each with a catalog of its own."""
+    return f"{MANAGED_BY}={MANAGER},{GATEWAY_LABEL}={gateway},{MIRROR_LABEL}"
 
 
 def homes(namespaces: Iterable[Json]) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -40,20 +49,20 @@ def homes(namespaces: Iterable[Json]) -> tuple[dict[str, str], tuple[str, ...]]:
     return first, tuple(faults)
 
 
-def mirrors(records: Iterable[PublicationRecord], homes: Mapping[str, str], address: Address) -> tuple[Json, ...]:
+def mirrors(records: Iterable[PublicationRecord], homes: Mapping[str, str], front: Front) -> tuple[Json, ...]:
     """The ConfigMaps of all publications whose tenant has a namespace, in a stable order."""
     housed = sorted((record for record in records if record.tenant in homes), key=lambda one: (one.tenant, one.model))
-    return tuple(mirror(record, homes[record.tenant], address) for record in housed)
+    return tuple(mirror(record, homes[record.tenant], front) for record in housed)
 
 
-def mirror(record: PublicationRecord, namespace: str, address: Address) -> Json:
+def mirror(record: PublicationRecord, namespace: str, front: Front) -> Json:
     """One publication."""
-    labels = {MANAGED_BY: MANAGER, MIRROR_LABEL: record.uid, TENANT_LABEL: record.tenant}
+    labels = {MANAGED_BY: MANAGER, GATEWAY_LABEL: front.name, MIRROR_LABEL: record.uid, TENANT_LABEL: record.tenant}
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": {"name": mirror_name(record.model), "namespace": namespace, "labels": labels},
-        "data": _data(record, address),
+        "data": _data(record, front),
     }
 
 
@@ -66,7 +75,7 @@ def mirror_name(model: str) -> str:
     return f"published-model-{plain}-{digest(model)}"
 
 
-def _data(record: PublicationRecord, address: Address) -> dict[str, str]:
+def _data(record: PublicationRecord, front: Front) -> dict[str, str]:
     config = _config(record)
     return {
         "uid": record.uid,
@@ -75,7 +84,7 @@ def _data(record: PublicationRecord, address: Address) -> dict[str, str]:
         "modelType": record.type.value,
         "publicHostname": record.host,
         "externalPath": record.path,
-        "externalUrl": address(record.host, record.path),
+        "externalUrl": front.address(record.host, record.path),
         "rateLimiting": _text(config["rateLimiting"]),
         "allowedTenants": " ".join(record.allowed_tenants),
         "statusPath": f"/api/models/{quote(record.model, safe='')}/publish?tenantId={record.tenant}",

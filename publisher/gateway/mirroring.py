@@ -1,8 +1,8 @@
 """Keeps ``published-model-NAME`` in the tenants' namespaces: a ConfigMap for each publication, and no other.
 
 Owns the I/O and when it is done; ``publisher.gateway.mirror`` knows what a ConfigMap says. Only what carries our labels
-is touched; one of the same name that does not is told of and left. What others change in ours is put back. Knows no
-gateway: a publication is mirrored whether it is live or not.
+is touched, the gateway's among them; one of the same name that does not is told of and left. What others change in ours
+is put back. Asks no gateway: a publication is mirrored whether it is live or not.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from catalog.store import CatalogStore, StoreUnavailable
-from publisher.gateway.mirror import MIRROR_LABEL, SELECTOR, TENANT_LABEL, Address, homes, mirrors
-from publisher.gateway.naming import MANAGER, Json
+from publisher.gateway.mirror import MIRROR_LABEL, TENANT_LABEL, Front, homes, mirrors, selector
+from publisher.gateway.naming import GATEWAY_LABEL, MANAGER, Json
 from publisher.publisher import Feed
 from publisher.reading import all_publications
 from runtime.kube_api import Cause, Kind, KubeApi, KubeFault
@@ -29,6 +29,9 @@ CONFIG_MAPS: Final = Kind("", "v1", "configmaps")
 
 RESYNC_S: Final = 30.0
 """Longest time between two looks, in seconds."""
+
+PAUSE_S: Final = 0.1
+"""Between two looks: what changes together is looked at once."""
 
 FIRST_RETRY_S: Final = 0.2
 LAST_RETRY_S: Final = 10.0
@@ -52,7 +55,7 @@ class Mirroring:
         api: KubeApi,
         store: CatalogStore,
         feed: Feed,
-        address: Address,
+        front: Front,
         *,
         told: Callable[[Sequence[str]], None],
         failed: Callable[[str], None],
@@ -62,13 +65,13 @@ class Mirroring:
         self._api = api
         self._store = store
         self._feed = feed
-        self._address = address
+        self._front = front
         self._told = told
         self._failed = failed
         self._resync_s = resync_s
         self._due = asyncio.Event()
         self._namespaces = self._watch(NAMESPACES, TENANT_LABEL, bounds)
-        self._mirrors = self._watch(CONFIG_MAPS, SELECTOR, bounds)
+        self._mirrors = self._watch(CONFIG_MAPS, selector(front.name), bounds)
 
     def _watch(self, kind: Kind, labels: str, bounds: Bounds | None) -> KubeWatch:
         return KubeWatch(
@@ -106,6 +109,7 @@ class Mirroring:
             try:
                 self._told(await self._look())
                 retry_s = FIRST_RETRY_S
+                await asyncio.sleep(PAUSE_S)
             except (StoreUnavailable, KubeFault) as error:
                 self._failed(error.cause if isinstance(error, KubeFault) else "store")
                 self._told([str(error)])
@@ -117,7 +121,8 @@ class Mirroring:
     async def _look(self) -> list[str]:
         """Bring all mirrors in step; returns what cannot be. Raises ``StoreUnavailable``, ``KubeFault`` AWAY."""
         found, told = homes(self._namespaces.objects.values())
-        wanted = {_place(one): one for one in mirrors(await all_publications(self._store), found, self._address)}
+        records = await all_publications(self._store)
+        wanted = {_place(one): one for one in mirrors(records, found, self._front)}
         live, faults = dict(self._mirrors.objects), list(told)
         for place, one in wanted.items():
             if place not in live or not _says(live[place], one):
@@ -149,7 +154,10 @@ class Mirroring:
             "GET", CONFIG_MAPS.path(namespace), params={"fieldSelector": f"metadata.name={name}"}
         )
         items = found.get("items") or ()
-        return any(MIRROR_LABEL not in (one["metadata"].get("labels") or {}) for one in items)
+        return not all(self._is_ours(one["metadata"].get("labels") or {}) for one in items)
+
+    def _is_ours(self, labels: Mapping[str, str]) -> bool:
+        return MIRROR_LABEL in labels and labels.get(GATEWAY_LABEL) == self._front.name
 
     async def _apply(self, one: Json) -> None:
         """Write one. It is ours alone, so a field that somebody else took is taken back."""

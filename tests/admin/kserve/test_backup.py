@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from catalog.records import Kind, PublicationRecord
-from publisher.gateway.mirror import mirror
+from publisher.gateway.mirror import Front, mirror
 
 SAME = ("publicHostname", "externalPath", "modelType", "rateLimiting", "authentication", "tokens")
 
@@ -22,7 +22,7 @@ async def test_the_backup_of_a_publication_publishes_it_again(api: Any, openai: 
         before = (await api.show(name)).body
         record = await api.services.store.get(Kind.PUBLICATION, before["uid"])
         assert isinstance(record, PublicationRecord)
-        body = json.loads(mirror(record, "n", _address)["data"]["publish.json"])
+        body = json.loads(mirror(record, "n", Front("tollkeeper", _address))["data"]["publish.json"])
         assert (await api.ask("DELETE", f"/api/models/{name}/publish")).status == 204
         again = await api.ask("POST", f"/api/models/{name}/publish", body)
         assert again.status == 201, again.text

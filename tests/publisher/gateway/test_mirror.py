@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from catalog.records import Limits
-from publisher.gateway.mirror import homes, mirror, mirror_name, mirrors
+from publisher.gateway.mirror import Front, homes, mirror, mirror_name, mirrors
 from tests.e2e.proxy import HOST, openai, publication
 
 
@@ -33,12 +33,13 @@ def test_a_publication_says_what_the_guide_asks_for_and_no_secret() -> None:
         limits=Limits(burst=10, per_minute=100, per_hour=5_000),
         metadata={"contact": "somebody"},
     )
-    made = mirror(record, "team-a", address)
+    made = mirror(record, "team-a", Front("my-gateway", address))
     assert made["metadata"] == {
         "name": "published-model-my-model",
         "namespace": "team-a",
         "labels": {
             "app.kubernetes.io/managed-by": "tollkeeper",
+            "tollkeeper.dev/gateway": "my-gateway",
             "tollkeeper.dev/publication": "0a1uid",
             "tollkeeper.dev/tenant": "tenant-a",
         },
@@ -63,7 +64,9 @@ def test_a_publication_says_what_the_guide_asks_for_and_no_secret() -> None:
 
 def test_only_openai_publications_tell_of_tokens() -> None:
     """Others have none to hold back."""
-    told = [json.loads(mirror(one, "n", address)["data"]["publish.json"]) for one in _one_of_each()]
+    told = [
+        json.loads(mirror(one, "n", Front("tollkeeper", address))["data"]["publish.json"]) for one in _one_of_each()
+    ]
     assert [sorted(one["config"].keys() & {"tokens"}) for one in told] == [[], ["tokens"]]
 
 
@@ -98,5 +101,5 @@ def test_a_tenants_mirrors_lie_in_its_first_namespace_by_name() -> None:
 def test_a_tenant_without_a_namespace_has_no_mirrors() -> None:
     """There is no place for them."""
     records = [publication("u2", "/b"), publication("u1", "/a"), publication("u3", "/c", tenant="elsewhere")]
-    made = mirrors(records, {"tenant-a": "a"}, address)
+    made = mirrors(records, {"tenant-a": "a"}, Front("tollkeeper", address))
     assert [one["metadata"]["name"] for one in made] == ["published-model-u1", "published-model-u2"]

@@ -1,10 +1,12 @@
-"""Mirrors of publications in a cluster's namespaces: they come, follow, are put back and go."""
+"""Mirrors of publications in a cluster's namespaces: they come, follow, are put back and go, each gateway's alone."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +18,9 @@ from catalog.changes import Audit, Delete, Put
 from catalog.records import Kind, PublicationRecord
 from catalog.store import CatalogStore
 from publisher.feed import PublicationFeed
-from publisher.gateway.mirroring import CONFIG_MAPS, NAMESPACES, Mirroring
+from publisher.gateway.mirror import Front
+from publisher.gateway.mirroring import CONFIG_MAPS, NAMESPACES, PAUSE_S, Mirroring
+from runtime.kube_api import KubeApi
 from runtime.kube_watch import Bounds
 from runtime.lifecycle import running
 from tests.e2e.proxy import publication
@@ -30,10 +34,12 @@ QUICK = Bounds(first_retry_s=0.01, last_retry_s=0.05)
 class World:
     """A cluster, a catalog, and what mirrors one in the other."""
 
-    def __init__(self, cluster: KubeServer, store: CatalogStore) -> None:
+    def __init__(self, cluster: KubeServer, api: KubeApi, store: CatalogStore) -> None:
         self.cluster = cluster
+        self.api = api
         self.store = store
         self.told: list[str] = []
+        self.looks = 0
         self.failures: Counter[str] = Counter()
 
     def mirror(self, namespace: str = "tenant-a", name: str = NAME) -> dict[str, Any]:
@@ -51,6 +57,7 @@ class World:
 
     def hear(self, faults: Any) -> None:
         self.told = list(faults)
+        self.looks += 1
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -63,14 +70,21 @@ async def until(condition: Callable[[], bool]) -> None:
 @pytest.fixture
 async def world(redis_url: str) -> AsyncIterator[World]:
     """A tenant's namespace, mirrored."""
-    async with kube_server() as (cluster, api), redis.asyncio.Redis.from_url(redis_url) as client:
-        found = World(cluster, CatalogStore(client))
+    async with kube_server() as (cluster, api), mirrored(cluster, api, redis_url, "tollkeeper") as found:
         await found.namespace("tenant-a", "tenant-a")
+        yield found
+
+
+@asynccontextmanager
+async def mirrored(cluster: KubeServer, api: KubeApi, redis_url: str, gateway: str) -> AsyncIterator[World]:
+    """A cluster with the mirrors of a gateway, whose catalog is at ``redis_url``."""
+    async with redis.asyncio.Redis.from_url(redis_url) as client:
+        found = World(cluster, api, CatalogStore(client))
         mirroring = Mirroring(
             api,
             found.store,
             PublicationFeed(client),
-            lambda host, path: f"https://{host}{path}",
+            Front(gateway, lambda host, path: f"https://{host}{path}"),
             told=found.hear,
             failed=lambda cause: found.failures.update([cause]),
             bounds=QUICK,
@@ -120,6 +134,35 @@ async def test_only_what_is_ours_is_touched(world: World) -> None:
     await world.cluster.delete(CONFIG_MAPS, NAME, "tenant-a")
     await until(lambda: world.path() == "/models/my-model")
     await until(lambda: world.told == [])
+
+
+async def test_two_gateways_of_one_cluster_keep_to_their_own(world: World, another_redis_url: str) -> None:
+    """Neither removes what only the other's catalog knows; of one name the first has it, and the second tells of it."""
+    await world.put(RECORD)
+    await until(lambda: bool(world.mirror()))
+    async with mirrored(world.cluster, world.api, another_redis_url, "other") as other:
+        await other.put(publication("u2", "/models/b", model="b"))
+        await until(lambda: bool(world.mirror(name="published-model-b")))
+        written = world.cluster.writes
+        looks = world.looks, other.looks
+        await until(lambda: world.looks > looks[0] + 1 and other.looks > looks[1] + 1)
+        assert world.cluster.writes == written
+        await other.put(replace(RECORD, uid="u3", path="/models/others"))
+        await until(lambda: other.told == [f"tenant-a/{NAME}: a ConfigMap of this name is somebody else's"])
+        assert world.path() == "/models/my-model"
+        await world.store.commit([Delete(Kind.PUBLICATION, "u1", 1)], audit=AUDIT)
+        await until(lambda: world.path() == "/models/others")
+        await until(lambda: other.told == [])
+
+
+async def test_what_moves_all_the_time_is_looked_at_in_rounds(world: World) -> None:
+    """Somebody who writes without a pause makes nobody else do so."""
+    await until(lambda: world.looks > 0)
+    before, began_s = world.looks, time.monotonic()
+    for number in range(200):
+        await world.namespace("tenant-a", f"tenant-{number}")
+        await asyncio.sleep(0.005)
+    assert world.looks - before <= (time.monotonic() - began_s) / PAUSE_S + 1
 
 
 async def test_one_namespace_that_refuses_stands_in_no_others_way(world: World) -> None:
