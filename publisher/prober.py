@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -27,7 +28,7 @@ ANSWER_S: Final = 1.0
 AT_ONCE: Final = 8
 """Most calls at a time."""
 PROVE_S: Final = 2.0
-"""How long a new publication is asked for before it is said to have failed, in seconds."""
+"""How long a new publication is asked for, and a silent listener listened to, before it is said to have failed."""
 _POLL_S: Final = 0.02
 _MAX_ANSWER_BYTES: Final = 16 * 1024
 
@@ -54,22 +55,36 @@ class Prober:
         """Close what is open."""
         await self._session.close()
 
-    async def ask(self, questions: Iterable[Question]) -> Mapping[Question, str]:
-        """Ask all of them, few at once; why each is not as it should be, without those that are."""
-        distinct = list(dict.fromkeys(questions))
-        reasons = await asyncio.gather(*(self._ask(question) for question in distinct))
-        return {question: reason for question, reason in zip(distinct, reasons, strict=True) if reason}
+    async def ask(self, questions: Iterable[Question], *, silence_s: float | None = None) -> Mapping[Question, str]:
+        """Ask all of them, few at once; why each is not as it should be, without those that are.
+
+        ``silence_s``: after so long without any answer the rest is not asked.
+        """
+        reasons = dict.fromkeys(questions, f"not asked yet: {self._url} does not answer")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(silence_s) as limit:
+                await asyncio.gather(*(self._note(question, reasons, limit, silence_s) for question in reasons))
+        return {question: reason for question, reason in reasons.items() if reason}
+
+    async def _note(
+        self, question: Question, reasons: dict[Question, str], limit: asyncio.Timeout, silence_s: float | None
+    ) -> None:
+        """Ask one, and note why it is not as it should be."""
+        async with self._free:
+            try:
+                reasons[question] = await self._ask(question)
+            except TimeoutError:
+                reasons[question] = f"{self._url} did not answer within {self._timeout.total:g} s"
+                return
+            except (aiohttp.ClientError, OSError) as error:
+                reasons[question] = f"{self._url} cannot be asked: {error}"
+        if silence_s is not None and not limit.expired():
+            limit.reschedule(asyncio.get_running_loop().time() + silence_s)
 
     async def _ask(self, question: Question) -> str:
-        async with self._free:
-            secrets = self._secrets()
-            probe = mint_probe(secrets, now_ms=self._clock.wall_ms())
-            try:
-                status, body = await self._answer(question, probe)
-            except TimeoutError:
-                return f"{self._url} did not answer within {self._timeout.total:g} s"
-            except (aiohttp.ClientError, OSError) as error:
-                return f"{self._url} cannot be asked: {error}"
+        secrets = self._secrets()
+        probe = mint_probe(secrets, now_ms=self._clock.wall_ms())
+        status, body = await self._answer(question, probe)
         named = read_answer(body, probe, secrets)
         return _of_status(status, body) if named is None else _of_name(question, *named)
 
@@ -101,17 +116,18 @@ class Proofs:
     async def missing(self, wanted: Plan, *, within_s: float = PROVE_S) -> Mapping[str, str]:
         """Why publications of a plan in force are not live, by uid; none where all are.
 
-        What is new is asked again and again for ``within_s``; what failed before is asked once more.
+        What is new is asked again and again for ``within_s``; what failed before is asked once more. A listener that
+        is silent for so long is left alone.
         """
         current = bases(wanted, reads_bodies=self._reads_bodies)
         self._proved = {uid: basis for uid, basis in self._proved.items() if current.get(uid) == basis}
         until_s = asyncio.get_running_loop().time() + within_s
-        reasons = await self._prove(current, current.keys() - self._proved.keys())
+        reasons = await self._prove(current, current.keys() - self._proved.keys(), within_s)
         try:
             while self._hopes(current, reasons) and asyncio.get_running_loop().time() < until_s:
                 self.waiting = f"{len(reasons)} of {len(current)} publications are not reached yet"
                 await asyncio.sleep(_POLL_S)
-                reasons = await self._prove(current, reasons.keys())
+                reasons = await self._prove(current, reasons.keys(), within_s)
         finally:
             self.waiting = ""
         self._given_up = {uid: current[uid] for uid in reasons}
@@ -120,9 +136,10 @@ class Proofs:
     def _hopes(self, current: Mapping[str, Basis], reasons: Collection[str]) -> bool:
         return any(self._given_up.get(uid) != current[uid] for uid in reasons)
 
-    async def _prove(self, current: Mapping[str, Basis], uids: Collection[str]) -> dict[str, str]:
+    async def _prove(self, current: Mapping[str, Basis], uids: Collection[str], silence_s: float) -> dict[str, str]:
         asked = {uid: current[uid].questions() for uid in sorted(uids)}
-        faults = await self._prober.ask(question for questions in asked.values() for question in questions)
+        wanted = (question for questions in asked.values() for question in questions)
+        faults = await self._prober.ask(wanted, silence_s=silence_s)
         reasons = {
             uid: next(faults[question] for question in questions if question in faults)
             for uid, questions in asked.items()
@@ -155,7 +172,11 @@ def _of_status(status: int, body: bytes) -> str:
         return f"the listener redirects ({status}): name the one that callers are sent to by --probe-url"
     if status >= 500:  # noqa: PLR2004
         return f"the gateway answers {status}{f' ({said})' if said else ': the gate cannot be asked'}"
-    return f"somebody else than the gate answers ({status}): calls pass there without a check"
+    if 200 <= status < 300:  # noqa: PLR2004
+        return f"somebody else than the gate answers ({status}): calls pass there without a check"
+    return (
+        f"the gate refuses the probe ({status}, {said})" if said else f"no gate has answered, but somebody ({status})"
+    )
 
 
 def _gate_reason(body: bytes) -> str:

@@ -121,7 +121,9 @@ def _refusal(reason: str) -> str:
         (503, _refusal("store_away"), "the gateway answers 503 (store_away)"),
         (200, '{"publication":"a","proof":"00"}', "somebody else than the gate answers (200)"),
         (200, "[" * 20_000, "somebody else than the gate answers (200)"),
-        (403, "<html>", "somebody else than the gate answers (403)"),
+        (204, "", "somebody else than the gate answers (204): calls pass there without a check"),
+        (403, "<html>", "no gate has answered, but somebody (403)"),
+        (429, _refusal("overloaded"), "the gate refuses the probe (429, overloaded)"),
     ],
 )
 async def test_what_is_no_gates_answer_is_said(
@@ -144,6 +146,30 @@ async def test_silence_is_bounded(listener: Listener) -> None:
     listener.silent = True
     async with Prober(listener.url, lambda: SECRETS, SystemClock(), answer_s=FEW_S) as prober:
         assert await prober.ask([QUESTION]) == {QUESTION: f"{listener.url} did not answer within 0.05 s"}
+
+
+async def test_a_silent_listener_is_not_asked_for_all(listener: Listener) -> None:
+    """However many publications there are: those that were not asked are said not to be, and are asked next time."""
+    uids = [f"p{number}" for number in range(5 * AT_ONCE)]
+    made = plan([publication(uid, f"/models/{uid}") for uid in uids])
+    listener.silent = True
+    async with Prober(listener.url, lambda: SECRETS, SystemClock(), answer_s=AMPLE_S) as prober:
+        proofs = Proofs(prober)
+        async with asyncio.timeout(AMPLE_S / 2):
+            reasons = await proofs.missing(made, within_s=FEW_S)
+        assert reasons == dict.fromkeys(uids, f"not asked yet: {listener.url} does not answer")
+        listener.silent = False
+        listener.serve(made)
+        assert await proofs.missing(made, within_s=AMPLE_S) == {}
+
+
+async def test_a_listener_that_answers_is_asked_for_all(listener: Listener) -> None:
+    """Though it takes longer for all of them than it may be silent."""
+    made = plan([publication(f"p{number}", f"/models/p{number}") for number in range(4 * AT_ONCE)])
+    listener.serve(made)
+    listener.slow_s = 0.5
+    async with Prober(listener.url, lambda: SECRETS, SystemClock(), answer_s=AMPLE_S) as prober:
+        assert await Proofs(prober).missing(made, within_s=1.5) == {}
 
 
 async def test_nobody_there_is_said() -> None:

@@ -33,6 +33,7 @@ class Listener:
     find: Callable[[str, str], Named | None] | None = None  # who knows, instead of ``routes``
     instead: tuple[int, str] | None = None  # answers every call so: status and body
     silent: bool = False
+    slow_s: float = 0.0  # before each answer
     asked: list[str] = field(default_factory=list)  # "host/path", in order
     at_once: int = 0
     most_at_once: int = 0
@@ -48,7 +49,7 @@ class Listener:
         self.at_once += 1
         self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            await asyncio.sleep(3600 if self.silent else 0)
+            await asyncio.sleep(3600 if self.silent else self.slow_s)
         finally:
             self.at_once -= 1
         if self.instead:
