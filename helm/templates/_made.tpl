@@ -36,18 +36,25 @@ remembered in the values, so that all objects of one rendering hold the same.
 {{- end -}}
 {{- end }}
 
-{{/* Authority, the gate's certificate and the proxies': found whole, or made anew, whose authority's key nobody keeps. */}}
+{{/*
+Authority, the gate's certificate and the proxies': found whole, or made anew, whose authority's key nobody keeps. One for
+another name cannot be kept: no proxy would take the gate for the one that it is told to ask.
+*/}}
 {{- define "tollkeeper.madeTls" -}}
 {{- if not (hasKey .Values "tlsMade") }}
 {{- $server := lookup "v1" "Secret" .Release.Namespace (printf "%s-gate-server" .Release.Name) }}
 {{- $client := lookup "v1" "Secret" .Values.gateway.namespace (printf "%s-gate-client" .Release.Name) }}
 {{- $made := dict }}
+{{- $name := include "tollkeeper.gateServerName" . }}
 {{- if and $server $client }}
+{{- $kept := dig "annotations" "tollkeeper.dev/server-name" "" $server.metadata }}
+{{- if ne $kept $name }}
+{{- fail (printf "gate.tls: the made certificate is for %q, but gate.tls.serverName and clusterDomain ask for %q: set gate.tls.serverName to the former, or have new certificates as the chart's README tells" $kept $name) }}
+{{- end }}
 {{- $_ := set $made "ca" (index $server.data "ca.crt" | b64dec) }}
 {{- $_ := set $made "server" (dict "Cert" (index $server.data "tls.crt" | b64dec) "Key" (index $server.data "tls.key" | b64dec)) }}
 {{- $_ := set $made "client" (dict "Cert" (index $client.data "tls.crt" | b64dec) "Key" (index $client.data "tls.key" | b64dec)) }}
 {{- else }}
-{{- $name := include "tollkeeper.gateServerName" . }}
 {{- $ca := genCA "tollkeeper-gate" 3650 }}
 {{- $_ := set $made "ca" $ca.Cert }}
 {{- $_ := set $made "server" (genSignedCert $name nil (list $name) 3650 $ca) }}

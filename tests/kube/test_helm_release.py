@@ -80,6 +80,23 @@ def test_certificates_are_kept_and_the_gate_can_move(release: Release) -> None:
     assert release.kube.get("configmap", "tollkeeper-gate-ca", release.gateways)["data"] == authority
 
 
+def test_a_certificate_for_another_name_is_not_kept_silently(release: Release) -> None:
+    """No proxy would take the gate for the one it is told of: the upgrade is refused, and told the name."""
+    release.install("--set", "gate.mode=deployment")
+    made, told = release.secrets(), release.args()
+    name = f"tollkeeper-gate.{release.namespace}.svc.cluster.local"
+    assert f"--gate-tls-name={name}" in told
+    for other in ("clusterDomain=example.internal", "gate.tls.serverName=gate.example.internal"):
+        with pytest.raises(AssertionError, match=f'the made certificate is for "{name}"'):
+            release.install("--set", f"gate.mode=deployment,{other}")
+    assert (release.secrets(), release.args()) == (made, told)
+    release.install("--set", f"gate.mode=deployment,clusterDomain=example.internal,gate.tls.serverName={name}")
+    assert f"--gate-tls-name={name}" in release.args()
+    after = release.secrets()
+    for place in ((release.namespace, "tollkeeper-gate-server"), (release.gateways, "tollkeeper-gate-client")):
+        assert after[place] == made[place]
+
+
 def test_the_notes_tell_the_next_command(release: Release, tmp_path: Path) -> None:
     """How to reach the API, the password's command works as it stands, and a trial's store is warned of."""
     notes = release.install()
