@@ -99,6 +99,7 @@ WRONG = {
     "store.adminSecret=a,store.gateSecret=b": "set valkey.enabled to false",
     "store.cells=2": "needs a store of budgets of its own",
     "gateway.create=false": "gate.mode sidecar needs gateway.create",
+    "networkPolicy.metricsFrom[0].ipBlock.cidr=10.0.0.0/8": "networkPolicy.metricsFrom needs gate.mode deployment",
     "gate.mode=deployment,gate.tls.create=false": "gate.tls.serverSecret is needed",
     "gateway.listeners[0].name=s,gateway.listeners[0].protocol=HTTPS,gateway.listeners[0].port=443": "no certificates",
 }
