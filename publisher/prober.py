@@ -119,8 +119,7 @@ class Proofs:
         What is new is asked again and again for ``within_s``; what failed before is asked once more. A listener that
         is silent for so long is left alone.
         """
-        current = bases(wanted, reads_bodies=self._reads_bodies)
-        self._proved = {uid: basis for uid, basis in self._proved.items() if current.get(uid) == basis}
+        current = self.outdate(wanted)
         until_s = asyncio.get_running_loop().time() + within_s
         reasons = await self._prove(current, current.keys() - self._proved.keys(), within_s)
         try:
@@ -132,6 +131,15 @@ class Proofs:
             self.waiting = ""
         self._given_up = {uid: current[uid] for uid in reasons}
         return reasons
+
+    def outdate(self, wanted: Plan) -> Mapping[str, Basis]:
+        """Forget what was proved of publications as they are not any more; to be called when a plan is written.
+
+        Returns what each of the plan rests on.
+        """
+        current = bases(wanted, reads_bodies=self._reads_bodies)
+        self._proved = {uid: basis for uid, basis in self._proved.items() if current.get(uid) == basis}
+        return current
 
     def _hopes(self, current: Mapping[str, Basis], reasons: Collection[str]) -> bool:
         return any(self._given_up.get(uid) != current[uid] for uid in reasons)

@@ -90,7 +90,8 @@ class FolderSink:
         fit = fitting(wanted)
         try:
             file = rendered(fit, self._options)
-            self._write(file.text)
+            if self._write(file.text):
+                self._outdate(fit)
         except OSError as error:
             raise NotServed(f"the folder cannot be written: {error}") from error
         except ValueError as error:
@@ -109,14 +110,23 @@ class FolderSink:
                 self._left = None
                 moved()
 
-    def _write(self, text: str) -> None:
-        if text_of(self._path) != text:
+    def _write(self, text: str) -> bool:
+        """Have the file say this; whether it did not."""
+        changes = text_of(self._path) != text
+        if changes:
             self._refuse_what_stays(text)
             ready = draft(self._path, text)
             if not self._may_write():  # asked after the slow part, right before what others can see
                 raise NotServed("another process publishes now")
             ready.replace(self._path)
         self._left = mark_of(self._path)
+        return changes
+
+    def _outdate(self, fit: Plan) -> None:
+        """What was seen in force may be gone by the time that it is written again, and is to be seen anew then."""
+        self._taken_up = self._given_up = ""
+        if self._proofs:
+            self._proofs.outdate(fit)
 
     def _refuse_what_stays(self, text: str) -> None:
         """Write nothing that would not come to be: what the file had stays in force until a restart."""
@@ -130,7 +140,10 @@ class FolderSink:
     async def _wait_for(self, file: FolderFile, prober: Prober) -> None:
         """Ask until the file is in force; one that was waited for in vain is asked for once more."""
         questions = generation_questions(file.generation, file.hosts)
-        if not questions or self._taken_up == file.generation:
+        if self._taken_up == file.generation:
+            return
+        if not questions:  # nothing tells whether what is to be gone is
+            self._taken_up = ""
             return
         longest_s = 0.0 if self._given_up == file.generation else self._patience.of(self._objects())
         self._given_up = file.generation

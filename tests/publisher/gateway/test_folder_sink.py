@@ -123,6 +123,26 @@ async def test_it_is_live_only_when_the_file_is_taken_up(bench: Bench) -> None:
     assert sink.waiting == ""
 
 
+async def test_what_was_live_once_is_asked_for_when_it_comes_again(bench: Bench) -> None:
+    """A plan in between that was written, and perhaps taken up after it was given up on, leaves nothing proved."""
+    record = publication("a", "/models/a")
+    first, second = plan([record]), plan([replace(record, path="/elsewhere")])
+    sink = bench.sink(patience=SHORT)
+    await sink.apply(first)
+    bench.gateway.reads = False
+    with pytest.raises(NotServed):
+        await sink.apply(second)
+    bench.gateway.reads = True
+    bench.gateway.look()
+    bench.gateway.reads = False
+    with pytest.raises(NotServed):
+        await sink.apply(first)
+    bench.gateway.reads = True
+    bench.gateway.listener.asked.clear()
+    assert await sink.apply(first) == {}
+    assert f"{HOST}/models/a" in bench.gateway.listener.asked
+
+
 async def test_who_was_taken_out_is_gone_when_it_is_said_to_be(bench: Bench) -> None:
     """The other half of being in force."""
     sink = bench.sink()
