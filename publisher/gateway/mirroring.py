@@ -1,8 +1,9 @@
 """Keeps ``published-model-NAME`` in the tenants' namespaces: a ConfigMap for each publication, and no other.
 
-Owns the I/O and when it is done; ``publisher.gateway.mirror`` knows what a ConfigMap says. Only what carries our labels
-is touched, the gateway's among them; one of the same name that does not is told of and left. What others change in ours
-is put back. Asks no gateway: a publication is mirrored whether it is live or not.
+Owns the I/O and when it is done; ``publisher.gateway.mirror`` knows what a ConfigMap says, ``ownership`` whose it is.
+One goes only where both signs say that it is ours: a copy that somebody applied elsewhere stays. What others change in
+ours is put back, labels too; one of the same name that we never applied, or that is another gateway's, is told of and
+left. Asks no gateway: a publication is mirrored whether it is live or not.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import Final
 from redis.exceptions import RedisError
 
 from catalog.store import CatalogStore, StoreUnavailable
-from publisher.gateway.mirror import MIRROR_LABEL, TENANT_LABEL, Front, homes, mirrors, selector
+from publisher.gateway.mirror import TENANT_LABEL, Front, homes, mirrors, selector
 from publisher.gateway.naming import GATEWAY_LABEL, MANAGER, Json
+from publisher.gateway.ownership import is_foreign, is_ours
 from publisher.publisher import Feed
 from publisher.reading import all_publications
 from runtime.kube_api import Cause, Kind, KubeApi, KubeFault
@@ -123,7 +125,8 @@ class Mirroring:
         found, told = homes(self._namespaces.objects.values())
         records = await all_publications(self._store)
         wanted = {_place(one): one for one in mirrors(records, found, self._front)}
-        live, faults = dict(self._mirrors.objects), list(told)
+        live = {place: one for place, one in self._mirrors.objects.items() if is_ours(one, self._front.name)}
+        faults = list(told)
         for place, one in wanted.items():
             if place not in live or not _says(live[place], one):
                 await self._try(place, self._put(one, is_new=place not in live), faults)
@@ -154,10 +157,12 @@ class Mirroring:
             "GET", CONFIG_MAPS.path(namespace), params={"fieldSelector": f"metadata.name={name}"}
         )
         items = found.get("items") or ()
-        return not all(self._is_ours(one["metadata"].get("labels") or {}) for one in items)
+        return any(is_foreign(one) or self._is_anothers(one) for one in items)
 
-    def _is_ours(self, labels: Mapping[str, str]) -> bool:
-        return MIRROR_LABEL in labels and labels.get(GATEWAY_LABEL) == self._front.name
+    def _is_anothers(self, one: Json) -> bool:
+        """Whether it is labelled as another gateway's; without that label it is still ours where we applied it."""
+        labels = one["metadata"].get("labels") or {}
+        return bool(labels.get(GATEWAY_LABEL, self._front.name) != self._front.name)
 
     async def _apply(self, one: Json) -> None:
         """Write one. It is ours alone, so a field that somebody else took is taken back."""
@@ -174,8 +179,10 @@ class Mirroring:
 
 
 def _kept(found: Json) -> Json:
-    """What is compared, and what tells one from another."""
+    """What is compared, what tells one from another, and who applied it; which fields are whose is left out."""
     metadata = {name: found["metadata"].get(name) for name in ("namespace", "name", "labels", "uid")}
+    entries = found["metadata"].get("managedFields") or ()
+    metadata["managedFields"] = [{word: one.get(word) for word in ("manager", "operation")} for one in entries]
     return {"metadata": metadata, "data": found.get("data")}
 
 

@@ -51,6 +51,8 @@ class KubeServer:
         self.version += 1
         before = self.objects.get(path, {})
         uid = before["metadata"]["uid"] if before else f"uid-{self.version}"
+        managers = before["metadata"].get("managedFields", []) if before else []
+        found["metadata"] = {"managedFields": managers, **found["metadata"]}  # who replaces one leaves them
         found["metadata"] |= {"uid": uid, "resourceVersion": str(self.version)}
         self.objects[path] = found
         await self._tell(path, "MODIFIED" if before else "ADDED", found, before)
@@ -103,6 +105,8 @@ class KubeServer:
             return web.json_response({})
         body, there = await request.json(), self.objects.get(request.path, {"metadata": {}})
         metadata = {**there["metadata"], **body["metadata"]}
+        applied = {"manager": request.query.get("fieldManager"), "operation": "Apply"}
+        metadata["managedFields"] = [applied, *(one for one in metadata.get("managedFields", ()) if one != applied)]
         metadata["labels"] = {**(there["metadata"].get("labels") or {}), **(body["metadata"].get("labels") or {})}
         made = {**there, **body, "metadata": metadata, "data": {**(there.get("data") or {}), **body["data"]}}
         await self._store(request.path, made)

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -134,6 +135,36 @@ async def test_only_what_is_ours_is_touched(world: World) -> None:
     await world.cluster.delete(CONFIG_MAPS, NAME, "tenant-a")
     await until(lambda: world.path() == "/models/my-model")
     await until(lambda: world.told == [])
+
+
+async def test_labels_that_somebody_takes_away_are_put_back(world: World) -> None:
+    """It is still ours: we applied it."""
+    await world.put(RECORD)
+    await until(lambda: bool(world.mirror()))
+    labels = world.mirror()["metadata"]["labels"]
+    for gone in ("tollkeeper.dev/publication", "tollkeeper.dev/gateway", "app.kubernetes.io/managed-by"):
+        left = {name: value for name, value in labels.items() if name != gone}
+        data = world.mirror()["data"]
+        await world.cluster.put(CONFIG_MAPS, NAME, "tenant-a", metadata={"labels": left}, data=data)
+        await until(lambda: world.mirror()["metadata"]["labels"] == labels)
+        assert world.told == []
+
+
+async def test_a_copy_that_somebody_applied_stays(world: World) -> None:
+    """With our labels and all: a backup in another namespace is no mirror, and in a mirror's place it is another's."""
+    await world.put(RECORD)
+    await until(lambda: bool(world.mirror()))
+    copied = {"metadata": {"labels": world.mirror()["metadata"]["labels"]}, "data": world.mirror()["data"]}
+    await world.cluster.put(CONFIG_MAPS, NAME, "backups", **deepcopy(copied))
+    looks = world.looks
+    await until(lambda: world.looks > looks + 2)
+    assert world.mirror("backups")
+    await world.store.commit([Delete(Kind.PUBLICATION, "u1", 1)], audit=AUDIT)
+    await until(lambda: not world.mirror())
+    await world.cluster.put(CONFIG_MAPS, NAME, "tenant-a", **deepcopy(copied))
+    await world.put(replace(RECORD, uid="u2"))
+    await until(lambda: world.told == [f"tenant-a/{NAME}: a ConfigMap of this name is somebody else's"])
+    assert world.mirror()["data"]["uid"] == "u1"
 
 
 async def test_two_gateways_of_one_cluster_keep_to_their_own(world: World, another_redis_url: str) -> None:
