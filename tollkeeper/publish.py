@@ -69,24 +69,34 @@ class PublishSettings(FolderSettings, ClusterSettings, StoreSettings):
 
 async def serve(settings: PublishSettings) -> None:
     """Read, write, wait until it is in force; raises ``CannotStart`` with what is not."""
-    try:
-        async with store_client(settings.records) as client:
+    async with store_client(settings.records) as client:
+        with _store_needed():
             records = await all_publications(CatalogStore(client))
-            wanted = plan(records)
-            if settings.to == _PRINTED:
-                reasons = _print(settings, wanted)
-            else:
-                async with _turn(Lease(client, os.urandom(_HOLDER_BYTES).hex())) as lease:
-                    write = _write_cluster if settings.to == CLUSTER else _write_folder
-                    reasons = await write(settings, wanted, lease)
+        wanted = plan(records)
+        if settings.to == _PRINTED:
+            reasons = _print(settings, wanted)
+        else:
+            async with _turn(Lease(client, os.urandom(_HOLDER_BYTES).hex())) as lease:
+                write = _write_cluster if settings.to == CLUSTER else _write_folder
+                reasons = await write(settings, wanted, lease)
+    _tell(settings, records, {**wanted.refused, **reasons})
+
+
+@contextlib.contextmanager
+def _store_needed() -> Iterator[None]:
+    """Say of a store that cannot be used which option names it."""
+    try:
+        yield
     except (StoreUnavailable, RedisError, OSError) as error:
         raise CannotStart(f"--redis-url: the store cannot be used: {error}") from error
-    _tell(settings, records, {**wanted.refused, **reasons})
 
 
 def _print(settings: PublishSettings, wanted: Plan) -> Mapping[str, str]:
     fit = fitting(wanted)
-    file = rendered(fit, settings.options(from_files=True, per_publication_routes=False))
+    try:
+        file = rendered(fit, settings.options(from_files=True, per_publication_routes=False))
+    except ValueError as error:
+        raise CannotStart(f"nothing is printed, Envoy Gateway would take no file up any more: {error}") from error
     click.echo(file.text, nl=False)
     return fit.refused
 
@@ -94,7 +104,9 @@ def _print(settings: PublishSettings, wanted: Plan) -> Mapping[str, str]:
 @contextlib.asynccontextmanager
 async def _turn(lease: Lease) -> AsyncIterator[Lease]:
     """Be the one process that publishes, however long the body takes."""
-    if not await lease.hold():
+    with _store_needed():
+        held = await lease.hold()
+    if not held:
         raise CannotStart(
             "an admin publishes already (--publish-to), and two would undo each other's work: stop it or leave it to it"
         )
@@ -104,7 +116,8 @@ async def _turn(lease: Lease) -> AsyncIterator[Lease]:
     finally:
         renewing.cancel()
         await asyncio.wait((renewing,))
-        await lease.release()
+        with contextlib.suppress(RedisError, OSError):  # it ends by itself
+            await lease.release()
 
 
 async def _renew(lease: Lease) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import re
 import subprocess
 import sys
@@ -205,6 +206,43 @@ async def test_it_can_be_printed_and_is_what_would_be_written(bench: Bench, caps
     printed = capsys.readouterr().out
     assert printed == (bench.folder / FILE).read_text()
     assert objects_of(printed)
+
+
+async def test_what_would_be_broken_is_not_printed(
+    bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One sentence says why."""
+    monkeypatch.setattr("publisher.gateway.folder_file.text", lambda _: "---\n{\n")
+    with pytest.raises(CannotStart, match="nothing is printed, Envoy Gateway would take no file up any more"):
+        await publish.serve(read(PublishSettings, bench.given(to="-")))
+    assert capsys.readouterr().out == ""
+
+
+async def test_a_file_that_fails_is_not_the_stores_fault(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The folder is named, by the sink, and nobody looks after the store."""
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", full)
+        with pytest.raises(CannotStart, match=r"^the folder cannot be written: .*No space left"):
+            await bench.publish()
+    assert await Lease(bench.client, "next").hold()
+
+
+async def test_a_store_that_goes_away_meanwhile_spoils_nothing(
+    bench: Bench, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was read is written; the lease ends by itself."""
+
+    async def gone(_: Lease) -> None:
+        raise redis.exceptions.ConnectionError
+
+    await bench.commit(publication("a", "/models/a"))
+    monkeypatch.setattr(Lease, "release", gone)
+    await bench.publish()
+    assert "publications: 1 live" in capsys.readouterr().out
 
 
 def _run(*options: str) -> tuple[int, str]:
