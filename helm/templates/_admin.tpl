@@ -39,9 +39,6 @@
 {{- end }}
 {{- end }}
 {{ include "tollkeeper.commonArgs" . }}
-{{- range .Values.admin.extraArgs }}
-- {{ . | quote }}
-{{- end }}
 {{- end }}
 
 {{/* Envoy has a listener for each port, and it is called after the first of those that share it. */}}

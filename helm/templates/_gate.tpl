@@ -1,4 +1,4 @@
-{{/* The gate's container, in whichever pod. */}}
+{{/* The gate's container, in whichever pod, and its options. */}}
 
 {{- define "tollkeeper.gateContainer" -}}
 {{- $sidecar := eq .Values.gate.mode "sidecar" }}
@@ -9,23 +9,7 @@ imagePullPolicy: {{ .Values.image.pullPolicy }}
 restartPolicy: Always  # a native sidecar: it is ready before Envoy starts, and ends after it
 {{- end }}
 args:
-- gate
-{{- if $sidecar }}
-- --listen=unix:/run/tollkeeper/{{ eq (int .Values.gate.workers) 1 | ternary "gate-0.sock" "gate.sock" }}  # of several, each adds its number itself
-{{- else }}
-- --listen=0.0.0.0:9001
-- --transport=grpcio
-- --tls-certificate=/etc/tollkeeper/tls/tls.crt
-- --tls-key=/etc/tollkeeper/tls/tls.key
-- --tls-client-ca=/etc/tollkeeper/tls/ca.crt
-- --drain-s={{ .Values.gate.drainSeconds }}
-{{- end }}
-- --http-listen=0.0.0.0:9090
-- --workers={{ .Values.gate.workers }}
-- --gateway-namespace={{ .Values.gateway.namespace }}
-- --store-failure={{ .Values.gate.storeFailure }}
-- --bounded-for-s={{ .Values.gate.boundedForSeconds }}
-{{ include "tollkeeper.commonArgs" . }}
+{{ include "tollkeeper.gateArgs" . }}
 {{- range .Values.gate.extraArgs }}
 - {{ . | quote }}
 {{- end }}
@@ -53,7 +37,7 @@ readinessProbe:
   periodSeconds: 2
   timeoutSeconds: 5
 {{- end }}
-resources: {{ toYaml .Values.gate.resources | nindent 2 }}
+resources: {{ toYaml (.Values.gate.resources | default dict) | nindent 2 }}
 securityContext: {{ include "tollkeeper.containerSecurity" (dict "uid" (include "tollkeeper.gateUid" .)) | nindent 2 }}
 volumeMounts:
 {{ include "tollkeeper.secretMounts" . }}
@@ -62,6 +46,26 @@ volumeMounts:
 {{- else }}
 - {name: tollkeeper-tls, mountPath: /etc/tollkeeper/tls, readOnly: true}
 {{- end }}
+{{- end }}
+
+{{- define "tollkeeper.gateArgs" -}}
+- gate
+{{- if eq .Values.gate.mode "sidecar" }}
+- --listen=unix:/run/tollkeeper/{{ eq (int .Values.gate.workers) 1 | ternary "gate-0.sock" "gate.sock" }}  # of several, each adds its number itself
+{{- else }}
+- --listen=0.0.0.0:9001
+- --transport=grpcio
+- --tls-certificate=/etc/tollkeeper/tls/tls.crt
+- --tls-key=/etc/tollkeeper/tls/tls.key
+- --tls-client-ca=/etc/tollkeeper/tls/ca.crt
+- --drain-s={{ .Values.gate.drainSeconds }}
+{{- end }}
+- --http-listen=0.0.0.0:9090
+- --workers={{ .Values.gate.workers }}
+- --gateway-namespace={{ .Values.gateway.namespace }}
+- --store-failure={{ .Values.gate.storeFailure }}
+- --bounded-for-s={{ .Values.gate.boundedForSeconds }}
+{{ include "tollkeeper.commonArgs" . }}
 {{- end }}
 
 {{/* A sidecar is of Envoy's own user: its socket is for that user alone. */}}

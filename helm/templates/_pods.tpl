@@ -86,6 +86,11 @@ priorityClassName: {{ . }}
 {{- end }}
 {{- end }}
 
+{{/* `--workers=3` is workers, and so is `--no-workers`. */}}
+{{- define "tollkeeper.optionName" -}}
+{{ regexReplaceAll "(?s)^--(no-)?([^=]*).*$" . "${2}" }}
+{{- end }}
+
 {{- define "tollkeeper.commonArgs" -}}
 - --secrets-file=/etc/tollkeeper/secrets/secrets.json
 - --cells={{ .Values.store.cells }}

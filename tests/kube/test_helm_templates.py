@@ -101,6 +101,14 @@ WRONG = {
     "gateway.create=false": "gate.mode sidecar needs gateway.create",
     "networkPolicy.metricsFrom[0].ipBlock.cidr=10.0.0.0/8": "networkPolicy.metricsFrom needs gate.mode deployment",
     "gate.mode=deployment,gate.tls.create=false": "gate.tls.serverSecret is needed",
+    "gate.extraArgs[0]=--workers=3": "gate.extraArgs: --workers is given by the chart",
+    "gate.extraArgs[0]=--store-wait-ms=80,gate.extraArgs[1]=--cells=2": "gate.extraArgs: --cells is given by the chart",
+    "gate.extraArgs[0]=--records-url=redis://x": "gate.extraArgs: --records-url is given by the chart",
+    "gate.mode=deployment,gate.extraArgs[0]=--drain-s=1": "gate.extraArgs: --drain-s is given by the chart",
+    "admin.extraArgs[0]=--gate-targets=unix:/x": "admin.extraArgs: --gate-targets is given by the chart",
+    "admin.extraArgs[0]=--admin-password=x": "admin.extraArgs: --admin-password is given by the chart",
+    "admin.extraArgs[0]=--allow-anonymous": "admin.extraArgs: --allow-anonymous is given by the chart",
+    "admin.extraArgs[0]=--no-patches": "admin.extraArgs: --patches is given by the chart",
     "gateway.listeners[0].name=s,gateway.listeners[0].protocol=HTTPS,gateway.listeners[0].port=443": "no certificates",
 }
 
@@ -111,6 +119,21 @@ def test_a_wrong_value_is_refused_by_name(given: str, helm: Path) -> None:
     refused = template(helm, "--set", given, check=False)
     assert refused.returncode != 0
     assert WRONG[given] in refused.stderr
+
+
+def test_what_the_chart_does_not_give_is_a_further_option(helm: Path) -> None:
+    """A sidecar's transport and how long it drains are the product's own; an option that begins alike is another."""
+    given = "gate.extraArgs={--drain-s=5,--store-wait-ms=80},admin.extraArgs={--usage-metadata=a:b}"
+    said = template(helm, "--set", given).stdout
+    assert all(f'"{option}"' in said for option in ("--drain-s=5", "--store-wait-ms=80", "--usage-metadata=a:b"))
+
+
+@pytest.mark.parametrize("mode", ["sidecar", "deployment"])
+def test_containers_may_be_without_resources(mode: str, helm: Path) -> None:
+    """``null`` takes the chart's own away, and renders a pod that asks for none."""
+    without = ",".join(f"{part}.resources=null" for part in ("gateway", "gate", "admin", "valkey"))
+    said = template(helm, "--set", f"gate.mode={mode},{without}").stdout
+    assert len(re.findall(r"resources:\s+\{\}", said)) == 4
 
 
 @pytest.mark.parametrize("mode", ["sidecar", "deployment"])
