@@ -217,7 +217,10 @@ def test_the_alerts_are_the_configs() -> None:
 
 
 def test_the_schema_knows_every_value_and_no_other() -> None:
-    """Whatever has named parts refuses others, all of it is described, and the defaults are its own."""
+    """Whatever has named parts refuses others, all of it is described, and the defaults are its own.
+
+    ``null`` takes a default away; none can be missed but a container's resources.
+    """
     Draft202012Validator.check_schema(SCHEMA)
     Draft202012Validator(SCHEMA).validate(VALUES)
     for path, node in _nodes(SCHEMA):
@@ -227,6 +230,8 @@ def test_the_schema_knows_every_value_and_no_other() -> None:
     for path, node in _nodes({"properties": SCHEMA["properties"]}):
         if "properties" in node:
             assert set(node["properties"]) == set(_value_at(path)), path
+            assert set(node["required"]) == set(node["properties"]) - {"resources"}, path
+    assert set(SCHEMA["required"]) == set(VALUES)
 
 
 def _value_at(path: str) -> Json:
