@@ -145,7 +145,9 @@ class FolderSink:
         if not questions:  # nothing tells whether what is to be gone is
             self._taken_up = ""
             return
-        longest_s = 0.0 if self._given_up == file.generation else self._patience.of(self._objects())
+        longest_s = 0.0
+        if self._given_up != file.generation:
+            longest_s = self._patience.of(await asyncio.to_thread(self._objects))
         self._given_up = file.generation
         begun_s = asyncio.get_running_loop().time()
         try:

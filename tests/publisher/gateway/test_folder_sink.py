@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -166,6 +167,25 @@ async def test_an_envoy_gateway_that_does_not_read_is_given_up_on(bench: Bench) 
     assert len(bench.gateway.listener.asked) == asked + 1
     bench.gateway.reads = True
     assert await sink.apply(some(1)) == {}
+
+
+async def test_a_folder_that_is_slow_to_read_holds_up_nobody_else(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop that waits for it answers others meanwhile."""
+    reading, read_on, in_time = threading.Event(), threading.Event(), list[bool]()
+
+    def slow(_: FolderSink) -> int:
+        reading.set()
+        in_time.append(read_on.wait(10))
+        return 1
+
+    monkeypatch.setattr(FolderSink, "_objects", slow)
+    applying = asyncio.create_task(bench.sink().apply(some(1)))
+    await until(reading.is_set)
+    read_on.set()
+    assert await applying == {}
+    assert in_time == [True]
 
 
 async def test_a_broken_file_of_somebody_else_is_named(bench: Bench) -> None:
