@@ -21,7 +21,8 @@ GATEWAY_LABEL: Final = "tollkeeper.dev/gateway"
 MAX_NAME: Final = 253
 MAX_LABEL: Final = 63
 
-_HASH: Final = 12
+_HASH: Final = 32
+"""Digits of a hash, four bits each: nobody finds two servers of one name, however many models they may name."""
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 
 _API: Final = {
@@ -65,7 +66,7 @@ def content_name(what: str, *content: Any) -> str:
 
 
 def digest(*content: Any) -> str:
-    """A short hash of JSON-ready values."""
+    """A hash of JSON-ready values, short enough for names."""
     text = json.dumps(content, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:_HASH]
 
