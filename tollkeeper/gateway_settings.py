@@ -10,8 +10,9 @@ from pydantic import AfterValidator, Field
 
 from admin.addresses import parse_target
 from publisher.envoy_meter import OWN_METER
+from publisher.gateway.listeners import ANY_LABEL
 from publisher.gateway.naming import MAX_LABEL, is_name
-from publisher.gateway.options import GateTrust, GatewayOptions, HostInfrastructure, SecretRef
+from publisher.gateway.options import GateTrust, GatewayOptions, HostInfrastructure, RouteListener, SecretRef
 from runtime.addresses import UnixAddress, parse_address
 from runtime.settings import Metavar, Settings, Words, option_of
 from tollkeeper.origins import Origins
@@ -36,6 +37,15 @@ def _names(value: tuple[str, ...]) -> tuple[str, ...]:
     if not value:
         raise ValueError("must name at least one")
     return tuple(_name(one) for one in dict.fromkeys(value))
+
+
+def _route_listeners(value: tuple[str, ...]) -> tuple[str, ...]:
+    for one in map(route_listener, dict.fromkeys(value)):
+        _name(one.name)
+        _name(one.listener)
+        if one.hostname and not is_name(one.hostname.removeprefix(ANY_LABEL)):
+            raise ValueError("a hostname must be a name in lower case, or *. and a name")
+    return value
 
 
 def _secret(value: str) -> str:
@@ -92,7 +102,13 @@ class GatewaySettings(Settings):
     """Envoy Gateway: the Gateway that publications attach to."""
 
     gateway_listeners: Annotated[Words, AfterValidator(_names), Metavar("A,B…")] = ("http",)
-    """Envoy Gateway: names of the Gateway's listeners; one that is left out asks the gate, and is not metered."""
+    """Envoy Gateway: names of the Gateway's listeners, of those that share a port the first; one that is left out asks
+    the gate, and is not metered."""
+
+    gateway_route_listeners: Annotated[Words, AfterValidator(_route_listeners)] = ()
+    """Envoy Gateway: all https listeners, and the first http one of each port, as NAME[@FIRST][=HOSTNAME]. FIRST is the
+    one of --gateway-listeners whose port it shares: `web=web.example,api@web=*.api.example`. A further http listener's
+    hostname is given to the first: `http=web.example,http=api.example`. By default those, for every host."""
 
     gate_targets: Annotated[Words, AfterValidator(_targets), Metavar("A,B…")] = ()
     """Envoy Gateway: where it finds the gate's workers: `unix:/run/gate.sock`, or HOST:PORT; all of one kind."""
@@ -134,6 +150,7 @@ class GatewaySettings(Settings):
             namespace=self.gateway_namespace,
             gateway=self.gateway_name,
             listeners=self.gateway_listeners,
+            route_listeners=tuple(map(route_listener, self.gateway_route_listeners)),
             host=self.infrastructure(),
             from_files=from_files,
             patches=self.patches,
@@ -157,6 +174,7 @@ class GatewaySettings(Settings):
             return
         if self.ai_gateway and not self.patches:
             yield "ai_gateway", "needs --patches: without them no call is decided by its body"
+        yield from self._listener_conflicts()
         if not self.gate_targets:
             yield "gate_targets", "is required: without a gate nothing may be let through"
         for field, needed in (("gate_tls_name", "gate_tls_ca"), ("gate_tls_ca", "gate_tls_name")):
@@ -166,6 +184,15 @@ class GatewaySettings(Settings):
             yield "gate_tls_client", "needs --gate-tls-name"
         if self.gate_tls_name and any(target.startswith(_UNIX) for target in self.gate_targets):
             yield "gate_tls_name", "is of no use with a Unix socket (--gate-targets)"
+
+    def _listener_conflicts(self) -> Iterator[tuple[str, str]]:
+        """Every port has its first listener in both lists, and nothing is said of a port that is not patched."""
+        named = {(one.name, one.listener) for one in map(route_listener, self.gateway_route_listeners)}
+        firsts = set(self.gateway_listeners)
+        if named and not firsts <= {name for name, listener in named if name == listener}:
+            yield "gateway_route_listeners", "must name each one of --gateway-listeners"
+        if not {listener for _, listener in named} <= firsts:
+            yield "gateway_route_listeners", "must say @ and one of --gateway-listeners, whose port is shared"
 
     def _given(self) -> Iterator[str]:
         """The settings of Envoy Gateway that are not as they are by default."""
@@ -229,3 +256,10 @@ def secret_reference(written: str) -> SecretRef:
     """``NAME``, or ``NAMESPACE/NAME``."""
     namespace, _, name = written.rpartition("/")
     return SecretRef(name=name, namespace=namespace)
+
+
+def route_listener(written: str) -> RouteListener:
+    """``NAME``, or ``NAME@FIRST``; either with ``=HOSTNAME``."""
+    names, _, hostname = written.partition("=")
+    name, _, first = names.partition("@")
+    return RouteListener(name=name, listener=first or name, hostname=hostname)

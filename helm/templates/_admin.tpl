@@ -8,6 +8,7 @@
 - --gateway-namespace={{ .Values.gateway.namespace }}
 - --gateway-name={{ .Values.gateway.name }}
 - --gateway-listeners={{ include "tollkeeper.listeners" . }}
+- --gateway-route-listeners={{ include "tollkeeper.routeListeners" . }}
 - --gate-targets={{ include "tollkeeper.gateTargets" . }}
 {{- if eq .Values.gate.mode "deployment" }}
 - --gate-tls-name={{ include "tollkeeper.gateServerName" . }}
@@ -53,6 +54,20 @@
 {{- end }}
 {{- end }}
 {{- join "," $names }}
+{{- end }}
+
+{{/* Routes are looked up by listener with TLS, and by port without: there the first is named for each host. */}}
+{{- define "tollkeeper.routeListeners" -}}
+{{- $ports := dict }}
+{{- $named := list }}
+{{- range .Values.gateway.listeners }}
+{{- $port := .port | toString }}
+{{- $first := get $ports $port | default .name }}
+{{- $_ := set $ports $port $first }}
+{{- $name := ternary (printf "%s@%s" .name $first) $first (and (eq .protocol "HTTPS") (ne .name $first)) }}
+{{- $named = append $named (printf "%s%s" $name (empty .hostname | ternary "" (printf "=%s" .hostname))) }}
+{{- end }}
+{{- join "," $named }}
 {{- end }}
 
 {{/* Cluster-wide, so it names the release's namespace too. */}}

@@ -45,6 +45,16 @@ class HostInfrastructure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RouteListener:
+    """A listener whose routes Envoy looks up by themselves. One that serves several hosts is there for each."""
+
+    name: str
+    listener: str
+    """The first listener of its port, itself perhaps: Envoy has one for all of them, called after the first."""
+    hostname: str = ""  # "api.example.com", "*.example.com"; "": every host
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayOptions:
     """Where our objects live and what they say besides publications."""
 
@@ -57,7 +67,10 @@ class GatewayOptions:
     gateway: str = "tollkeeper"
     """The Gateway that routes attach to. At most 63 characters."""
     listeners: Sequence[str] = ("http",)
-    """Names of its listeners, each of which is patched."""
+    """Names of its listeners, the first of each port, each of which is patched."""
+    route_listeners: Sequence[RouteListener] = ()
+    """All listeners that have routes of their own: those with TLS, and the first of each port without. (): one for each
+    of ``listeners``, for every host."""
     host: HostInfrastructure | None = None
     """Given: GatewayClass, EnvoyProxy and Gateway are written too. None: somebody else owns those three."""
     from_files: bool = False

@@ -2,7 +2,7 @@
 
 Each concern is a policy of its own: one that Envoy Gateway cannot apply leaves the others in force. All fail closed but
 the settlement, without which tokens are charged by each publication's ``missingUsage``. A patch without anything to
-match makes its policy look broken, so what needs routes is written only where there are routes.
+match makes its policy look broken, so what needs routes is written only for listeners that take some.
 
 Filters stand on the listener turned off, and a patch of the routes turns them on where bodies are read. It adds to a
 route's settings by filter, and never replaces them: that is where Envoy Gateway turns Check on.
@@ -18,6 +18,7 @@ from publisher.envoy_bootstrap import MAX_HEADERS, MAX_HEADERS_KB, NOBODY, SERVE
 from publisher.envoy_files import body_filters_on
 from publisher.envoy_meter import REQUEST_NAMESPACE, body_filter, settle_filter, sse_filter
 from publisher.gateway.gate import HEALTH_INTERVAL, are_several, gate_client
+from publisher.gateway.listeners import taking
 from publisher.gateway.naming import Json, made, own_name
 from publisher.gateway.options import GatewayOptions
 from publisher.gateway.targets import gateway_target
@@ -39,11 +40,12 @@ def patches(options: GatewayOptions) -> list[Json]:
     """What holds whatever is published."""
     if not options.patches:
         return []
+    listeners = _called(options.listeners, options)
     return [
-        _policy("meter", (_meter(name) for name in _listeners(options)), options),
-        _policy("settle", (_settlement(name, options) for name in _listeners(options)), options),
-        _policy("hardened", (_hardened(name, options) for name in _listeners(options)), options),
-        _policy("replies", (_replies(name) for name in _listeners(options)), options),
+        _policy("meter", map(_meter, listeners), options),
+        _policy("settle", (_settlement(name, options) for name in listeners), options),
+        _policy("hardened", (_hardened(name, options) for name in listeners), options),
+        _policy("replies", map(_replies, listeners), options),
     ]
 
 
@@ -51,9 +53,11 @@ def route_patches(plan: Plan, options: GatewayOptions) -> list[Json]:
     """What holds for what is published; a plan that fits (``fitting``)."""
     if not options.patches or not plan.hosts:
         return []
-    made_ones = [_policy("told", (_told(name) for name in _listeners(options)), options)]
-    if any(route.reads_body for host in plan.hosts for route in host.routes):
-        made_ones.append(_policy("bodies", (_bodies(name, options) for name in _listeners(options)), options))
+    made_ones = []
+    if asking := _called((one.listener for one in taking([host.name for host in plan.hosts], options)), options):
+        made_ones.append(_policy("told", map(_told, asking), options))
+    if reading := _called((one.name for one in taking(_hosts_with_bodies(plan), options)), options):
+        made_ones.append(_policy("bodies", (_bodies(name, options) for name in reading), options))
     if are_several(options):
         made_ones.append(_policy("gates", [_gates(options)], options))
     return made_ones
@@ -71,9 +75,13 @@ def _policy(what: str, patched: Iterable[_Patches], options: GatewayOptions) -> 
     return made("EnvoyPatchPolicy", name, spec, namespace=options.namespace, gateway=options.gateway)
 
 
-def _listeners(options: GatewayOptions) -> list[str]:
-    """What Envoy Gateway calls a listener, and its routes."""
-    return [f"{options.namespace}/{options.gateway}/{listener}" for listener in options.listeners]
+def _called(listeners: Iterable[str], options: GatewayOptions) -> list[str]:
+    """What Envoy Gateway calls each listener, or its routes."""
+    return [f"{options.namespace}/{options.gateway}/{listener}" for listener in dict.fromkeys(listeners)]
+
+
+def _hosts_with_bodies(plan: Plan) -> list[str]:
+    return [host.name for host in plan.hosts if any(route.reads_body for route in host.routes)]
 
 
 def _add(json_path: str, value: Any, path: str | None = None) -> Json:

@@ -166,11 +166,13 @@ def test_a_sidecar_starts_before_envoy_and_ends_after_it(name: str) -> None:
 
 
 def test_a_listener_of_envoys_is_named_once() -> None:
-    """Envoy has one listener for all of a port; the publisher patches it by the name of the first."""
+    """Envoy has one listener for all of a port; the publisher patches it by the first's name, routes by their own."""
     (gateway,) = (one for one in written_down("external") if one["kind"] == "Gateway")
     assert [one["name"] for one in gateway["spec"]["listeners"]] == ["http", "api", "models"]
     (admin,) = (container for _, _, container in _ours("external") if container["name"] == "admin")
     assert "--gateway-listeners=http,api" in admin["args"]
+    routed = "http,api=api.example.com,models@api=*.models.example.com"
+    assert f"--gateway-route-listeners={routed}" in admin["args"]
     assert all(one["allowedRoutes"] == {"namespaces": {"from": "Same"}} for one in gateway["spec"]["listeners"])
 
 

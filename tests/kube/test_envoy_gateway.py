@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import socket
+import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 from adminprocess import admin_process
+from authority import Authority
 from clustergateway import ClusterGateway, cluster_gateway
 from envoygateway import ENVOY_VERSION
 from gatebench import Catalog
@@ -28,6 +34,8 @@ from tests.kube.conftest import ACCOUNT, RULES
 pytestmark = [pytest.mark.kube, pytest.mark.timeout(300)]
 
 LIVE_S = 120
+OTHER_HOST = "other.test"
+"""There nothing is published."""
 
 
 @dataclass
@@ -41,6 +49,8 @@ class Machine:
     catalog: Catalog
     admin: str
     port: int
+    https_port: int
+    authority: Authority
     iris: PublicationRecord
     llm: PublicationRecord
     key: str
@@ -49,6 +59,20 @@ class Machine:
         """Call the gateway."""
         url = f"http://127.0.0.1:{self.port}{path}"
         return requests.get(url, headers={"host": HOST} | headers, timeout=20).status_code
+
+    def ask_by_tls(self, body: Json) -> tuple[int, str | None]:
+        """Let the body decide; the status, and the model server that answered."""
+        context = ssl.create_default_context(cafile=str(self.authority.ca))
+        with (
+            socket.create_connection(("127.0.0.1", self.https_port), timeout=20) as plain,
+            context.wrap_socket(plain, server_hostname=HOST) as connection,
+        ):
+            call = HTTPConnection(HOST)
+            call.sock = connection
+            headers = {"content-type": "application/json", "x-api-key": self.key}
+            call.request("POST", "/v1/chat/completions", json.dumps(body), headers)
+            answer = call.getresponse()
+            return answer.status, json.loads(answer.read()).get("upstream")
 
     @property
     def live(self) -> float:
@@ -66,6 +90,25 @@ class Machine:
         return found
 
 
+def _https(name: str, hostname: str, port: int) -> Json:
+    """A listener beside the first one, with its certificate in a Secret of its name."""
+    tls = {"mode": "Terminate", "certificateRefs": [{"kind": "Secret", "name": name}]}
+    allowed = {"namespaces": {"from": "Same"}}
+    return {"name": name, "protocol": "HTTPS", "port": port, "hostname": hostname, "tls": tls, "allowedRoutes": allowed}
+
+
+def _certificate(name: str, namespace: str, files: tuple[Path, Path]) -> Json:
+    texts = dict(zip(("tls.crt", "tls.key"), (file.read_text() for file in files), strict=True))
+    metadata = {"name": name, "namespace": namespace}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata,
+        "type": "kubernetes.io/tls",
+        "stringData": texts,
+    }
+
+
 def _said(obj: Json) -> list[Json]:
     status: Json = obj.get("status") or {}
     entries = [status, *status.get("parents", ()), *status.get("ancestors", ())]
@@ -75,7 +118,7 @@ def _said(obj: Json) -> list[Json]:
 @pytest.fixture(scope="module")
 def machine(kube: Kube, valkey_binary: str) -> Iterator[Machine]:
     """All of it, with two publications live by the gateway's own conditions."""
-    namespace, port = kube.new_namespace(), free_port()
+    namespace, port, https_port = kube.new_namespace(), free_port(), free_port()
     name = namespace  # of the Gateway and, in the whole cluster, of its class
     account = kube.account(ACCOUNT, namespace)
     kube.allow(ACCOUNT, namespace, RULES, within=namespace)
@@ -90,6 +133,10 @@ def machine(kube: Kube, valkey_binary: str) -> Iterator[Machine]:
         stores = (valkey.url, folder / "secrets.json")
         gate = stack.enter_context(gate_process(*stores, "--gateway-namespace", namespace))
         gateway = stack.enter_context(cluster_gateway(folder, kube))
+        authority = Authority(folder, "authority")
+        for listener, hostname in {"other": OTHER_HOST, "web": HOST}.items():
+            made_by_the_operator[-1]["spec"]["listeners"].append(_https(listener, hostname, https_port))
+            kube.apply(_certificate(listener, namespace, authority.give(hostname, alone=True)))
         kube.apply(*made_by_the_operator)
         stack.callback(kube.kubectl, "delete", f"gatewayclass/{name}", f"namespace/{namespace}", "--wait=false")
         iris, llm = (stack.enter_context(Upstream(name)) for name in ("iris", "llm"))
@@ -110,12 +157,14 @@ def machine(kube: Kube, valkey_binary: str) -> Iterator[Machine]:
             "kubeconfig": account,
             "gateway-namespace": namespace,
             "gateway-name": name,
+            "gateway-listeners": "http,other",
+            "gateway-route-listeners": f"http,other={OTHER_HOST},web@other={HOST}",
             "gate-targets": gate.target,
             "check-timeout-ms": 10_000,
         }
         admin = stack.enter_context(admin_process(*(f"--{name}={value}" for name, value in options.items())))
         gateway.start()
-        made = Machine(kube, namespace, gateway, gate, catalog, admin.url, port, *published, key)
+        made = Machine(kube, namespace, gateway, gate, catalog, admin.url, port, https_port, authority, *published, key)
         assert until(lambda: made.live == 2, LIVE_S), (_standings(made), gateway.told())
         yield made
 
@@ -154,6 +203,19 @@ def test_a_call_is_decided_by_its_body_and_settled(machine: Machine) -> None:
     headers = {"host": HOST, "x-api-key": machine.key}
     answer = requests.post(url, json={"model": "llm", "max_tokens": 5}, headers=headers, timeout=20)
     assert (answer.status_code, answer.json()["upstream"]) == (200, "llm")
+    assert until(lambda: machine.gate.metric("tollkeeper_settlements_total") > before, 60), machine.gateway.told()
+
+
+def test_each_https_listener_of_a_port_reads_bodies_for_its_own_host(machine: Machine) -> None:
+    """The second one's too, although Envoy has one listener for both and nothing is published on the first one's."""
+    before = machine.gate.metric("tollkeeper_settlements_total")
+    answers = []
+
+    def served() -> bool:
+        answers.append(machine.ask_by_tls({"model": "llm", "max_tokens": 5}))
+        return answers[-1] == (200, "llm")
+
+    assert until(served, 60), answers
     assert until(lambda: machine.gate.metric("tollkeeper_settlements_total") > before, 60), machine.gateway.told()
 
 

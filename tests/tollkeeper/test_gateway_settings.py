@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from publisher.gateway.options import GateTrust, GatewayOptions, HostInfrastructure, SecretRef
+from publisher.gateway.options import GateTrust, GatewayOptions, HostInfrastructure, RouteListener, SecretRef
 from runtime.lifecycle import CannotStart
 from runtime.settings import BadSettings, as_text, read
 from tollkeeper.admin import AdminSettings
@@ -38,6 +38,7 @@ def test_everything_that_is_set_reaches_the_builder() -> None:
         **TLS,
         **MACHINE,
         **HTTPS,
+        "gateway_route_listeners": "http=a.test,https=a.test,api@https=*.b.test,rest@https",
         "gate_tls_client": "gate-client",
         "gateway_namespace": "gateways",
         "gateway_name": "models",
@@ -52,6 +53,12 @@ def test_everything_that_is_set_reaches_the_builder() -> None:
     assert made.gate == ("gate.test:9001",)
     assert made.gate_tls == GateTrust(name="gate.test", ca="gate-ca", client=SecretRef(name="gate-client"))
     assert (made.namespace, made.gateway, made.listeners) == ("gateways", "models", ("http", "https"))
+    assert made.route_listeners == (
+        RouteListener(name="http", listener="http", hostname="a.test"),
+        RouteListener(name="https", listener="https", hostname="a.test"),
+        RouteListener(name="api", listener="https", hostname="*.b.test"),
+        RouteListener(name="rest", listener="https"),
+    )
     certificates = (SecretRef(name="web", namespace="certs"), SecretRef(name="other"))
     assert made.host == HostInfrastructure(
         envoy_version="1.39.1", http_port=8080, https_port=8443, certificates=certificates
@@ -84,6 +91,13 @@ def test_everything_that_is_set_reaches_the_builder() -> None:
         ({"gateway_namespace": "a.b"}, "--gateway-namespace", "no dots"),
         ({"gateway_name": "A"}, "--gateway-name", "lower-case"),
         ({"gateway_listeners": "http,Https"}, "--gateway-listeners", "lower-case"),
+        ({"gateway_route_listeners": "Http"}, "--gateway-route-listeners", "lower-case"),
+        ({"gateway_route_listeners": "http,a@Http"}, "--gateway-route-listeners", "lower-case"),
+        ({"gateway_route_listeners": "http=*.A.test"}, "--gateway-route-listeners", "a hostname must be"),
+        ({"gateway_route_listeners": "http=a.*"}, "--gateway-route-listeners", "a hostname must be"),
+        ({"gateway_route_listeners": "a@http"}, "--gateway-route-listeners", "must name each one of"),
+        ({"gateway_route_listeners": "http,a"}, "--gateway-route-listeners", "must say @ and one of"),
+        ({"gateway_route_listeners": "http,a@b"}, "--gateway-route-listeners", "must say @ and one of"),
         ({"envoy_version": "1.39"}, "--envoy-version", ""),
         ({"envoy_version": "1.39.1"}, "--envoy-version", "and --gateway-http-port go together"),
         ({"gateway_http_port": "80"}, "--envoy-version", "and --gateway-http-port go together"),
