@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field
 
 from admin.addresses import parse_target
 from publisher.envoy_meter import OWN_METER
+from publisher.gateway.fitting import is_server
 from publisher.gateway.listeners import ANY_LABEL
 from publisher.gateway.naming import MAX_LABEL, is_name
 from publisher.gateway.options import GateTrust, GatewayOptions, HostInfrastructure, RouteListener, SecretRef
@@ -19,6 +20,8 @@ from tollkeeper.origins import Origins
 from tollkeeper.usage_metadata import UsageMetadata
 
 _UNIX: Final = "unix:"
+_MAX_SOCKET_BYTES: Final = 107
+"""Linux has no room for more, and a Backend with much more is refused, and all else with it."""
 
 
 def _name(value: str) -> str:
@@ -71,7 +74,9 @@ def _check_target(target: str) -> None:
     if isinstance(address, UnixAddress):
         if not PurePosixPath(address.path).is_absolute():
             raise ValueError("a Unix socket must be named by its whole path")
-    elif address.port == 0 or not (":" in address.host or is_name(address.host)):
+        if len(bytes(address.path)) > _MAX_SOCKET_BYTES:
+            raise ValueError(f"a Unix socket's path must be at most {_MAX_SOCKET_BYTES} bytes")
+    elif address.port == 0 or not is_server(address.host):
         raise ValueError("HOST:PORT must be a name in lower case or an address, and a port from 1 on")
 
 
@@ -175,6 +180,8 @@ class GatewaySettings(Settings):
         if self.ai_gateway and not self.patches:
             yield "ai_gateway", "needs --patches: without them no call is decided by its body"
         yield from self._listener_conflicts()
+        if any("[" in origin for origin in self.cors_origins):
+            yield "cors_origins", "must have no IPv6 address, which Envoy Gateway takes in no origin"
         if not self.gate_targets:
             yield "gate_targets", "is required: without a gate nothing may be let through"
         for field, needed in (("gate_tls_name", "gate_tls_ca"), ("gate_tls_ca", "gate_tls_name")):

@@ -7,7 +7,6 @@ its cluster's too, so a cluster never comes to mean another server, however rule
 
 from __future__ import annotations
 
-from contextlib import suppress
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -36,17 +35,10 @@ def backend_ref(name: str) -> Json:
 
 
 def endpoint(hostname: str, port: int) -> Json:
-    """Where a server is, by address or by name."""
+    """Where a server is, by address (whole: a Backend's schema knows not every short form of IPv6) or by name."""
     if is_address(hostname):
-        return {"ip": {"address": _address(hostname), "port": port}}
+        return {"ip": {"address": ip_address(hostname).exploded, "port": port}}
     return {"fqdn": {"hostname": hostname, "port": port}}
-
-
-def _address(text: str) -> str:
-    """An address as a Backend takes it: of IPv6 its schema does not know every short form, ``::1`` for one."""
-    with suppress(ValueError):
-        return ip_address(text).exploded
-    return text
 
 
 def _backend(name: str, upstream: Upstream, options: GatewayOptions) -> Json:

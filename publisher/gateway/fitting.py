@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Collection
+from ipaddress import ip_address
 from typing import Final
 
 from extauth.route_names import ENTRY, MAX_RULE, entry_rule
@@ -17,14 +18,15 @@ from publisher.plan import Host, Plan
 
 _HOST_ROOM: Final = MAX_RULE - len(entry_rule(""))
 _LABEL: Final = 63
-_ADDRESS: Final = re.compile(r"[0-9.]+|.*:.*")
+_NUMBER: Final = re.compile(r"(.*\.)?[0-9]+")
+"""Ends in digits: an address to whoever resolves names, or nothing at all."""
 
 
 def fitting(plan: Plan) -> Plan:
     """The plan without what Envoy Gateway has no name for, which is refused with a reason."""
     faults = {uid: fault for host in plan.hosts for uid in _uids(host) if (fault := _fault(uid, host))}
     named = {upstream.publication: upstream.hostname for upstream in plan.upstreams}
-    faults |= {uid: "url: must name a host in lower case" for uid, name in named.items() if not _is_server(name)}
+    faults |= {uid: "url: must name a host in lower case" for uid, name in named.items() if not is_server(name)}
     return without(plan, faults) if faults else plan
 
 
@@ -40,7 +42,15 @@ def without(plan: Plan, faults: dict[str, str]) -> Plan:
 
 def is_address(hostname: str) -> bool:
     """Whether a server is named by its address (brackets taken off), not by a name."""
-    return _ADDRESS.fullmatch(hostname) is not None
+    try:
+        return not getattr(ip_address(hostname), "scope_id", None)
+    except ValueError:
+        return False
+
+
+def is_server(hostname: str) -> bool:
+    """Whether a Backend can say where this is: an address, or a name that nobody takes for one."""
+    return is_address(hostname) or (is_name(hostname) and _NUMBER.fullmatch(hostname) is None)
 
 
 def _left(host: Host, faults: Collection[str]) -> Host:
@@ -58,7 +68,3 @@ def _fault(uid: str, host: Host) -> str | None:
     if len(host.name) > _HOST_ROOM:
         return f"host: must be at most {_HOST_ROOM} characters on Envoy Gateway"
     return None
-
-
-def _is_server(hostname: str) -> bool:
-    return is_address(hostname) or is_name(hostname)

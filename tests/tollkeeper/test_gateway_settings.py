@@ -81,6 +81,12 @@ def test_everything_that_is_set_reaches_the_builder() -> None:
         ({"gate_targets": "unix:/g.sock,gate:1"}, "--gate-targets", "all Unix sockets or all HOST:PORT"),
         ({"gate_targets": "gate:0"}, "--gate-targets", "a port from 1 on"),
         ({"gate_targets": "Gate_1:90"}, "--gate-targets", "lower case"),
+        ({"gate_targets": "300.1.1.1:90"}, "--gate-targets", "lower case"),
+        ({"gate_targets": "...:90"}, "--gate-targets", "lower case"),
+        ({"gate_targets": "[fe80::1%eth0]:90"}, "--gate-targets", "lower case"),
+        ({"gate_targets": f"unix:/{'s' * 107}"}, "--gate-targets", "at most 107 bytes"),
+        ({"gate_targets": f"unix:/{'é' * 54}"}, "--gate-targets", "at most 107 bytes"),
+        ({"cors_origins": "https://a.test,http://[::1]:3000"}, "--cors-origins", "must have no IPv6 address"),
         ({"gate_targets": "gate"}, "--gate-targets", "HOST:PORT"),
         ({**TLS, "gate_tls_ca": ""}, "--gate-tls-name", "needs --gate-tls-ca"),
         ({**TLS, "gate_tls_name": ""}, "--gate-tls-ca", "needs --gate-tls-name"),
@@ -112,6 +118,17 @@ def test_what_does_not_fit_together_is_refused(given: dict[str, str], option: st
     with pytest.raises(BadSettings) as refused:
         read(AdminSettings, wanted)
     assert any(mistake.startswith(option) and rule in mistake for mistake in refused.value.mistakes)
+
+
+@pytest.mark.parametrize("target", [f"unix:/{'s' * 106}", "10.0.0.7:90", "[::1]:90", "gate-1.test:90"])
+def test_a_gate_that_a_backend_can_name_is_taken(target: str) -> None:
+    """By a path as long as any, an address of either kind, or a name."""
+    assert options(gate_targets=target).gate == (target,)
+
+
+def test_other_gateways_take_origins_of_every_kind() -> None:
+    """Only Envoy Gateway's own form of them is narrower."""
+    assert read(AdminSettings, FILES | {"cors_origins": "http://[::1]:3000"}).cors_origins == ("http://[::1]:3000",)
 
 
 @pytest.mark.parametrize("base", [ADMIN, FILES])
