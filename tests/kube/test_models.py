@@ -201,6 +201,22 @@ def test_a_publications_mirror_lives_with_it(world: World) -> None:
     assert "kube-root-ca.crt" in {one["metadata"]["name"] for one in world.kube.listed("configmap", world.namespace)}
 
 
+def test_a_mirror_is_known_by_who_applied_it(world: World) -> None:
+    """A label that somebody takes away comes back; a copy that somebody applied, labels and all, is nobody's mirror."""
+    world.published()
+    assert until(lambda: bool(world.mirror()), SLOW_S), world.warnings()
+    kubectl, name, label = world.kube.kubectl, "published-model-my-model", "tollkeeper.dev/publication"
+    (there,) = [one for one in world.kube.listed("configmap", world.namespace) if one["metadata"]["name"] == name]
+    labels, elsewhere = there["metadata"]["labels"], world.kube.new_namespace()
+    metadata = {"name": name, "namespace": elsewhere, "labels": labels}
+    world.kube.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": there["data"]})
+    kubectl("label", "configmap", name, "-n", world.namespace, f"{label}-")
+    shown = ("get", "configmap", "-n", world.namespace, "-l", label, "-o", "name")
+    assert until(lambda: name in kubectl(*shown), SLOW_S), world.warnings()
+    assert name in kubectl("get", "configmap", "-n", elsewhere, "-o", "name")
+    kubectl("delete", "namespace", elsewhere, "--wait=false")
+
+
 def test_somebody_elses_config_map_is_left_alone(world: World) -> None:
     """One of the name of a mirror, without our labels, is told of; nothing of it changes."""
     metadata = {"name": "published-model-my-model", "namespace": world.namespace}
