@@ -192,6 +192,14 @@ async def test_a_policy_of_our_name_lets_no_route_through(bench: Bench) -> None:
     assert bench.names("httproutes") == set()
 
 
+async def test_a_gate_of_our_name_lets_no_route_through(bench: Bench) -> None:
+    """Where calls would ask somebody else's gate, nothing is published, and nothing is live."""
+    bench.kube.apply(_backend(POLICY, bench.namespace), manager="somebody")
+    found = await bench.apply(bench.make(), IRIS)
+    assert found == {"iris": f"Backend {POLICY} in {bench.namespace} is not ours, but of somebody: it is left alone"}
+    assert bench.names("httproutes") == set()
+
+
 async def test_a_policy_that_takes_ours_place_is_told(bench: Bench) -> None:
     """A SecurityPolicy on a route replaces the gateway's: without its own key check the route would be open."""
     sink = bench.make()

@@ -160,7 +160,8 @@ def test_a_route_of_envoy_ai_gateway_points_to_a_server_too() -> None:
     assert references(route) == {identity(between)}
     assert references(between) == {identity(server)}
     assert blamed({identity(route): "why"}, made, wanted) == {"llama": "why"}
-    assert blamed({identity(between): "why"}, made, wanted) == {}
+    assert blamed({identity(between): "why"}, made, wanted) == {"llama": "why"}
+    assert blamed({identity(server): "why"}, made, wanted) == {"llama": "why"}
     gone = [one | {"metadata": one["metadata"] | {"managedFields": [APPLIED]}} for one in made]
     order = [one["kind"] for one in unwanted(gone, (), "tollkeeper")]
     assert order.index("AIGatewayRoute") < order.index("AIServiceBackend") < order.index("Backend")
@@ -226,5 +227,14 @@ def test_who_is_to_blame() -> None:
     assert set(blamed({by_name["tollkeeper-settle"]: "no"}, objects, wanted)) == {"iris", "llama", "far"}
     first = {by_name["tollkeeper-iris"]: "its own", by_name["tollkeeper-settle"]: "everybody's"}
     assert blamed(first, objects, wanted)["iris"] == "everybody's"
-    server = next(key for key in by_name.values() if key[0] == "Backend" and "server" in key[2])
-    assert blamed({server: "no"}, objects, wanted) == {}
+
+
+def test_a_servers_fault_is_of_those_whose_rules_lead_there() -> None:
+    """The gate's Backend is no server: without it nobody's calls go on."""
+    iris = publication("iris", "/models/iris", "http://iris.test:80")
+    wanted = plan([iris, openai("llama", "/models/llama", "http://llama.test:80")])
+    objects = (*base(OPTIONS), *published(wanted, OPTIONS))
+    (server,) = [one for one in objects if "iris.test" in str(one["spec"].get("endpoints"))]
+    assert blamed({identity(server): "no"}, objects, wanted) == {"iris": "no"}
+    gate = ("Backend", OPTIONS.namespace, "tollkeeper-gate")
+    assert blamed({gate: "no"}, objects, wanted) == {"iris": "no", "llama": "no"}
