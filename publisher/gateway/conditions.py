@@ -21,8 +21,8 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The conditions that must be true of a kind, in the order in which they come about. Other kinds are not judged."""
 
-WRONG: Final[Mapping[str, tuple[str, ...]]] = {"HTTPRoute": ("PartiallyInvalid",)}
-"""Those that must not be: some rules of such a route are left out."""
+WRONG: Final[Mapping[str, tuple[str, ...]]] = {"HTTPRoute": ("PartiallyInvalid",), "SecurityPolicy": ("Overridden",)}
+"""Those that must not be: some rules of such a route are left out; another policy stands in such a policy's place."""
 
 
 class Standing(enum.Enum):

@@ -77,12 +77,33 @@ def replacing(policies: Iterable[Json], route: Json) -> list[str]:
     return sorted(policy["metadata"]["name"] for policy in policies if is_foreign(policy) and _aims_at(policy, route))
 
 
+def over_listeners(policies: Iterable[Json], gateway: str) -> list[str]:
+    """Names of others' SecurityPolicies on a listener of the gateway: each takes the place of ours on all its routes.
+
+    One on the whole gateway, by name or by label, does not: of two such policies the controller refuses the later.
+    """
+    theirs = (policy for policy in policies if is_foreign(policy))
+    return sorted(policy["metadata"]["name"] for policy in theirs if _aims_at_listener(policy, gateway))
+
+
+def _aims_at_listener(policy: Json, gateway: str) -> bool:
+    return any(
+        one.get("kind") == "Gateway" and one.get("name") == gateway and one.get("sectionName")
+        for one in _targets(policy)
+    )
+
+
 def _aims_at(policy: Json, route: Json) -> bool:
-    spec = policy.get("spec") or {}
-    targets = (*(spec.get("targetRefs") or ()), *([spec["targetRef"]] if spec.get("targetRef") else ()))
-    if any(one.get("kind") == route["kind"] and one.get("name") == route["metadata"]["name"] for one in targets):
+    kind, name = route["kind"], route["metadata"]["name"]
+    if any(one.get("kind") == kind and one.get("name") == name for one in _targets(policy)):
         return True
-    return any(_selects(one, route) for one in spec.get("targetSelectors") or ())
+    return any(_selects(one, route) for one in (policy.get("spec") or {}).get("targetSelectors") or ())
+
+
+def _targets(policy: Json) -> tuple[Json, ...]:
+    """What a policy names, the new way and the old."""
+    spec = policy.get("spec") or {}
+    return (*(spec.get("targetRefs") or ()), *([spec["targetRef"]] if spec.get("targetRef") else ()))
 
 
 def _selects(selector: Json, route: Json) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from publisher.gateway.conditions import judged
 from publisher.gateway.naming import Json
-from publisher.gateway.ownership import CLOSES, imprint, is_ours, replacing
+from publisher.gateway.ownership import CLOSES, imprint, is_ours, over_listeners, replacing
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +28,10 @@ def fault(obj: Json, policies: Iterable[Json], gateway: str) -> str:
     """Why calls do not pass an object as they should; "" where they do. ``policies`` are all SecurityPolicies there."""
     if why := judged(obj, gateway).why:
         return why
-    others = replacing(policies, obj) if obj["kind"] == "HTTPRoute" else []
-    name = obj["metadata"]["name"]
-    return f"{CLOSES} {others[0]} takes the place of ours on HTTPRoute {name}: remove it" if others else ""
+    if obj["kind"] == CLOSES:
+        others, where = over_listeners(policies, gateway), f"a listener of Gateway {gateway}"
+    elif obj["kind"] == "HTTPRoute":
+        others, where = replacing(policies, obj), f"HTTPRoute {obj['metadata']['name']}"
+    else:
+        return ""
+    return f"{CLOSES} {others[0]} takes the place of ours on {where}: remove it" if others else ""

@@ -210,6 +210,18 @@ async def test_a_policy_that_takes_ours_place_is_told(bench: Bench) -> None:
     assert found == {"iris": "SecurityPolicy cors takes the place of ours on HTTPRoute tollkeeper-iris: remove it"}
 
 
+async def test_a_policy_on_a_listener_is_told_by_all(bench: Bench) -> None:
+    """It replaces ours on every route there: nothing is live, and nothing new is published."""
+    target = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": "tollkeeper", "sectionName": "http"}
+    bench.kube.apply(_object("SecurityPolicy", "cors", bench.namespace, {"targetRefs": [target]}))
+    said = "SecurityPolicy cors takes the place of ours on a listener of Gateway tollkeeper: remove it"
+    sink = bench.make()
+    assert await bench.apply(sink, IRIS, LLAMA) == {"iris": said, "llama": said}
+    assert bench.names("httproutes") == set()
+    bench.kube.kubectl("delete", "securitypolicy", "cors", "-n", bench.namespace)
+    assert await bench.apply(sink, IRIS, LLAMA) == {}
+
+
 @pytest.mark.parametrize("harm", ["deleted", "unlabelled", "field removed"])
 async def test_drift_is_noticed_and_repaired(bench: Bench, harm: str) -> None:
     """What somebody removes is noticed without a change of ours, put back, and counted."""

@@ -212,6 +212,51 @@ def test_who_takes_the_policys_place(row: tuple[Json, bool]) -> None:
     assert told(route, "tollkeeper").why == ""
 
 
+LISTENER = {"kind": "Gateway", "name": "tollkeeper", "sectionName": "http"}
+OVER: dict[str, tuple[Json, bool]] = {
+    "a listener": ({"targetRefs": [LISTENER]}, True),
+    "a listener, the old way": ({"targetRef": LISTENER}, True),
+    "another gateway's": ({"targetRefs": [LISTENER | {"name": "theirs"}]}, False),
+    "a route's rule": ({"targetRefs": [LISTENER | {"kind": "HTTPRoute"}]}, False),
+    "the whole gateway": ({"targetRefs": [{"kind": "Gateway", "name": "tollkeeper"}]}, False),
+    "all gateways": ({"targetSelectors": [{"kind": "Gateway"}]}, False),
+    "nothing": ({}, False),
+}
+
+
+@pytest.mark.parametrize("row", OVER.values(), ids=OVER)
+def test_who_takes_the_policys_place_on_a_listener(row: tuple[Json, bool]) -> None:
+    """That is a fault of the policy, so of everybody; of two on the whole gateway the controller refuses one."""
+    spec, aims = row
+    theirs = obj("SecurityPolicy", "cors", spec=spec, metadata={"managedFields": [], "labels": {}})
+    ours = obj("SecurityPolicy", "tollkeeper-gate", spec={"targetRefs": [LISTENER]}, status=policy_status(ACCEPTED))
+    said = "SecurityPolicy cors takes the place of ours on a listener of Gateway tollkeeper: remove it"
+    assert fault(ours, [theirs, ours], "tollkeeper") == (said if aims else "")
+
+
+REFUSED, OVERRIDDEN = condition("Accepted", "False"), condition("Overridden")
+POLICIES: dict[str, tuple[list[Json], Standing]] = {
+    "in force": ([ACCEPTED], Standing.GOOD),
+    "not overridden": ([ACCEPTED, condition("Overridden", "False")], Standing.GOOD),
+    "overridden": ([ACCEPTED, OVERRIDDEN], Standing.BAD),
+    "second to another on the gateway": ([REFUSED], Standing.BAD),
+    "overridden as it was": ([ACCEPTED, condition("Overridden", generation=1)], Standing.GOOD),
+}
+
+
+@pytest.mark.parametrize("row", POLICIES.values(), ids=POLICIES)
+def test_how_the_policy_fares(row: tuple[list[Json], Standing]) -> None:
+    """Where another stands for it the gateway may be open."""
+    conditions, standing = row
+    policy = obj("SecurityPolicy", "tollkeeper-gate", status=policy_status(*conditions))
+    assert judged(policy, "tollkeeper").standing is standing
+
+
+def policy_status(*conditions: Json) -> Json:
+    """A policy's status, of our gateway."""
+    return {"ancestors": [{"ancestorRef": {"kind": "Gateway", "name": "tollkeeper"}, "conditions": list(conditions)}]}
+
+
 def test_who_is_to_blame() -> None:
     """A route's fault is its publication's, a host's entry concerns its openai models, all else everybody."""
     iris, llama = publication("iris", "/models/iris"), openai("llama", "/models/llama")
