@@ -29,7 +29,7 @@ def generation_route(generation: str, hosts: Sequence[str], options: GatewayOpti
     spec = {
         "parentRefs": [{"name": options.gateway}],
         "hostnames": list(hosts[:MAX_HOSTS]),
-        "rules": [entry(_name(generation), matches)],
+        "rules": [entry(_name(generation), matches, options)],
     }
     name = own_name(options.gateway, "generation")
     return made("HTTPRoute", name, spec, namespace=options.namespace, gateway=options.gateway)

@@ -16,7 +16,7 @@ from extauth.reasons import Reason
 from extauth.route_names import ROUTE_PREFIX, read_rule
 from publisher.gateway.naming import Json, content_name, made
 from publisher.gateway.options import GatewayOptions
-from publisher.gateway.rules import NO_MODEL, HostRules, Rule, closed, entry, host_rules
+from publisher.gateway.rules import HostRules, Rule, closed, entry, host_rules, no_model_name
 from publisher.plan import Plan
 
 _T = TypeVar("_T")
@@ -44,7 +44,7 @@ def no_model_filter(options: GatewayOptions) -> Json:
             "body": {"type": "Inline", "inline": answer.body},
         }
     }
-    return made("HTTPRouteFilter", NO_MODEL, spec, namespace=options.namespace, gateway=options.gateway)
+    return made("HTTPRouteFilter", no_model_name(options), spec, namespace=options.namespace, gateway=options.gateway)
 
 
 ROUTES: Final = frozenset({"HTTPRoute", "AIGatewayRoute"})
@@ -85,7 +85,8 @@ def _own(host: HostRules, options: GatewayOptions) -> Iterator[Json]:
     """The host's entry, and what is closed on it, in as many routes as their matches need."""
     parts = zip_longest(_pieces(host.entry, MAX_MATCHES), _pieces(host.closed, MAX_MATCHES), fillvalue=())
     for index, (waiting, shut) in enumerate(parts):
-        rules = [*([entry(host.host, waiting)] if waiting else []), *([closed(shut)] if shut else [])]
+        waits = [entry(host.host, waiting, options)] if waiting else []
+        rules = [*waits, *([closed(shut, options)] if shut else [])]
         yield _route(_name("entry", host, options, index), host.host, rules, options)
 
 

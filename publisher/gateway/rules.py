@@ -17,15 +17,12 @@ from extauth.route_names import entry_rule, publication_rule, reading_rule
 from publisher.envoy_files import CREDENTIAL_HEADERS, PUBLICATION_HEADER
 from publisher.gateway.backends import GROUP, backend_name, backend_ref
 from publisher.gateway.fitting import is_address
-from publisher.gateway.naming import Json, digest
+from publisher.gateway.naming import Json, digest, own_name
 from publisher.gateway.options import GatewayOptions
 from publisher.plan import OPENAI_ROOT, Host, Route, Upstream
 
 NOWHERE: Final = "closed"
 """The rule of a path that is nobody's. It names nothing, so Check answers 404."""
-
-NO_MODEL: Final = "tollkeeper-no-model"
-"""The filter that answers a call for which Check named a model that is not served here yet."""
 
 _Key = tuple[str, str, str]
 
@@ -66,18 +63,23 @@ def host_rules(host: Host, upstreams: Mapping[str, Upstream], options: GatewayOp
     )
 
 
-def entry(host: str, matches: Sequence[Json]) -> Json:
+def no_model_name(options: GatewayOptions) -> str:
+    """The filter that answers a call for which Check named a model that is not served here yet."""
+    return own_name(options.gateway, "no-model")
+
+
+def entry(host: str, matches: Sequence[Json], options: GatewayOptions) -> Json:
     """The rule where calls wait that the body decides: Check names the publication, or a 404 is the end of it."""
-    return _answered(entry_rule(host), matches)
+    return _answered(entry_rule(host), matches, options)
 
 
-def closed(matches: Sequence[Json]) -> Json:
+def closed(matches: Sequence[Json], options: GatewayOptions) -> Json:
     """The rule of paths that nobody serves."""
-    return _answered(NOWHERE, matches)
+    return _answered(NOWHERE, matches, options)
 
 
-def _answered(name: str, matches: Sequence[Json]) -> Json:
-    reference = {"group": GROUP, "kind": "HTTPRouteFilter", "name": NO_MODEL}
+def _answered(name: str, matches: Sequence[Json], options: GatewayOptions) -> Json:
+    reference = {"group": GROUP, "kind": "HTTPRouteFilter", "name": no_model_name(options)}
     return {
         "name": name,
         "matches": list(matches),

@@ -149,6 +149,18 @@ def test_a_route_points_to_all_it_needs() -> None:
     assert kinds == {"Backend", "HTTPRouteFilter"}
 
 
+def test_two_gateways_of_a_namespace_share_nothing() -> None:
+    """What one of them removes or changes is none of the other's, and no route points to it."""
+    wanted = plan([openai("llama", "/models/llama", "http://llama.test:80")])
+    both = [replace(OPTIONS, gateway=name) for name in ("tollkeeper", "other")]
+    first, second = ({identity(one) for one in base(options)} for options in both)
+    assert not first & second
+    for options, own in zip(both, (first, second), strict=True):
+        made = published(wanted, options)
+        pointed = {key for route in made for key in references(route)}
+        assert pointed <= own | {identity(one) for one in made}
+
+
 def test_a_route_of_envoy_ai_gateway_points_to_a_server_too() -> None:
     """And what stands between them to the server: whoever removes one too early, or blames the wrong one, is found."""
     options = replace(OPTIONS, ai_gateway=True)
