@@ -23,12 +23,16 @@ from publisher.gateway.telling import Told, fault, told
 from publisher.metrics import ClusterMetrics
 from publisher.plan import Plan
 from runtime.kube_watch import KubeWatch
+from runtime.lifecycle import going_on
 
 PATIENCE_S: Final = 10.0
 """Longest wait for the gateway's controller to judge what was applied, in seconds; then it is told as not live."""
 
 LOOK_S: Final = 0.25
 """Between two looks at what it has judged, in seconds."""
+
+RESYNC_S: Final = 30.0
+"""Longest time between two looks at all there is, in seconds: what no watch has told is found then."""
 
 _Live = dict[Key, Json]
 
@@ -45,12 +49,19 @@ class ClusterSink:
     """Keeps the objects of one gateway in step."""
 
     def __init__(
-        self, cluster: Cluster, options: GatewayOptions, metrics: ClusterMetrics, *, patience_s: float = PATIENCE_S
+        self,
+        cluster: Cluster,
+        options: GatewayOptions,
+        metrics: ClusterMetrics,
+        *,
+        patience_s: float = PATIENCE_S,
+        resync_s: float = RESYNC_S,
     ) -> None:
         self._cluster = cluster
         self._options = options
         self._metrics = metrics
         self._patience_s = patience_s
+        self._resync_s = resync_s
         self._places = _places(options)
         self._left: dict[Key, _Left] = {}
         self._wanted: frozenset[Key] = frozenset()
@@ -87,10 +98,13 @@ class ClusterSink:
         return blamed(faults, (*lower, *upper), fit) | misfits
 
     async def follow(self, moved: Callable[[], None]) -> None:
-        """Watch every kind that we write, and call ``moved`` where it is not what ``apply`` last saw."""
+        """Watch every kind that we write: call ``moved`` where it is not what ``apply`` last saw, and now and then."""
         async with asyncio.TaskGroup() as group:
             for place in self._places:
                 group.create_task(self._watch(place, moved).run(), name=f"watch-{KINDS[place[0]].plural}")
+            while going_on():
+                await asyncio.sleep(self._resync_s)
+                moved()
 
     def _watch(self, place: Place, moved: Callable[[], None]) -> KubeWatch:
         kind, namespace = place

@@ -86,7 +86,7 @@ async def bench(kube: Kube, namespace: str) -> AsyncIterator[Bench]:
         def make(patience_s: float = 20, **options: Any) -> ClusterSink:
             given: dict[str, Any] = {"gate": ("unix:/run/gate.sock",), "namespace": namespace} | options
             chosen = GatewayOptions(per_publication_routes=True, **given)
-            return ClusterSink(Cluster(api, metrics), chosen, metrics, patience_s=patience_s)
+            return ClusterSink(Cluster(api, metrics), chosen, metrics, patience_s=patience_s, resync_s=3600)
 
         made = Bench(kube, namespace, kubeconfig, judge, make, registry)
         yield made
