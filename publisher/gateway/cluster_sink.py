@@ -179,13 +179,15 @@ class ClusterSink:
         keys = [identity(obj) for obj in objects]
         loop = asyncio.get_running_loop()
         until_s = loop.time() + self._patience_s
-        while (awaited := self._awaited(keys, live)) and loop.time() < until_s:
-            self._waiting = judged(awaited[0], self._options.gateway).why
-            await asyncio.sleep(LOOK_S)
-            now = await self._look()
-            live.clear()
-            live.update(now)
-        self._waiting = ""
+        try:
+            while (awaited := self._awaited(keys, live)) and loop.time() < until_s:
+                self._waiting = judged(awaited[0], self._options.gateway).why
+                await asyncio.sleep(LOOK_S)
+                now = await self._look()
+                live.clear()
+                live.update(now)
+        finally:
+            self._waiting = ""
         self._in_vain |= {identity(obj): _generation(obj) for obj in awaited}
         return {key: why for key in keys if (why := self._fault(key, live))}
 
