@@ -29,6 +29,9 @@ from runtime.lifecycle import CannotStart
 REQUEST_S: Final = 10.0
 """Longest wait for an answer, in seconds; a watch has its own."""
 
+APPLY: Final = "application/apply-patch+yaml"
+"""The content type of server-side apply."""
+
 Json = dict[str, Any]
 _JSON: Final = "application/json"
 _UNUSABLE: Final = (

@@ -16,6 +16,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
+from runtime.files import Mark, mark_of
 from runtime.lifecycle import CannotStart
 
 _log = logging.getLogger(__name__)
@@ -83,20 +84,12 @@ class Certificates:
         return self.identity
 
 
-_Stamp = tuple[tuple[int, int, int] | None, ...]
+_Stamp = tuple[Mark | None, ...]
 
 
 def _stamp(files: TlsFiles) -> _Stamp:
     """What changes when a file is written, or replaced under its name (through links too)."""
-    return tuple(_stamp_of(path) for path in (files.certificate, files.key, files.client_ca) if path is not None)
-
-
-def _stamp_of(path: Path) -> tuple[int, int, int] | None:
-    try:
-        stat = path.stat()
-    except OSError:
-        return None
-    return stat.st_ino, stat.st_ctime_ns, stat.st_size  # a mode that was mended moves ctime alone
+    return tuple(mark_of(path) for path in (files.certificate, files.key, files.client_ca) if path is not None)
 
 
 def read_identity(files: TlsFiles) -> Identity:

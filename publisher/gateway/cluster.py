@@ -12,12 +12,11 @@ from typing import Final
 from publisher.gateway.naming import MANAGER, Json
 from publisher.metrics import ClusterMetrics
 from publisher.sink import NotServed
-from runtime.kube_api import Cause, Kind, KubeApi, KubeFault
+from runtime.kube_api import APPLY, Cause, Kind, KubeApi, KubeFault
 
 _ENVOY: Final = "gateway.envoyproxy.io"
 _GATEWAY_API: Final = "gateway.networking.k8s.io"
 _AI_GATEWAY: Final = "aigateway.envoyproxy.io"
-_APPLY: Final = "application/apply-patch+yaml"
 
 KINDS: Final = {
     "SecurityPolicy": Kind(_ENVOY, "v1alpha1", "securitypolicies"),
@@ -66,7 +65,7 @@ class Cluster:
         path = KINDS[obj["kind"]].path(metadata["namespace"], metadata["name"])
         params = {"fieldManager": MANAGER, "force": "false"}
         try:
-            taken = await self.api.ask("PATCH", path, params=params, body=obj, content_type=_APPLY)
+            taken = await self.api.ask("PATCH", path, params=params, body=obj, content_type=APPLY)
         except KubeFault as fault:
             if fault.cause in {Cause.CONFLICT, Cause.INVALID}:
                 raise Unfit(f"{obj['kind']} {metadata['name']}: {fault}") from fault

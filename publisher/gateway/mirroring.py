@@ -22,7 +22,7 @@ from publisher.gateway.naming import GATEWAY_LABEL, MANAGER, Json
 from publisher.gateway.ownership import is_foreign, is_ours
 from publisher.publisher import Feed
 from publisher.reading import all_publications
-from runtime.kube_api import Cause, Kind, KubeApi, KubeFault
+from runtime.kube_api import APPLY, Cause, Kind, KubeApi, KubeFault
 from runtime.kube_watch import Bounds, KubeWatch
 from runtime.lifecycle import going_on
 
@@ -42,7 +42,6 @@ LAST_RETRY_S: Final = 10.0
 Place = tuple[str, str]
 """Namespace and name of a ConfigMap."""
 
-_APPLY: Final = "application/apply-patch+yaml"
 _log: Final = logging.getLogger(__name__)
 
 
@@ -167,7 +166,7 @@ class Mirroring:
     async def _apply(self, one: Json) -> None:
         """Write one. It is ours alone, so a field that somebody else took is taken back."""
         params = {"fieldManager": MANAGER, "force": "true"}
-        await self._api.ask("PATCH", CONFIG_MAPS.path(*_place(one)), params=params, body=one, content_type=_APPLY)
+        await self._api.ask("PATCH", CONFIG_MAPS.path(*_place(one)), params=params, body=one, content_type=APPLY)
 
     async def _remove(self, place: Place, live: Json) -> None:
         body = {"kind": "DeleteOptions", "apiVersion": "v1", "preconditions": {"uid": live["metadata"]["uid"]}}
