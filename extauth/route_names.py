@@ -20,6 +20,9 @@ ENTRY: Final = "openai"
 READS_BODY: Final = "json"
 """Ends the names of a publication's rules whose calls' bodies are read: ``<uid>.below.json``."""
 
+UNREAD: Final = "unread"
+"""Ends the names of the same rules where no body can be read: ``<uid>.below.unread``."""
+
 MAX_RULE: Final = 253
 """Longest name of a rule (Gateway API, SectionName)."""
 
@@ -30,8 +33,13 @@ def publication_rule(uid: str, part: str) -> str:
 
 
 def reading_rule(uid: str, part: str) -> str:
-    """The same where Envoy reads the calls' bodies, so that Check knows what to expect."""
+    """The same where Envoy reads the calls' bodies."""
     return f"{uid}.{part}.{READS_BODY}"
+
+
+def unread_rule(uid: str, part: str) -> str:
+    """The same where bodies would be read if they could: Check will hear of none, and goes by the path alone."""
+    return f"{uid}.{part}.{UNREAD}"
 
 
 def entry_rule(host: str) -> str:
@@ -47,6 +55,6 @@ def read_rule(rule: str) -> tuple[str, str]:
     return ("", rest) if named == ENTRY else (named, "")
 
 
-def reads_body(rule: str) -> bool:
-    """Whether bodies are read of the calls that a rule takes; of an entry's they always are."""
-    return rule.endswith(f".{READS_BODY}") or rule.startswith(f"{ENTRY}.")
+def is_unread(rule: str) -> bool:
+    """Whether the calls that a rule takes are decided without their bodies; by default they are not."""
+    return rule.endswith(f".{UNREAD}") and not rule.startswith(f"{ENTRY}.")

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from google.protobuf.struct_pb2 import Struct
 
-from extauth.route_names import ROUTE_KIND, ROUTE_PREFIX, read_rule, reads_body
+from extauth.route_names import ROUTE_KIND, ROUTE_PREFIX, is_unread, read_rule
 
 ROUTE_NAMESPACE: Final = "tollkeeper"
 """Metadata of plain Envoy's routes: ``publication`` or ``openai_host``."""
@@ -25,7 +25,7 @@ class Routed(NamedTuple):
 
     publication: str = ""  # uid
     openai_host: str = ""
-    reads_body: bool = True
+    body_unread: bool = False
 
 
 NOWHERE: Final = Routed()
@@ -53,4 +53,4 @@ def _by_rule(told: Struct, namespace: str) -> Routed:
     )
     if kind != ROUTE_KIND or where != namespace or not name.startswith(ROUTE_PREFIX):
         return NOWHERE
-    return Routed(*read_rule(rule), reads_body=reads_body(rule))
+    return Routed(*read_rule(rule), body_unread=is_unread(rule))

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from extauth.route_names import entry_rule, publication_rule, reading_rule
+from extauth.route_names import entry_rule, publication_rule, reading_rule, unread_rule
 from publisher.envoy_files import CREDENTIAL_HEADERS, PUBLICATION_HEADER
 from publisher.gateway.backends import GROUP, backend_name, backend_ref
 from publisher.gateway.fitting import is_address
@@ -149,7 +149,8 @@ def _rule(route: Route, upstream: Upstream, options: GatewayOptions) -> Json:
 def _name(route: Route, options: GatewayOptions) -> str:
     """What the gate is told, and the patch of the routes goes by: whose calls these are, and if bodies are read."""
     part = route.name.rpartition("/")[2].replace("_", "-")
-    named = reading_rule if route.reads_body and options.patches else publication_rule
+    reading = reading_rule if options.patches else unread_rule
+    named = reading if route.reads_body else publication_rule
     return named(route.publication, part)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from extauth.route_names import ENTRY, entry_rule, publication_rule, read_rule
 
 _UIDS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", fullmatch=True).filter(lambda uid: uid != ENTRY)
-_PARTS = st.from_regex(r"[a-z0-9-]{1,20}(\.json)?", fullmatch=True)
+_PARTS = st.from_regex(r"[a-z0-9-]{1,20}(\.json|\.unread)?", fullmatch=True)
 _HOSTS = st.from_regex(r"[a-z0-9]{1,9}(\.[a-z0-9]{1,9}){0,4}", fullmatch=True)
 
 

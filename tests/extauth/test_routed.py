@@ -46,15 +46,17 @@ def read(request: CheckRequest, namespace: str = NAMESPACE) -> Routed:
 
 
 def test_a_rule_names_the_publication() -> None:
-    """By the part of its name before the dot; whether bodies are read, by its end."""
-    assert read(told(RESOURCE)) == Routed("u1", reads_body=False)
-    assert read(told(RESOURCE | {"sectionName": "u1.below.json"})) == Routed("u1", reads_body=True)
+    """By the part of its name before the dot; that no body can be read, by its end."""
+    assert read(told(RESOURCE)) == Routed("u1", body_unread=False)
+    assert read(told(RESOURCE | {"sectionName": "u1.below.json"})) == Routed("u1", body_unread=False)
+    assert read(told(RESOURCE | {"sectionName": "u1.below.unread"})) == Routed("u1", body_unread=True)
 
 
 def test_an_entry_names_its_host() -> None:
-    """Where the body decides, it is always read."""
-    entry = RESOURCE | {"sectionName": "openai.api.example.test"}
-    assert read(told(entry)) == Routed(openai_host="api.example.test", reads_body=True)
+    """Where the body decides, it is always read, whatever the host is called."""
+    for host in ("api.example.test", "api.unread"):
+        entry = RESOURCE | {"sectionName": f"openai.{host}"}
+        assert read(told(entry)) == Routed(openai_host=host, body_unread=False)
 
 
 @pytest.mark.parametrize(
@@ -129,8 +131,8 @@ def test_our_own_metadata_goes_first() -> None:
 
 
 def test_the_whole_question_is_read() -> None:
-    """The call knows its publication and that its body was not read."""
-    call = read_call(told(RESOURCE).SerializeToString(), NAMESPACE)
+    """The call knows its publication and that its body cannot be read."""
+    call = read_call(told(RESOURCE | {"sectionName": "u1.below.unread"}).SerializeToString(), NAMESPACE)
     assert call is not None
     assert (call.publication, call.body_unread, call.body_bytes) == ("u1", True, 12)
 
@@ -138,7 +140,7 @@ def test_the_whole_question_is_read() -> None:
 def test_a_gate_decides_by_the_rules_name(
     redis_url: str, catalog: Catalog, secrets: Secrets, registry: CollectorRegistry, tmp_path_factory: Any
 ) -> None:
-    """200 by the namespace that it was told, 404 by another's; a call whose body is not read holds back tokens."""
+    """200 by the namespace told, 404 by another's; a call whose body cannot be read holds back tokens."""
     catalog.tenant()
     iris = catalog.publication()
     llm = catalog.publication(model="llm", type=ModelType.OPENAI, protocol=Protocol.OPENAI)
@@ -160,11 +162,11 @@ def test_a_gate_decides_by_the_rules_name(
         assert status(asker.ask(asked(iris.uid))) == 200
         assert status(asker.ask(asked(iris.uid, namespace="tenant-a"))) == 404
         assert status(asker.ask(asked(iris.uid, name="iris"))) == 404
-        unread = asker.ask(asked(llm.uid))
+        unread = asker.ask(asked(llm.uid, sectionName=f"{llm.uid}.below.unread"))
         assert status(unread) == 200
         assert "reservation" in unread.dynamic_metadata
-        unparsed = asker.ask(asked(llm.uid, sectionName=f"{llm.uid}.below.json"))
-        assert status(unparsed) == 400
+        for part in ("below.json", "status"):
+            assert status(asker.ask(asked(llm.uid, sectionName=f"{llm.uid}.{part}"))) == 400
     finally:
         asker.close()
         gate.stop()

@@ -14,6 +14,7 @@ pytestmark = pytest.mark.gateway
 
 TEAM, OTHERS = "body-team", "body-others"
 HOST = "body.example.test"
+CODES_PATH = "/models/code"
 CHAT = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 5}
 
 
@@ -24,7 +25,8 @@ def keys(gateway: Machine) -> Iterator[dict[str, str]]:
     places = [(TEAM, "chat"), (TEAM, "code"), (OTHERS, "shared"), (OTHERS, "hidden")]
     for tenant, model in places:
         allowed = [tenant, TEAM] if model == "shared" else [tenant]
-        config = {"publicHostname": HOST, "externalPath": f"/v1/models/{tenant}-{model}"}
+        path = CODES_PATH if model == "code" else f"/v1/models/{tenant}-{model}"
+        config = {"publicHostname": HOST, "externalPath": path}
         gateway.publish(tenant, model, server, live=False, authentication={"allowedTenants": allowed}, **config)
     for tenant, model in places:
         gateway.await_live(tenant, model)
@@ -93,6 +95,14 @@ def test_a_body_without_a_model_is_refused(
     headers = (f"x-api-key: {keys[TEAM]}", f"content-type: {kind}")
     answer = gateway.post("/v1/chat/completions", body, *headers, host=HOST)
     assert (answer.status, answer.json["error"]["type"]) == (status, "invalid_request_error")
+
+
+def test_no_body_is_taken_where_none_is_read(gateway: Machine, keys: dict[str, str]) -> None:
+    """A publication's bare path is its model's, asked for by GET; a POST there would pass its server unread."""
+    headers = (f"x-api-key: {keys[TEAM]}", "content-type: application/json")
+    answer = gateway.post(CODES_PATH, json.dumps(CHAT | {"model": "code"}).encode(), *headers, host=HOST)
+    assert (answer.status, answer.json["error"]["code"]) == (400, "invalid_json")
+    assert ask(gateway, keys[TEAM], "code", f"{CODES_PATH}/chat/completions").status == 200
 
 
 def test_the_list_of_models_is_the_callers(gateway: Machine, keys: dict[str, str]) -> None:
