@@ -1,4 +1,4 @@
-"""Following one kind of Kubernetes objects: listed once, then watched, for ever.
+"""Following one kind of Kubernetes objects: listed, then watched, for ever, and listed again now and then.
 
 What is known stays known while the API is away. Owns when to list, watch and wait; ``runtime.kube_api`` owns the wire.
 Knows nothing of what the objects mean.
@@ -26,6 +26,10 @@ WATCH_S: Final = 60
 SLACK_S: Final = 10
 """How much longer than that a watch is waited for."""
 
+RELIST_S: Final = 600
+"""Longest time between two lists. A cluster put back to an earlier state has versions below ours, and a watch from ours
+on would hear of nothing until it has caught up."""
+
 FIRST_RETRY_S: Final = 0.2
 LAST_RETRY_S: Final = 10.0
 """The wait after a failure doubles from the first to the last, in seconds."""
@@ -45,6 +49,7 @@ class Bounds:
 
     watch_s: int = WATCH_S
     slack_s: float = SLACK_S
+    relist_s: float = RELIST_S
     first_retry_s: float = FIRST_RETRY_S
     last_retry_s: float = LAST_RETRY_S
 
@@ -83,6 +88,7 @@ class KubeWatch:
         self._bounds = bounds or Bounds()
         self._objects: dict[ObjectName, Json] = {}
         self._version = ""  # of the list or the last event; empty: list anew
+        self._listed_s = 0.0  # when, by the monotonic clock
         self._is_known = False
         self._trouble = ""
 
@@ -115,7 +121,7 @@ class KubeWatch:
     async def _follow_once(self) -> bool:
         """List, where that has to be, and watch until the watch ends; says whether it ended well."""
         try:
-            if not self._version:
+            if not self._version or time.monotonic() - self._listed_s >= self._bounds.relist_s:
                 await self._list()
             await self._watch()
         except KubeFault as fault:
@@ -136,6 +142,7 @@ class KubeWatch:
         self._objects.clear()
         self._objects.update(found)
         self._version, self._is_known = _metadata(page).get("resourceVersion", ""), True
+        self._listed_s = time.monotonic()
         self._well(has_moved=has_moved)
 
     async def _watch(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from kubeserver import KubeServer, kube_server
@@ -110,6 +111,20 @@ async def test_an_expired_version_lists_anew() -> None:
         await server.put(THINGS, "third", "c")
         await followed.until(lambda: "c/third" in followed.names)
         assert followed.watch.trouble == ""
+
+
+async def test_a_cluster_put_back_is_known_as_it_is_now() -> None:
+    """Its versions are below those heard before, and no watch tells: it is listed anew, and followed from there."""
+    async with following(replace(QUICK, relist_s=0)) as (server, followed):
+        before, version = dict(server.objects), server.version
+        await server.put(THINGS, "second", "b")
+        await followed.until(lambda: "b/second" in followed.names)
+        server.restore(before, version)
+        await server.cut()
+        await followed.until(lambda: followed.names == {"a/first"})
+        await server.put(THINGS, "third", "c")
+        await followed.until(lambda: followed.names == {"a/first", "c/third"})
+        assert followed.failures == Counter()
 
 
 @pytest.mark.parametrize(("status", "cause"), [(503, Cause.AWAY), (403, Cause.REFUSED), (404, Cause.MISSING)])

@@ -63,6 +63,11 @@ class KubeServer:
         told = {**gone, "metadata": {**gone["metadata"], "resourceVersion": str(self.version)}}
         await self._tell(path, "DELETED", told, gone)
 
+    def restore(self, objects: dict[str, Json], version: int) -> None:
+        """Be what the server was before, as by a backup of its store: no watch is told."""
+        self.objects, self.version = objects, version
+        self._events.clear()
+
     async def cut(self) -> None:
         """End every watch there is."""
         self._cut.set()
