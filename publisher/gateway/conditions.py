@@ -21,8 +21,12 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
 }
 """The conditions that must be true of a kind, in the order in which they come about. Other kinds are not judged."""
 
-WRONG: Final[Mapping[str, tuple[str, ...]]] = {"HTTPRoute": ("PartiallyInvalid",), "SecurityPolicy": ("Overridden",)}
-"""Those that must not be: some rules of such a route are left out; another policy stands in such a policy's place."""
+WRONG: Final[Mapping[str, tuple[str, ...]]] = {"HTTPRoute": ("PartiallyInvalid",)}
+"""Those that must not be: some rules of such a route are left out.
+
+``Overridden`` of a SecurityPolicy is none of them: it is said too where a route of somebody else's has a policy of its
+own. Whether one stands in ours' place on a listener or a route of ours is looked for by itself (``telling.fault``).
+"""
 
 
 class Standing(enum.Enum):

@@ -73,7 +73,10 @@ def _pointed(obj: Json) -> Iterator[Json]:
 
 
 def replacing(policies: Iterable[Json], route: Json) -> list[str]:
-    """Names of others' SecurityPolicies on a route of ours: each takes the place of the one that closes the gateway."""
+    """Names of others' SecurityPolicies on a route of ours: each takes the place of the one that closes the gateway.
+
+    Of an AIGatewayRoute an HTTPRoute of the same name is made, which a policy may aim at too.
+    """
     return sorted(policy["metadata"]["name"] for policy in policies if is_foreign(policy) and _aims_at(policy, route))
 
 
@@ -94,8 +97,8 @@ def _aims_at_listener(policy: Json, gateway: str) -> bool:
 
 
 def _aims_at(policy: Json, route: Json) -> bool:
-    kind, name = route["kind"], route["metadata"]["name"]
-    if any(one.get("kind") == kind and one.get("name") == name for one in _targets(policy)):
+    name = route["metadata"]["name"]
+    if any(one.get("kind") in ROUTES and one.get("name") == name for one in _targets(policy)):
         return True
     return any(_selects(one, route) for one in (policy.get("spec") or {}).get("targetSelectors") or ())
 
@@ -110,7 +113,7 @@ def _selects(selector: Json, route: Json) -> bool:
     """Whether a selector may mean a route; of expressions the worst is believed."""
     labels = route["metadata"].get("labels") or {}
     wanted = selector.get("matchLabels") or {}
-    return selector.get("kind") == route["kind"] and wanted.items() <= labels.items()
+    return selector.get("kind") in ROUTES and wanted.items() <= labels.items()
 
 
 def _turn(kind: str) -> int:

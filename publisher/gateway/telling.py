@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from publisher.gateway.conditions import judged
 from publisher.gateway.naming import Json
 from publisher.gateway.ownership import CLOSES, imprint, is_ours, over_listeners, replacing
+from publisher.gateway.routes import ROUTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,8 @@ def fault(obj: Json, policies: Iterable[Json], gateway: str) -> str:
         return why
     if obj["kind"] == CLOSES:
         others, where = over_listeners(policies, gateway), f"a listener of Gateway {gateway}"
-    elif obj["kind"] == "HTTPRoute":
-        others, where = replacing(policies, obj), f"HTTPRoute {obj['metadata']['name']}"
+    elif obj["kind"] in ROUTES:
+        others, where = replacing(policies, obj), f"{obj['kind']} {obj['metadata']['name']}"
     else:
         return ""
     return f"{CLOSES} {others[0]} takes the place of ours on {where}: remove it" if others else ""

@@ -219,6 +219,29 @@ def test_each_https_listener_of_a_port_reads_bodies_for_its_own_host(machine: Ma
     assert until(lambda: machine.gate.metric("tollkeeper_settlements_total") > before, 60), machine.gateway.told()
 
 
+def test_others_on_the_gateway_keep_their_own_policy(machine: Machine) -> None:
+    """A route of somebody else's has a policy of its own: Envoy Gateway tells so of ours, and no publication fails."""
+    parent = [{"name": machine.namespace}]
+    target = {"group": "gateway.networking.k8s.io", "kind": "HTTPRoute", "name": "theirs"}
+    rule = {"matches": [{"path": {"type": "PathPrefix", "value": "/theirs"}}]}
+    spec = {"parentRefs": parent, "hostnames": ["theirs.test"], "rules": [rule]}
+    route = {"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute", "spec": spec}
+    policy = {
+        "apiVersion": "gateway.envoyproxy.io/v1alpha1",
+        "kind": "SecurityPolicy",
+        "spec": {"targetRefs": [target], "cors": {"allowOrigins": ["https://app.example"]}},
+    }
+    metadata = {"name": "theirs", "namespace": machine.namespace}
+    machine.kube.apply(route | {"metadata": metadata}, policy | {"metadata": metadata}, manager="somebody")
+    ours = f"tollkeeper-{machine.namespace}-gate"
+    assert until(lambda: "Overridden" in machine.conditions("securitypolicies")[ours], 60)
+    comer = machine.catalog.publication(model="beside", url="http://127.0.0.1:9")
+    assert until(lambda: machine.live == 3, LIVE_S), machine.gateway.told()
+    machine.catalog.remove(Kind.PUBLICATION, comer)
+    machine.kube.kubectl("delete", "httproute/theirs", "securitypolicy/theirs", "-n", machine.namespace)
+    assert until(lambda: machine.live == 2, 60)
+
+
 def test_an_unpublished_model_is_gone(machine: Machine) -> None:
     """Its route leaves the cluster, and Envoy; the others stay."""
     comer = machine.catalog.publication(model="comer", url="http://127.0.0.1:9")

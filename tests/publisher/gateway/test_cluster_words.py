@@ -221,6 +221,8 @@ def test_who_takes_the_policys_place(row: tuple[Json, bool]) -> None:
     policy = obj("SecurityPolicy", "cors", spec=spec, metadata={"managedFields": [], "labels": {}})
     route = obj(status={"parents": [said(ACCEPTED, RESOLVED)]})
     assert ("SecurityPolicy cors takes the place of ours" in fault(route, [policy], "tollkeeper")) is aims
+    made_of_it = obj("AIGatewayRoute", status={"conditions": [ACCEPTED]})
+    assert ("SecurityPolicy cors takes the place of ours" in fault(made_of_it, [policy], "tollkeeper")) is aims
     assert told(route, "tollkeeper").why == ""
 
 
@@ -246,19 +248,17 @@ def test_who_takes_the_policys_place_on_a_listener(row: tuple[Json, bool]) -> No
     assert fault(ours, [theirs, ours], "tollkeeper") == (said if aims else "")
 
 
-REFUSED, OVERRIDDEN = condition("Accepted", "False"), condition("Overridden")
+REFUSED = condition("Accepted", "False")
 POLICIES: dict[str, tuple[list[Json], Standing]] = {
     "in force": ([ACCEPTED], Standing.GOOD),
-    "not overridden": ([ACCEPTED, condition("Overridden", "False")], Standing.GOOD),
-    "overridden": ([ACCEPTED, OVERRIDDEN], Standing.BAD),
+    "another's route has a policy of its own": ([ACCEPTED, condition("Overridden")], Standing.GOOD),
     "second to another on the gateway": ([REFUSED], Standing.BAD),
-    "overridden as it was": ([ACCEPTED, condition("Overridden", generation=1)], Standing.GOOD),
 }
 
 
 @pytest.mark.parametrize("row", POLICIES.values(), ids=POLICIES)
 def test_how_the_policy_fares(row: tuple[list[Json], Standing]) -> None:
-    """Where another stands for it the gateway may be open."""
+    """Where it is refused another one is in its place, and the gateway may be open."""
     conditions, standing = row
     policy = obj("SecurityPolicy", "tollkeeper-gate", status=policy_status(*conditions))
     assert judged(policy, "tollkeeper").standing is standing
