@@ -257,6 +257,8 @@ class FolderSettings(GatewaySettings):
             yield "gateway_https_port", "and --gateway-certificate go together"
         if self.gateway_https_port and not (made and "https" in self.gateway_listeners):
             yield "gateway_https_port", "needs --envoy-version, and https among --gateway-listeners"
+        if made and not self.gateway_https_port and "https" in self.gateway_listeners:
+            yield "gateway_listeners", "has https, which needs --gateway-https-port"
 
 
 def secret_reference(written: str) -> SecretRef:

@@ -110,6 +110,7 @@ def test_everything_that_is_set_reaches_the_builder() -> None:
         ({**MACHINE, "gateway_https_port": "443"}, "--gateway-https-port", "and --gateway-certificate go together"),
         ({**MACHINE, **HTTPS, "gateway_listeners": "http"}, "--gateway-https-port", "https among --gateway-listeners"),
         (HTTPS, "--gateway-https-port", "needs --envoy-version"),
+        ({**MACHINE, "gateway_listeners": "http,https"}, "--gateway-listeners", "needs --gateway-https-port"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(given: dict[str, str], option: str, rule: str) -> None:
