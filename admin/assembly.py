@@ -74,7 +74,12 @@ def assemble(
         series=_reader(read_series, stores.budgets, facts.cells),
         budgets=_looker(stores.budgets, facts.cells),
         lessons=_lessons_reader(stores.budgets, facts.cells),
-        metering=MeteringWatch(store, _metering_reader(stores.budgets, facts.cells), metrics.metering),
+        metering=MeteringWatch(
+            store,
+            _metering_reader(stores.budgets, facts.cells),
+            metrics.metering,
+            failed=metrics.metering_errors.inc,
+        ),
         mint=Mint(secrets.current, os.urandom, recovery=facts.key_recovery),
         gateway=facts.gateway,
         clock=clock,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from typing import Final
 
 from prometheus_client import Gauge
@@ -17,6 +16,7 @@ from admin.troubles import METERING_MISSING
 from catalog.records import Kind, ModelType, PublicationRecord
 from catalog.store import PAGE, CatalogStore, StoreUnavailable
 from ratelimit.usage import Metering
+from runtime.lifecycle import going_on
 from runtime.readiness import Trouble
 
 LOOK_S: Final = 10.0
@@ -29,11 +29,14 @@ MeteringReader = Callable[[Sequence[str]], Awaitable[list[Metering]]]
 class MeteringWatch:
     """``keep`` is its one task."""
 
-    def __init__(self, store: CatalogStore, read: MeteringReader, gauge: Gauge) -> None:
-        """``gauge`` has the label ``metering``."""
+    def __init__(
+        self, store: CatalogStore, read: MeteringReader, gauge: Gauge, *, failed: Callable[[], object]
+    ) -> None:
+        """``gauge`` has the label ``metering``; ``failed`` is called when the store cannot be read."""
         self._store = store
         self._read = read
         self._gauge = gauge
+        self._failed = failed
         self._missing = 0
 
     def troubles(self) -> tuple[Trouble, ...]:
@@ -44,9 +47,11 @@ class MeteringWatch:
 
     async def keep(self) -> None:
         """Look until cancelled. A store that is away is told elsewhere: what was found last stays."""
-        while True:
-            with suppress(StoreUnavailable):
+        while going_on():
+            try:
                 await self.look()
+            except StoreUnavailable:
+                self._failed()
             await asyncio.sleep(LOOK_S)
 
     async def look(self) -> None:

@@ -42,3 +42,8 @@ class AdminMetrics:
             ("metering",),
             registry=registry,
         )
+        self.metering_errors = Counter(
+            "tollkeeper_admin_metering_errors",
+            "Looks at the metering that failed because the store could not be read.",
+            registry=registry,
+        )

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
+
+from admin.metering import MeteringWatch
+from admin.metrics import AdminMetrics
+from catalog.store import StoreUnavailable
+from ratelimit.usage import Metering
+from runtime.lifecycle import running
 
 LLM = "my-llm"
 
@@ -64,6 +73,25 @@ async def test_what_is_missing_is_a_warning(both: Any, store: Any) -> None:
     note(store, publication, settled_ms=1, unsettled=0)
     assert await warned(both) == []
     assert (gauge(both, "missing"), gauge(both, "seen"), gauge(both, "unproved")) == (0, 1, 0)
+
+
+async def test_a_store_that_is_away_is_counted_and_what_was_found_stays(both: Any, store: Any) -> None:
+    """The watch goes on, and its warning with it."""
+    note(store, (await both.show(LLM)).body, unsettled=20)
+    counted, is_away = asyncio.Event(), False
+
+    async def read(subjects: Sequence[str]) -> list[Metering]:
+        if is_away:
+            raise StoreUnavailable("away")
+        return [Metering.MISSING for _ in subjects]
+
+    metrics = AdminMetrics(CollectorRegistry())
+    watch = MeteringWatch(both.services.store, read, metrics.metering, failed=counted.set)
+    await watch.look()
+    is_away = True
+    async with running(watch.keep(), name="metering"), asyncio.timeout(20):
+        await counted.wait()
+        assert [one.code for one in watch.troubles()] == ["metering_missing"]
 
 
 async def warned(api: Any) -> list[Any]:
