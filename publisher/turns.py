@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from typing import Any, Final
 
 from redis.exceptions import RedisError
 
+from publisher.board import Board
 from publisher.lease import Lease
 from runtime.lifecycle import going_on, running
 
 TRY_S: Final = 0.25
-"""Between two questions for the lease while another has it."""
+"""Between two questions for the lease while another has it: so long nobody works after it was given back."""
 
 RELEASE_S: Final = 1.0
 """Longest wait for giving the lease back when this process stops."""
@@ -22,25 +23,44 @@ RELEASE_S: Final = 1.0
 _log: Final = logging.getLogger(__name__)
 
 
+def _nothing() -> None:
+    """Say nothing of how the work stands."""
+
+
+async def _never() -> None:
+    """Have no news: the lease is renewed by the clock alone."""
+    await asyncio.Event().wait()
+
+
 class Turns:
     """Begins ``work`` anew whenever it is this process's turn, under ``name``. ``run`` is its one task.
 
-    ``failed`` is called when the lease cannot be asked for.
+    ``failed`` is called when the lease cannot be asked for. Who holds it tells the others what ``says`` gives, at each
+    renewal and when ``news`` ends.
     """
 
     def __init__(
-        self, lease: Lease, work: Callable[[], Coroutine[Any, Any, object]], *, name: str, failed: Callable[[], None]
+        self,
+        lease: Lease,
+        work: Callable[[], Coroutine[Any, Any, object]],
+        *,
+        name: str,
+        failed: Callable[[], object],
+        says: Callable[[], Board | None] = _nothing,
+        news: Callable[[], Awaitable[None]] = _never,
     ) -> None:
         self._lease = lease
         self._work = work
         self._name = name
         self._failed = failed
+        self._says = says
+        self._news = news
 
     async def run(self) -> None:
         """Work whenever the lease is held, until cancelled; then let the next one begin at once."""
         try:
             while going_on():
-                while not await self._hold():  # noqa: ASYNC110  no event tells of a lease that ended
+                while not await self._hold(None):  # noqa: ASYNC110  no event tells of a lease that ended
                     await asyncio.sleep(TRY_S)
                 _log.info("%s: it is this process's turn", self._name)
                 async with running(self._work(), name=self._name):
@@ -51,10 +71,10 @@ class Turns:
                 async with asyncio.timeout(RELEASE_S):
                     await self._lease.release()
 
-    async def _hold(self) -> bool:
+    async def _hold(self, board: Board | None) -> bool:
         """Ask for the lease or renew it; a store that cannot be asked gives it to nobody."""
         try:
-            return await self._lease.hold()
+            return await self._lease.hold(board)
         except (RedisError, OSError) as error:
             self._failed()
             _log.warning("%s: the lease cannot be asked for: %s", self._name, error)
@@ -62,8 +82,10 @@ class Turns:
 
     async def _renew_while_held(self) -> None:
         while going_on() and (left_s := self._lease.left_s) > 0:
-            await asyncio.sleep(min(left_s, self._lease.renewal_s))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(left_s, self._lease.renewal_s)):
+                    await self._news()
             with suppress(TimeoutError):
                 async with asyncio.timeout(max(0.0, self._lease.left_s)):
-                    if not await self._hold():
+                    if not await self._hold(self._says()):
                         return
