@@ -11,13 +11,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from publisher.addresses import is_address
 from publisher.envoy_files import Json, assignment, http_options, socket_address
+from runtime.addresses import Address, UnixAddress, parse_address
 
 GATE: Final = "tollkeeper-gate"
 
+MAX_CALLS: Final = 4096
+"""Calls at once to the gate, waiting ones included; more are answered 503."""
+
+LEFT_OUT: Final = "2s"
+"""For how long a worker that failed a call is not asked: longer than a health check takes to see if it is there."""
+
 _TYPE: Final = "type.googleapis.com/envoy."
-_UNIX: Final = "unix:"
-_MAX_CALLS: Final = 4096
 
 _HEALTH_INTERVAL: Final = "0.25s"
 _HEALTH_TIMEOUT: Final = "1s"
@@ -28,9 +34,6 @@ _OF_A_NAME: Final = 2
 
 _AT_ONCE: Final = "0s"
 """Else Envoy's threads would hear of a gate's health at most once a second, and ask one that has gone by then."""
-
-_LEFT_OUT: Final = "2s"
-"""After a failed call or connection; longer than a health check takes to see whether the worker is there."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,16 +49,17 @@ class GateTls:
     private_key: str = ""
 
 
-def gate_cluster(targets: Sequence[str], *, connect_timeout: str, tls: GateTls | None = None) -> Json:
+def gate_cluster(written: Sequence[str], *, connect_timeout: str, tls: GateTls | None = None) -> Json:
     """The gate's workers (``unix:/run/gate-0.sock``, ``127.0.0.1:9001``) over HTTP/2."""
-    named = any(_is_named(target) for target in targets)
+    targets = [parse_address(one) for one in written]
+    named = any(map(is_named, targets))
     cluster: dict[str, Any] = {
         "name": GATE,
         "type": "STRICT_DNS" if named else "STATIC",
         "connect_timeout": connect_timeout,
         "lb_policy": "ROUND_ROBIN",
         "load_assignment": assignment(GATE, [_address(target) for target in targets]),
-        "circuit_breakers": {"thresholds": [{"max_pending_requests": _MAX_CALLS, "max_requests": _MAX_CALLS}]},
+        "circuit_breakers": {"thresholds": [{"max_pending_requests": MAX_CALLS, "max_requests": MAX_CALLS}]},
         "typed_extension_protocol_options": http_options({"http2_protocol_options": {}}),
     }
     if named or len(targets) > 1:
@@ -63,6 +67,11 @@ def gate_cluster(targets: Sequence[str], *, connect_timeout: str, tls: GateTls |
     if tls is not None:
         cluster["transport_socket"] = _transport_socket(tls)
     return cluster
+
+
+def is_named(target: Address) -> bool:
+    """Whether it is a name, which may stand for several workers."""
+    return not isinstance(target, UnixAddress) and not is_address(target.host)
 
 
 def _leaving_out(count: int) -> Json:
@@ -84,8 +93,8 @@ def _leaving_out(count: int) -> Json:
         "enforcing_consecutive_5xx": 0,
         "enforcing_consecutive_gateway_failure": 0,
         "interval": _HEALTH_INTERVAL,
-        "base_ejection_time": _LEFT_OUT,
-        "max_ejection_time": _LEFT_OUT,
+        "base_ejection_time": LEFT_OUT,
+        "max_ejection_time": LEFT_OUT,
         "max_ejection_percent": 100 * (count - 1) // count,
     }
     return {
@@ -116,17 +125,7 @@ def _transport_socket(tls: GateTls) -> Json:
     return {"name": "envoy.transport_sockets.tls", "typed_config": context}
 
 
-def _is_named(target: str) -> bool:
-    host = _split(target)[0]
-    return not target.startswith(_UNIX) and not host.replace(".", "").isdigit() and ":" not in host
-
-
-def _address(target: str) -> Json:
-    if target.startswith(_UNIX):
-        return {"pipe": {"path": target.removeprefix(_UNIX)}}
-    return socket_address(*_split(target))
-
-
-def _split(target: str) -> tuple[str, int]:
-    host, _, port = target.rpartition(":")
-    return host.strip("[]"), int(port) if port.isdigit() else 0
+def _address(target: Address) -> Json:
+    if isinstance(target, UnixAddress):
+        return {"pipe": {"path": str(target.path)}}
+    return socket_address(target.host, target.port)

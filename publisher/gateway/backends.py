@@ -10,7 +10,7 @@ from __future__ import annotations
 from ipaddress import ip_address
 from typing import Any, Final
 
-from publisher.gateway.fitting import is_address
+from publisher.addresses import is_address
 from publisher.gateway.naming import Json, content_name, made
 from publisher.gateway.options import GatewayOptions
 from publisher.plan import Plan, Upstream

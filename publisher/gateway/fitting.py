@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Collection
-from ipaddress import ip_address
 from typing import Final
 
 from extauth.route_names import ENTRY, MAX_RULE, entry_rule
+from publisher.addresses import is_address
 from publisher.gateway.naming import is_name
 from publisher.plan import Host, Plan
 
@@ -38,14 +38,6 @@ def without(plan: Plan, faults: dict[str, str]) -> Plan:
         hosts=tuple(host for host in hosts if host.routes),
         refused={**plan.refused, **faults},
     )
-
-
-def is_address(hostname: str) -> bool:
-    """Whether a server is named by its address (brackets taken off), not by a name."""
-    try:
-        return not getattr(ip_address(hostname), "scope_id", None)
-    except ValueError:
-        return False
 
 
 def is_server(hostname: str) -> bool:

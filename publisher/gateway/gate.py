@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from publisher.envoy_gate import LEFT_OUT, MAX_CALLS, is_named
 from publisher.gateway.backends import endpoint
-from publisher.gateway.fitting import is_address
 from publisher.gateway.naming import Json, made, own_name
 from publisher.gateway.options import GateTrust, GatewayOptions, SecretRef
+from runtime.addresses import UnixAddress, parse_address
 
-_UNIX: Final = "unix:"
-_MAX_CALLS: Final = 4096
 HEALTH_INTERVAL: Final = "1s"
-_LEFT_OUT: Final = "2s"
-"""For how long a worker that failed a call is not asked: longer than a health check takes to see if it is there."""
 
 
 def gate_name(options: GatewayOptions) -> str:
@@ -39,12 +36,12 @@ def gate_backend(options: GatewayOptions) -> Json:
 def gate_settings(options: GatewayOptions) -> Json:
     """How the workers are called."""
     settings: dict[str, Any] = {
-        "circuitBreaker": {"maxPendingRequests": _MAX_CALLS, "maxParallelRequests": _MAX_CALLS},
+        "circuitBreaker": {"maxPendingRequests": MAX_CALLS, "maxParallelRequests": MAX_CALLS},
         "loadBalancer": {"type": "RoundRobin"},
         "timeout": {"tcp": {"connectTimeout": f"{options.check_timeout_ms}ms"}},
     }
     if are_several(options):
-        settings["healthCheck"] = _leaving_out(max(2, len(options.gate)), is_named=options.patches)
+        settings["healthCheck"] = _leaving_out(max(2, len(options.gate)), has_name=options.patches)
     return settings
 
 
@@ -63,7 +60,7 @@ def gate_client(options: GatewayOptions) -> dict[str, str]:
 
 def are_several(options: GatewayOptions) -> bool:
     """Whether there may be several workers: behind one name too."""
-    return len(options.gate) > 1 or any(_is_named(target) for target in options.gate)
+    return len(options.gate) > 1 or any(is_named(parse_address(one)) for one in options.gate)
 
 
 def secret_ref(reference: SecretRef) -> Json:
@@ -72,13 +69,13 @@ def secret_ref(reference: SecretRef) -> Json:
     return {"group": "", "kind": "Secret", "name": reference.name, **where}
 
 
-def _leaving_out(count: int, *, is_named: bool) -> Json:
+def _leaving_out(count: int, *, has_name: bool) -> Json:
     """Ask those that are there. If none seems to be, all are asked: a gate without its store has answers of its own.
 
-    Unless a patch names it (``is_named``), a gate cannot be asked for its health: that it is there must do then.
+    Unless a patch names it (``has_name``), a gate cannot be asked for its health: that it is there must do then.
     """
     active = {
-        **({"type": "GRPC"} if is_named else {"type": "TCP", "tcp": {}}),
+        **({"type": "GRPC"} if has_name else {"type": "TCP", "tcp": {}}),
         "timeout": "1s",
         "interval": HEALTH_INTERVAL,
         "unhealthyThreshold": 1,
@@ -90,25 +87,17 @@ def _leaving_out(count: int, *, is_named: bool) -> Json:
         "consecutiveGatewayErrors": 0,
         "consecutive5XxErrors": 0,
         "interval": HEALTH_INTERVAL,
-        "baseEjectionTime": _LEFT_OUT,
+        "baseEjectionTime": LEFT_OUT,
         "maxEjectionPercent": 100 * (count - 1) // count,
     }
     return {"active": active, "passive": passive, "panicThreshold": 1}
 
 
-def _is_named(target: str) -> bool:
-    return not target.startswith(_UNIX) and not is_address(_split(target)[0])
-
-
-def _endpoint(target: str) -> Json:
-    if target.startswith(_UNIX):
-        return {"unix": {"path": target.removeprefix(_UNIX)}}
-    return endpoint(*_split(target))
-
-
-def _split(target: str) -> tuple[str, int]:
-    host, _, port = target.rpartition(":")
-    return host.strip("[]"), int(port)
+def _endpoint(written: str) -> Json:
+    target = parse_address(written)
+    return (
+        {"unix": {"path": str(target.path)}} if isinstance(target, UnixAddress) else endpoint(target.host, target.port)
+    )
 
 
 def _tls(trust: GateTrust) -> Json:

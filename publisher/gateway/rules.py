@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from extauth.route_names import entry_rule, publication_rule, reading_rule, unread_rule
+from publisher.addresses import is_address
 from publisher.envoy_files import CREDENTIAL_HEADERS, PUBLICATION_HEADER
 from publisher.gateway.backends import GROUP, backend_name, backend_ref
-from publisher.gateway.fitting import is_address
 from publisher.gateway.naming import Json, digest, own_name
 from publisher.gateway.options import GatewayOptions
 from publisher.plan import OPENAI_ROOT, Host, Route, Upstream

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from publisher.gateway.fitting import is_address, is_server
+from publisher.addresses import is_address
+from publisher.gateway.fitting import is_server
 
 
 @pytest.mark.parametrize("hostname", ["10.0.0.1", "::1", "2001:db8::7", "::ffff:10.0.0.1"])
