@@ -2,7 +2,7 @@
 
 Owns the connection and its bounds, and what an answer that is none means. Address, login and certificates lie where
 every client of a cluster looks for them: the service account of a pod, else ``$KUBECONFIG``, else ``~/.kube/config``.
-Knows no kind of object.
+Knows no kind of object but namespaces, which all others lie in.
 """
 
 from __future__ import annotations
@@ -101,6 +101,9 @@ class Kind:
     def __str__(self) -> str:
         """As kubectl spells it: ``inferenceservices.serving.kserve.io``."""
         return f"{self.plural}.{self.group}" if self.group else self.plural
+
+
+NAMESPACES: Final = Kind("", "v1", "namespaces")
 
 
 class KubeApi:

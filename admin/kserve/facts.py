@@ -16,10 +16,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from admin.addresses import AddressRules, Target, literal_address, parse_target
+from catalog.namespaces import TENANT_LABEL
 from catalog.records import ModelType, Protocol
-
-TENANT_LABEL: Final = "tollkeeper.dev/tenant"
-"""A namespace that carries it belongs to the tenant that its value names."""
 
 PROTOCOL_ANNOTATION: Final = "tollkeeper.dev/protocol"
 """On an InferenceService: how the model is spoken to, where what KServe says of it misleads."""

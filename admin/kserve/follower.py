@@ -11,7 +11,6 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,34 +18,23 @@ from admin import lookups, quotas
 from admin.acts import differences, tenants
 from admin.addresses import AddressRules
 from admin.committing import Committer
-from admin.kserve.facts import TENANT_LABEL
 from admin.kserve.metrics import FollowerMetrics
 from admin.kserve.report import Report
 from admin.kserve.steps import Case, Step, step_of
 from admin.kserve.wanted import Wanted, wanted_of
 from admin.schemas import TenantInput
 from catalog.changes import CORRUPT, Audit, Put
+from catalog.namespaces import TENANT_LABEL
 from catalog.records import Kind, ModelRecord, Source, TenantRecord
 from catalog.store import PAGE, CatalogStore, Conflict, NoRoom, OutcomeUnknown, StoreUnavailable
-from runtime.kube_api import Cause, Json, KubeApi
+from runtime.in_step import RESYNC_S, keep_in_step
+from runtime.kube_api import NAMESPACES, Cause, Json, KubeApi
 from runtime.kube_api import Kind as KubeKind
 from runtime.kube_watch import Bounds, KubeWatch
-from runtime.lifecycle import going_on
 
-NAMESPACES: Final = KubeKind("", "v1", "namespaces")
 SERVICES: Final = KubeKind("serving.kserve.io", "v1beta1", "inferenceservices")
 ACTOR: Final = "kubernetes"
 """Who the audit stream says did it."""
-
-RESYNC_S: Final = 30.0
-"""Longest time until what somebody changed in the catalog is brought in step again, in seconds."""
-
-PAUSE_S: Final = 0.1
-"""Between two looks: what changes together is looked at once."""
-
-FIRST_RETRY_S: Final = 0.2
-LAST_RETRY_S: Final = 5.0
-"""The wait after a failure doubles from the first to the last, in seconds."""
 
 _UID_BYTES: Final = 10
 _log: Final = logging.getLogger(__name__)
@@ -109,25 +97,11 @@ class Follower:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._namespaces.run(), name="kubernetes-namespaces")
                 group.create_task(self._services.run(), name="kubernetes-inferenceservices")
-                group.create_task(self._keep_in_step(), name="kubernetes-models")
+                looking = keep_in_step(self._due, self._try_to_look, resync_s=self._resync_s)
+                group.create_task(looking, name="kubernetes-models")
         finally:
             self._metrics.leader.set(0)
             self._report.clear()
-
-    async def _keep_in_step(self) -> None:
-        retry_s = FIRST_RETRY_S
-        while going_on():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._resync_s):
-                    await self._due.wait()
-            self._due.clear()
-            if await self._try_to_look():
-                retry_s = FIRST_RETRY_S
-                await asyncio.sleep(PAUSE_S)
-                continue
-            await asyncio.sleep(retry_s)
-            retry_s = min(2 * retry_s, LAST_RETRY_S)
-            self._due.set()
 
     async def _try_to_look(self) -> bool:
         """Bring the catalog in step, where the cluster is known; False when it has to be tried again."""

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from admin.addresses import AddressRules
 from admin.fields import is_model_name, is_tenant_name
-from admin.kserve.facts import TENANT_LABEL, Facts, Object, facts_of, tenant_of
+from admin.kserve.facts import Facts, Object, facts_of, tenant_of
+from catalog.namespaces import TENANT_LABEL
 
 
 @dataclass(frozen=True, slots=True)

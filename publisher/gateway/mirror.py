@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
+from catalog.namespaces import TENANT_LABEL
 from catalog.records import Limits, ModelType, PublicationRecord, TokenPolicy
 from publisher.gateway.naming import GATEWAY_LABEL, MANAGED_BY, MANAGER, Json, digest, is_name
-
-TENANT_LABEL: Final = "tollkeeper.dev/tenant"
-"""On a namespace: whose it is."""
 
 MIRROR_LABEL: Final = "tollkeeper.dev/publication"
 """On a ConfigMap: the uid of the publication that it tells of."""

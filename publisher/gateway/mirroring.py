@@ -11,33 +11,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import Final
 
 from redis.exceptions import RedisError
 
+from catalog.namespaces import TENANT_LABEL
 from catalog.store import CatalogStore, StoreUnavailable
-from publisher.gateway.mirror import TENANT_LABEL, Front, homes, mirrors, selector
+from publisher.gateway.mirror import Front, homes, mirrors, selector
 from publisher.gateway.naming import GATEWAY_LABEL, MANAGER, Json
 from publisher.gateway.ownership import is_foreign, is_ours
 from publisher.publisher import Feed
 from publisher.reading import all_publications
-from runtime.kube_api import APPLY, Cause, Kind, KubeApi, KubeFault
+from runtime.in_step import FIRST_RETRY_S, RESYNC_S, keep_in_step
+from runtime.kube_api import APPLY, NAMESPACES, Cause, Kind, KubeApi, KubeFault
 from runtime.kube_watch import Bounds, KubeWatch
 from runtime.lifecycle import going_on
 
-NAMESPACES: Final = Kind("", "v1", "namespaces")
 CONFIG_MAPS: Final = Kind("", "v1", "configmaps")
-
-RESYNC_S: Final = 30.0
-"""Longest time between two looks, in seconds."""
-
-PAUSE_S: Final = 0.1
-"""Between two looks: what changes together is looked at once."""
-
-FIRST_RETRY_S: Final = 0.2
-LAST_RETRY_S: Final = 10.0
-"""The wait after a failure doubles from the first to the last, in seconds."""
 
 Place = tuple[str, str]
 """Namespace and name of a ConfigMap."""
@@ -85,7 +75,8 @@ class Mirroring:
             group.create_task(self._namespaces.run(), name="mirror-namespaces")
             group.create_task(self._mirrors.run(), name="mirror-configmaps")
             group.create_task(self._follow(), name="mirror-feed")
-            group.create_task(self._keep_in_step(), name="mirror")
+            looking = keep_in_step(self._due, self._try_to_look, resync_s=self._resync_s)
+            group.create_task(looking, name="mirror")
 
     async def _follow(self) -> None:
         while going_on():
@@ -97,27 +88,20 @@ class Mirroring:
                 await asyncio.sleep(FIRST_RETRY_S)
                 self._due.set()  # what was missed meanwhile is read anew
 
-    async def _keep_in_step(self) -> None:
-        retry_s = FIRST_RETRY_S
-        while going_on():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._resync_s):
-                    await self._due.wait()
-            self._due.clear()
-            if not all(watch.is_known and not watch.trouble for watch in (self._namespaces, self._mirrors)):
-                self._told([watch.trouble for watch in (self._namespaces, self._mirrors) if watch.trouble])
-                continue  # the watch tells when it is over
-            try:
-                self._told(await self._look())
-                retry_s = FIRST_RETRY_S
-                await asyncio.sleep(PAUSE_S)
-            except (StoreUnavailable, KubeFault) as error:
-                self._failed(error.cause if isinstance(error, KubeFault) else "store")
-                self._told([str(error)])
-                _log.warning("publications are not mirrored: %s", error)
-                await asyncio.sleep(retry_s)
-                retry_s = min(2 * retry_s, LAST_RETRY_S)
-                self._due.set()
+    async def _try_to_look(self) -> bool:
+        """Bring the mirrors in step, where the cluster is known; False when it has to be tried again."""
+        watches = (self._namespaces, self._mirrors)
+        if not all(watch.is_known and not watch.trouble for watch in watches):
+            self._told([watch.trouble for watch in watches if watch.trouble])
+            return True  # the watch tells when it is over
+        try:
+            self._told(await self._look())
+        except (StoreUnavailable, KubeFault) as error:
+            self._failed(error.cause if isinstance(error, KubeFault) else "store")
+            self._told([str(error)])
+            _log.warning("publications are not mirrored: %s", error)
+            return False
+        return True
 
     async def _look(self) -> list[str]:
         """Bring all mirrors in step; returns what cannot be. Raises ``StoreUnavailable``, ``KubeFault`` AWAY."""

@@ -11,9 +11,10 @@ from kubeserver import KubeServer, kube_server
 from prometheus_client import CollectorRegistry
 
 from admin.addresses import AddressRules
-from admin.kserve.follower import NAMESPACES, SERVICES, Follower
+from admin.kserve.follower import SERVICES, Follower
 from admin.kserve.metrics import FollowerMetrics
 from catalog.records import Kind, ModelRecord, PublicationRecord
+from runtime.kube_api import NAMESPACES
 from runtime.kube_watch import Bounds
 from runtime.lifecycle import running
 

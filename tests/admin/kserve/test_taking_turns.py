@@ -11,13 +11,13 @@ from kubeserver import kube_server
 from prometheus_client import CollectorRegistry
 
 from admin.addresses import AddressRules
-from admin.kserve.follower import NAMESPACES, SERVICES, Follower
+from admin.kserve.follower import SERVICES, Follower
 from admin.kserve.metrics import FollowerMetrics
 from catalog.records import Kind
 from publisher import names
 from publisher.lease import Lease
 from publisher.turns import Turns
-from runtime.kube_api import KubeApi
+from runtime.kube_api import NAMESPACES, KubeApi
 from runtime.lifecycle import running
 
 

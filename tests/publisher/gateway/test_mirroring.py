@@ -20,8 +20,9 @@ from catalog.records import Kind, PublicationRecord
 from catalog.store import CatalogStore
 from publisher.feed import PublicationFeed
 from publisher.gateway.mirror import Front
-from publisher.gateway.mirroring import CONFIG_MAPS, NAMESPACES, PAUSE_S, Mirroring
-from runtime.kube_api import KubeApi
+from publisher.gateway.mirroring import CONFIG_MAPS, Mirroring
+from runtime.in_step import PAUSE_S
+from runtime.kube_api import NAMESPACES, KubeApi
 from runtime.kube_watch import Bounds
 from runtime.lifecycle import running
 from tests.e2e.proxy import publication
