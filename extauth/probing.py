@@ -1,4 +1,4 @@
-"""What the gate answers a probe call: the publication, or the host of openai models, that the route names. Pure.
+"""What the gate answers a probe call: whom the route names, and whether it was told what the body says. Pure.
 
 No call of a probe goes on to a model, and nothing is taken for it.
 """
@@ -6,7 +6,7 @@ No call of a probe goes on to a model, and nothing is taken for it.
 from __future__ import annotations
 
 import json
-from typing import Final
+from typing import Final, NamedTuple
 
 from catalog.keytext import KeyText
 from catalog.probetext import is_proved, prove_answer
@@ -19,27 +19,38 @@ PUBLICATION: Final = "publication"
 OPENAI_HOST: Final = "openai_host"
 
 
+class Told(NamedTuple):
+    """What a gate told of a probe's route."""
+
+    kind: str  # PUBLICATION or OPENAI_HOST
+    name: str  # the publication's uid, or the host
+    body_read: bool  # the proxy has read the body for the gate
+
+    def __str__(self) -> str:
+        """As it is proved."""
+        return f"{self.kind} {self.name}{' body' if self.body_read else ''}"
+
+
 def answered(call: Call, secrets: Secrets) -> Denial:
     """Answer a probe; the proof says that it was this gate, and to this probe."""
     kind, name = (PUBLICATION, call.publication) if call.publication else (OPENAI_HOST, call.openai_host)
-    body = {kind: name, "proof": prove_answer(KeyText(call.api_key), _told(kind, name), secrets)}
+    told = Told(kind, name, call.body_parsed)
+    proof = prove_answer(KeyText(call.api_key), str(told), secrets)
+    body = {kind: name, "body_read": told.body_read, "proof": proof}
     headers = [("content-type", "application/json"), ("cache-control", "no-store")]
     return Denial(WIRE[Reason.PROBED].status, headers, json.dumps(body, separators=(",", ":")))
 
 
-def read_answer(body: bytes, probe: KeyText, secrets: Secrets) -> tuple[str, str] | None:
-    """What a gate told a probe: ``PUBLICATION`` or ``OPENAI_HOST``, and which; None where no gate of ours said it."""
+def read_answer(body: bytes, probe: KeyText, secrets: Secrets) -> Told | None:
+    """What a gate told a probe; None where no gate of ours said it."""
     try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(answer, dict) or not all(isinstance(value, str) for value in answer.values()):
+    if not isinstance(answer, dict):
         return None
     for kind in (PUBLICATION, OPENAI_HOST):
-        if kind in answer and is_proved(answer.get("proof", ""), probe, _told(kind, answer[kind]), secrets):
-            return kind, answer[kind]
+        told = Told(kind, str(answer.get(kind, "")), answer.get("body_read") is True)
+        if kind in answer and is_proved(str(answer.get("proof", "")), probe, str(told), secrets):
+            return told
     return None
-
-
-def _told(kind: str, name: str) -> str:
-    return f"{kind} {name}"

@@ -18,7 +18,7 @@ import aiohttp
 from catalog.keytext import KeyText
 from catalog.probetext import LIFE_S, mint_probe
 from catalog.secrets import Secrets
-from extauth.probing import OPENAI_HOST, read_answer
+from extauth.probing import OPENAI_HOST, Told, read_answer
 from publisher.plan import Plan
 from publisher.probes import Basis, Question, bases
 from runtime.clock import Clock
@@ -85,13 +85,15 @@ class Prober:
         secrets = self._secrets()
         probe = mint_probe(secrets, now_ms=self._clock.wall_ms())
         status, body = await self._answer(question, probe)
-        named = read_answer(body, probe, secrets)
-        return _of_status(status, body) if named is None else _of_name(question, *named)
+        told = read_answer(body, probe, secrets)
+        return _of_status(status, body) if told is None else _of_gate(question, told)
 
     async def _answer(self, question: Question, probe: KeyText) -> tuple[int, bytes]:
-        async with self._session.get(
+        async with self._session.request(
+            "POST" if question.reads_body else "GET",
             self._url + question.path,
             headers={"Host": question.host, "X-API-Key": probe.reveal()},
+            json={} if question.reads_body else None,
             allow_redirects=False,
             server_hostname=question.host if self._url.startswith("https:") else None,
         ) as response:
@@ -157,12 +159,15 @@ class Proofs:
         return reasons
 
 
-def _of_name(question: Question, kind: str, name: str) -> str:
-    """Why the wrong one was named; "" where it is the right one."""
-    if (kind, name) == (question.kind, question.name):
-        return ""
-    led = f"the openai models of {name}" if kind == OPENAI_HOST else f"publication {name}"
-    return f"{question.host}{question.path} leads to {led}"
+def _of_gate(question: Question, told: Told) -> str:
+    """Why what a gate has told is not right; "" where it is."""
+    where = f"{question.host}{question.path}"
+    if (told.kind, told.name) != (question.kind, question.name):
+        led = f"the openai models of {told.name}" if told.kind == OPENAI_HOST else f"publication {told.name}"
+        return f"{where} leads to {led}"
+    if question.reads_body and not told.body_read:
+        return f"{where}: the gateway reads no bodies, so every call is refused; are its patches applied?"
+    return ""
 
 
 def _of_status(status: int, body: bytes) -> str:

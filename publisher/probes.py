@@ -1,7 +1,8 @@
 """Which calls show that a publication is live: what is asked of the gateway's listener, and who must be named. Pure.
 
-A publication's own path must name it; where a body can choose it, its host's entry must name the host too. The route
-that a body chooses has no question of its own: nobody can ask for it without a key.
+A publication's own path must name it; where a body can choose it, its host's entry must name the host too. Where the
+gate needs to know what bodies say, one is sent, and it must have been read. The route that a body chooses has no
+question of its own: nobody can ask for it without a key.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Question:
     path: str
     kind: str  # PUBLICATION or OPENAI_HOST
     name: str  # the publication's uid, or the host
+    reads_body: bool = False  # it is asked with a body, which must be read
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +38,20 @@ class Basis:
     host: str
     routes: tuple[Route, ...]
     by_body: bool  # a body can choose it
+    reads_bodies: bool  # the gateway can read bodies
 
     def questions(self) -> tuple[Question, ...]:
         """What has to be asked."""
-        own = min((route for route in self.routes if not route.chosen_by_body), key=lambda route: route.below)
-        path = f"{own.path}/{NOWHERE}" if own.below else own.path
-        asked = Question(self.host, path, PUBLICATION, own.publication)
-        return (asked, Question(self.host, _ENTRY, OPENAI_HOST, self.host)) if self.by_body else (asked,)
+        own = [route for route in self.routes if not route.chosen_by_body]
+        reading = [route for route in own if route.reads_body]
+        asked = dict.fromkeys((min(own, key=lambda route: route.below), *reading))
+        entries = (Question(self.host, _ENTRY, OPENAI_HOST, self.host, reads_body=True),) if self.by_body else ()
+        return (*map(self._question, asked), *entries)
+
+    def _question(self, route: Route) -> Question:
+        path = f"{route.path}/{NOWHERE}" if route.below else route.path
+        reads_body = self.reads_bodies and route.reads_body
+        return Question(self.host, path, PUBLICATION, route.publication, reads_body)
 
 
 _ENTRY: Final = f"{OPENAI_ROOT}/{NOWHERE}"
@@ -59,7 +68,7 @@ def bases(plan: Plan, *, reads_bodies: bool = True) -> Mapping[str, Basis]:
         has_entry = reads_bodies and not any(_takes_entry(route) for route in host.routes)
         for uid, own in routes.items():
             by_body = has_entry and any(route.chosen_by_body for route in own)
-            found[uid] = Basis(upstreams[uid], host.name, tuple(own), by_body)
+            found[uid] = Basis(upstreams[uid], host.name, tuple(own), by_body, reads_bodies)
     return found
 
 

@@ -17,7 +17,7 @@ from catalog.probetext import LIFE_S, mint_probe
 from catalog.records import Kind, Limits
 from catalog.secrets import Secrets
 from extauth.gate import Gate
-from extauth.probing import OPENAI_HOST, PUBLICATION, read_answer
+from extauth.probing import OPENAI_HOST, PUBLICATION, Told, read_answer
 from protos.external_auth_pb2 import CheckResponse
 from runtime.clock import SystemClock
 
@@ -26,7 +26,7 @@ def _probe(secrets: Secrets, *, ago_s: int = 0) -> KeyText:
     return mint_probe(secrets, now_ms=SystemClock().wall_ms() - 1000 * ago_s)
 
 
-def _told(answer: CheckResponse, probe: KeyText, secrets: Secrets) -> tuple[str, str] | None:
+def _told(answer: CheckResponse, probe: KeyText, secrets: Secrets) -> Told | None:
     assert answer.status.code != 0, "no probe is ever let through"
     assert status(answer) == 200
     return read_answer(answer.denied_response.body.encode(), probe, secrets)
@@ -43,7 +43,7 @@ def test_a_probe_is_told_the_publication_and_takes_nothing(
     before = set(store.scan_iter("tk:*"))
     for _ in range(3):
         answer = asker.ask(question(key=probe.reveal(), publication=publication))
-        assert _told(answer, probe, secrets) == (PUBLICATION, publication.uid)
+        assert _told(answer, probe, secrets) == Told(PUBLICATION, publication.uid, body_read=False)
     assert {name for name in set(store.scan_iter("tk:*")) - before if b"epoch" not in name} == set()
 
 
@@ -51,7 +51,20 @@ def test_a_probe_is_told_the_host_of_an_entry(asker: Asker, secrets: Secrets) ->
     """Where the body would decide, the route names a host."""
     probe = _probe(secrets)
     answer = asker.ask(question(key=probe.reveal(), openai_host=HOST, method="GET"))
-    assert _told(answer, probe, secrets) == (OPENAI_HOST, HOST)
+    assert _told(answer, probe, secrets) == Told(OPENAI_HOST, HOST, body_read=False)
+
+
+@pytest.mark.parametrize("body", [{}, {"model": "any"}])
+def test_a_probe_is_told_that_its_body_was_read(
+    catalog: Catalog, asker: Asker, secrets: Secrets, body: dict[str, str]
+) -> None:
+    """Whatever it says: no model is asked for."""
+    catalog.tenant()
+    publication = catalog.publication()
+    probe = _probe(secrets)
+    asked = question(key=probe.reveal(), publication=publication)
+    asked.attributes.metadata_context.filter_metadata["tollkeeper.request"].update({"json": True, **body})
+    assert _told(asker.ask(asked), probe, secrets) == Told(PUBLICATION, publication.uid, body_read=True)
 
 
 def test_a_publication_that_the_gate_does_not_know_is_404(catalog: Catalog, asker: Asker, secrets: Secrets) -> None:
@@ -106,7 +119,7 @@ def test_a_probe_is_answered_by_what_is_in_the_store_now(
     asked = question(key=probe.reveal(), publication=publication)
     assert status(asker.ask(asked)) == 401
     gate.use_secrets(rotated)
-    assert _told(asker.ask(asked), probe, rotated) == (PUBLICATION, publication.uid)
+    assert _told(asker.ask(asked), probe, rotated) == Told(PUBLICATION, publication.uid, body_read=False)
 
 
 def test_without_a_store_nothing_is_said(redis_url: str, secrets: Secrets, registry: CollectorRegistry) -> None:
@@ -138,7 +151,7 @@ def test_an_answer_to_another_probe_is_none(asker: Asker, secrets: Secrets) -> N
     probe, other = _probe(secrets), _probe(secrets, ago_s=5)
     answer = asker.ask(question(key=probe.reveal(), openai_host=HOST))
     body = json.loads(answer.denied_response.body)
-    assert read_answer(json.dumps(body).encode(), probe, secrets) == (OPENAI_HOST, HOST)
+    assert read_answer(json.dumps(body).encode(), probe, secrets) == Told(OPENAI_HOST, HOST, body_read=False)
     assert read_answer(json.dumps(body).encode(), other, secrets) is None
-    body[OPENAI_HOST] = "elsewhere.test"
-    assert read_answer(json.dumps(body).encode(), probe, secrets) is None
+    for change in ({OPENAI_HOST: "elsewhere.test"}, {"body_read": True}):
+        assert read_answer(json.dumps(body | change).encode(), probe, secrets) is None

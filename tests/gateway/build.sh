@@ -15,6 +15,6 @@ if ! command -v go >/dev/null; then
     exit 0  # at home the tests are skipped
 fi
 echo "building Envoy Gateway $version into $folder: about six minutes on two cores, once" >&2
-GOBIN=$folder/building GOTOOLCHAIN=auto go install "github.com/envoyproxy/gateway/cmd/envoy-gateway@v$version"
+GOBIN=$folder/building CGO_ENABLED=0 GOTOOLCHAIN=auto go install -trimpath -ldflags "-s -w" "github.com/envoyproxy/gateway/cmd/envoy-gateway@v$version"
 mv "$folder/building/envoy-gateway" "$binary"
 rmdir "$folder/building"

@@ -23,7 +23,10 @@ from tests.e2e.proxy import HOST, PATIENCE_S, Upstream
 pytestmark = [pytest.mark.gateway, pytest.mark.timeout(300)]
 
 by_mutual_tls = pytest.mark.parametrize("gateway", [Wiring(mutual_tls=True)], indirect=True, ids=["mutual-tls"])
-without_patches = pytest.mark.parametrize("gateway", [Wiring(patches=False)], indirect=True, ids=["no-patches"])
+without_patches = pytest.mark.parametrize(
+    "gateway", [Wiring(patches=False, writes_patches=False)], indirect=True, ids=["no-patches"]
+)
+patches_in_vain = pytest.mark.parametrize("gateway", [Wiring(patches=False)], indirect=True, ids=["patches-in-vain"])
 
 CONTEXT = 100
 LIMIT = 5
@@ -117,3 +120,13 @@ def test_without_patches_a_body_decides_nothing(gateway: Machine, unmetered: dic
     key = f"x-api-key: {unmetered['free'].key}"
     answer = gateway.post("/v1/chat/completions", b'{"model": "free"}', key)
     assert (answer.status, answer.json["error"]["code"]) == (400, "invalid_json")
+
+
+@patches_in_vain
+def test_patches_that_are_not_in_force_are_told(gateway: Machine) -> None:
+    """Envoy Gateway does not say so in a folder. No call of an openai model would pass; its publication says why."""
+    gateway.publish(TENANT, "iris", gateway.servers["kserve"])
+    gateway.publish(TENANT, "chat", gateway.servers["openai"], live=False)
+    assert until(lambda: gateway.shown(TENANT, "chat")["status"] == "failed", LIVE_S, every_s=0.2), gateway.admin.told
+    assert "the gateway reads no bodies" in gateway.shown(TENANT, "chat")["statusReason"]
+    assert gateway.shown(TENANT, "iris")["status"] == "live"

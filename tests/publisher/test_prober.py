@@ -74,11 +74,16 @@ def test_a_publication_is_asked_for_where_its_own_route_is_taken(records: Sequen
     found = bases(made)
     assert found.keys() == {record.uid for record in records}
     for uid, basis in found.items():
-        own, *entries = basis.questions()
-        route = _first(made, own.host, own.path)
-        assert route is not None
-        assert (route.publication, own.kind, own.name) == (uid, PUBLICATION, uid)
-        assert all((one.kind, one.name) == (OPENAI_HOST, HOST) for one in entries)
+        questions = basis.questions()
+        entries = [one for one in questions if one.kind == OPENAI_HOST]
+        for own in questions[: len(questions) - len(entries)]:
+            route = _first(made, own.host, own.path)
+            assert route is not None
+            assert (route.publication, own.kind, own.name) == (uid, PUBLICATION, uid)
+            assert own.reads_body is route.reads_body
+        assert all((one.name, one.reads_body) == (HOST, True) for one in entries)
+        reads = any(route.reads_body for route in basis.routes)
+        assert any(one.reads_body for one in questions) is reads
         is_hidden = NESTED[-1] in records
         assert bool(entries) == (uid in {"llm", "bare", "deep"} and not is_hidden)
 
@@ -86,13 +91,14 @@ def test_a_publication_is_asked_for_where_its_own_route_is_taken(records: Sequen
 def test_where_no_body_is_read_no_entry_is_asked_for() -> None:
     """A gateway that cannot read bodies has none."""
     found = bases(plan(NESTED[:-1]), reads_bodies=False)
-    assert {len(basis.questions()) for basis in found.values()} == {1}
+    questions = [question for basis in found.values() for question in basis.questions()]
+    assert {(one.kind, one.reads_body) for one in questions} == {(PUBLICATION, False)}
 
 
 def test_the_entry_is_asked_for_where_no_publication_answers() -> None:
     """Below /v1, at a path that can be nobody's."""
     made = plan(NESTED[:-1])
-    (entry,) = {question for basis in bases(made).values() for question in basis.questions()[1:]}
+    (entry,) = {one for basis in bases(made).values() for one in basis.questions() if one.kind == OPENAI_HOST}
     assert _first(made, entry.host, entry.path) is None
 
 
@@ -104,6 +110,18 @@ async def test_who_is_named_is_live(listener: Listener, prober: Prober) -> None:
     assert await prober.ask([QUESTION]) == {QUESTION: f"{HOST}/models/a leads to publication b"}
     listener.routes = {(HOST, "/models/a"): (OPENAI_HOST, HOST)}
     assert await prober.ask([QUESTION]) == {QUESTION: f"{HOST}/models/a leads to the openai models of {HOST}"}
+
+
+async def test_bodies_must_be_read_where_the_gate_needs_them(listener: Listener, proofs: Proofs) -> None:
+    """A gateway whose routes lead right but read no body refuses every call of an openai model: it is not live."""
+    made = plan([publication("iris", "/models/iris"), openai("llm", "/models/llm")])
+    listener.serve(made)
+    listener.reads_bodies = False
+    missing = await proofs.missing(made, within_s=FEW_S)
+    assert missing.keys() == {"llm"}
+    assert "reads no bodies, so every call is refused; are its patches applied?" in missing["llm"]
+    listener.reads_bodies = True
+    assert await proofs.missing(made) == {}
 
 
 def _refusal(reason: str) -> str:

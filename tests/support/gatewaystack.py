@@ -97,6 +97,7 @@ class Wiring:
 
     mutual_tls: bool = False  # whether the gate is asked over TCP with certificates on both sides, or by a Unix socket
     patches: bool = True  # whether Envoy Gateway allows EnvoyPatchPolicy
+    writes_patches: bool = True  # whether the admin counts on it
     gates: int = 1  # at addresses of their own
     drain_s: float = 0  # how long each goes on when it is told to stop
 
@@ -241,7 +242,7 @@ class Parts:
         options += ["--gate-targets", ",".join(self.targets), "--check-timeout-ms", "10000"]
         if self._wiring.mutual_tls:
             options += ["--gate-tls-name", GATE, "--gate-tls-ca", GATE_CA, "--gate-tls-client", GATE_CLIENT]
-        if not self._wiring.patches:
+        if not self._wiring.writes_patches:
             options += ["--no-patches"]
         return Program(self._folder / "admin.log", "tollkeeper", "admin", *self._stores, *options)
 

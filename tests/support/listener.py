@@ -31,6 +31,7 @@ class Listener:
     secrets: Secrets = SECRETS
     routes: dict[tuple[str, str], Named] = field(default_factory=dict)  # host and path -> what the route names
     find: Callable[[str, str], Named | None] | None = None  # who knows, instead of ``routes``
+    reads_bodies: bool = True
     instead: tuple[int, str] | None = None  # answers every call so: status and body
     silent: bool = False
     slow_s: float = 0.0  # before each answer
@@ -69,7 +70,8 @@ class Listener:
             return web.Response(status=401)
         kind, name = named
         publication, host = (name, "") if kind == PUBLICATION else ("", name)
-        said = answered(Call(text, "", publication, host, "GET", "", None, body_parsed=False), self.secrets)
+        read = self.reads_bodies and request.content_type == "application/json"
+        said = answered(Call(text, "", publication, host, request.method, "", None, body_parsed=read), self.secrets)
         return web.Response(status=said.status, text=said.body, headers=dict(said.headers))
 
 
