@@ -42,16 +42,18 @@ class Basis:
 
     def questions(self) -> tuple[Question, ...]:
         """What has to be asked."""
-        own = [route for route in self.routes if not route.chosen_by_body]
-        reading = [route for route in own if route.reads_body]
-        asked = dict.fromkeys((min(own, key=lambda route: route.below), *reading))
+        own = min((route for route in self.routes if not route.chosen_by_body), key=self._turn)
+        path = f"{own.path}/{NOWHERE}" if own.below else own.path
+        asked = Question(self.host, path, PUBLICATION, own.publication, self._reads(own))
         entries = (Question(self.host, _ENTRY, OPENAI_HOST, self.host, reads_body=True),) if self.by_body else ()
-        return (*map(self._question, asked), *entries)
+        return (asked, *entries)
 
-    def _question(self, route: Route) -> Question:
-        path = f"{route.path}/{NOWHERE}" if route.below else route.path
-        reads_body = self.reads_bodies and route.reads_body
-        return Question(self.host, path, PUBLICATION, route.publication, reads_body)
+    def _turn(self, route: Route) -> tuple[bool, bool]:
+        """Rather a route whose bodies are read, and rather one of a single path."""
+        return not self._reads(route), route.below
+
+    def _reads(self, route: Route) -> bool:
+        return self.reads_bodies and route.reads_body
 
 
 _ENTRY: Final = f"{OPENAI_ROOT}/{NOWHERE}"

@@ -74,16 +74,12 @@ def test_a_publication_is_asked_for_where_its_own_route_is_taken(records: Sequen
     found = bases(made)
     assert found.keys() == {record.uid for record in records}
     for uid, basis in found.items():
-        questions = basis.questions()
-        entries = [one for one in questions if one.kind == OPENAI_HOST]
-        for own in questions[: len(questions) - len(entries)]:
-            route = _first(made, own.host, own.path)
-            assert route is not None
-            assert (route.publication, own.kind, own.name) == (uid, PUBLICATION, uid)
-            assert own.reads_body is route.reads_body
-        assert all((one.name, one.reads_body) == (HOST, True) for one in entries)
-        reads = any(route.reads_body for route in basis.routes)
-        assert any(one.reads_body for one in questions) is reads
+        own, *entries = basis.questions()
+        route = _first(made, own.host, own.path)
+        assert route is not None
+        assert (route.publication, own.kind, own.name) == (uid, PUBLICATION, uid)
+        assert own.reads_body is route.reads_body is any(one.reads_body for one in basis.routes)
+        assert all((one.kind, one.name, one.reads_body) == (OPENAI_HOST, HOST, True) for one in entries)
         is_hidden = NESTED[-1] in records
         assert bool(entries) == (uid in {"llm", "bare", "deep"} and not is_hidden)
 
@@ -273,10 +269,10 @@ async def test_an_openai_publication_is_live_by_path_and_by_body(listener: Liste
     made = plan([openai("x", "/models/x"), openai("y", "/v1/models/y")])
     listener.serve(made)
     assert await proofs.missing(made) == {}
-    assert sorted(listener.asked) == [f"{HOST}/models/x", f"{HOST}/v1/:probe", f"{HOST}/v1/models/y/:probe"]
+    assert sorted(listener.asked) == [f"{HOST}/models/x/:probe", f"{HOST}/v1/:probe", f"{HOST}/v1/models/y/:probe"]
     del listener.routes[HOST, "/v1/:probe"]
     changed = plan([openai("x", "/elsewhere/x"), openai("y", "/v1/models/y")])
-    listener.routes[HOST, "/elsewhere/x"] = (PUBLICATION, "x")
+    listener.routes[HOST, "/elsewhere/x/:probe"] = (PUBLICATION, "x")
     assert await proofs.missing(changed, within_s=FEW_S) == {"x": "no route leads to it (404)"}
 
 
