@@ -149,8 +149,7 @@ def test_stores_that_may_forget_are_warned_of(
         wait_until(lambda: codes(gate) == {"store_not_durable", "store_evicts", "budgets_evicted"})
         store.execute_command("ACL", "SETUSER", "default", "-config")
         store.client_kill_filter(_type="normal", skipme=True)
-        wait_until(lambda: codes(gate) == {"store_settings_hidden"})
-        assert not gate.readiness().problems
+        wait_until(lambda: codes(gate) == {"store_settings_hidden"} and not gate.readiness().problems)
     assert sum("drops budgets" in line for line in caplog.messages) == 1
 
 

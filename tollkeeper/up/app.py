@@ -117,6 +117,7 @@ async def _plan(settings: UpSettings, held: state.Held, memory: dict[str, Any]) 
         key_recovery=settings.key_recovery,
         upstream_ca=system_authorities(),
         workers=settings.workers,
+        store_wait_ms=settings.store_wait_ms,
         log_options=("--log-level", settings.log_level, "--log-format", settings.log_format),
     )
 

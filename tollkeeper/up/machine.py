@@ -63,6 +63,7 @@ class Machine:
     key_recovery: bool
     upstream_ca: str  # the certificates of model servers on https are held to
     workers: int  # processes of the gate
+    store_wait_ms: int  # of each
     log_options: tuple[str, ...]  # what the operator asked of logs, for our own processes
 
     @property
@@ -164,6 +165,7 @@ def gate_command(machine: Machine) -> Command:
             "redis-url": machine.redis_url,
             "listen": str(machine.gate_listen),
             "workers": str(machine.workers),
+            "store-wait-ms": str(machine.store_wait_ms),
             "http-listen": f"{LOOPBACK}:{machine.ports.gate_http}",
             "secrets-file": str(machine.layout.secrets),
             "drain-s": "0",

@@ -59,6 +59,10 @@ class UpSettings(Settings):
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """How many processes decide calls; Envoy asks them in turn."""
 
+    store_wait_ms: int = Field(default=50, ge=20, le=190)
+    """Milliseconds after taking a call at which any wait on the store ends with a 503; more where this machine is busy
+    with other things. Envoy waits 200."""
+
     admin_username: str = "admin"
     """The admin user that is made, or whose password is set, at the start."""
 
