@@ -22,7 +22,7 @@ up: $(READY)  ## start the whole gateway on this machine; options as TOLLKEEPER_
 	@exec $(VENV)/bin/tollkeeper up
 
 test: check  ## everything: check, then all tests
-	@$(PY) -m pytest -n 2 --dist loadfile --max-worker-restart=0
+	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 check: $(VENV)/dev.stamp  ## style, types, import direction, freshness of generated files
 	@$(PY) -m ruff check

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ratelimit.limiter import Limiter
 from tests.ratelimit import histories
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 _shared_store = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
+import pytest
 import redis
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -23,6 +24,8 @@ from ratelimit.limiter import Limiter
 from ratelimit.names import due_key, held_key, usage_key
 from ratelimit.tokens import Terms, charge_of, terms_of
 from tests.tables.endings import ROWS, Row
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 START_MS = 1_800_000_000_000
 MINUTE_MS = 60_000

@@ -13,6 +13,8 @@ from ratelimit.local import LocalBudgets, NoShareError
 from tests.ratelimit import histories
 from tests.ratelimit.model import Model
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
 START_MS = histories.START_MS
 MOVES_MS = st.sampled_from((0, 1, 49, 50, 51, 950, 1_000, 1_049, 1_050, 30_000, 60_000, 61_000))
 
