@@ -55,6 +55,7 @@ building=$folder.building
 rm -rf "$building"
 mkdir -p "$building"
 export CGO_ENABLED=0
+export GOGC=off GOMEMLIMIT=2GiB  # compilers end before they need to collect: a quarter less CPU
 go build -mod=readonly -trimpath -ldflags "$flags" -o "$building/kubetest" . >&2
 go build -mod=readonly -trimpath -ldflags "$flags" -o "$building/helm" helm.sh/helm/v3/cmd/helm >&2
 for name in etcd kube-apiserver kube-controller-manager kubectl; do ln -s kubetest "$building/$name"; done
