@@ -81,7 +81,9 @@ class Gate:
         self._pepper_unknown_calls = 0
         offsets = Offsets(per_cell=stores.budgets_are_a_cluster)
         self._offset = offsets.of(0)
-        self._taker = Taker(limiter_of, clock=clock, offset_of=offsets.of, on_taken=self._taken)
+        self._taker = Taker(
+            limiter_of, clock=clock, offset_of=offsets.of, on_taken=self._taken, on_unheard=self._unheard
+        )
         self._links = StoreLinks(
             stores,
             self._taker,
@@ -281,6 +283,12 @@ class Gate:
         if taken.usage_faults:
             self._metrics.usage_faults.inc(taken.usage_faults)
         self._log_admissions(charges, taken)
+
+    def _unheard(self, charges: Sequence[Charge], until_ms: int) -> None:
+        """Have given back what calls may hold that are refused because the store's answer did not come."""
+        for charge in charges:
+            if charge.hold is not None:
+                self._settler.give_back(charge.hold.id, until_ms)
 
     def _taken_here(self, charges: Sequence[Charge], taken: Taken) -> None:
         """Count what was taken from this gate's own share."""

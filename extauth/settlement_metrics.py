@@ -48,7 +48,7 @@ class SettlementMetrics:
         )
         self.released = Counter(
             "tollkeeper_reservations_released",
-            "Reservations given back because the proxy gave up the call before it was answered.",
+            "Reservations given back: the proxy gave up the call, or the store's answer to the gate came too late.",
             registry=registry,
         )
         self._presumed = Counter(

@@ -7,6 +7,7 @@ ledger, nothing of keys.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections import defaultdict, deque
@@ -51,13 +52,14 @@ class _Waiting:
     reservation: str
     told: Told | None  # None: the call was never answered, its tokens are given back
     since_ms: float
+    unheard_until_ms: int | None = None  # not heard whether it was admitted; by the store's clock it may be until then
 
 
 @dataclass(frozen=True, slots=True)
 class _Due:
-    """An ended call whose terms were found."""
+    """A call that has ended, and what it is charged."""
 
-    told: Told | None
+    one: _Waiting
     cost: Cost | None  # None: given back
     sample: Sample | None  # what it teaches
     settlement: Settlement
@@ -86,12 +88,13 @@ class Settler:
         self._lessons = lessons
         self._ledgers = [Ledger(str(cell)) for cell in range(cells)]
         self._waiting: deque[_Waiting] = deque()
+        self._early: list[_Waiting] = []  # unheard ones that may yet be admitted; asked about again with the next sweep
         self._changed = threading.Condition()
         self._stopping = False
         self._swept_at_ms = now_ms()
         self._link: BudgetsLink | None = None
         self._thread = threading.Thread(target=self._run, name="settler", daemon=True)
-        metrics.waiting.set_function(lambda: len(self._waiting))
+        metrics.waiting.set_function(lambda: self.waiting)
         metrics.swept_s.set_function(lambda: self.swept_ago_s)
 
     @property
@@ -103,13 +106,14 @@ class Settler:
     def behind_s(self) -> float:
         """Seconds since the longest waiting call ended, or since every cell was last swept if that is longer."""
         with self._changed:
-            oldest_ms = min((one.since_ms for one in self._waiting), default=self._now_ms())
+            waiting = itertools.chain(self._waiting, self._early)
+            oldest_ms = min((one.since_ms for one in waiting), default=self._now_ms())
         return max(self.swept_ago_s, (self._now_ms() - oldest_ms) / 1000)
 
     @property
     def waiting(self) -> int:
         """Ended calls that are not settled yet."""
-        return len(self._waiting)
+        return len(self._waiting) + len(self._early)
 
     def note(self, told: Told) -> None:
         """Take note of how a call ended; returns at once."""
@@ -120,9 +124,17 @@ class Settler:
         self._metrics.released.inc()
         self._put(_Waiting(reservation, None, self._now_ms()))
 
+    def give_back(self, reservation: str, until_ms: int) -> None:
+        """Give back what a refused call may hold, of which the store's answer did not come; returns at once.
+
+        ``until_ms``: by its clock the store may still admit the call until then, but not after (0: nobody knows; then
+        it is asked once). One that was not found before that is asked about again.
+        """
+        self._put(_Waiting(reservation, None, self._now_ms(), until_ms))
+
     def _put(self, one: _Waiting) -> None:
         with self._changed:
-            if len(self._waiting) >= MAX_WAITING:
+            if self.waiting >= MAX_WAITING:
                 self._metrics.lost.labels("overflow").inc()
                 return
             self._waiting.append(one)
@@ -178,6 +190,7 @@ class Settler:
                 self._settle(execute, batch)
         finally:  # a cell that cannot settle must not keep the others from being swept
             if self.swept_ago_s >= SWEEP_S:
+                self._take_up_early()
                 self._sweep(execute)
         return bool(self._waiting) or not self._stopping
 
@@ -192,6 +205,12 @@ class Settler:
                 self._changed.wait_for(lambda: len(self._waiting) >= MAX_BATCH or self._stopping, LINGER_S)
             return [self._waiting[place] for place in range(min(MAX_BATCH, len(self._waiting)))]
 
+    def _take_up_early(self) -> None:
+        """Let those wait again of which it was too early to know whether they are admitted."""
+        with self._changed:
+            self._waiting.extend(self._early)
+            self._early = []
+
     def _settle(self, execute: Callable[..., Any], batch: Sequence[_Waiting]) -> None:
         """Settle a batch, cell by cell, and take it off the queue; what a cell refused goes to its end.
 
@@ -201,10 +220,11 @@ class Settler:
         for one in batch:
             self._sort_in(one, by_cell)
         left: list[_Waiting] = []
+        early: list[_Waiting] = []
         trouble: RedisError | None = None
         for cell, waiting in by_cell.items():
             try:
-                self._settle_cell(execute, cell, waiting)
+                early += self._settle_cell(execute, cell, waiting)
             except RedisError as error:
                 trouble = error
                 left += waiting
@@ -212,6 +232,7 @@ class Settler:
             for _ in batch:
                 self._waiting.popleft()
             self._waiting.extend(left)
+            self._early += early
         if trouble is not None:
             raise trouble
 
@@ -224,37 +245,43 @@ class Settler:
         except ValueError:  # no id of ours begins like this
             self._metrics.lost.labels("unreadable").inc()
 
-    def _settle_cell(self, execute: Callable[..., Any], cell: int, waiting: Sequence[_Waiting]) -> None:
+    def _settle_cell(self, execute: Callable[..., Any], cell: int, waiting: Sequence[_Waiting]) -> list[_Waiting]:
+        """Settle what the cell knows; those that it does not know yet, and that it may still admit."""
         ledger = self._ledgers[cell]
         found = ledger.terms(execute, [one.reservation for one in waiting])
         dues = [due for one, raw in zip(waiting, found, strict=True) if (due := self._due(one, raw)) is not None]
         settled = ledger.settle(execute, [due.settlement for due in dues], sweep=0)
         self._metrics.swept(settled)
-        for due, outcome in zip(dues, settled.outcomes, strict=True):
+        ended = list(zip(dues, settled.outcomes, strict=True))
+        for due, outcome in ended:
             self._count(cell, due, outcome)
+        return [due.one for due, outcome in ended if _may_yet_be(due.one, outcome, settled.now_ms)]
 
     def _count(self, cell: int, due: _Due, outcome: Outcome) -> None:
-        if due.told is None or due.cost is None:
+        if due.one.unheard_until_ms is not None and outcome in {Outcome.SETTLED, Outcome.REPLACED}:
+            self._metrics.released.inc()
+        told = due.one.told
+        if told is None or due.cost is None:
             return
-        publication = due.told.publication
-        self._metrics.settled(self._name_of(publication), due.told.ended, due.cost, outcome)
+        publication = told.publication
+        self._metrics.settled(self._name_of(publication), told.ended, due.cost, outcome)
         if outcome is Outcome.SETTLED and publication:
             self._lessons.note(cell, publication, due.sample)
 
     def _due(self, one: _Waiting, raw_terms: bytes | None) -> _Due | None:
         """What a call is charged; ``None`` where the ledger does not know it, or its terms are left to the sweep."""
-        if raw_terms is None:
+        if raw_terms is None and one.unheard_until_ms is None:
             self._metrics.unknown()
             return None
-        if one.told is None:
-            return _Due(None, None, None, Settlement(one.reservation, 0, is_told=False))
+        if one.told is None or raw_terms is None:  # of one that is not known yet the script says how late it is
+            return _Due(one, None, None, Settlement(one.reservation, 0, is_told=False))
         try:
             terms = Terms.unpack(raw_terms)
         except ValueError:
             self._metrics.lost.labels("unreadable").inc()
             return None
         cost = charge_of(terms, one.told.ended, self._lessons.of(one.told.publication))
-        return _Due(one.told, cost, sample_of(terms, one.told.ended, cost), Settlement(one.reservation, cost.tokens))
+        return _Due(one, cost, sample_of(terms, one.told.ended, cost), Settlement(one.reservation, cost.tokens))
 
     def _sweep(self, execute: Callable[..., Any]) -> None:
         """Sweep every cell that can be asked; raises the error of one that cannot, when all were asked."""
@@ -275,3 +302,8 @@ class Settler:
             self._metrics.swept(swept)
             if swept.presumed + swept.forgotten < SWEEP_BATCH:
                 return
+
+
+def _may_yet_be(one: _Waiting, outcome: Outcome, now_ms: int) -> bool:
+    """Whether a call that nobody heard of is not admitted yet, and may be later: its script is still allowed to run."""
+    return one.unheard_until_ms is not None and outcome is Outcome.UNKNOWN and now_ms <= one.unheard_until_ms

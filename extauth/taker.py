@@ -18,6 +18,7 @@ from ratelimit.budgets import Charge, Fence, Taken
 from ratelimit.limiter import Limiter
 from runtime.clock import Clock
 from runtime.offset import ClockOffset
+from runtime.store_faults import surely_not_run
 
 SCRIPT_BUDGET_US: Final = 2_000
 """Longest time one script should keep the store to itself: other clients wait that long at most."""
@@ -64,12 +65,15 @@ class Taker:
         clock: Clock,
         offset_of: Callable[[int], ClockOffset],
         on_taken: Callable[[Sequence[Charge], Taken], None] = lambda _charges, _taken: None,
+        on_unheard: Callable[[Sequence[Charge], int], None] = lambda _charges, _until_ms: None,
     ) -> None:
+        """``on_unheard``: whose answer did not come, and until when by its clock the store may still take them."""
         self._make_limiter = make_limiter
         self._limiters: dict[int, Limiter] = {}
         self._clock = clock
         self._offset_of = offset_of
         self._on_taken = on_taken
+        self._on_unheard = on_unheard
         self.sizer = BatchSizer()
 
     def limiter(self, cell: int) -> Limiter:
@@ -102,10 +106,12 @@ class Taker:
         sent_ms = self._clock.monotonic_ms()
         answers = _ask_one(budgets.execute, *questions) if len(asks) == 1 else _ask_all(budgets, questions)
         received_ms = self._clock.monotonic_ms()
-        for (cell, ask), answer in zip(asks.items(), answers, strict=True):
+        for (cell, ask), question, answer in zip(asks.items(), questions, answers, strict=True):
             if isinstance(answer, Taken):
                 self._offset_of(cell).learn(sent_ms=sent_ms, store_ms=answer.now_ms, received_ms=received_ms)
                 self._learn(ask, answer)
+            elif not surely_not_run(answer):
+                self._on_unheard(ask.charges, question.deadline_ms)
         return dict(zip(asks, answers, strict=True))
 
     def _question(self, cell: int, ask: Ask, deadline_ms: float, *, by_records: bool) -> cells.Ask:

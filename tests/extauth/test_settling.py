@@ -308,3 +308,48 @@ def test_nothing_is_kept_of_calls_that_were_given_back(calls: Calls, gate: Gate,
     assert calls.tokens == 0
     assert not store.exists(held_key("0"), due_key("0"))
     assert gate.counted("reservations_released_total") == 3
+
+
+def store_now_ms(store: redis.Redis) -> int:
+    """The store's clock."""
+    seconds, microseconds = store.time()
+    return int(seconds) * 1_000 + int(microseconds) // 1_000
+
+
+def test_what_was_admitted_unheard_is_given_back(calls: Calls, gate: Gate) -> None:
+    """Also what has been presumed meanwhile; of one that was not admitted nothing is made, and nothing is counted."""
+    presumed = calls.admit(2, timeout_ms=0)
+    with running(gate):
+        wait_until(lambda: calls.tokens == 2 * TERMS.presumed)
+        for name in [*calls.admit(3), *presumed, "000" + "f" * 32]:
+            gate.settler.give_back(name, 0)
+        wait_until(lambda: gate.settler.waiting == 0)
+    assert (calls.held, calls.tokens) == (0, 0)
+    assert gate.counted("reservations_released_total") == 5
+    assert gate.counted("settlements_total", ending="unknown", outcome="unknown") == 0
+
+
+def test_a_call_that_is_admitted_after_it_was_given_up_is_given_back(
+    calls: Calls, gate: Gate, store: redis.Redis
+) -> None:
+    """Its script was still on its way when the ledger was asked: it is asked again."""
+    late = f"{shard_prefix(0)}{0:032x}"
+    with running(gate):
+        gate.settler.give_back(late, store_now_ms(store) + 60_000)
+        wait_until(lambda: bool(gate.settler._early))
+        assert calls.admit(1) == [late]
+        wait_until(lambda: calls.held == 0)
+        wait_until(lambda: gate.settler.waiting == 0)
+    assert calls.tokens == 0
+    assert gate.counted("reservations_released_total") == 1
+
+
+def test_a_call_that_can_be_admitted_no_more_is_not_waited_for(calls: Calls, gate: Gate, store: redis.Redis) -> None:
+    """From the moment on, by the store's clock, at which its script gives up; not before."""
+    until_ms = store_now_ms(store) + 300
+    with running(gate):
+        gate.settler.give_back(f"{shard_prefix(0)}{0:032x}", until_ms)
+        wait_until(lambda: gate.settler.waiting == 0)
+        assert store_now_ms(store) > until_ms
+    assert calls.held == 0
+    assert gate.counted("reservations_released_total") == 0

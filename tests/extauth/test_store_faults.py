@@ -20,6 +20,7 @@ from gatebench import Asker, Catalog, make_gate, question, status, wait_until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
+from tokenbench import HELD, openai_publication, reservation_of, token_call
 
 from catalog.records import KeyRecord, Limits, PublicationRecord
 from catalog.secrets import Secrets
@@ -199,6 +200,25 @@ def test_a_refused_call_is_never_charged(bench: Bench, act: Act) -> None:
     bench.ask(published)
     assert bench.heal(published) == 401
     assert bench.charges(published) == 1
+
+
+@pytest.mark.parametrize("act", FAULTS, ids=lambda act: act.value)
+def test_a_call_that_the_store_took_unheard_holds_no_tokens(bench: Bench, act: Act) -> None:
+    """Whatever becomes of the script that takes: once all is well, only calls that were let through hold tokens."""
+    publication = openai_publication(bench.catalog)
+    asked = token_call(bench.catalog.key(publication)[1], publication, max_tokens=10)
+    kept = {reservation_of(bench.asker.ask(asked))}
+    hit = bench.proxy.once(b"EVALSHA", act, _is_take)
+    answer = bench.asker.ask(asked)
+    assert hit.wait(5)
+    assert (status(answer), bench.unknown_outcomes()) == (503, 1)
+    bench.proxy.heal()
+    wait_until(lambda: bench.proxy.held == 0)
+    wait_until(lambda: bench.gate.readiness().ready)
+    wait_until(lambda: bench.gate._settler.waiting == 0)
+    assert {one.decode() for one in bench.store.hkeys(HELD)} == kept
+    answers = bench.asker.ask_many([asked] * 20)
+    assert sum(status(one) == 200 for one in answers) == 19  # there is room for twenty
 
 
 @given(schedule=st.lists(st.sampled_from(Act), min_size=1, max_size=12), calls=st.integers(1, 8))
