@@ -142,6 +142,10 @@ def test_the_operators_certificates_are_shown_and_renewed() -> None:
             assert "gateway_ca" not in up.up
             first, second = shown(up, authority, HOST), shown(up, authority, OTHER)
             assert first != second
+            sample = up.up["sample"]["traditional"]
+            url = f"{up.up['gateway_url']}/models/{sample['model']}"
+            told = up.guide(f"curl -sS --cacert {authority.ca} -H 'X-API-Key: {sample['api_key']}' {url}")
+            assert sample["model"] in told.stdout, told
             authority.give(HOST)  # over the old files
             assert until(lambda: shown(up, authority, HOST) != first, 30)
             renewed = shown(up, authority, HOST)

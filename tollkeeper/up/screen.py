@@ -44,6 +44,8 @@ async def _tell(doing: str) -> None:
 def curlrc(machine: Machine) -> str:
     """Return curl's configuration with which the guide's commands run unchanged on this machine."""
     detours = [f":443:{LOOPBACK}:{machine.ports.https}", f":80:{LOOPBACK}:{machine.ports.gateway}"]
+    if machine.tls:  # up.json names the host with its port then
+        detours.append(f":{machine.ports.https}:{LOOPBACK}:{machine.ports.https}")
     if machine.ports.admin != GUIDE_ADMIN_PORT:
         detours.append(f"localhost:{GUIDE_ADMIN_PORT}:{LOOPBACK}:{machine.ports.admin}")
     lines = [
@@ -142,7 +144,8 @@ def _places(machine: Machine, up: Mapping[str, Any]) -> Iterator[str]:
 def _https(machine: Machine) -> str:
     if machine.authority:
         return f"trust {machine.authority}   (curl does by the CURL_HOME below)"
-    return f"shows {', '.join(str(one.certificate) for one in machine.own_certificates)}   (read again on change)"
+    shown = ", ".join(str(one.certificate) for one in machine.own_certificates)
+    return f"shows {shown}   (read again on change; curl must know its authority, or be given --cacert FILE)"
 
 
 def _notes(machine: Machine, model: str, sample: Sample | None) -> Iterator[str]:
