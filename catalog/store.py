@@ -277,7 +277,7 @@ async def _exchange(pool: redis.asyncio.ConnectionPool, command: Sequence[Any], 
         raise _refusal(error) from error
     except (RedisError, OSError) as error:  # TimeoutError is an OSError
         if sent:
-            raise OutcomeUnknown(f"no answer from the store: {error}") from error
+            raise OutcomeUnknown(f"no answer from the store: {str(error) or 'not in time'}") from error
         raise StoreUnavailable(f"the store cannot be reached: {str(error) or 'not in time'}") from error
 
 

@@ -28,7 +28,7 @@ from runtime.clock import SystemClock
 from runtime.http import listening, new_registry, process_face
 from runtime.lifecycle import CannotStart, running, stop_requested
 from runtime.readiness import Readiness
-from runtime.settings import ListenAddress, Metavar, Words
+from runtime.settings import ListenAddress, Metavar, Words, option_of
 from tollkeeper.gate_workers import serve_workers
 from tollkeeper.store_settings import StoreSettings
 from tollkeeper.transport import TransportSettings, front_factory, warnings_of, with_transport
@@ -195,7 +195,7 @@ def _descriptors(settings: GateSettings, gate: Gate) -> DescriptorFile | None:
     try:
         file = DescriptorFile(settings.descriptors, gate.ordinary.metrics)
     except DescriptorsError as error:
-        raise CannotStart(str(error)) from error
+        raise CannotStart(f"{option_of('descriptors')} {error}") from error
     gate.ordinary.use(file.current)
     gate.ordinary.denies_undecided = settings.descriptors_failure == "deny"
     return file
