@@ -104,7 +104,9 @@ def read_along(kube: Kube, url: str) -> None:
     assert output("jsonpath='{.status.conditions") == "True"
     assert "my-model" in output("get inferenceservices -n tenant-a")
     assert "published-model-my-model" in output("grep published-model")
-    assert "httproute.gateway.networking.k8s.io/tollkeeper-" in output("get httproute,aigatewayroute")
+    assert "tollkeeper-" in output("get httproute -n")
+    guides = shell(kube, "kubectl get httproute,aigatewayroute -n envoy-gateway-system")
+    assert "httproute.gateway.networking.k8s.io/tollkeeper-" in guides
     assert "tollkeeper" in output("get backendtrafficpolicy")
 
 
