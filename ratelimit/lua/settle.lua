@@ -128,10 +128,19 @@ local function read_value(value)
   return sections
 end
 
-local function write_section(section)
-  local order, total = {}, 0
+-- What an ending has put before a section's newest bucket may lie behind it by more than a window: take.lua refuses that.
+local function oldest_counted(section)
+  local newest = 0
   for bucket, units in pairs(section.buckets) do
-    if units > 0 then
+    if units > 0 and bucket > newest then newest = bucket end
+  end
+  return newest - (section.n or 255)
+end
+
+local function write_section(section)
+  local order, total, oldest = {}, 0, oldest_counted(section)
+  for bucket, units in pairs(section.buckets) do
+    if units > 0 and bucket >= oldest then
       order[#order + 1] = bucket
       total = total + units
     end
@@ -170,6 +179,7 @@ local function adjust(held, units, release_ms, now_ms)
     section = { id = held.window, newest = held.bucket, buckets = {} }
     value.sections[held.window] = section
   end
+  section.n = held.n
   if release_ms <= now_ms or held.bucket < section.newest - held.n then return end
   local left = math.max(0, (section.buckets[held.bucket] or 0) + units)
   section.buckets[held.bucket] = math.min(UNITS_MAX, left)

@@ -198,3 +198,14 @@ def test_nonsense_is_not_sent(store: redis.Redis, fault: dict[str, int]) -> None
         LEDGER.settle(
             store.execute_command, [Settlement("a", fault.get("tokens", 0))], sweep=fault.get("sweep", 0), now_ms=NOW_MS
         )
+
+
+def test_an_ending_leaves_no_value_that_cannot_be_read(limiter: Limiter, store: redis.Redis) -> None:
+    """A call that held nothing is charged in a bucket far ahead of those that hold units: these are counted no more."""
+    _admit(limiter, store, "a")
+    _admit(limiter, store, "b", now_ms=NOW_MS + 30 * MINUTE_MS)
+    late_ms = NOW_MS + 70 * MINUTE_MS
+    charge = Charge((PUBLICATION,), tokens=0, hold=_hold("c"))
+    limiter.take(store.execute_command, [charge], epoch="", now_ms=late_ms)
+    assert _settle(store, ("c", 7), now_ms=late_ms) == [Outcome.SETTLED]
+    assert _remaining(limiter, store, late_ms)[2] == 5_000 - 300 - 7
