@@ -2,7 +2,7 @@
 
 Headers: ``RateLimit-Policy`` and ``RateLimit`` (draft-ietf-httpapi-ratelimit-headers-10), ``X-RateLimit-*`` (the
 tightest budget of calls, seconds from now), on openai publications OpenAI's ``x-ratelimit-*-requests`` and
-``x-ratelimit-*-tokens``; ``retry-after-ms``.
+``x-ratelimit-*-tokens``; ``retry-after-ms``; ``x-should-retry``, where a client should not or surely should.
 What a tenant's budgets are is its own business: they appear in no header, and its refusal tells only level and wait.
 """
 
@@ -68,7 +68,7 @@ def denial(
     if grant is not None and grant.refused_by is not None:
         _explain(error, headers, grant, grant.refused_by, now_ms)
         if grant.refused_by.budget.shape.counts_tokens:
-            _explain_tokens(error, grant.refused_by, tokens)
+            _explain_tokens(error, grant.refused_by, tokens, grant.held)
         headers += limit_headers(grant.states, now_ms, model_type)
     return Denial(wire.status, headers, json.dumps({"error": error}, separators=(",", ":")))
 
@@ -89,14 +89,19 @@ def _explain(error: dict[str, object], headers: Headers, grant: Grant, state: Bu
     headers += [("retry-after-ms", str(wait_ms)), ("retry-after", str(ceil_s(wait_ms)))]
     if wait_ms > GIVE_UP_AFTER_MS:
         headers.append(("x-should-retry", "false"))
+    elif grant.held:
+        headers.append(("x-should-retry", "true"))
 
 
-def _explain_tokens(error: dict[str, object], state: BudgetState, tokens: int) -> None:
+def _explain_tokens(error: dict[str, object], state: BudgetState, tokens: int, held: int) -> None:
     """Say how many tokens the call may cost; what a tenant has left is its own business."""
     error["tokens"] = tokens
     level, asked = level_of(state), f"This call may cost {tokens} tokens (its prompt and the completion it asks for)"
     when = f"retry in {error['retry_after_ms']} ms" if "retry_after_ms" in error else "it never fits"
     left = "" if level is Level.TENANT else f": {state.remaining} of {state.budget.limit} an hour are left"
+    if held:
+        left += "; tokens" if level is Level.TENANT else f" and {held}"
+        left += " are held by calls in flight, which give back what they do not use"
     advice = "; ask for fewer by 'max_tokens'" if tokens else ""
     error["message"] = f"{asked} and the {level.value}'s token budget has no room for it{left}; {when}{advice}."
 

@@ -125,6 +125,8 @@ class Grant:
     states: tuple[BudgetState, ...] = ()  # of every budget, in order; if admitted, refused or never fitting
     refused_by: BudgetState | None = None  # the budget that takes longest to free the cost, or never will
     retry_at_ms: int = 0  # store time at which the cost fits if nothing else intervenes; 0 unless refused
+    held: int = 0  # units of ``refused_by`` that unsettled calls hold, where only they are in the way; else 0. Then
+    # ``retry_at_ms`` is when to ask again: they are given back when their calls end
 
 
 class Fence(enum.Enum):

@@ -76,7 +76,7 @@ def _grants(batch: Batch, plans: list[list[_Row]], answers: bytes, refusals: Ite
         if answer == _ADMITTED:
             yield _admitted(charge, rows)
         elif answer in _REFUSED:
-            yield _refused(_REFUSED[answer], rows, next(refusals), next(refusals))
+            yield _refused(_REFUSED[answer], rows, next(refusals), next(refusals), next(refusals))
         else:
             yield _UNDECIDED[answer]
 
@@ -98,9 +98,9 @@ def _costs(charge: Charge) -> dict[Subject, int]:
     return dict(zip(charge.subjects, charge.costs, strict=True))
 
 
-def _refused(answer: Answer, rows: list[_Row], place: int, retry_at_ms: int) -> Grant:
+def _refused(answer: Answer, rows: list[_Row], place: int, retry_at_ms: int, held: int) -> Grant:
     states = tuple(
         BudgetState(subject, budget, max(0, limit - tally.total), tally.reset_ms)
         for subject, budget, limit, tally in rows
     )
-    return Grant(answer, states, states[place - 1], retry_at_ms)
+    return Grant(answer, states, states[place - 1], retry_at_ms, held)

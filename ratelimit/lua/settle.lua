@@ -27,6 +27,7 @@ local SECTION, SECTION_BYTES = '<BI6I4I4B', 16
 local ENTRY, ENTRY_BYTES = '<BI4', 5
 local RESERVATION, HELD, NAME, ADMITTED = '<Hc0BI4I4I4d', '<BBI6Bc0', '<Bc0', '<d'
 local RESERVED, PRESUMED = byte('R'), byte('P')
+local HELD_IDS = 128 -- added to a window's id: its units that are held
 local UNITS_MAX = 4000000000 -- a bucket's units are four bytes
 local USAGE_HOUR_TTL_S = 8 * 24 * 3600
 
@@ -166,24 +167,30 @@ local function value_of(key)
   return value
 end
 
--- Adds units to the bucket in which a reservation is counted, or takes them away, never more than are there.
-local function adjust(held, units, release_ms, now_ms)
-  local value = value_of(held.key)
-  if not value.sections then
-    faults = faults + 1
-    return
-  end
-  local section = value.sections[held.window]
+-- Adds units to a window's bucket in which a reservation is counted, or takes them away, never more than are there.
+local function adjust(value, window, held, units, release_ms, now_ms)
+  local section = value.sections[window]
   if not section then
     if units <= 0 then return end
-    section = { id = held.window, newest = held.bucket, buckets = {} }
-    value.sections[held.window] = section
+    section = { id = window, newest = held.bucket, buckets = {} }
+    value.sections[window] = section
   end
   section.n = held.n
   if release_ms <= now_ms or held.bucket < section.newest - held.n then return end
   local left = math.max(0, (section.buckets[held.bucket] or 0) + units)
   section.buckets[held.bucket] = math.min(UNITS_MAX, left)
   value.changed, value.until_ms = true, math.max(value.until_ms, release_ms)
+end
+
+-- Changes what a reservation counts in one budget, and what of it is held.
+local function change(held, units, freed, release_ms, now_ms)
+  local value = value_of(held.key)
+  if not value.sections then
+    faults = faults + 1
+    return
+  end
+  if units ~= 0 then adjust(value, held.window, held, units, release_ms, now_ms) end
+  if freed ~= 0 then adjust(value, held.window + HELD_IDS, held, -freed, release_ms, now_ms) end
 end
 
 local function write_value(key, value, now_ms)
@@ -260,9 +267,9 @@ end
 -- Brings what a reservation is charged to `tokens`, or to what it may cost at most.
 local function charge(found, tokens, now_ms)
   tokens = math.min(tokens, math.max(found.ceiling, found.state == RESERVED and found.charged or 0))
-  local units = tokens - found.charged
-  if units ~= 0 then
-    for i = 1, #found.held do adjust(found.held[i], units, found.release_ms, now_ms) end
+  local units, freed = tokens - found.charged, found.state == RESERVED and found.charged or 0
+  if units ~= 0 or freed ~= 0 then
+    for i = 1, #found.held do change(found.held[i], units, freed, found.release_ms, now_ms) end
   end
   note_usage(found, found.state == RESERVED and tokens or units)
   found.charged = tokens

@@ -15,7 +15,8 @@
 --       11.. with ARGV[2] = '1' only: per call the record references it was decided on, separated by spaces
 -- Returns { fence, epoch in force, now_ms, clock steps, failed usage writes, processor time of this run in us,
 --           answers: one letter a call, { total, newest bucket } of every budget of every plan before the batch
---           (flat), { place of the refusing budget among the call's, retry_at_ms } of every R and N (flat) };
+--           (flat), { place of the refusing budget among the call's, retry_at_ms, its units that are held if only they
+--           are in the way, else 0 } of every R and N (flat) };
 --       fence P passed, S stale, L late; after S and L nothing was taken and the reply ends with now_ms.
 --       Answers: A admitted, R refused, N never fits, E expired, S stale record, C corrupt value.
 --
@@ -26,6 +27,9 @@
 --   id, newest bucket, units in it, units in all its buckets, number of older entries; then the entries, oldest
 --   first: bucket mod 256, units. Only buckets that hold units are kept. A window of n buckets counts its current
 --   bucket and the n before it, so n < 256 makes the remainder unambiguous.
+--
+-- Of a window that counts tokens, a second section with HELD_IDS added to its id has the units, by the same buckets,
+-- that are held by reservations which nobody has settled or presumed yet. They are counted in the window itself too.
 --
 -- A reservation is one string: RESERVATION terms (opaque), state, tokens charged so far, ceiling, presumed, when its
 --   bucket is counted no more; then a byte and so many HELD window id, buckets, bucket, budget value's key; then a
@@ -41,6 +45,8 @@ local SECTION, SECTION_BYTES = '<BI6I4I4B', 16
 local ENTRY, ENTRY_BYTES = '<BI4', 5
 local RESERVATION, HELD, NAME, ADMITTED = '<Hc0BI4I4I4d', '<BBI6Bc0', '<Bc0', '<d'
 local RESERVED = string.byte('R')
+local HELD_IDS = 128
+local HELD_RETRY_MS = 1000 -- what is held is given back when its call ends: nobody knows when
 local FEED_READ_MAX = 1000 -- entries; a base epoch further back is answered as stale
 local USAGE_HOUR_TTL_S = 8 * 24 * 3600
 
@@ -56,13 +62,21 @@ local function store_now_ms()
 end
 
 local function read_shapes(blob)
-  local shapes, at = {}, 1
+  local shapes, held, at = {}, {}, 1
   while at <= #blob do
     local shape = {}
     shape.id, shape.n, shape.tokens, shape.bucket_ms, at = unpack_bytes('<BBBd', blob, at)
     shape.tokens = shape.tokens == 1
     shapes[#shapes + 1] = shape
     shapes[shape.id] = shape
+    if shape.tokens then
+      shape.held = { id = shape.id + HELD_IDS, n = shape.n, bucket_ms = shape.bucket_ms, of = shape.id }
+      held[#held + 1] = shape.held
+    end
+  end
+  for i = 1, #held do
+    shapes[#shapes + 1] = held[i]
+    shapes[held[i].id] = held[i]
   end
   return shapes
 end
@@ -156,7 +170,9 @@ local function read_windows(value, shapes, now_ms)
     if id <= last_id or at > length + 1 or newest_units == 0 then return nil end
     local shape = shapes[id] -- a window of another version is passed over
     if shape then
-      windows[id] = new_window(shape, value, now_ms, newest, newest_units, total, first, older)
+      local of = shape.of and windows[shape.of] -- units that are held roll on with the window that counts them
+      local at_ms = of and of.current * shape.bucket_ms or now_ms
+      windows[id] = new_window(shape, value, at_ms, newest, newest_units, total, first, older)
       if not windows[id] then return nil end
     end
     last_id = id
@@ -212,6 +228,10 @@ local function window_of(subject, shape, now_ms)
   if not window then
     window = subject.stored[id] or new_window(shape, '', now_ms, 0, 0, 0, 1, 0)
     subject.windows[id] = window
+    if shape.held then
+      window.held = subject.stored[shape.held.id]
+      subject.windows[shape.held.id] = window.held
+    end
     local lifetime_ms = (shape.n + 1) * shape.bucket_ms
     if lifetime_ms > subject.ttl_ms then subject.ttl_ms = lifetime_ms end
   end
@@ -256,23 +276,34 @@ local function read_plans(blob, subjects, shapes, now_ms, tallies)
   return plans, steps
 end
 
--- Why a call that does not fit is refused: the answer, the place of the budget that says so, when it will fit.
-local function refusal(plans, asked, count, tokens)
-  local place, worst_place, worst_ms = 0, 0, 0
+-- When a window will have room for `cost`; where it has it as soon as what is held is given back, when to ask again
+-- and how much that is.
+local function wait_of(window, value, cost, limit, now_ms)
+  local retry_ms, held = retry_at_ms(window, value, cost, limit), window.held
+  if held and window.total - held.total + cost <= limit and retry_ms > now_ms + HELD_RETRY_MS then
+    return now_ms + HELD_RETRY_MS, held.total
+  end
+  return retry_ms, 0
+end
+
+-- Why a call that does not fit is refused: the answer, the place of the budget that says so, when to ask again, what
+-- of that budget is held if only that is in the way.
+local function refusal(plans, asked, count, tokens, now_ms)
+  local place, worst_place, worst_ms, worst_held = 0, 0, 0, 0
   for i = 1, count, 2 do
     local plan = plans[asked[i]]
     for j = 1, #plan, 2 do
       local window, limit = plan[j], plan[j + 1]
       local cost = window.tokens and tokens or asked[i + 1]
       place = place + 1
-      if cost > limit then return 'N', place, 0 end
+      if cost > limit then return 'N', place, 0, 0 end
       if cost > 0 and window.total + cost > limit then
-        local retry_ms = retry_at_ms(window, plan.subject.value, cost, limit)
-        if retry_ms > worst_ms then worst_place, worst_ms = place, retry_ms end
+        local retry_ms, held = wait_of(window, plan.subject.value, cost, limit, now_ms)
+        if retry_ms > worst_ms then worst_place, worst_ms, worst_held = place, retry_ms, held end
       end
     end
   end
-  return 'R', worst_place, worst_ms
+  return 'R', worst_place, worst_ms, worst_held
 end
 
 -- 'A' when every budget has room, 'C' when a value cannot be read, else 'R'. What costs nothing always has room.
@@ -289,7 +320,18 @@ local function fits(plans, asked, count, tokens)
   return answer
 end
 
-local function count_call(plans, asked, count, tokens)
+-- Notes units of a window as held: never more than it counts.
+local function hold_units(subject, window, units)
+  local held = window.held
+  if not held then
+    local shape = window.shape.held
+    held = new_window(shape, '', window.current * shape.bucket_ms, 0, 0, 0, 1, 0)
+    window.held, subject.windows[shape.id] = held, held
+  end
+  if held.total + units <= window.total then held.total = held.total + units end
+end
+
+local function count_call(plans, asked, count, tokens, holds)
   for i = 1, count, 2 do
     local plan = plans[asked[i]]
     for j = 1, #plan, 2 do
@@ -297,6 +339,7 @@ local function count_call(plans, asked, count, tokens)
       local cost = window.tokens and tokens or asked[i + 1]
       if cost > 0 then
         window.total = window.total + cost
+        if holds == 1 and window.tokens then hold_units(plan.subject, window, cost) end
         plan.subject.changed = true
       end
     end
@@ -366,7 +409,7 @@ local function decide_calls(blob, holds_blob, plans, now_ms, changed, used)
       answer = fits(plans, asked, asks, tokens)
     end
     if answer == 'A' then
-      count_call(plans, asked, asks, tokens)
+      count_call(plans, asked, asks, tokens, holds)
       for i = asks + 1, asks + usages do used[asked[i]] = (used[asked[i]] or 0) + 1 end
       if hold then
         local k = #held
@@ -374,10 +417,10 @@ local function decide_calls(blob, holds_blob, plans, now_ms, changed, used)
         due[k + 1], due[k + 2] = now_ms + hold.timeout_ms, hold.id
       end
     elseif answer == 'R' then
-      local place, retry_ms
-      answer, place, retry_ms = refusal(plans, asked, asks, tokens)
-      refusals[#refusals + 1] = place
-      refusals[#refusals + 1] = retry_ms
+      local place, retry_ms, units
+      answer, place, retry_ms, units = refusal(plans, asked, asks, tokens, now_ms)
+      local k = #refusals
+      refusals[k + 1], refusals[k + 2], refusals[k + 3] = place, retry_ms, units
     end
     answers[number] = answer
   end

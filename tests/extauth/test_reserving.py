@@ -98,6 +98,22 @@ def test_a_refusal_says_what_the_call_may_cost() -> None:
     assert ("retry-after", "90") in refused.headers
 
 
+def test_a_refusal_by_held_tokens_says_that_they_come_back() -> None:
+    """How many are held, and that it is worth asking again; of a tenant's budget not how many."""
+    told = {}
+    for name in ("k:1", "t:a"):
+        state = _state(name, Window.TOKENS_HOUR, 12_000, 3_808)
+        grant = Grant(Answer.REFUSED, (state,), state, NOW_MS + 1_000, held=8_192)
+        told[name] = denial(Reason.LIMITED, grant=grant, now_ms=NOW_MS, tokens=8_192)
+    for refused in told.values():
+        assert (("x-should-retry", "true") in refused.headers, ("retry-after-ms", "1000") in refused.headers) == (
+            True,
+        ) * 2
+        assert "held by calls in flight" in refused.body
+    assert "3808 of 12000 an hour are left and 8192 are held by calls in flight" in told["k:1"].body
+    assert "3808" not in told["t:a"].body
+
+
 def test_a_call_that_never_fits_says_so() -> None:
     """400 with the bound, and no retry."""
     state = _state("p:1", Window.TOKENS_HOUR, 1_000, 1_000)

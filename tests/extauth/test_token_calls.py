@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 import redis
-from gatebench import HOST, NATIVE_UNIX, Asker, Catalog, Wire, question, status
-from tokenbench import BODY_BYTES, CONTEXT, HELD, openai_publication, reservation_of, token_call
+from gatebench import HOST, NATIVE_UNIX, Asker, Catalog, Wire, question, status, wait_until
+from tokenbench import BODY_BYTES, CONTEXT, HELD, Teller, ending, openai_publication, reservation_of, token_call
 
 from catalog import names
 from catalog.records import Limits, ModelType, Protocol, PublicationRecord
+from extauth.gate import Gate
 from protos.external_auth_pb2 import CheckResponse
 from ratelimit.ledger import Ledger
 from ratelimit.tokens import Asked, Terms
@@ -55,6 +56,30 @@ def test_two_hundred_at_once_on_a_budget_for_twenty(
     assert {one.decode() for one in store.hkeys(HELD)} == ids
     assert {(one["budget"], one["tokens"], one["remaining"]) for one in refused} == {("publication-tokens", 100, 0)}
     assert all(0 < one["retry_after_ms"] <= 3_660_000 for one in refused)
+
+
+def test_one_call_after_another_is_not_told_to_give_up(catalog: Catalog, asker: Asker, gate: Gate) -> None:
+    """The call before holds all the room until its end is settled: ask again in a second; then it passes.
+
+    What is spent is told exactly, and is not worth a client's waiting.
+    """
+    catalog.tenant()
+    small = openai_publication(catalog, limits=Limits(tokens_per_hour=150))
+    asked = token_call(catalog.key(small)[1], small, max_tokens=10)
+    teller = Teller(gate.address)
+    for total in (20, 100):
+        held = reservation_of(asker.ask(asked))
+        refused = asker.ask(asked)
+        headers = {option.header.key: option.header.value for option in refused.denied_response.headers}
+        assert (status(refused), headers["retry-after-ms"], headers["x-should-retry"]) == (429, "1000", "true")
+        assert "100 are held by calls in flight" in error(refused)["message"]
+        teller.tell(ending(held or "", small, total=str(total)))
+        wait_until(lambda: gate._settler.waiting == 0)
+    refused = asker.ask(asked)
+    headers = {option.header.key: option.header.value for option in refused.denied_response.headers}
+    assert (status(refused), headers["x-should-retry"]) == (429, "false")
+    assert int(headers["retry-after-ms"]) > 3_500_000
+    teller.close()
 
 
 def test_a_reservation_is_written_with_the_terms_of_its_call(

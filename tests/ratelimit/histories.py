@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import redis
 from hypothesis import strategies as st
 
-from ratelimit.budgets import Budget, Charge, Subject, Window
+from ratelimit.budgets import MAX_UNITS, Budget, Charge, Hold, Subject, Window
+from ratelimit.ledger import Ledger, Settlement
 from ratelimit.limiter import Limiter
 from tests.ratelimit.model import Model
 
@@ -25,10 +26,11 @@ Pick = Callable[[Sequence[int]], int]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Charges that come together, and the clock they meet."""
+    """Charges that come together, and the clock they meet; reservations that end."""
 
     now_ms: int
     charges: tuple[Charge, ...]
+    settled: tuple[Settlement, ...] = ()  # before the charges; of reservations that were admitted or not
 
 
 def subject(name: str, limits: Sequence[int | None]) -> Subject:
@@ -39,6 +41,10 @@ def subject(name: str, limits: Sequence[int | None]) -> Subject:
     """
     given = [Budget(window, limit) for window, limit in zip(WINDOWS, limits, strict=True) if limit]
     return Subject(name, (*given, Budget(Window.HOUR, 40)))
+
+
+def _hold(number: int) -> Hold:
+    return Hold(f"0a1{number}", MAX_UNITS, 0, 1_000, b"")
 
 
 def _moved(now_ms: int, bucket_ms: int, buckets: int, beside_ms: int) -> int:
@@ -55,15 +61,27 @@ _moves = st.tuples(
 @st.composite
 def short(draw: st.DrawFn) -> list[Step]:
     """Draw up to 40 steps that hypothesis can make smaller; limits change in the middle of it."""
-    now_ms, steps = START_MS, []
+    now_ms, steps, held = START_MS, [], 0
     for _ in range(draw(st.integers(1, 4))):
         subjects = [subject(name, draw(_limits)) for name in NAMES]
         for move in draw(st.lists(_moves, min_size=1, max_size=10)):
             now_ms = _moved(now_ms, *move)
             asked = st.lists(st.sampled_from(subjects), unique=True, max_size=3).map(tuple)
             charge = asked.flatmap(partial(_charges, now_ms))
-            steps.append(Step(now_ms, tuple(draw(st.lists(charge, min_size=1, max_size=6)))))
+            charges = draw(st.lists(charge, min_size=1, max_size=6))
+            settled = draw(st.lists(_settlements(held), max_size=3)) if held else []
+            holding = draw(st.booleans())
+            if holding:
+                charges = [replace(one, hold=_hold(held + number)) for number, one in enumerate(charges)]
+                held += len(charges)
+            steps.append(Step(now_ms, tuple(charges), tuple(settled)))
     return steps
+
+
+def _settlements(held: int) -> st.SearchStrategy[Settlement]:
+    """Settle one of the last reservations."""
+    ids = st.integers(max(0, held - 20), held - 1).map(lambda number: _hold(number).id)
+    return st.builds(Settlement, ids, st.sampled_from((0, 0, 1, 2, 9)))
 
 
 def _charges(now_ms: int, subjects: tuple[Subject, ...]) -> st.SearchStrategy[Charge]:
@@ -81,13 +99,21 @@ def _charges(now_ms: int, subjects: tuple[Subject, ...]) -> st.SearchStrategy[Ch
 def long(seed: int, steps: int) -> Iterator[Step]:
     """Make thousands of steps: mostly small moves, sometimes far ones or back, limits changed now and then."""
     dice = random.Random(seed)  # noqa: S311  a seed, so that a failure can be repeated
-    now_ms, subjects = START_MS, _any_subjects(dice)
+    now_ms, subjects, held = START_MS, _any_subjects(dice), 0
     for _ in range(steps):
         if dice.random() < 0.01:
             subjects = _any_subjects(dice)
         now_ms = _any_move(dice, now_ms)
         charges = [_any_charge(dice, subjects) for _ in range(dice.choice((1, 1, 2, 8, 20)))]
-        yield Step(now_ms, tuple(charges))
+        settled = [_any_settlement(dice, held) for _ in range(dice.choice((0, 0, 1, 3)))] if held else []
+        if dice.random() < 0.5:
+            charges = [replace(one, hold=_hold(held + number)) for number, one in enumerate(charges)]
+            held += len(charges)
+        yield Step(now_ms, tuple(charges), tuple(settled))
+
+
+def _any_settlement(dice: random.Random, held: int) -> Settlement:
+    return Settlement(_hold(dice.randrange(max(0, held - 40), held)).id, dice.choice((0, 1, 3, 20)))
 
 
 def _any_subjects(dice: random.Random) -> list[Subject]:
@@ -110,8 +136,13 @@ def _any_charge(dice: random.Random, subjects: Sequence[Subject]) -> Charge:
 def check_agreement(limiter: Limiter, store: redis.Redis, history: Iterator[Step] | Sequence[Step]) -> None:
     """Assert that the script tells of every step what the model tells of it."""
     store.flushdb()
-    model = Model()
+    model, ledger = Model(), Ledger("0")
     for number, step in enumerate(history):
+        if step.settled:
+            settled = ledger.settle(store.execute_command, step.settled, sweep=0, now_ms=step.now_ms)
+            assert settled.faults == 0, number
+        for one in step.settled:
+            model.settle(one.id, one.tokens, step.now_ms)
         taken = limiter.take(store.execute_command, step.charges, epoch="", now_ms=step.now_ms)
         assert taken.clock_steps == model.clock_steps(step.charges, step.now_ms), number
         assert list(taken.grants) == model.take(step.charges, step.now_ms), number

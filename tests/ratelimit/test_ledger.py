@@ -7,7 +7,7 @@ import random
 import pytest
 import redis
 
-from ratelimit.budgets import Answer, Budget, Charge, Hold, Subject, Window
+from ratelimit.budgets import Answer, Budget, Charge, Grant, Hold, Subject, Window
 from ratelimit.ledger import Ledger, Outcome, Settlement
 from ratelimit.limiter import Limiter
 from ratelimit.names import budget_key, due_key, held_key, usage_hour_key, usage_key
@@ -198,6 +198,59 @@ def test_nonsense_is_not_sent(store: redis.Redis, fault: dict[str, int]) -> None
         LEDGER.settle(
             store.execute_command, [Settlement("a", fault.get("tokens", 0))], sweep=fault.get("sweep", 0), now_ms=NOW_MS
         )
+
+
+def _asked(limiter: Limiter, store: redis.Redis, now_ms: int = NOW_MS) -> Grant:
+    charge = Charge((KEY, PUBLICATION), tokens=300)
+    (grant,) = limiter.take(store.execute_command, [charge], epoch="", now_ms=now_ms, look=True).grants
+    return grant
+
+
+def test_what_only_held_tokens_refuse_may_be_asked_again_soon(limiter: Limiter, store: redis.Redis) -> None:
+    """As long as it fits what is really spent; where it does not, it is told when enough of that is free."""
+    _admit(limiter, store, "a", "b", "c")
+    refused = _asked(limiter, store)
+    assert (refused.answer, refused.held, refused.retry_at_ms) == (Answer.REFUSED, 900, NOW_MS + 1_000)
+    assert refused.refused_by is not None
+    assert refused.refused_by.subject is KEY
+    _settle(store, ("a", 400), ("b", 400))
+    assert _admit(limiter, store, "d", tokens=100) == [Answer.REFUSED]
+    exact = _asked(limiter, store)
+    assert (exact.answer, exact.held, exact.retry_at_ms) == (Answer.REFUSED, 0, NOW_MS + 61 * MINUTE_MS)
+    _settle(store, ("c", 20))
+    assert _admit(limiter, store, "d", tokens=100) == [Answer.ADMITTED]
+
+
+def test_what_is_presumed_is_held_no_more(limiter: Limiter, store: redis.Redis) -> None:
+    """Nobody is told to ask again soon for tokens that a sweep has charged."""
+    for name in "abc":
+        hold = _hold(name, presumed=300)
+        charge = Charge((KEY,), tokens=300, hold=hold)
+        limiter.take(store.execute_command, [charge], epoch="", now_ms=NOW_MS)
+    assert _asked(limiter, store).held == 900
+    LEDGER.settle(store.execute_command, [], now_ms=NOW_MS + PATIENCE_MS)
+    refused = _asked(limiter, store, NOW_MS + PATIENCE_MS)
+    assert (refused.answer, refused.held, refused.retry_at_ms) == (Answer.REFUSED, 0, NOW_MS + 61 * MINUTE_MS)
+
+
+def test_what_is_held_rolls_on_with_its_window(limiter: Limiter, store: redis.Redis) -> None:
+    """Tokens of a reservation that nobody ends are not told as held once they are counted no more."""
+    _admit(limiter, store, "a", "b", "c")
+    late_ms = NOW_MS + 61 * MINUTE_MS
+    assert _admit(limiter, store, "d", "e", "f", now_ms=late_ms) == [Answer.ADMITTED] * 3
+    assert _asked(limiter, store, late_ms).held == 900
+
+
+def test_what_is_held_is_found_again_after_the_clock_stepped_back(limiter: Limiter, store: redis.Redis) -> None:
+    """Tokens are held in the bucket in which they are counted, which may lie ahead of the clock."""
+    _admit(limiter, store, "a")
+    ahead_ms, back_ms = NOW_MS + 3 * MINUTE_MS, NOW_MS + MINUTE_MS
+    _admit(limiter, store, "b", now_ms=ahead_ms)
+    _settle(store, ("b", 300), now_ms=ahead_ms)
+    _admit(limiter, store, "c", now_ms=back_ms)
+    _settle(store, ("a", 300), ("c", 300), now_ms=back_ms)
+    refused = _asked(limiter, store, back_ms)
+    assert (refused.answer, refused.held, refused.retry_at_ms) == (Answer.REFUSED, 0, NOW_MS + 61 * MINUTE_MS)
 
 
 def test_an_ending_leaves_no_value_that_cannot_be_read(limiter: Limiter, store: redis.Redis) -> None:
