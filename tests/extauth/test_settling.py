@@ -177,7 +177,7 @@ def test_what_is_told_while_the_store_is_away_is_settled_when_it_is_back(calls: 
     gate = Gate(proxy.url)
     with running(gate):
         gate.tell(ids[:100])
-        wait_until(lambda: calls.held == 500)
+        wait_until(lambda: calls.held == 500 and gate.settler.waiting == 0)  # the answer has come too
         proxy.hang()
         gate.tell(ids[100:])
         wait_until(lambda: gate.counted("settlement_errors_total") >= 1)
