@@ -19,7 +19,7 @@ PAUSE_S: Final = 0.1
 """Between two looks: what changes together is looked at once."""
 
 FIRST_RETRY_S: Final = 0.2
-LAST_RETRY_S: Final = 10.0
+LAST_RETRY_S: Final = 5.0
 """The wait after a failure doubles from the first to the last, in seconds."""
 
 

@@ -22,6 +22,7 @@ from publisher.gateway.ownership import CLOSES, Key, imprint, is_foreign, is_our
 from publisher.gateway.telling import Told, fault, told
 from publisher.metrics import ClusterMetrics
 from publisher.plan import Plan
+from runtime.in_step import RESYNC_S
 from runtime.kube_watch import KubeWatch
 from runtime.lifecycle import going_on
 
@@ -30,9 +31,6 @@ PATIENCE_S: Final = 10.0
 
 LOOK_S: Final = 0.25
 """Between two looks at what it has judged, in seconds."""
-
-RESYNC_S: Final = 30.0
-"""Longest time between two looks at all there is, in seconds: what no watch has told is found then."""
 
 _Live = dict[Key, Json]
 

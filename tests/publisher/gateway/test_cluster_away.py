@@ -12,11 +12,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from publisher.gateway.cluster import Cluster
-from publisher.gateway.cluster_sink import RESYNC_S, ClusterSink
+from publisher.gateway.cluster_sink import ClusterSink
 from publisher.gateway.options import GatewayOptions
 from publisher.metrics import ClusterMetrics
 from publisher.plan import plan
 from publisher.sink import NotServed
+from runtime.in_step import RESYNC_S
 from runtime.kube_api import KubeApi
 from runtime.lifecycle import running
 
