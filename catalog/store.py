@@ -276,9 +276,10 @@ async def _exchange(pool: redis.asyncio.ConnectionPool, command: Sequence[Any], 
     except _REFUSALS as error:
         raise _refusal(error) from error
     except (RedisError, OSError) as error:  # TimeoutError is an OSError
+        why = str(error) or "not in time"
         if sent:
-            raise OutcomeUnknown(f"no answer from the store: {str(error) or 'not in time'}") from error
-        raise StoreUnavailable(f"the store cannot be reached: {str(error) or 'not in time'}") from error
+            raise OutcomeUnknown(f"no answer from the store: {why}") from error
+        raise StoreUnavailable(f"the store cannot be reached: {why}") from error
 
 
 def _refusal(error: Exception) -> StoreRefused | OutcomeUnknown:

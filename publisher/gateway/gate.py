@@ -95,9 +95,9 @@ def _leaving_out(count: int, *, has_name: bool) -> Json:
 
 def _endpoint(written: str) -> Json:
     target = parse_address(written)
-    return (
-        {"unix": {"path": str(target.path)}} if isinstance(target, UnixAddress) else endpoint(target.host, target.port)
-    )
+    if isinstance(target, UnixAddress):
+        return {"unix": {"path": str(target.path)}}
+    return endpoint(target.host, target.port)
 
 
 def _tls(trust: GateTrust) -> Json:
