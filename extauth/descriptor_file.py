@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from extauth.ordinary import OrdinaryMetrics
-from extauth.troubles import DESCRIPTORS_REFUSED
 from ratelimit.descriptors import Descriptors, DescriptorsError, parse
+from ratelimit.troubles import DESCRIPTORS_REFUSED
 from runtime.files import Mark, mark_of
 from runtime.readiness import Trouble
 

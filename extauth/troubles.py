@@ -57,10 +57,6 @@ INSECURE_PLAINTEXT: Final = Ailment(
     "insecure_plaintext",
     "Give the gate TLS, or a Unix socket or loopback address; leave it only where a mesh encrypts between hosts.",
 )
-DESCRIPTORS_REFUSED: Final = Ailment(
-    "descriptors_refused",
-    "Mend the file of descriptors at the line named: the one read before stays in force, but a restart would fail.",
-)
 SETTLEMENT_BEHIND: Final = Ailment(
     "settlement_behind",
     "See that the store of budgets answers and is not short of time. Until then what ended calls did not use stays "
