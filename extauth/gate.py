@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from catalog import names, reader
 from catalog.announcing import announce
+from catalog.ids import cell_of
 from catalog.records import Kind, ref
 from catalog.secrets import Secrets
 from extauth import probing, troubles
@@ -159,6 +160,7 @@ class Gate:
         return Settler(
             make=self._links.new_budgets_link,
             cells=cells,
+            cell_of=cell_of,
             metrics=self._settlements,
             lessons=self._lessons,
             name_of=self._name_of,

@@ -18,14 +18,13 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from catalog.ids import cell_of
 from extauth.endings import Told
 from extauth.lessons import LessonBook
 from extauth.settlement_metrics import SettlementMetrics
-from extauth.store_links import BudgetsLink
 from ratelimit.learning import Sample, sample_of
 from ratelimit.ledger import Ledger, Outcome, Settlement
 from ratelimit.tokens import Cost, Terms, charge_of
+from runtime.cluster import AnyLink
 
 MAX_WAITING: Final = 20_000
 """Most ended calls that wait, about 1 KiB each; one more is left to the sweep."""
@@ -71,16 +70,19 @@ class Settler:
     def __init__(
         self,
         *,
-        make: Callable[[], BudgetsLink],
+        make: Callable[[], AnyLink],
         cells: int,
+        cell_of: Callable[[str, int], int],
         metrics: SettlementMetrics,
         name_of: Callable[[str], str],
         on_fault: Callable[[], object],
         now_ms: Callable[[], float],
         lessons: LessonBook,
     ) -> None:
+        """``cell_of(reservation, cells)`` is the cell that holds it; raises ValueError where its id cannot be ours."""
         self._make = make
         self._cells = cells
+        self._cell_of = cell_of
         self._metrics = metrics
         self._name_of = name_of
         self._on_fault = on_fault
@@ -92,7 +94,7 @@ class Settler:
         self._changed = threading.Condition()
         self._stopping = False
         self._swept_at_ms = now_ms()
-        self._link: BudgetsLink | None = None
+        self._link: AnyLink | None = None
         self._thread = threading.Thread(target=self._run, name="settler", daemon=True)
         metrics.waiting.set_function(lambda: self.waiting)
         metrics.swept_s.set_function(lambda: self.swept_ago_s)
@@ -181,7 +183,7 @@ class Settler:
         with self._changed:
             self._changed.wait_for(lambda: self._stopping, seconds)
 
-    def _step(self, link: BudgetsLink) -> bool:
+    def _step(self, link: AnyLink) -> bool:
         """Settle what waits, or sweep where it is time; whether to go on."""
         batch = self._next_batch()
         execute = partial(self._execute, link)
@@ -194,7 +196,7 @@ class Settler:
                 self._sweep(execute)
         return bool(self._waiting) or not self._stopping
 
-    def _execute(self, link: BudgetsLink, *command: Any) -> Any:
+    def _execute(self, link: AnyLink, *command: Any) -> Any:
         return link.execute(self._now_ms() + PATIENCE_MS, *command)
 
     def _next_batch(self) -> list[_Waiting]:
@@ -241,7 +243,7 @@ class Settler:
             self._metrics.lost.labels("too_old").inc()
             return
         try:
-            by_cell[cell_of(one.reservation, self._cells)].append(one)
+            by_cell[self._cell_of(one.reservation, self._cells)].append(one)
         except ValueError:  # no id of ours begins like this
             self._metrics.lost.labels("unreadable").inc()
 

@@ -22,15 +22,13 @@ from extauth.stores import Budgets, Execute, ProvedEpochs, Stores
 from extauth.taker import Taker
 from extauth.troubles import AILMENT_OF, STORE_AWAY, evictions
 from runtime.clock import Clock
-from runtime.cluster import ClusterLink
+from runtime.cluster import AnyLink, ClusterLink
 from runtime.keeper import StoreKeeper
 from runtime.link import Command, NotConnectedError, StoreLink
 from runtime.readiness import Trouble
 from runtime.store_urls import is_cluster
 
 _log: Final = logging.getLogger(__name__)
-
-BudgetsLink = StoreLink | ClusterLink
 
 RECORDS_CELL: Final = "0"
 """Records are of one piece; only budgets are split into cells."""
@@ -91,11 +89,9 @@ class StoreLinks:
         self._taker = taker
         self._clock = clock
         self._doubts: dict[str, tuple[Trouble, ...]] = {}  # by store: what may cost what it has answered
-        self._proved: WeakKeyDictionary[BudgetsLink, ProvedEpochs] = WeakKeyDictionary()
+        self._proved: WeakKeyDictionary[AnyLink, ProvedEpochs] = WeakKeyDictionary()
         keeper = partial(StoreKeeper, on_proved=on_proved, on_error=on_error, on_fault=on_fault)
-        self._budgets: StoreKeeper[BudgetsLink] = keeper(
-            self.new_budgets_link, self._prove_budgets, name="budgets-keeper"
-        )
+        self._budgets: StoreKeeper[AnyLink] = keeper(self.new_budgets_link, self._prove_budgets, name="budgets-keeper")
         self._records: StoreKeeper[StoreLink] | None = None
         if not urls.are_one:
             self._records = keeper(self.new_records_link, self._prove_records, name="records-keeper")
@@ -104,7 +100,7 @@ class StoreLinks:
         """Make a link to the records' store, not connected."""
         return StoreLink(self._urls.records, self._clock)
 
-    def new_budgets_link(self) -> BudgetsLink:
+    def new_budgets_link(self) -> AnyLink:
         """Make a link to the budgets' store, not connected."""
         make = ClusterLink if self._urls.budgets_are_a_cluster else StoreLink
         return make(self._urls.budgets, self._clock)
@@ -144,7 +140,7 @@ class StoreLinks:
         """Whether every store can be asked."""
         return all(keeper.ready for keeper in self._keepers.values())
 
-    def current(self) -> BudgetsLink | None:
+    def current(self) -> AnyLink | None:
         """The link to the budgets store, where it is good."""
         return self._budgets.current()
 
@@ -163,7 +159,7 @@ class StoreLinks:
         proved = ProvedEpochs() if link is None else self._proved.setdefault(link, ProvedEpochs())
         return Stores(records, budgets, proved)
 
-    def _budgets_until(self, link: BudgetsLink | None, deadline_ms: float) -> Budgets:
+    def _budgets_until(self, link: AnyLink | None, deadline_ms: float) -> Budgets:
         if link is None:
             return Budgets(_refuse, _refuse)
 
@@ -177,7 +173,7 @@ class StoreLinks:
 
     # Proving a link
 
-    def _prove_budgets(self, link: BudgetsLink) -> None:
+    def _prove_budgets(self, link: AnyLink) -> None:
         """Load the script and decide once, by looking, within the time that a call would wait for it."""
         execute = self._for_proof(link)
         if self._urls.are_one:
@@ -202,11 +198,11 @@ class StoreLinks:
             if doubt not in before:
                 _log.warning("the store of %s: %s", store, doubt.problem)
 
-    def _for_proof(self, link: BudgetsLink) -> Execute:
+    def _for_proof(self, link: AnyLink) -> Execute:
         return partial(link.execute, self._clock.monotonic_ms() + PREPARE_MS)
 
 
-def _execute(keeper: StoreKeeper[Any], link: BudgetsLink | None, deadline_ms: float) -> Execute:
+def _execute(keeper: StoreKeeper[Any], link: AnyLink | None, deadline_ms: float) -> Execute:
     if link is None:
         return _refuse
 

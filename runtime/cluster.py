@@ -297,3 +297,7 @@ class ClusterLink:
         """Close every connection; idempotent."""
         for link in (*self._view.links.values(), *self._retired):
             link.close()
+
+
+AnyLink = StoreLink | ClusterLink
+"""A link to one server, or to all masters of a Cluster."""

@@ -13,7 +13,7 @@ from faultproxy import FAULTS, Act, Command, FaultProxy, fault_proxy
 from gatebench import wait_until
 from prometheus_client import CollectorRegistry
 
-from catalog.ids import shard_prefix
+from catalog.ids import cell_of, shard_prefix
 from extauth import settler as settling
 from extauth.endings import Told
 from extauth.lessons import LessonBook
@@ -59,6 +59,7 @@ class Gate:
         self.settler = Settler(
             make=lambda: StoreLink(self.url, self.clock),
             cells=CELLS,
+            cell_of=cell_of,
             metrics=SettlementMetrics(self.registry),
             name_of=lambda _uid: "tenant-a/llm",
             on_fault=lambda: pytest.fail("the settler ended by a fault"),
