@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from catalog.records import ModelType
-from extauth.entries import LEVEL_OF_PREFIX, WINDOW_NAMES, Level, level_of
+from extauth.entries import WINDOW_NAMES
 from extauth.reasons import UNAUTHENTICATED, WIRE, Reason
 from ratelimit.budgets import Answer, BudgetState, Grant, Window
+from ratelimit.levels import LEVEL_OF_PREFIX, Level, level_of
 
 Headers = list[tuple[str, str]]
 

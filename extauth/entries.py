@@ -5,7 +5,6 @@ Entries are made once, when a record enters the cache, so that the hot path buil
 
 from __future__ import annotations
 
-import enum
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -22,29 +21,11 @@ from catalog.records import (
     TokenPolicy,
     ref,
 )
-from ratelimit.budgets import Budget, BudgetState, Subject, Window
+from ratelimit.budgets import Budget, Subject, Window
+from ratelimit.levels import Level, subject_name
 from ratelimit.tokens import MissingUsage, Policy
 from runtime.addresses import site_of
 
-
-class Level(enum.StrEnum):
-    """Whose budget a call is held to."""
-
-    KEY = "key"
-    TENANT = "tenant"
-    PUBLICATION = "publication"
-    ADDRESS = "address"  # of a caller without a key
-    MODEL_LIST = "model-list"  # a key's questions about models
-
-
-_PREFIX: Final = {
-    Level.KEY: "k:",
-    Level.TENANT: "t:",
-    Level.PUBLICATION: "p:",
-    Level.ADDRESS: "a:",
-    Level.MODEL_LIST: "m:",
-}
-LEVEL_OF_PREFIX: Final = {prefix: level for level, prefix in _PREFIX.items()}
 SETTLING_MS: Final = 2_000
 """The proxy cuts a call off when its reservation's time is over; so long it then has to tell the end of it."""
 MAX_ADDRESSES: Final = 10_000
@@ -55,11 +36,6 @@ WINDOW_NAMES: Final = {
     Window.HOUR: "hour",
     Window.TOKENS_HOUR: "tokens",
 }
-
-
-def subject_name(level: Level, record_id: str) -> str:
-    """Name what is counted of a record: ``p:0a1…``."""
-    return _PREFIX[level] + record_id
 
 
 def subject_of(level: Level, record_id: str, limits: Limits) -> Subject:
@@ -87,11 +63,6 @@ def policy_of(tokens: TokenPolicy) -> Policy:
 def limits_held(record: PublicationRecord) -> Limits:
     """The limits that its calls are held to: only openai's tell their tokens."""
     return record.limits if record.type is ModelType.OPENAI else replace(record.limits, tokens_per_hour=None)
-
-
-def level_of(state: BudgetState) -> Level:
-    """Whose budget a state describes."""
-    return LEVEL_OF_PREFIX[state.subject.name[:2]]
 
 
 @dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)

@@ -9,8 +9,8 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Final
 
-from extauth.entries import Level, subject_name
 from ratelimit.learning import Sample, learn
+from ratelimit.levels import Level, subject_name
 from ratelimit.tokens import UNLEARNED, Learned
 
 MAX_PUBLICATIONS: Final = 10_000

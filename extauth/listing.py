@@ -12,9 +12,10 @@ from typing import Final
 from catalog.ids import cell_of
 from catalog.records import Limits, ModelType, PublicationRecord
 from extauth.call import Call
-from extauth.entries import HostEntry, KeyEntry, Level, PublicationEntry, TenantEntry, subject_of
+from extauth.entries import HostEntry, KeyEntry, PublicationEntry, TenantEntry, subject_of
 from extauth.reasons import Reason
 from ratelimit.budgets import Charge, Subject
+from ratelimit.levels import Level
 
 MODELS_ROOT: Final = "/v1/models"
 """Where a host's models are asked for; one of them as ``/v1/models/NAME``."""

@@ -6,8 +6,9 @@ from admin import lookups
 from admin.calls import ApiCall, Reply
 from admin.handlers import views
 from admin.schemas import LearnedCosts
-from extauth.entries import Level, limits_held, subject_of
+from extauth.entries import limits_held, subject_of
 from ratelimit.budgets import Subject
+from ratelimit.levels import Level
 
 
 async def show_key_usage(call: ApiCall) -> Reply:

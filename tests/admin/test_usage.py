@@ -10,10 +10,11 @@ from admin.acts.limits import shown
 from admin.handlers.views import BUDGETS
 from catalog.names import epoch, feed
 from catalog.records import Limits
-from extauth.entries import Level, subject_of
+from extauth.entries import subject_of
 from ratelimit.budgets import Budget, Charge, Hold, Subject, Window
 from ratelimit.learning import Sample, learn
 from ratelimit.ledger import Ledger, Settlement
+from ratelimit.levels import Level
 from ratelimit.limiter import Limiter
 
 KEYS = "/api/keys"

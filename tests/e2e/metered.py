@@ -19,9 +19,10 @@ from prometheus_client import CollectorRegistry
 
 from catalog.records import Limits, ModelType, Protocol, PublicationRecord, TokenPolicy
 from catalog.secrets import create_secrets
-from extauth.entries import Level, subject_of
+from extauth.entries import subject_of
 from extauth.gate import Gate
 from ratelimit.budgets import Charge
+from ratelimit.levels import Level
 from ratelimit.limiter import Limiter
 from ratelimit.names import held_key
 from tests.e2e.proxy import HOST, PATIENCE_S, Caller, Envoy, Reply, head, options_for, short_folder
