@@ -48,6 +48,7 @@ local RESERVED = string.byte('R')
 local HELD_IDS = 128
 local HELD_RETRY_MS = 1000 -- what is held is given back when its call ends: nobody knows when
 local FEED_READ_MAX = 1000 -- entries; a base epoch further back is answered as stale
+local AHEAD_MAX_MS = 24 * 3600 * 1000 -- a clock that was further ahead than this stops nobody for longer
 local USAGE_HOUR_TTL_S = 8 * 24 * 3600
 
 local started_s = os.clock() -- TIME stands still while a script runs
@@ -232,7 +233,8 @@ local function window_of(subject, shape, now_ms)
       window.held = subject.stored[shape.held.id]
       subject.windows[shape.held.id] = window.held
     end
-    local lifetime_ms = (shape.n + 1) * shape.bucket_ms
+    local ahead_ms = window.current * shape.bucket_ms - now_ms -- above 0 only where the clock has stepped back
+    local lifetime_ms = (shape.n + 1) * shape.bucket_ms + math.min(math.max(0, ahead_ms), AHEAD_MAX_MS)
     if lifetime_ms > subject.ttl_ms then subject.ttl_ms = lifetime_ms end
   end
   return window

@@ -8,12 +8,14 @@ import struct
 import pytest
 import redis
 
-from ratelimit.budgets import Answer, Budget, Charge, Subject, Window
+from ratelimit.budgets import Answer, Budget, Charge, Hold, Subject, Window
+from ratelimit.ledger import Ledger, Settlement
 from ratelimit.limiter import Limiter
 from ratelimit.names import budget_key
 from tests.ratelimit import histories
 
 NOW_MS = 1_800_000_000_000
+LEDGER = Ledger("0")
 BURST = Subject("p:1", (Budget(Window.SECOND, 2), Budget(Window.HOUR, 9)))
 
 
@@ -112,6 +114,34 @@ def test_a_clock_step_is_counted_once(limiter: Limiter, store: redis.Redis) -> N
         store.execute_command, [Charge((old,)), Charge((new,)), Charge((old,))], epoch="", now_ms=NOW_MS - 5_000
     )
     assert taken.clock_steps == 1
+
+
+STEP_MS = 2 * 3_600_000
+"""A clock that steps back by this much lies behind every bucket by more than the longest of these windows."""
+
+
+@pytest.mark.parametrize("window", [Window.SECOND, Window.MINUTE, Window.HOUR, Window.TOKENS_HOUR])
+def test_a_clock_that_steps_back_ends_no_value_before_its_units_are_free(
+    limiter: Limiter, store: redis.Redis, window: Window
+) -> None:
+    """Written after the step, the value lives until the clock has caught up and the window has passed; held or not."""
+    subject, execute = Subject("p:1", (Budget(window, 9),)), store.execute_command
+    shape, hold = window.value, Hold("r", 3, 3, 5_000, b"") if window.value.counts_tokens else None
+    limiter.take(execute, [Charge((subject,), tokens=3)], epoch="", now_ms=NOW_MS)
+    limiter.take(execute, [Charge((subject,), tokens=3, hold=hold)], epoch="", now_ms=NOW_MS - STEP_MS)
+    free_ms = (NOW_MS // shape.bucket_ms + shape.n + 1) * shape.bucket_ms
+    left_ms, slack_ms = store.pttl(budget_key("0", "p:1")), 60_000
+    assert free_ms - (NOW_MS - STEP_MS) - slack_ms < left_ms <= STEP_MS + shape.window_ms + shape.bucket_ms
+    LEDGER.settle(execute, [Settlement("r", 3)], sweep=0, now_ms=NOW_MS - STEP_MS)
+    assert store.pttl(budget_key("0", "p:1")) > free_ms - (NOW_MS - STEP_MS) - slack_ms
+
+
+def test_a_clock_that_was_years_ahead_stops_nobody_for_longer_than_a_day(limiter: Limiter, store: redis.Redis) -> None:
+    """A step back by more than a day is followed for a day only: the value ends then, and its windows with it."""
+    charge, year_ms = Charge((Subject("p:1", (Budget(Window.HOUR, 9),)),)), 365 * 24 * 3_600_000
+    limiter.take(store.execute_command, [charge], epoch="", now_ms=NOW_MS + 10 * year_ms)
+    limiter.take(store.execute_command, [charge], epoch="", now_ms=NOW_MS)
+    assert store.pttl(budget_key("0", "p:1")) <= (24 + 1) * 3_600_000 + 60_000
 
 
 def _stored(limiter: Limiter, store: redis.Redis) -> bytes:
