@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from catalog.actors import Acting
 from catalog.records import ALL_TENANTS, Role, UserRecord
 
 
@@ -14,11 +15,19 @@ class Caller:
     user: str  # "" for someone who is not logged in
     role: Role | None
     tenants: frozenset[str]
+    authorised: Acting | None = None  # the state of their record that lets them act; None: whoever is not logged in
 
     @classmethod
     def of(cls, user: UserRecord) -> Caller:
         """The caller that a user's record makes."""
-        return cls(user.id, user.role, frozenset(user.tenants))
+        return cls(user.id, user.role, frozenset(user.tenants), Acting.of(user))
+
+    @property
+    def acting(self) -> Acting:
+        """The user as who acts; raises ``TypeError`` where nobody is logged in: such a call changes nothing."""
+        if self.authorised is None:
+            raise TypeError("a call without a login cannot commit")
+        return self.authorised
 
     @property
     def sees_all(self) -> bool:

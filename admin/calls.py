@@ -48,8 +48,8 @@ class ApiCall:
         preconditions.require_match(self.if_match, *records)
 
     def audit(self, action: str, target: str, tenant: str, detail: Mapping[str, str]) -> Audit:
-        """Describe an act of this call for the audit stream."""
-        return Audit(self.caller.user, action, target, tenant, self.request_id, detail)
+        """Describe an act of this call: whose it is, and what the audit stream is to say."""
+        return Audit(self.caller.acting, action, target, tenant, self.request_id, detail)
 
 
 @dataclass(frozen=True, slots=True)

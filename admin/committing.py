@@ -14,8 +14,9 @@ from typing import Final, TypeVar
 from admin.metrics import AdminMetrics
 from admin.ports import Publisher
 from admin.problems import Code, Problem
+from catalog.actors import told
 from catalog.changes import Audit, Change, Committed
-from catalog.store import CatalogStore, Conflict, OutcomeUnknown
+from catalog.store import ActorChanged, CatalogStore, Conflict, OutcomeUnknown
 
 MAX_TRIES: Final = 20
 _PAUSE_S: Final = 0.005  # grows with each try, at random, so that writers of one record do not march in step
@@ -37,7 +38,7 @@ class Committer:
         try:
             committed = await self._store.commit(changes, audit=audit, forget_usage=forget_usage)
             outcome = "committed"
-        except Conflict:
+        except (Conflict, ActorChanged):
             outcome = "conflict"
             raise
         except OutcomeUnknown:
@@ -47,7 +48,7 @@ class Committer:
             self._metrics.acts.labels(audit.action, outcome).inc()
             if outcome in {"committed", "unknown"}:
                 self._publisher.poke()
-                _log.info("%s of %s by %s: %s", audit.action, audit.target, audit.actor, outcome)
+                _log.info("%s of %s by %s: %s", audit.action, audit.target, told(audit.actor), outcome)
         return committed
 
 

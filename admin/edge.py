@@ -20,13 +20,14 @@ from admin import problems
 from admin.bodies import MAX_NAME_SHOWN, nearest
 from admin.callers import ANONYMOUS, Caller
 from admin.calls import ApiCall, Reply
+from admin.committing import MAX_TRIES
 from admin.permissions import Access, require_permission
 from admin.problems import Code, Fault, Problem, Rule, invalid
 from admin.routes import Route
 from admin.services import Services
-from admin.sessions import caller_of
+from admin.sessions import MayCall, caller_of, may_begin, may_finish
 from catalog.records import Role
-from catalog.store import CorruptRecord, OutcomeUnknown, StoreUnavailable
+from catalog.store import ActorChanged, CorruptRecord, OutcomeUnknown, StoreUnavailable
 from runtime import log
 
 MAX_BODY_BYTES: Final = 1024 * 1024
@@ -62,7 +63,21 @@ class Edge:
             request_id=log.request_id.get(),
             if_match=", ".join(request.headers.getall("If-Match", [])),
         )
-        return _response(await route.handler(call))
+        return _response(await self._done(route, call, request))
+
+    async def _done(self, route: Route, call: ApiCall, request: web.Request) -> Reply:
+        """Do what was asked; again from the start where the caller's record was changed and they still may.
+
+        Nothing was written by then: each commit is held to the record that authorised the caller.
+        """
+        for _ in range(MAX_TRIES):
+            try:
+                return await route.handler(call)
+            except ActorChanged:
+                caller = await self._caller(route, request, may_call=may_finish)
+                await require_permission(self._services.store, caller, route.access, call.path, call.query)
+                call = dataclasses.replace(call, services=self._for(caller), caller=caller)
+        raise Problem(Code.CONFLICT, "your own record kept changing; try again")
 
     def _for(self, caller: Caller) -> Services:
         """Give what a caller may work with: who only reads is shown no key's text, though it could be recovered."""
@@ -71,11 +86,11 @@ class Edge:
             return services
         return dataclasses.replace(services, mint=dataclasses.replace(services.mint, recovery=False))
 
-    async def _caller(self, route: Route, request: web.Request) -> Caller:
+    async def _caller(self, route: Route, request: web.Request, *, may_call: MayCall = may_begin) -> Caller:
         if route.access is Access.OPEN:
             return ANONYMOUS
-        key = self._services.mint.secrets.jwt_key
-        return await caller_of(request.headers.get("Authorization", ""), key, self._services.store)
+        key, authorization = self._services.mint.secrets.jwt_key, request.headers.get("Authorization", "")
+        return await caller_of(authorization, key, self._services.store, may_call=may_call)
 
 
 def _checked_query(route: Route, query: MultiMapping[str]) -> Mapping[str, str]:

@@ -10,7 +10,7 @@ from admin.acts import tenants
 from admin.calls import ApiCall
 from admin.problems import Code, Fault, Rule, invalid
 from catalog.changes import Change, Check
-from catalog.records import Kind, PublicationRecord, Role
+from catalog.records import PublicationRecord, Role
 
 _GONE: Final = Fault("config.authentication.allowedTenants", Rule.EXISTS, "a tenant was deleted meanwhile")
 
@@ -40,4 +40,4 @@ async def hold_allowed(call: ApiCall, publication: PublicationRecord, kept: Coll
     found = await lookups.known_tenants(call.services.store, call.caller, new)
     if not new <= found.keys():
         raise invalid(Code.INVALID_CONFIG, [_GONE])
-    return [Check(Kind.TENANT, one.id, one.version) for one in found.values()]
+    return [Check.of(one) for one in found.values()]

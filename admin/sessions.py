@@ -6,6 +6,7 @@ every older token is refused from then on.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -22,6 +23,10 @@ ALGORITHM: Final = "HS256"
 ISSUER: Final = "tollkeeper"
 _CLAIMS: Final = ("sub", "ver", "iat", "exp", "iss")
 _WWW_AUTHENTICATE: Final = {"WWW-Authenticate": "Bearer"}
+
+
+MayCall = Callable[[UserRecord, int], bool]
+"""Whether a token of a version is good enough, by its user's record."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -43,19 +48,35 @@ def make_token(user: UserRecord, jwt_key: bytes, now_ms: int) -> Token:
     return Token(jwt.encode(claims, jwt_key, algorithm=ALGORITHM), ends_s * 1000)
 
 
+def may_begin(user: UserRecord, token_version: int) -> bool:
+    """Whether a call may begin with a token of this version."""
+    return token_version == user.token_version
+
+
+def may_finish(user: UserRecord, token_version: int) -> bool:
+    """Whether a call that began with a token of this version may be finished: not after a logout, as nothing may.
+
+    A new password that the user gave themselves does not stop what they are doing; one that they were given does.
+    """
+    first = user.token_version if user.calls_from is None else user.calls_from
+    return first <= token_version <= user.token_version
+
+
 def _unauthenticated() -> Problem:
     """One answer for every way of not being logged in."""
     return Problem(Code.UNAUTHENTICATED, "send a valid token as Authorization: Bearer", headers=_WWW_AUTHENTICATE)
 
 
-async def caller_of(authorization: str, jwt_key: bytes, store: CatalogStore) -> Caller:
+async def caller_of(
+    authorization: str, jwt_key: bytes, store: CatalogStore, *, may_call: MayCall = may_begin
+) -> Caller:
     """Return who sent this Authorization header; raises ``Problem`` UNAUTHENTICATED, ``StoreUnavailable``."""
     scheme, _, text = authorization.partition(" ")
     if scheme.lower() != "bearer" or not text.isascii():
         raise _unauthenticated()
     name, version = _claims_of(text.strip(), jwt_key)
     user = await store.get(Kind.USER, name)
-    if not isinstance(user, UserRecord) or user.disabled or user.token_version != version:
+    if not isinstance(user, UserRecord) or user.disabled or not may_call(user, version):
         raise _unauthenticated()
     return Caller.of(user)
 

@@ -9,12 +9,12 @@ from admin import lookups
 from admin.acts.users import is_acting_admin, with_password
 from admin.committing import until_settled
 from admin.passwords import Passwords
+from catalog.actors import Recordless
 from catalog.changes import Audit, Put
 from catalog.records import ALL_TENANTS, Kind, Role, UserRecord
 from catalog.store import PAGE, CatalogStore, Conflict
 
 _GENERATED_BYTES: Final = 18  # 144 bits: 24 characters to copy once
-_ACTOR: Final = "start"
 
 
 async def ensure_admin(store: CatalogStore, passwords: Passwords, *, name: str, password: str | None) -> str | None:
@@ -67,4 +67,4 @@ async def _change(store: CatalogStore, user: UserRecord, hashed: str) -> None:
 
 
 def _audit(action: str, name: str) -> Audit:
-    return Audit(_ACTOR, action, name, tenant="", request_id="")
+    return Audit(Recordless.START, action, name, tenant="", request_id="")

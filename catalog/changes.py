@@ -8,9 +8,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, assert_never
 
-from catalog.records import Kind, Record
+from catalog.actors import Acting, Actor, Recordless, told
+from catalog.records import KIND_OF, Kind, PublicationRecord, Record, TenantRecord, UserRecord
 
 CORRUPT: Final = -1
 """Version of a stored record whose version cannot be read. Only a ``Delete`` may expect it."""
@@ -31,6 +32,7 @@ class Delete:
     kind: Kind
     id: str
     expected_version: int  # what the stored one must be; CORRUPT removes one that cannot be read
+    created_at_ms: int | None = None  # when the stored one must have been made: one made again may have its version
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,12 @@ class Check:
     kind: Kind
     id: str
     expected_version: int  # what the stored one must be; 0: there must be none
+    created_at_ms: int | None = None  # when the stored one must have been made: one made again may have its version
+
+    @classmethod
+    def of(cls, record: TenantRecord | PublicationRecord | UserRecord) -> Check:
+        """Hold a record as it was read."""
+        return cls(KIND_OF[type(record)], record.id, record.version, record.created_at_ms)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +64,42 @@ Change = Put | Delete | Check | Room
 
 
 @dataclass(frozen=True, slots=True)
-class Audit:
-    """Who did what, written with the change itself. Never put a secret here."""
+class Note:
+    """Who did what, as the audit stream has it. Never put a secret here."""
 
-    actor: str  # user name
+    actor: str  # user name, or what a part without a record is called; empty where nobody proved who they are
     action: str  # "publication.create"
     target: str  # what it was done to: "tenant-a/my-model"
     tenant: str
     request_id: str
     detail: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """Who does what by a commit: it happens only while the actor may still do it. Never put a secret here."""
+
+    actor: Actor
+    action: str
+    target: str
+    tenant: str
+    request_id: str
+    detail: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def note(self) -> Note:
+        """What the audit stream gets."""
+        return Note(told(self.actor), self.action, self.target, self.tenant, self.request_id, self.detail)
+
+    def held(self) -> Check | None:
+        """What must hold of the actor at the commit: a user's record is as it was when they were authorised."""
+        match self.actor:
+            case Acting(user, version, created_at_ms):
+                return Check(Kind.USER, user, version, created_at_ms)
+            case Recordless():
+                return None
+            case _:
+                assert_never(self.actor)
 
 
 @dataclass(frozen=True, slots=True)

@@ -228,6 +228,7 @@ class UserRecord:
     token_version: int = 1  # tokens of another version are refused: logout and password change count it up
     disabled: bool = False
     version: int = 1
+    calls_from: int | None = None  # calls begun with tokens of this version on may be finished; None: token_version's
 
 
 Record = TenantRecord | ModelRecord | PublicationRecord | KeyRecord | HostRecord | UserRecord

@@ -24,7 +24,7 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, 
 
 from catalog import names
 from catalog.announcing import EPOCH_BYTES, Announcer
-from catalog.changes import CORRUPT, Audit, Change, Check, Committed, Delete, Put, Room
+from catalog.changes import CORRUPT, Audit, Change, Check, Committed, Delete, Note, Put, Room
 from catalog.health import SETTINGS, Health, health_of
 from catalog.records import KIND_OF, Kind, Record, decode, encode, ref
 
@@ -58,6 +58,10 @@ class Conflict(Exception):  # noqa: N818  an outcome, not a fault
         self.found_version = found_version  # 0: there is no such record; CORRUPT: it cannot be read
 
 
+class ActorChanged(Exception):  # noqa: N818  an outcome, not a fault
+    """The acting user's record is another than the one that authorised them; nothing was written."""
+
+
 class NoRoom(Exception):  # noqa: N818  an outcome, not a fault
     """A ``Room`` was too small; nothing was written."""
 
@@ -88,8 +92,9 @@ class CorruptRecord(Exception):  # noqa: N818
 
 
 _DONE: Final = 1
+_CONFLICT: Final = 0
 _LATE: Final = 3
-_OUTCOMES: Final = {0: Conflict, 2: NoRoom}
+_OUTCOMES: Final = {_CONFLICT: Conflict, 2: NoRoom}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,7 @@ class AuditEntry:
 
     id: str  # of the entry; the next page starts before it
     time_ms: int  # the store's clock at the act
-    audit: Audit
+    audit: Note
 
 
 class CatalogStore:
@@ -166,11 +171,12 @@ class CatalogStore:
     async def commit(self, changes: Sequence[Change], *, audit: Audit, forget_usage: Sequence[str] = ()) -> Committed:
         """Write all changes, a new epoch, the feed's entry and the audit entry, or nothing.
 
-        ``forget_usage`` are full names of keys to remove along with it. Raises ``Conflict`` when an expectation fails,
-        ``NoRoom`` when a tenant has too many, ``OutcomeUnknown`` when no answer came, ``StoreUnavailable`` when it
-        surely did not run, ``ValueError`` for changes that make no sense (the same record twice, an id with spaces).
+        ``forget_usage`` are full names of keys to remove along with it. Raises ``ActorChanged`` when the acting user's
+        record is not as it was when they were authorised, ``Conflict`` when another expectation fails, ``NoRoom`` when
+        a tenant has too many, ``OutcomeUnknown`` when no answer came, ``StoreUnavailable`` when it surely did not run,
+        ``ValueError`` for changes that make no sense (the same record twice, an id with spaces).
         """
-        written = [_versioned(change) for change in changes]
+        written = [_versioned(change) for change in _authorised(changes, audit)]
         _refuse_nonsense(written)
         begun_s = time.monotonic()
         epoch = await self._write(written, audit, () if self._announcer else forget_usage)
@@ -181,7 +187,7 @@ class CatalogStore:
 
     async def _write(self, changes: Sequence[Change], audit: Audit, forget_usage: Sequence[str]) -> str:
         """Run commit.lua; returns the epoch it made."""
-        keys, arguments = self._layout(changes, audit, forget_usage, last_ms=await self._last_ms())
+        keys, arguments = self._layout(changes, audit.note, forget_usage, last_ms=await self._last_ms())
         command = ("EVAL", self._script, len(keys), *keys, *arguments)  # so rare that it needs no NOSCRIPT round
         try:
             done, *answer = await _exchange(self._pool, command, self._timeout_s)
@@ -192,7 +198,7 @@ class CatalogStore:
         if done == _LATE:
             raise StoreUnavailable("the store came to it too late and wrote nothing")
         if done != _DONE:
-            raise _OUTCOMES[done](answer[0].decode(), int(answer[1]))
+            raise _refused(done, answer[0].decode(), int(answer[1]), audit)
         return str(answer[0].decode())
 
     async def _last_ms(self) -> int:
@@ -216,10 +222,10 @@ class CatalogStore:
         if forget_usage:
             await announcer.forget(forget_usage, left_s)
 
-    async def note(self, audit: Audit) -> None:
+    async def note(self, note: Note) -> None:
         """Write down an act that changed no record: neither epoch nor feed move."""
         now_ms = await self.now_ms()
-        told = zip(_AUDIT_FIELDS, _audit_arguments(audit), strict=True)
+        told = zip(_AUDIT_FIELDS, _note_arguments(note), strict=True)
         entry = ["time_ms", now_ms, *(word for pair in told for word in pair)]
         await self._ask("XADD", names.AUDIT, "MINID", "~", now_ms - AUDIT_AGE_MS, "*", *entry)
 
@@ -234,12 +240,12 @@ class CatalogStore:
         return health_of({name: await self._setting(name) for name in SETTINGS})
 
     def _layout(
-        self, changes: Sequence[Change], audit: Audit, forget: Sequence[str], *, last_ms: int
+        self, changes: Sequence[Change], note: Note, forget: Sequence[str], *, last_ms: int
     ) -> tuple[list[str], list[Any]]:
         """Lay out commit.lua's keys and arguments."""
         keys = [names.epoch(self._cell), names.feed(self._cell), names.AUDIT, names.index(Kind.TENANT)]
         arguments: list[Any] = [self._entropy(EPOCH_BYTES).hex(), len(changes), AUDIT_AGE_MS]
-        arguments += [*_audit_arguments(audit), last_ms]
+        arguments += [*_note_arguments(note), last_ms]
         for change in changes:
             keys += [_held_key(change), names.index(_kind(change))]
             arguments += _change_arguments(change)
@@ -292,9 +298,9 @@ def _refusal(error: Exception) -> StoreRefused | OutcomeUnknown:
 _AUDIT_FIELDS: Final = ("actor", "action", "target", "tenant", "request_id", "detail")
 
 
-def _audit_arguments(audit: Audit) -> list[str]:
-    detail = json.dumps(dict(audit.detail), ensure_ascii=False, sort_keys=True)
-    return [audit.actor, audit.action, audit.target, audit.tenant, audit.request_id, detail]
+def _note_arguments(note: Note) -> list[str]:
+    detail = json.dumps(dict(note.detail), ensure_ascii=False, sort_keys=True)
+    return [note.actor, note.action, note.target, note.tenant, note.request_id, detail]
 
 
 def _held_key(change: Change) -> str:
@@ -305,13 +311,46 @@ def _held_key(change: Change) -> str:
 
 
 def _change_arguments(change: Change) -> list[Any]:
-    act = type(change).__name__.lower()
-    content = encode(change.record) if isinstance(change, Put) else b""
-    return [act, _ref(change), _bound(change), _id(change), content]
+    return [type(change).__name__.lower(), _ref(change), _bound(change), _id(change), _content(change)]
+
+
+def _content(change: Change) -> bytes | int:
+    if isinstance(change, Put):
+        return encode(change.record)
+    made_ms = None if isinstance(change, Room) else change.created_at_ms
+    return b"" if made_ms is None else made_ms
 
 
 def _bound(change: Change) -> int:
     return change.most if isinstance(change, Room) else change.expected_version
+
+
+def _authorised(changes: Sequence[Change], audit: Audit) -> list[Change]:
+    """Hold the actor before anything else; an act on the actor's own record holds it by itself.
+
+    Raises ``ActorChanged`` where that record was read in another state than the one that authorised them.
+    """
+    held = audit.held()
+    if held is None:
+        return list(changes)
+    own = [change for change in changes if _ref(change) == _ref(held)]
+    if not all(_is_of(change, held) for change in own):
+        raise ActorChanged
+    return [*(own or [held]), *(change for change in changes if change not in own)]
+
+
+def _is_of(change: Change, held: Check) -> bool:
+    """Whether a change of a record is one of the state that is held."""
+    if isinstance(change, Room) or _bound(change) != held.expected_version:
+        return False
+    return (change.record.created_at_ms if isinstance(change, Put) else change.created_at_ms) == held.created_at_ms
+
+
+def _refused(done: int, reference: str, found: int, audit: Audit) -> Exception:
+    held = audit.held()
+    if done == _CONFLICT and held is not None and reference == _ref(held):
+        return ActorChanged()
+    return _OUTCOMES[done](reference, found)
 
 
 def _versioned(change: Change) -> Change:
@@ -384,4 +423,4 @@ def _readable(kind: Kind, values: Iterable[tuple[str, bytes | None]]) -> dict[st
 def _audit_entry(entry_id: bytes, flat: Sequence[bytes]) -> AuditEntry:
     fields = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
     time_ms, detail = int(fields.pop("time_ms")), json.loads(fields.pop("detail"))
-    return AuditEntry(entry_id.decode(), time_ms, Audit(detail=detail, **fields))
+    return AuditEntry(entry_id.decode(), time_ms, Note(detail=detail, **fields))

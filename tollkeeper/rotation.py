@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 import click
 from pydantic import Field
 
+from catalog.actors import Recordless
 from catalog.announcing import Announcer
 from catalog.changes import Audit
 from catalog.hashing import needs_wrap
@@ -41,7 +42,6 @@ from runtime.settings import Settings
 from tollkeeper.admin_stores import store_client
 from tollkeeper.store_settings import StoreSettings
 
-_ACTOR: Final = "tollkeeper keys"
 _SHOWN: Final = 5  # keys named in a refusal
 _TOLD_EVERY: Final = 1_000  # keys between two lines of progress
 S = TypeVar("S", bound="RotateMacSettings")
@@ -197,7 +197,7 @@ async def _store(settings: StoreSettings) -> AsyncIterator[CatalogStore]:
 
 async def _change(store: CatalogStore, change: KeyChange, target: str) -> Progress:
     """Change every key, telling how far it is."""
-    audit = Audit(_ACTOR, "key.wrap", target, tenant="", request_id="")
+    audit = Audit(Recordless.KEYS_COMMAND, "key.wrap", target, tenant="", request_id="")
     progress, told = Progress(), 0
     async for progress in change_keys(store, change, audit):
         if progress.seen - told >= _TOLD_EVERY:

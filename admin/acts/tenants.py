@@ -59,7 +59,7 @@ def host_faults(tenant: TenantRecord, host: str, *, may_grant: bool) -> list[Fau
 def hold_host(tenant: TenantRecord, host: str, now_ms: int) -> Change:
     """Hold a tenant's grant of a host at the commit; grant it there and then where it has none."""
     if host in tenant.hosts:
-        return Check(Kind.TENANT, tenant.id, tenant.version)
+        return Check.of(tenant)
     if len(tenant.hosts) >= MAX_HOSTS:
         raise Problem(Code.QUOTA_REACHED, f"a tenant may have {MAX_HOSTS} hosts")
     granted = dataclasses.replace(tenant, hosts=_sorted((*tenant.hosts, host)), updated_at_ms=now_ms)

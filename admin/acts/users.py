@@ -48,18 +48,21 @@ def changed(user: UserRecord, body: UserChange, password_hash: str | None, now_m
         tenants=_tenants(role, body.tenants if "tenants" in given else user.tenants),
         disabled=disabled,
         token_version=user.token_version + ends_tokens,
+        calls_from=None if ends_tokens else user.calls_from,
         updated_at_ms=now_ms,
     )
 
 
 def with_password(user: UserRecord, password_hash: str, now_ms: int) -> UserRecord:
-    """Return a user with a new password; his tokens end."""
-    return dataclasses.replace(logged_out(user, now_ms), password_hash=password_hash)
+    """Return a user with a new password of their own; their tokens end, and what they had begun may be finished."""
+    may_finish = user.token_version if user.calls_from is None else user.calls_from
+    return dataclasses.replace(logged_out(user, now_ms), password_hash=password_hash, calls_from=may_finish)
 
 
 def logged_out(user: UserRecord, now_ms: int) -> UserRecord:
-    """Return a user none of whose tokens is good any more."""
-    return dataclasses.replace(user, token_version=user.token_version + 1, updated_at_ms=now_ms)
+    """Return a user none of whose tokens is good any more, not even for calls that were begun."""
+    version = user.token_version + 1
+    return dataclasses.replace(user, token_version=version, calls_from=None, updated_at_ms=now_ms)
 
 
 def _tenants(role: Role, named: Sequence[str]) -> tuple[str, ...]:

@@ -91,7 +91,7 @@ async def _create(call: ApiCall, body: KeyInput, tenant: str) -> tuple[NewText, 
     detail = {**differences.of_key(new.record, names), "apiKey": mask(new.record.id)}
     changes: list[Change] = [
         Put(new.record, 0),
-        Check(Kind.TENANT, tenant, owner.version),
+        Check.of(owner),
         quotas.room(Kind.KEY, tenant),
         *_stay(named),
     ]
@@ -104,7 +104,7 @@ async def _create(call: ApiCall, body: KeyInput, tenant: str) -> tuple[NewText, 
 
 def _stay(publications: Collection[PublicationRecord]) -> list[Check]:
     """Let the commit happen only if the publications are as they were seen: none is named that allows no more."""
-    return [Check(Kind.PUBLICATION, one.uid, one.version) for one in publications]
+    return [Check.of(one) for one in publications]
 
 
 async def _named(

@@ -11,7 +11,7 @@ from admin.problems import Code, Problem
 from admin.schemas import LoginInput
 from admin.sessions import make_token
 from admin.throttle import audit_throttles
-from catalog.changes import Audit
+from catalog.changes import Note
 from catalog.records import Kind
 from catalog.store import StoreUnavailable
 
@@ -47,10 +47,10 @@ async def _told_name(call: ApiCall, name: str) -> str:
 async def _note(call: ApiCall, action: str, name: str) -> None:
     """Write a login down, unless so many were in this minute; one that cannot be written is answered all the same."""
     proven = name if action == "login" else ""
-    audit = Audit(proven, action, name, tenant="", request_id=call.request_id, detail={"address": call.address})
+    note = Note(proven, action, name, tenant="", request_id=call.request_id, detail={"address": call.address})
     try:
         await call.services.throttler.attempt(audit_throttles(action))
-        await call.services.store.note(audit)
+        await call.services.store.note(note)
     except (Problem, StoreUnavailable) as error:
         call.services.metrics.unaudited_logins.inc()
         _log.info("%s is not in the audit stream: %s", action, error)

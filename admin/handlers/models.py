@@ -66,7 +66,7 @@ async def _register(call: ApiCall, body: ModelInput, made: ModelRecord) -> None:
         raise Problem(Code.MODEL_EXISTS, f"there is a model {made.id}: {_REPLACE}")
     detail = {"url": made.url, "type": made.type.value, "ready": str(made.ready).lower()}
     audit = call.audit("model.register", made.id, made.tenant, detail)
-    still_there = Check(Kind.TENANT, owner.id, owner.version)
+    still_there = Check.of(owner)
     try:
         await call.services.committer.commit([Put(made, 0), still_there, quotas.room(Kind.MODEL, owner.id)], audit)
     except NoRoom as full:

@@ -78,7 +78,7 @@ async def rotate_key(call: ApiCall) -> Reply:
     if key is None:
         raise lookups.not_published(f"{publication.tenant}/{publication.model}")
     call.require_match(publication, key)
-    seen = [Check(Kind.PUBLICATION, publication.uid, publication.version)] if call.if_match else []
+    seen = [Check.of(publication)] if call.if_match else []
     new = await rotate(call, key, f"{publication.tenant}/{publication.model}", seen)
     previous = new.record.previous
     answer = RotatedKey(

@@ -90,7 +90,7 @@ async def _change(call: ApiCall, body: UserChange, hashed: str | None) -> UserRe
     new = users.changed(old, body, hashed, await call.services.store.now_ms())
     changes: list[Change] = [Put(new, old.version), *_unchanged(named), *users.rooms(old, new)]
     if users.is_acting_admin(old) and not users.is_acting_admin(new):
-        changes.append(await _remaining_admin(call, old))
+        changes += await _remaining_admin(call, old)
     detail = differences.between(users.told(old), users.told(new)) | ({"password": CHANGED} if hashed else {})
     await _commit(call, changes, call.audit("user.change", new.id, "", detail))
     return dataclasses.replace(new, version=old.version + 1)
@@ -105,27 +105,23 @@ async def delete_user(call: ApiCall) -> Reply:
 async def _delete(call: ApiCall) -> None:
     old = await lookups.user(call.services.store, call.caller, call.path["u"])
     call.require_match(old)
-    changes: list[Change] = [Delete(Kind.USER, old.id, old.version)]
+    changes: list[Change] = [Delete(Kind.USER, old.id, old.version, old.created_at_ms)]
     if users.is_acting_admin(old):
-        changes.append(await _remaining_admin(call, old))
+        changes += await _remaining_admin(call, old)
     await _commit(call, changes, call.audit("user.delete", old.id, "", users.told(old)))
 
 
-async def _remaining_admin(call: ApiCall, leaving: UserRecord) -> Check:
-    """Hold an admin who stays: the caller, or somebody else where the caller himself leaves.
+async def _remaining_admin(call: ApiCall, leaving: UserRecord) -> list[Check]:
+    """Hold an admin who stays: somebody else where the caller leaves; the caller is held by each of their commits.
 
-    Of two admins who remove each other at once, the second finds that he is none any more.
+    Of two admins who remove each other at once, the second finds that they are none any more.
     """
-    if leaving.id == call.caller.user:
-        others = [one for one in await acting_admins(call.services.store) if one.id != leaving.id]
-        if not others:
-            raise Problem(Code.LAST_ADMIN, _LAST)
-        stays = others[0]
-        return Check(Kind.USER, stays.id, stays.version)
-    caller = await lookups.record(call.services.store, Kind.USER, call.caller.user, UserRecord)
-    if caller is None or not users.is_acting_admin(caller):
-        raise Problem(Code.FORBIDDEN, "you are no admin any more")
-    return Check(Kind.USER, caller.id, caller.version)
+    if leaving.id != call.caller.user:
+        return []
+    others = [one for one in await acting_admins(call.services.store) if one.id != leaving.id]
+    if not others:
+        raise Problem(Code.LAST_ADMIN, _LAST)
+    return [Check.of(others[0])]
 
 
 async def _known(call: ApiCall, names: Collection[str]) -> dict[str, TenantRecord]:
@@ -134,7 +130,7 @@ async def _known(call: ApiCall, names: Collection[str]) -> dict[str, TenantRecor
 
 def _unchanged(tenants: Collection[TenantRecord]) -> list[Check]:
     """Hold tenants as they were read: they are still there at the commit."""
-    return [Check(Kind.TENANT, one.id, one.version) for one in tenants]
+    return [Check.of(one) for one in tenants]
 
 
 async def _commit(call: ApiCall, changes: list[Change], audit: Audit) -> None:

@@ -23,6 +23,7 @@ from admin.kserve.report import Report
 from admin.kserve.steps import Case, Step, step_of
 from admin.kserve.wanted import Wanted, wanted_of
 from admin.schemas import TenantInput
+from catalog.actors import Recordless
 from catalog.changes import CORRUPT, Audit, Put
 from catalog.namespaces import TENANT_LABEL
 from catalog.records import Kind, ModelRecord, Source, TenantRecord
@@ -33,9 +34,6 @@ from runtime.kube_api import Kind as KubeKind
 from runtime.kube_watch import Bounds, KubeWatch
 
 SERVICES: Final = KubeKind("serving.kserve.io", "v1beta1", "inferenceservices")
-ACTOR: Final = "kubernetes"
-"""Who the audit stream says did it."""
-
 _UID_BYTES: Final = 10
 _log: Final = logging.getLogger(__name__)
 
@@ -187,7 +185,7 @@ class Follower:
 
     async def _commit(self, step: Step, target: str, tenant: str, look: _Look) -> bool:
         """Write one step; one that cannot be written stands in nobody else's way."""
-        audit = Audit(ACTOR, step.action, target, tenant, request_id="", detail=step.detail)
+        audit = Audit(Recordless.KUBERNETES, step.action, target, tenant, request_id="", detail=step.detail)
         try:
             await self._committer.commit(step.changes, audit)
         except NoRoom as full:

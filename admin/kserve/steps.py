@@ -74,7 +74,7 @@ def _appeared(tenant: TenantRecord, facts: Facts, uid: str, now_ms: int) -> Step
         source=Source.KUBERNETES,
         namespace=facts.namespace,
     )
-    still_there = Check(Kind.TENANT, tenant.id, tenant.version)
+    still_there = Check.of(tenant)
     return Step("model.appear", (Put(made, 0), still_there, quotas.room(Kind.MODEL, tenant.id)), _told(made))
 
 

@@ -6,7 +6,8 @@
 --       4 actor, 5 action, 6 target, 7 tenant, 8 request id, 9 detail (JSON),
 --       10 the last ms of the store's clock at which anything may be written, 0: any;
 --       then five for each change: put | delete | check | room, reference, expected version (0: there is no such
---       record, -1: one whose version cannot be read), record id, JSON of the record;
+--       record, -1: one whose version cannot be read), record id, JSON of the record to put, or of one to delete or
+--       check when it must have been made in ms, empty: whenever;
 --       of a room the first key is a group, and instead of a version stands how many records it may have at most
 -- Returns {1, epoch} when everything is written, {0, reference, version found} when nothing is, because a record is
 --         another than expected, {2, reference, records found} when nothing is, because a group has too many,
@@ -100,10 +101,12 @@ local function clock_ms()
   return time[1] * 1000 + math.floor(time[2] / 1000)
 end
 
--- Whether a record to be put is the stored one's next state: one that was deleted and made anew may have its version.
+-- Whether the stored record is the one that is meant: one that was deleted and made again may have its version.
 local function is_same(c)
   local old = c.old and c.old.created_at_ms
-  return not old or c.act ~= 'put' or parsed(c.json).created_at_ms == old
+  if not old or c.json == '' then return true end
+  if c.act == 'put' then return parsed(c.json).created_at_ms == old end
+  return tonumber(c.json) == old
 end
 
 local function record_act()

@@ -24,6 +24,7 @@ from admin.passwords import MAX_AT_ONCE, Passwords
 from admin.proxies import TrustedProxies
 from admin.services import Gateway, Services, Stores
 from admin.sessions import make_token
+from catalog.actors import Recordless
 from catalog.changes import Audit, Put
 from catalog.live_secrets import LiveSecrets
 from catalog.metrics import SecretsMetrics
@@ -182,7 +183,7 @@ async def _admin(store: CatalogStore, password_hash: str) -> UserRecord:
     if isinstance(found, UserRecord):
         return found
     user = UserRecord("admin", password_hash, Role.ADMIN, (ALL_TENANTS,), 0, 0)
-    await store.commit([Put(user, 0)], audit=Audit("start", "user.create", "admin", "", ""))
+    await store.commit([Put(user, 0)], audit=Audit(Recordless.START, "user.create", "admin", "", ""))
     return user
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from admin.sessions import make_token
+from catalog.actors import Recordless
 from catalog.changes import Audit, Put
 from catalog.records import Role, UserRecord
 
@@ -34,7 +35,7 @@ def _damage(store: Any, kind: str) -> str:
 
 async def _become_operator(api: Any) -> None:
     user = UserRecord("bob", "", Role.OPERATOR, ("tenant-a",), 0, 0)
-    await api.services.store.commit([Put(user, 0)], audit=Audit("admin", "user.create", "bob", "", ""))
+    await api.services.store.commit([Put(user, 0)], audit=Audit(Recordless.START, "user.create", "bob", "", ""))
     api.token = make_token(user, api.services.secrets.current().jwt_key, api.services.clock.wall_ms()).text
 
 

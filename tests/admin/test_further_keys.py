@@ -11,6 +11,7 @@ import pytest
 
 from admin import quotas
 from admin.sessions import make_token
+from catalog.actors import Recordless
 from catalog.changes import Audit, Put
 from catalog.ids import shard_of
 from catalog.records import KeyRecord, Kind, Limits, Role, UserRecord
@@ -226,7 +227,7 @@ async def test_a_user_sees_the_keys_of_his_tenants_only(shared: Any) -> None:
     """Any other key is answered like one that is not there; his only tenant need not be named."""
     foreign = (await make(shared)).body["id"]
     user = UserRecord("bob", "", Role.OPERATOR, ("tenant-b",), 0, 0)
-    await shared.services.store.commit([Put(user, 0)], audit=Audit("t", "user.create", "bob", "", ""))
+    await shared.services.store.commit([Put(user, 0)], audit=Audit(Recordless.START, "user.create", "bob", "", ""))
     services = shared.services
     shared.token = make_token(user, services.mint.secrets.jwt_key, services.clock.wall_ms()).text
     own = await shared.ask("POST", KEYS, {"name": "mine", "publications": ["its-model", "tenant-a/shared"]})

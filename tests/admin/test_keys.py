@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from admin.acts.validation import Accepted, accepted
+from catalog.actors import Recordless
 from catalog.changes import Audit, Committed, Put
 from catalog.hashing import hash_key
 from catalog.ids import new_id
@@ -31,7 +32,7 @@ async def published(api: Any, kserve: str) -> str:
 
 async def _change_key(api: Any, key_id: str, **changes: Any) -> None:
     key = await api.services.store.get(Kind.KEY, key_id)
-    audit = Audit("test", "key.change", key_id, "", "")
+    audit = Audit(Recordless.START, "key.change", key_id, "", "")
     await api.services.store.commit([Put(dataclasses.replace(key, **changes), key.version)], audit=audit)
 
 

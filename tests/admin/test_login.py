@@ -17,6 +17,7 @@ from admin.passwords import Passwords
 from admin.sessions import LIFETIME_S, make_token
 from admin.throttle import delay_ms
 from admin.users import ensure_admin
+from catalog.actors import Recordless
 from catalog.changes import Audit, Put
 from catalog.records import Kind, Role, UserRecord
 from catalog.store import CatalogStore
@@ -28,7 +29,7 @@ PASSWORD = "a good password"
 
 async def _change_user(api: Any, **changes: Any) -> None:
     user = await api.services.store.get(Kind.USER, "admin")
-    audit = Audit("test", "user.change", "admin", "", "")
+    audit = Audit(Recordless.START, "user.change", "admin", "", "")
     await api.services.store.commit([Put(dataclasses.replace(user, **changes), user.version)], audit=audit)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from documented import HARMLESS, Operation, operations, with_tenant
 
+from catalog.actors import Recordless
 from catalog.changes import Audit, Put
 from catalog.records import Role, UserRecord
 
@@ -90,7 +91,7 @@ async def _furnished(api: Any, tenant: str, kserve: str) -> dict[str, str]:
     await api.model(f"{tenant}-model", kserve, tenant)
     published = await api.publish(f"{tenant}-model")
     user = UserRecord(f"{tenant}-user", "", Role.VIEWER, (tenant,), 0, 0)
-    await api.services.store.commit([Put(user, 0)], audit=Audit("test", "user.create", user.id, "", ""))
+    await api.services.store.commit([Put(user, 0)], audit=Audit(Recordless.START, "user.create", user.id, "", ""))
     return {"t": tenant, "m": f"{tenant}-model", "u": user.id, "k": published.body["keyId"]}
 
 
@@ -101,7 +102,7 @@ async def worlds(start_api: Any, kserve: str, store: Any) -> Worlds:
     own = await _furnished(api, OWN, kserve)
     for name, role in (("operator", Role.OPERATOR), ("viewer", Role.VIEWER)):
         user = UserRecord(name, "", role, (OWN,), 0, 0)
-        await api.services.store.commit([Put(user, 0)], audit=Audit("test", "user.create", name, "", ""))
+        await api.services.store.commit([Put(user, 0)], audit=Audit(Recordless.START, "user.create", name, "", ""))
     without = _world(store)
     foreign = await _furnished(api, FOREIGN, kserve)
     document = (await api.ask("GET", "/openapi.json")).body

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from admin.sessions import make_token
+from catalog.actors import Recordless
 from catalog.changes import Audit, Put
 from catalog.records import Role, UserRecord
 from runtime.clock import SystemClock
@@ -15,7 +16,7 @@ from runtime.clock import SystemClock
 async def _become(api: Any, secrets: Any, *tenants: str) -> None:
     """Go on as a user of these tenants."""
     user = UserRecord("someone", "", Role.OPERATOR, tenants, 0, 0)
-    await api.services.store.commit([Put(user, 0)], audit=Audit("test", "user.create", "someone", "", ""))
+    await api.services.store.commit([Put(user, 0)], audit=Audit(Recordless.START, "user.create", "someone", "", ""))
     api.token = make_token(user, secrets.jwt_key, SystemClock().wall_ms()).text
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from admin.addresses import is_listed, normal_words, parse_target
+from catalog.actors import Recordless
 from catalog.changes import Audit, Committed, Delete, Put
 from catalog.records import Kind, Role, TenantRecord, UserRecord
 from catalog.store import CatalogStore
@@ -20,7 +21,7 @@ HOST = "api.mycompany.com"
 async def ann(api: Any) -> Any:
     """An operator of tenant-a; gives what makes the API go on as her, or as the admin again."""
     user = UserRecord("ann", "", Role.OPERATOR, ("tenant-a",), 0, 0)
-    await api.services.store.commit([Put(user, 0)], audit=Audit("test", "user.create", "ann", "", ""))
+    await api.services.store.commit([Put(user, 0)], audit=Audit(Recordless.START, "user.create", "ann", "", ""))
     return lambda who="ann": api.become(who)
 
 
@@ -120,7 +121,7 @@ async def test_the_deployments_rules_hold_for_operators_too(start_api: Any, kser
     api = await start_api(allowed=())
     await api.tenant("tenant-a", upstreamAllow=["127.0.0.0/8"])
     user = UserRecord("ann", "", Role.OPERATOR, ("tenant-a",), 0, 0)
-    await api.services.store.commit([Put(user, 0)], audit=Audit("test", "user.create", "ann", "", ""))
+    await api.services.store.commit([Put(user, 0)], audit=Audit(Recordless.START, "user.create", "ann", "", ""))
     await api.become("ann")
     made = await api.model("mine", kserve)
     assert (made.body["ready"], made.body["message"]) == (
@@ -201,7 +202,7 @@ class Overtaken(CatalogStore):
 
     async def commit(self, changes: Any, *, audit: Audit, forget_usage: Any = ()) -> Committed:
         if earlier := self.before.pop(audit.action, None):
-            await super().commit(earlier, audit=Audit("test", "other.act", "", "", ""))
+            await super().commit(earlier, audit=Audit(Recordless.START, "other.act", "", "", ""))
         return await super().commit(changes, audit=audit, forget_usage=forget_usage)
 
 
@@ -239,7 +240,7 @@ async def test_nothing_is_made_for_a_tenant_that_goes_meanwhile(
 ) -> None:
     """A tenant deleted after all was read and before the commit: refused as naming no tenant, and nothing is its."""
     user = UserRecord("ann", "", Role.VIEWER, ("tenant-a",), 0, 0)
-    await overtaken.services.store.commit([Put(user, 0)], audit=Audit("test", "x", "ann", "", ""))
+    await overtaken.services.store.commit([Put(user, 0)], audit=Audit(Recordless.START, "x", "ann", "", ""))
     overtaken.services.store.before[action] = [Delete(Kind.TENANT, "tenant-b", 1)]
     refused = await overtaken.ask(method, path, body)
     assert (refused.status, refused.code) == (400, "INVALID_TENANT"), refused.text
@@ -259,7 +260,7 @@ async def test_a_host_taken_away_at_the_last_moment_is_not_published_on(overtake
     granted = await overtaken.ask("PATCH", "/api/tenants/tenant-a", {"hosts": [HOST]})
     assert granted.status == 200
     user = UserRecord("ann", "", Role.OPERATOR, ("tenant-a",), 0, 0)
-    await overtaken.services.store.commit([Put(user, 0)], audit=Audit("test", "x", "ann", "", ""))
+    await overtaken.services.store.commit([Put(user, 0)], audit=Audit(Recordless.START, "x", "ann", "", ""))
     now = await _tenant(overtaken)
     overtaken.services.store.before["publication.create"] = [Put(dataclasses.replace(now, hosts=()), now.version)]
     await overtaken.become("ann")

@@ -9,6 +9,7 @@ from aiohttp import web
 
 from admin import quotas
 from admin.sessions import make_token
+from catalog.actors import Recordless
 from catalog.changes import Audit, Put
 from catalog.records import Kind, Role, UserRecord
 from runtime.clock import SystemClock
@@ -19,7 +20,7 @@ UNLIMITED = {"requestsPerMinute": None, "requestsPerHour": None, "tokensPerHour"
 async def _become(api: Any, secrets: Any, *tenants: str) -> None:
     """Go on as a user of these tenants."""
     user = UserRecord("someone", "", Role.OPERATOR, tenants, 0, 0)
-    await api.services.store.commit([Put(user, 0)], audit=Audit("test", "user.create", "someone", "", ""))
+    await api.services.store.commit([Put(user, 0)], audit=Audit(Recordless.START, "user.create", "someone", "", ""))
     api.token = make_token(user, secrets.jwt_key, SystemClock().wall_ms()).text
 
 

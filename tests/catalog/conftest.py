@@ -10,11 +10,12 @@ import redis
 import redis.asyncio
 
 from catalog import names
+from catalog.actors import Recordless
 from catalog.changes import Audit
 from catalog.secrets import Secrets
 from catalog.store import CatalogStore
 
-AUDIT = Audit(actor="admin", action="test", target="anything", tenant="tenant-a", request_id="r-1")
+AUDIT = Audit(actor=Recordless.START, action="test", target="anything", tenant="tenant-a", request_id="r-1")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ import redis
 import redis.asyncio
 
 from catalog import names, reader
+from catalog.actors import Recordless
 from catalog.announcing import Announcer
 from catalog.changes import Audit, Delete, Put
 from catalog.records import Kind, TenantRecord
@@ -36,7 +37,7 @@ async def nobody() -> AsyncIterator[redis.asyncio.Redis]:
 
 async def commit(store: CatalogStore, name: str, *, forget: tuple[str, ...] = ()) -> None:
     """Write a tenant."""
-    audit = Audit("tester", "test", name, name, "request-1")
+    audit = Audit(Recordless.START, "test", name, name, "request-1")
     await store.commit([Put(TenantRecord(name, 0, 0, 0), 0)], audit=audit, forget_usage=forget)
 
 
@@ -214,7 +215,7 @@ async def test_a_commit_that_comes_too_late_writes_nothing(
 
 async def test_a_record_made_anew_is_not_taken_for_the_one_before(redis_url: str) -> None:
     """Deleted and made again it has the same version; who read the first cannot write over the second."""
-    audit = Audit("tester", "test", "x", "x", "request-1")
+    audit = Audit(Recordless.START, "test", "x", "x", "request-1")
     first, second = TenantRecord("tenant-a", 0, 1_000, 1_000), TenantRecord("tenant-a", 0, 2_000, 2_000)
     async with redis.asyncio.Redis.from_url(redis_url) as client:
         store = CatalogStore(client)

@@ -13,12 +13,13 @@ import redis.asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from catalog.actors import Recordless
 from catalog.changes import Audit, Change, Committed, Delete, Put
 from catalog.reader import catch_up, read
 from catalog.records import HostRecord, Kind, Record
 from catalog.store import CatalogStore, Conflict
 
-_AUDIT = Audit(actor="admin", action="test", target="", tenant="", request_id="")
+_AUDIT = Audit(actor=Recordless.START, action="test", target="", tenant="", request_id="")
 _HOSTS = ("a", "b", "c")
 _REFS = [f"host:{host}" for host in _HOSTS]
 

@@ -94,7 +94,7 @@ async def test_a_note_is_written_and_changes_nothing(catalog: CatalogStore, stor
     """A note stands in the audit stream like any act, and neither epoch nor feed move."""
     await catalog.commit([Put(TENANT, 0)], audit=audit)
     before = store.get("tk:epoch:{0}"), store.xlen("tk:feed:{0}")
-    noted = dataclasses.replace(audit, action="login.failed", detail={"address": "192.0.2.1"})
+    noted = dataclasses.replace(audit.note, action="login.failed", detail={"address": "192.0.2.1"})
     await catalog.note(noted)
     (entry, _) = await catalog.audit_page()
     assert entry.audit == noted

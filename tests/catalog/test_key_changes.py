@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import redis.asyncio
 
+from catalog.actors import Recordless
 from catalog.changes import Audit, Change, Committed, Put
 from catalog.key_changes import PAGE, KeysChangingError, change_keys
 from catalog.records import Credential, KeyRecord, Kind
 from catalog.store import CatalogStore, OutcomeUnknown
 
-AUDIT = Audit("tester", "key.wrap", "all", "", "")
+AUDIT = Audit(Recordless.START, "key.wrap", "all", "", "")
 KEYS = [f"0a1key{number:04d}" for number in range(PAGE + 20)]
 
 

@@ -13,13 +13,14 @@ import redis
 import redis.asyncio
 
 from catalog import reader
+from catalog.actors import Recordless
 from catalog.changes import Audit, Delete, Put
 from catalog.reader import Delta, Snapshot, catch_up, follow, read
 from catalog.records import HostRecord, Kind, TenantRecord
 from catalog.store import CatalogStore
 
 Execute = Callable[..., Any]
-AUDIT = Audit(actor="admin", action="test", target="", tenant="", request_id="")
+AUDIT = Audit(actor=Recordless.START, action="test", target="", tenant="", request_id="")
 TENANT = TenantRecord("tenant-a", shard=1, created_at_ms=1, updated_at_ms=1)
 
 

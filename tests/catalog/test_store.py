@@ -13,6 +13,7 @@ import redis.asyncio
 
 from catalog import names
 from catalog import store as store_module
+from catalog.actors import Recordless
 from catalog.changes import CORRUPT, Audit, Check, Delete, Put
 from catalog.health import Health
 from catalog.records import Credential, HostRecord, KeyRecord, Kind, Limits, Record, TenantRecord
@@ -348,13 +349,14 @@ async def test_the_clock_is_the_stores(catalog: CatalogStore, store: redis.Redis
 async def test_audit_entries_are_read_newest_first(catalog: CatalogStore) -> None:
     """Each act is there as it was given, with the store's time, page by page."""
     acts = [
-        Audit("admin", "key.rotate", f"key-{n}", "tenant-a", f"r-{n}", {"ende": "ä\n☃", "n": str(n)}) for n in range(5)
+        Audit(Recordless.START, "key.rotate", f"key-{n}", "tenant-a", f"r-{n}", {"ende": "ä\n☃", "n": str(n)})
+        for n in range(5)
     ]
     for act in acts:
         await catalog.commit([], audit=act)
     first = await catalog.audit_page(limit=3)
     rest = await catalog.audit_page(before=first[-1].id, limit=3)
-    assert [entry.audit for entry in first + rest] == acts[::-1]
+    assert [entry.audit for entry in first + rest] == [act.note for act in acts[::-1]]
     assert abs(first[0].time_ms - await catalog.now_ms()) < 60_000
     assert first[0].time_ms >= rest[-1].time_ms
 
@@ -429,5 +431,18 @@ async def test_a_client_that_decodes_is_as_good(redis_url: str, audit: Audit) ->
             catalog = CatalogStore(client)
             await catalog.commit([Put(TENANT, protocol - 2)], audit=audit)
             assert await catalog.get(Kind.TENANT, "tenant-a") == dataclasses.replace(TENANT, version=protocol - 1)
-            assert (await catalog.audit_page(limit=1))[0].audit == audit
+            assert (await catalog.audit_page(limit=1))[0].audit == audit.note
             assert (await catalog.health()).appendfsync == "everysec"
+
+
+async def test_a_record_made_again_is_not_the_one_that_was_held(catalog: CatalogStore, audit: Audit) -> None:
+    """Of the same name and version, born at another time: a check of the one before fails, and so does its removal."""
+    await catalog.commit([Put(TENANT, 0)], audit=audit)
+    await catalog.commit([Check.of(TENANT)], audit=audit)
+    again = dataclasses.replace(TENANT, created_at_ms=TENANT.created_at_ms + 1)
+    await catalog.commit([Delete(Kind.TENANT, TENANT.id, 1)], audit=audit)
+    await catalog.commit([Put(again, 0)], audit=audit)
+    for change in (Check.of(TENANT), Delete(Kind.TENANT, TENANT.id, 1, TENANT.created_at_ms)):
+        with pytest.raises(Conflict):
+            await catalog.commit([change], audit=audit)
+    assert await catalog.get(Kind.TENANT, TENANT.id) == again

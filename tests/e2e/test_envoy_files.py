@@ -16,6 +16,7 @@ import redis
 import redis.asyncio
 from prometheus_client import CollectorRegistry
 
+from catalog.actors import Recordless
 from catalog.changes import Audit, Delete, Put
 from catalog.records import Kind, PublicationRecord
 from catalog.status import State, Status
@@ -47,7 +48,7 @@ from tests.e2e.proxy import (
 LIVE_WITHIN_S = 2 * 5
 """Two seconds promised, five times as much on a busy machine."""
 
-AUDIT = Audit(actor="admin", action="test", target="any", tenant="tenant-a", request_id="r")
+AUDIT = Audit(actor=Recordless.START, action="test", target="any", tenant="tenant-a", request_id="r")
 
 
 @dataclass

@@ -17,6 +17,7 @@ import redis.asyncio
 from redis.exceptions import RedisError, ResponseError
 
 from catalog import names
+from catalog.actors import Recordless
 from catalog.announcing import announce
 from catalog.changes import Audit, Change, Check, Delete, Put, Room
 from catalog.records import Kind, Limits, TenantRecord, encode
@@ -163,8 +164,8 @@ class CommitTarget:
 
     @staticmethod
     def _audit(rng: random.Random) -> Audit:
-        actor, target, tenant, request_id = (odd_text(rng)[:500] for _ in range(4))
-        return Audit(actor, "fuzz", target, tenant, request_id, {odd_text(rng)[:50]: odd_text(rng)[:50]})
+        action, target, tenant, request_id = (odd_text(rng)[:500] for _ in range(4))
+        return Audit(Recordless.START, action, target, tenant, request_id, {odd_text(rng)[:50]: odd_text(rng)[:50]})
 
 
 def _written(put: Put) -> Any:

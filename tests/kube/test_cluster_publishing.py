@@ -11,6 +11,7 @@ import requests
 from adminprocess import admin_process
 from upmachine import until
 
+from catalog.actors import Recordless
 from catalog.changes import Audit, Put
 from catalog.records import PublicationRecord
 from catalog.secrets import create_secrets
@@ -24,7 +25,7 @@ from tollkeeper.publish import PublishSettings
 
 pytestmark = pytest.mark.kube
 
-AUDIT = Audit(actor="admin", action="test", target="any", tenant="tenant-a", request_id="r")
+AUDIT = Audit(actor=Recordless.START, action="test", target="any", tenant="tenant-a", request_id="r")
 IRIS = publication("iris", "/models/iris", "http://iris.test:8080")
 GATE = "unix:/run/gate.sock"
 

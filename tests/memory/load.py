@@ -14,6 +14,7 @@ from typing import Any, Final
 import grpc
 import redis.asyncio
 
+from catalog.actors import Recordless
 from catalog.changes import Audit, Change, Delete, Put
 from catalog.hashing import hash_key
 from catalog.ids import new_id, shard_of
@@ -99,7 +100,7 @@ class Operator:
     @staticmethod
     async def _commit(store: CatalogStore, change: Change, *gone: str) -> None:
         forget = [names.usage_key("0", f"k:{key_id}") for key_id in gone]
-        await store.commit([change], audit=Audit("soak", "soak", "key", TENANT, ""), forget_usage=forget)
+        await store.commit([change], audit=Audit(Recordless.START, "soak", "key", TENANT, ""), forget_usage=forget)
 
 
 class Caller:

@@ -13,6 +13,7 @@ import pytest
 import redis.asyncio
 from prometheus_client import CollectorRegistry
 
+from catalog.actors import Recordless
 from catalog.changes import Audit, Put
 from catalog.records import PublicationRecord
 from catalog.status import State
@@ -28,7 +29,7 @@ from tests.e2e.proxy import publication
 
 PATIENCE_S = 20
 LIFE_MS = 1_200
-AUDIT = Audit(actor="admin", action="test", target="any", tenant="tenant-a", request_id="r")
+AUDIT = Audit(actor=Recordless.START, action="test", target="any", tenant="tenant-a", request_id="r")
 
 
 @dataclass

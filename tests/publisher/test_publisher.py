@@ -12,6 +12,7 @@ import redis.asyncio
 from prometheus_client import CollectorRegistry
 
 from catalog import names
+from catalog.actors import Recordless
 from catalog.changes import Audit, Put
 from catalog.records import PublicationRecord
 from catalog.status import State, Status
@@ -25,7 +26,7 @@ from runtime.lifecycle import running
 from tests.e2e.proxy import publication
 
 PATIENCE_S = 10
-AUDIT = Audit(actor="admin", action="test", target="any", tenant="tenant-a", request_id="r")
+AUDIT = Audit(actor=Recordless.START, action="test", target="any", tenant="tenant-a", request_id="r")
 
 
 @dataclass

@@ -15,6 +15,7 @@ import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
+from catalog.actors import Recordless
 from catalog.announcing import Announcer
 from catalog.changes import Audit, Change, Delete, Put
 from catalog.hashing import hash_key
@@ -66,7 +67,7 @@ class Catalog:
                 client_of(self._url, connect_s=5, answer_s=5) as client,
                 client_of(self._stores.budgets, connect_s=5, answer_s=5) as budgets,
             ):
-                audit = Audit("tester", "test", "target", "tenant-a", "request-1")
+                audit = Audit(Recordless.START, "test", "target", "tenant-a", "request-1")
                 announcer = None if self._stores.are_one else Announcer(budgets, self._stores.cells, owes=False)
                 await CatalogStore(client, announcer=announcer).commit(changes, audit=audit)
 

@@ -21,6 +21,7 @@ import redis.asyncio
 from foldergateway import FolderGateway
 from listener import listening
 
+from catalog.actors import Recordless
 from catalog.changes import Audit, Put
 from catalog.records import PublicationRecord
 from catalog.secrets import create_secrets
@@ -36,7 +37,7 @@ from tollkeeper import publish
 from tollkeeper.publish import PublishSettings
 
 ROOT = Path(__file__).parents[2]
-AUDIT = Audit(actor="admin", action="test", target="any", tenant="tenant-a", request_id="r")
+AUDIT = Audit(actor=Recordless.START, action="test", target="any", tenant="tenant-a", request_id="r")
 PATIENCE_S = 60
 SHORT_LIFE_MS = 1_500
 

@@ -15,6 +15,7 @@ import pytest
 import redis.asyncio
 from kubeserver import KubeServer, kube_server
 
+from catalog.actors import Recordless
 from catalog.changes import Audit, Delete, Put
 from catalog.records import Kind, PublicationRecord
 from catalog.store import CatalogStore
@@ -27,7 +28,7 @@ from runtime.kube_watch import Bounds
 from runtime.lifecycle import running
 from tests.e2e.proxy import publication
 
-AUDIT = Audit("admin", "any", "any", "any", "")
+AUDIT = Audit(Recordless.START, "any", "any", "any", "")
 NAME = "published-model-my-model"
 RECORD = publication("u1", "/models/my-model", model="my-model")
 QUICK = Bounds(first_retry_s=0.01, last_retry_s=0.05)
