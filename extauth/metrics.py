@@ -79,7 +79,7 @@ class CheckMetrics:
             "tollkeeper_store_up", "1 while every store has a link that was proved, else 0.", registry=registry
         )
         self.store_links = Counter(
-            "tollkeeper_store_links", "Links to a store that were proved, the first one included.", registry=registry
+            "tollkeeper_store_links", "Links to a store that came into use, the first one included.", registry=registry
         )
         self.bounded_mode = Gauge(
             "tollkeeper_bounded_mode", "1 while known calls go on although a store is away, else 0.", registry=registry

@@ -26,6 +26,7 @@ from runtime.cluster import AnyLink, ClusterLink
 from runtime.keeper import StoreKeeper
 from runtime.link import Command, NotConnectedError, StoreLink
 from runtime.readiness import Trouble
+from runtime.spare import TakeUp
 from runtime.store_urls import is_cluster
 
 _log: Final = logging.getLogger(__name__)
@@ -90,11 +91,15 @@ class StoreLinks:
         self._clock = clock
         self._doubts: dict[str, tuple[Trouble, ...]] = {}  # by store: what may cost what it has answered
         self._proved: WeakKeyDictionary[AnyLink, ProvedEpochs] = WeakKeyDictionary()
-        keeper = partial(StoreKeeper, on_proved=on_proved, on_error=on_error, on_fault=on_fault)
-        self._budgets: StoreKeeper[AnyLink] = keeper(self.new_budgets_link, self._prove_budgets, name="budgets-keeper")
+        keeper = partial(StoreKeeper, clock=clock, on_proved=on_proved, on_error=on_error, on_fault=on_fault)
+        self._budgets: StoreKeeper[AnyLink] = keeper(
+            self.new_budgets_link, self._prove_budgets, look=self._look_at_budgets, name="budgets-keeper"
+        )
         self._records: StoreKeeper[StoreLink] | None = None
         if not urls.are_one:
-            self._records = keeper(self.new_records_link, self._prove_records, name="records-keeper")
+            self._records = keeper(
+                self.new_records_link, self._prove_records, look=self._look_at_records, name="records-keeper"
+            )
 
     def new_records_link(self) -> StoreLink:
         """Make a link to the records' store, not connected."""
@@ -142,7 +147,7 @@ class StoreLinks:
 
     def current(self) -> AnyLink | None:
         """The link to the budgets store, where it is good."""
-        return self._budgets.current()
+        return self._budgets.current(self._clock.monotonic_ms())
 
     def renew(self) -> None:
         """Have new links made where one is broken; returns at once."""
@@ -151,11 +156,11 @@ class StoreLinks:
 
     def until(self, deadline_ms: float) -> Stores:
         """Return the stores for one batch; no wait on them outlasts the deadline (monotonic clock)."""
-        link = self._budgets.current()
+        link = self._budgets.current(deadline_ms)
         budgets = self._budgets_until(link, deadline_ms)
         if self._records is None:
             return Stores(budgets.execute, budgets, None)
-        records = _execute(self._records, self._records.current(), deadline_ms)
+        records = _execute(self._records, self._records.current(deadline_ms), deadline_ms)
         proved = ProvedEpochs() if link is None else self._proved.setdefault(link, ProvedEpochs())
         return Stores(records, budgets, proved)
 
@@ -173,7 +178,7 @@ class StoreLinks:
 
     # Proving a link
 
-    def _prove_budgets(self, link: AnyLink) -> None:
+    def _prove_budgets(self, link: AnyLink) -> TakeUp:
         """Load the script and decide once, by looking, within the time that a call would wait for it."""
         execute = self._for_proof(link)
         if self._urls.are_one:
@@ -181,15 +186,30 @@ class StoreLinks:
             self._note("records", doubts(read_health(execute)))
         self._note("budgets", evictions(read_health(execute)))
         self._taker.limiter(0).load(execute)
-        in_time = partial(link.execute_many, self._clock.monotonic_ms() + self._urls.wait_ms)
-        self._taker.learn_clocks(in_time, self._urls.cells)
+        return self._decide_by(link, self._in_time())
 
-    def _prove_records(self, link: StoreLink) -> None:
+    def _look_at_budgets(self, link: AnyLink) -> TakeUp:
+        """See that a link proved before still leads to a store that decides, all within the time of a call."""
+        deadline_ms = self._in_time()
+        if self._urls.are_one:
+            _refuse_replica(partial(link.execute, deadline_ms))
+        return self._decide_by(link, deadline_ms)
+
+    def _decide_by(self, link: AnyLink, deadline_ms: float) -> TakeUp:
+        """Decide once; the store's clock is learnt when the link comes into use, since this one may be another's."""
+        readings = self._taker.read_clocks(partial(link.execute_many, deadline_ms), self._urls.cells)
+        return partial(self._taker.learn_clocks, readings)
+
+    def _prove_records(self, link: StoreLink) -> TakeUp:
         """See that it is the store that is written to, and that records can be read."""
         execute = self._for_proof(link)
-        _refuse_replica(execute)
-        reader.read(execute, (), cell=RECORDS_CELL)
+        take_up = _read_by(execute)
         self._note("records", doubts(read_health(execute)))
+        return take_up
+
+    def _look_at_records(self, link: StoreLink) -> TakeUp:
+        """See the same of a link proved before, within the time of a call."""
+        return _read_by(partial(link.execute, self._in_time()))
 
     def _note(self, store: str, found: Iterable[Trouble]) -> None:
         """Remember what is to be said about a store, and log what was not said before."""
@@ -200,6 +220,9 @@ class StoreLinks:
 
     def _for_proof(self, link: AnyLink) -> Execute:
         return partial(link.execute, self._clock.monotonic_ms() + PREPARE_MS)
+
+    def _in_time(self) -> float:
+        return self._clock.monotonic_ms() + self._urls.wait_ms
 
 
 def _execute(keeper: StoreKeeper[Any], link: AnyLink | None, deadline_ms: float) -> Execute:
@@ -229,6 +252,16 @@ def _refuse_replica(execute: Execute) -> None:
         return
     if role[0] != b"master":
         raise ReplicaError("READONLY it is a read-only replica; name the primary")
+
+
+def _read_by(execute: Execute) -> TakeUp:
+    _refuse_replica(execute)
+    reader.read(execute, (), cell=RECORDS_CELL)
+    return _nothing
+
+
+def _nothing() -> None:
+    """Reading records teaches nothing that a link keeps."""
 
 
 def _refuse(*_command: Any) -> Any:

@@ -6,8 +6,8 @@ Knows the limiter and the clocks; nothing of keys or records.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Final, NamedTuple
 
 from redis.exceptions import RedisError
 
@@ -55,6 +55,15 @@ class Offsets:
         return self._offsets[cell if self._per_cell else 0]
 
 
+class Reading(NamedTuple):
+    """One look at the clock that a cell goes by, in milliseconds: ours before and after it, the store's in between."""
+
+    cell: int
+    sent_ms: float
+    store_ms: int
+    received_ms: float
+
+
 class Taker:
     """``ratelimit.limiter`` for every cell, bound to the store's clock, as ``extauth.batch`` wants it."""
 
@@ -82,8 +91,8 @@ class Taker:
             self._limiters[cell] = self._make_limiter(cell)
         return self._limiters[cell]
 
-    def learn_clocks(self, execute_many: ExecuteMany, among: int) -> None:
-        """Decide once in every cell, by looking: proves that the script runs there, and tells the store's clock.
+    def read_clocks(self, execute_many: ExecuteMany, among: int) -> list[Reading]:
+        """Decide once in every cell, by looking: proves that the script runs there, and reads the store's clock.
 
         Raises ``RedisError`` where not even one cell answers.
         """
@@ -94,9 +103,18 @@ class Taker:
         errors = [answer for answer in answers if isinstance(answer, RedisError)]
         if len(errors) == among:
             raise errors[0]
-        for cell, answer in enumerate(answers):
-            if isinstance(answer, Taken):
-                self._offset_of(cell).learn(sent_ms=sent_ms, store_ms=answer.now_ms, received_ms=received_ms)
+        return [
+            Reading(cell, sent_ms, answer.now_ms, received_ms)
+            for cell, answer in enumerate(answers)
+            if isinstance(answer, Taken)
+        ]
+
+    def learn_clocks(self, readings: Iterable[Reading]) -> None:
+        """Go by these; called when the link that they were read on comes into use."""
+        for reading in readings:
+            self._offset_of(reading.cell).learn(
+                sent_ms=reading.sent_ms, store_ms=reading.store_ms, received_ms=reading.received_ms
+            )
 
     def take(
         self, budgets: Budgets, asks: Mapping[int, Ask], *, deadline_ms: float, by_records: bool

@@ -134,8 +134,7 @@ class ClusterLink:
         it was looked at just now; raises ``RedisError`` where no server tells the slots.
         """
         now_ms = self._clock.monotonic_ms()
-        broken = any(link.closed_by_store() for link in self._view.links.values())
-        if now_ms < self._mend_from_ms or not (self._stale or broken):
+        if now_ms < self._mend_from_ms or not (self._stale or self.any_closed_by_store()):
             return self, None
         self._mend_from_ms = now_ms + MEND_PAUSE_MS
         heir = ClusterLink(self._url, self._clock, connect_timeout_ms=self._connect_timeout_ms)
@@ -181,6 +180,12 @@ class ClusterLink:
     def connected(self) -> bool:
         """Whether commands can be sent to some server."""
         return any(link.connected for link in self._view.links.values())
+
+    @property
+    def whole(self) -> bool:
+        """Whether every master that we know of can be sent to."""
+        links = self._view.links
+        return bool(links) and all(link.connected for link in links.values())
 
     # Sending
 
@@ -287,6 +292,10 @@ class ClusterLink:
     def closed_by_store(self) -> bool:
         """Whether every server has gone; any thread may ask."""
         return all(link.closed_by_store() for link in self._view.links.values())
+
+    def any_closed_by_store(self) -> bool:
+        """Whether some server has gone; any thread may ask."""
+        return any(link.closed_by_store() for link in self._view.links.values())
 
     def interrupt(self) -> None:
         """Wake whoever waits on this link, from another thread; its commands fail as on broken connections."""

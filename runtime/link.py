@@ -79,6 +79,11 @@ class Link(Protocol):
         """Whether commands can be sent."""
         ...
 
+    @property
+    def whole(self) -> bool:
+        """Whether commands can be sent to every server that they may be for."""
+        ...
+
     def connect(self) -> None:
         """Connect; raises ``RedisError``."""
         ...
@@ -89,6 +94,10 @@ class Link(Protocol):
 
     def closed_by_store(self) -> bool:
         """Whether the other end has gone; any thread may ask."""
+        ...
+
+    def any_closed_by_store(self) -> bool:
+        """Whether one of the servers that it leads to has gone; any thread may ask."""
         ...
 
     def close(self) -> None:
@@ -124,6 +133,11 @@ class StoreLink:
     @property
     def connected(self) -> bool:
         """Whether commands can be sent."""
+        return self._socket is not None
+
+    @property
+    def whole(self) -> bool:
+        """The same: there is one server."""
         return self._socket is not None
 
     def execute(self, deadline_ms: float, *command: str | bytes | float) -> Any:
@@ -249,6 +263,10 @@ class StoreLink:
             return False
         except OSError:
             return True
+
+    def any_closed_by_store(self) -> bool:
+        """The same: there is one server."""
+        return self.closed_by_store()
 
     def interrupt(self) -> None:
         """Wake whoever waits on this link, from another thread; its command fails as on a broken connection."""

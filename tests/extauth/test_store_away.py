@@ -277,5 +277,5 @@ def test_a_taken_port_is_one_sentence(redis_url: str, secrets: Secrets, name: st
         with pytest.raises(CannotStart, match=f"{address}: cannot be bound"):
             gate.start()
         gate.stop()
-        ours = {"grpc-io", "grpc-batches", "store-keeper", "feed-follower"}
+        ours = {"grpc-io", "grpc-batches", "budgets-keeper", "feed-follower"}
         assert not ours & {thread.name for thread in threading.enumerate()}

@@ -116,8 +116,8 @@ def bench(
 
 def _is_take(command: Command) -> bool:
     """Whether it is a script that takes, not one that looks (the keeper's)."""
-    names = int(command[2])
-    return command[3 + names + 2] == b"0"
+    first = 3 + int(command[2])
+    return command[first + 2 : first + 3] == [b"0"]  # other scripts have fewer arguments
 
 
 def _reads_records(command: Command) -> bool:
@@ -246,5 +246,5 @@ def test_a_store_that_hangs_again_and_again_keeps_few_calls_waiting(bench: Bench
         bench.ask(published)
         time.sleep(0.01)
     waited = bench.registry.get_sample_value("tollkeeper_store_errors_total", {"kind": "timeout"}) or 0
-    assert 2 <= waited <= 8  # after pauses of 0, 50, 100, 200, 400 and 800 ms
+    assert 2 <= waited <= 9  # the link, its spare, and those made after pauses of 0, 50, 100, 200, 400 and 800 ms
     bench.heal(published)
