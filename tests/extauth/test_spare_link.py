@@ -26,7 +26,7 @@ from runtime.clock import SystemClock
 from runtime.grpc_front import QueueLimits
 from runtime.link import StoreLink
 
-SLACK = 5
+SLACK = 10
 """Times are those of the product, so many times longer: a busy machine must not look like a slow store."""
 WAIT_MS = 50 * SLACK
 STALL_S = 0.06 * SLACK
