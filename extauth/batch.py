@@ -29,6 +29,7 @@ from extauth.reasons import Reason
 from extauth.reserving import RESERVE_UNLEARNED
 from extauth.stores import Budgets, Execute, Stores
 from ratelimit.budgets import Answer, Charge, Fence, Grant, Taken
+from runtime.link import NotSentError
 from runtime.store_faults import surely_not_run
 
 TRIES: Final = 3
@@ -264,7 +265,7 @@ class Checker:
             elif answer.fence is Fence.STALE:
                 told.stale[cell] = answer.epoch
             elif answer.fence is Fence.LATE:
-                batch.close(admissions, Reason.STORE_TIMEOUT)
+                batch.close(admissions, Reason.STORE_LATE)
             else:
                 told.proved = True
                 _close_taken(batch, admissions, answer)
@@ -280,6 +281,8 @@ class Checker:
 
 
 def _reason_of(error: RedisError) -> Reason:
+    if isinstance(error, NotSentError):  # the store has answered all that it was asked
+        return Reason.STORE_LATE
     return Reason.STORE_TIMEOUT if isinstance(error, StoreTimeoutError) else Reason.STORE_AWAY
 
 

@@ -18,6 +18,7 @@ from catalog.secrets import Secrets
 from extauth.batch import Ask, Checker, Verdict
 from extauth.cache import RecordCache
 from extauth.call import Call
+from extauth.outage import OutageClock
 from extauth.reasons import Reason
 from extauth.replicas import Heartbeat
 from extauth.stores import Budgets, Execute, Stores
@@ -31,14 +32,15 @@ from runtime.readiness import Trouble
 
 AWAY: Final = frozenset({Reason.STORE_AWAY, Reason.STORE_TIMEOUT})
 """Refusals that this policy looks at again. An outcome that is unknown is among them: the store may then count a call
-that is counted here too, which refuses others earlier and never lets more through."""
+that is counted here too, which refuses others earlier and never lets more through. A store that answered that a call
+comes too late is not away (``STORE_LATE``): that is overload, and who goes on by himself adds to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class BoundedPolicy:
     """What the operator allows."""
 
-    longest_ms: float = 600_000  # how long the store may be away before calls are refused after all
+    longest_ms: float = 600_000  # how long calls may go on without the store, all outages together (extauth/outage.py)
     least_gates: int = 1  # limits are divided by at least so many
 
 
@@ -57,11 +59,10 @@ class Bounded:
         limiter: LocalLimiter,
         store_is_up: Callable[[], bool],
     ) -> None:
-        self._policy = policy
         self._clock = clock
         self.heartbeat = heartbeat
         self._store_is_up = store_is_up
-        self._since_ms: float | None = None
+        self._outages = OutageClock(policy.longest_ms)
         self._checker = Checker(
             cache=cache,
             records=_CachedRecords(cache),
@@ -74,12 +75,8 @@ class Bounded:
 
     def left_ms(self) -> float:
         """How long calls can still go on without the store, from now; 0: not any more, or not yet."""
-        if self.heartbeat.sharers is None:
-            return 0.0
-        now_ms = self._clock.monotonic_ms()
-        since_ms = now_ms if self._store_is_up() or self._since_ms is None else self._since_ms
-        self._since_ms = since_ms
-        return max(0.0, since_ms + self._policy.longest_ms - now_ms)
+        left_ms = self._outages.look(self._clock.monotonic_ms(), is_up=self._store_is_up())
+        return 0.0 if self.heartbeat.sharers is None else left_ms
 
     @property
     def is_deciding(self) -> bool:
@@ -97,9 +94,9 @@ class Bounded:
     def store_is_back(self) -> None:
         """Take note of a new link; what was admitted meanwhile stays counted here until its windows have passed.
 
-        Were it forgotten, a store that comes and goes would give out a fresh share each time.
+        Were it forgotten, a store that comes and goes would give out a fresh share each time. So would the time.
         """
-        self._since_ms = None
+        self.left_ms()
 
     def use_secrets(self, secrets: Secrets) -> None:
         """Decide with these from the next call on; any thread may say so."""

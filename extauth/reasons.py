@@ -38,6 +38,7 @@ class Reason(enum.StrEnum):
     OVERLOADED = "overloaded"
     STORE_AWAY = "store_away"
     STORE_TIMEOUT = "store_timeout"
+    STORE_LATE = "store_late"  # the store answers, but not in time for this call: overload, not an outage
     RECORDS_CHANGING = "records_changing"
     CROSS_CELL = "cross_cell"  # an operator's fault: key and model were placed under another number of cells
     STATE_UNREADABLE = "state_unreadable"
@@ -133,6 +134,7 @@ WIRE: Final[Mapping[Reason, Wire]] = {
     Reason.OVERLOADED: _unavailable("overloaded", "The gateway has more calls than it can check; try again shortly."),
     Reason.STORE_AWAY: _unavailable("store_unavailable", _STORE),
     Reason.STORE_TIMEOUT: _unavailable("store_timeout", _STORE),
+    Reason.STORE_LATE: _unavailable("store_timeout", _STORE),
     Reason.RECORDS_CHANGING: _unavailable(
         "records_changing", "The key or its publication is being changed; try again."
     ),

@@ -208,7 +208,7 @@ class StoreKeeper(Generic[KeptLink]):
             self.renew()
             return
         with self._switch:
-            first = self._link is None
+            first = not _is_good(self._link) and not self._spare.ready
             if first:
                 self._use(proved)
         if first:

@@ -67,7 +67,7 @@ class GateSettings(TransportSettings, StoreSettings):
     """While a store is away: `deny` answers 503; `bounded` lets known keys go on under a share of the limits."""
 
     bounded_for_s: float = Field(default=600, ge=1, le=3_600)
-    """Seconds for which `bounded` goes on without the store; then calls are answered 503 after all."""
+    """Seconds without the store that `bounded` goes on, all outages together; ten seconds with it give one back."""
 
     gate_replicas: int = Field(default=1, ge=1, le=10_000)
     """`bounded` divides each limit by the number of gates that said they are alive, and by this if it is more."""

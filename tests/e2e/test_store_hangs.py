@@ -71,7 +71,7 @@ def machine(valkey_binary: str) -> Iterator[Machine]:
 
 @pytest.mark.parametrize("how", ["half-open", "stopped"])
 def test_every_answer_is_ours_while_the_store_hangs(machine: Machine, how: str) -> None:
-    """200 calls: each gets our JSON body before Envoy gives up; only the first of them waits for the store."""
+    """200 calls: each gets our JSON body before Envoy gives up; only the first, on the link and its spare, wait."""
     wait_until(lambda: machine.call() == (200, ""))
     before = machine.timeouts()
     if how == "half-open":
@@ -81,7 +81,7 @@ def test_every_answer_is_ours_while_the_store_hangs(machine: Machine, how: str) 
     answers = [machine.call() for _ in range(CALLS)]
     assert {status for status, _ in answers} == {503}
     assert {code for _, code in answers} <= OUR_CODES
-    assert sum(code == "store_timeout" for _, code in answers) == 1
+    assert 1 <= sum(code == "store_timeout" for _, code in answers) <= 2
     assert machine.timeouts() - before >= 1
     machine.proxy.flow()
     machine.valkey.process.send_signal(signal.SIGCONT)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 import pytest
 import redis
-from boundedbench import bounded_gate, settle
+from boundedbench import Running, bounded_gate, settle
 from faultproxy import FaultProxy, fault_proxy
 from gatebench import Catalog, question, wait_until
 
@@ -16,6 +16,7 @@ from catalog.records import Limits
 from catalog.secrets import Secrets
 from extauth.bounded import BoundedPolicy
 from extauth.replicas import KEPT_MS, beat
+from runtime.offset import ClockOffset
 
 
 @pytest.fixture
@@ -88,18 +89,64 @@ def test_a_share_of_nothing_refuses(proxy: FaultProxy, catalog: Catalog, secrets
 
 
 def test_it_ends_when_the_time_is_over(proxy: FaultProxy, catalog: Catalog, secrets: Secrets) -> None:
-    """After ``--bounded-for-s`` calls are refused and the gate is unready; the next outage has its whole time again."""
+    """After ``--bounded-for-s`` calls are refused, the gate is unready; ten times as long with the store renews it."""
     _, ask = catalog.callable_publication(Limits(per_hour=1_000))
     with bounded_gate(proxy.url, secrets, BoundedPolicy(longest_ms=400)) as running:
         settle(running)
         assert running.ask(ask) == 200
         for _ in range(2):
+            wait_until(lambda: left_ms(running) == 400)
             proxy.hang()
             wait_until(lambda: running.ask(ask) == 200 and running.is_away)
             wait_until(lambda: running.ask(ask) == 503)
             assert running.troubles()[0] == {"store_away"}
             proxy.flow()
             wait_until(lambda: not running.is_away)
+
+
+def left_ms(running: Running) -> float:
+    """How long calls could go on without the store."""
+    bounded = running.gate._bounded
+    assert bounded is not None
+    return bounded.left_ms()
+
+
+def test_a_store_that_is_back_for_a_moment_renews_nothing(
+    proxy: FaultProxy, catalog: Catalog, secrets: Secrets
+) -> None:
+    """Outages add up: a store that comes and goes does not keep a gate going for ever."""
+    _, ask = catalog.callable_publication(Limits(per_hour=1_000_000))
+    with bounded_gate(proxy.url, secrets, BoundedPolicy(longest_ms=60_000)) as running:
+        settle(running)
+        assert running.ask(ask) == 200
+        proxy.hang()
+        wait_until(lambda: running.ask(ask) == 200 and running.is_away)
+        wait_until(lambda: left_ms(running) < 59_000)
+        proxy.flow()
+        wait_until(lambda: not running.is_away)
+        assert left_ms(running) < 59_500
+
+
+@pytest.mark.parametrize("how", ["by the script", "before it was sent"])
+def test_a_store_that_answers_too_late_is_not_away(
+    redis_url: str, catalog: Catalog, secrets: Secrets, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Overload is no outage: a call whose time was over when the script began, or was to be sent, is a 503."""
+    _, ask = catalog.callable_publication(Limits(per_hour=1_000))
+    with bounded_gate(redis_url, secrets, BoundedPolicy()) as running:
+        settle(running)
+        assert running.ask(ask) == 200
+        if how == "by the script":
+            monkeypatch.setattr(ClockOffset, "deadline_on_store_ms", lambda _self, _deadline_ms: 1)
+        else:
+            links = running.gate._links
+            until = links.until
+            monkeypatch.setattr(links, "until", lambda _deadline_ms: until(0))
+        assert {running.ask(ask) for _ in range(5)} == {503}
+        assert not running.is_away
+        assert running.sample("tollkeeper_bounded_admissions_total") == 0
+        monkeypatch.undo()
+        assert running.ask(ask) == 200
 
 
 def test_a_key_expires_without_the_store(proxy: FaultProxy, catalog: Catalog, secrets: Secrets) -> None:
