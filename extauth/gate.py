@@ -107,7 +107,7 @@ class Gate:
             now_ms=clock.monotonic_ms,
         )
         refusals = RefusalLog(clock.monotonic_ms, masked_key, self._metrics.line_left_out)
-        self._settler = self._make_settler(registry, stores.cells, on_fault)
+        self._settler = self._make_settler(registry, stores, on_fault)
         check = CheckService(
             self._check,
             self._observe,
@@ -155,12 +155,13 @@ class Gate:
             ),
         )
 
-    def _make_settler(self, registry: CollectorRegistry, cells: int, on_fault: Callable[[], object]) -> Settler:
+    def _make_settler(self, registry: CollectorRegistry, stores: StoreUrls, on_fault: Callable[[], object]) -> Settler:
         self._settlements = SettlementMetrics(registry)
         return Settler(
             make=self._links.new_budgets_link,
-            cells=cells,
+            cells=stores.cells,
             cell_of=cell_of,
+            rests_with=str if stores.budgets_are_a_cluster else lambda _cell: "0",
             metrics=self._settlements,
             lessons=self._lessons,
             name_of=self._name_of,

@@ -12,6 +12,8 @@ from ratelimit.tokens import Cost, Ended
 
 _LATENCY_S: Final = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
+_SCRIPT_S: Final = (0.0005, 0.001, 0.002, 0.004, 0.01, 0.02, 0.05, 0.1)
+
 
 class SettlementMetrics:
     """The instruments and what an ended call adds to them."""
@@ -79,6 +81,13 @@ class SettlementMetrics:
             "Budget values and usage counters that a settlement could not change.",
             registry=registry,
         )
+        self._script_s = Histogram(
+            "tollkeeper_settlement_script_seconds",
+            "Processor time of the budgets store that one script took which settles or sweeps.",
+            ["work"],
+            buckets=_SCRIPT_S,
+            registry=registry,
+        )
         self.swept_s = Gauge(
             "tollkeeper_sweep_age_seconds",
             "Since overdue reservations were last swept in every cell.",
@@ -106,8 +115,11 @@ class SettlementMetrics:
         """Count an ended call that the ledger does not know: settled before, or of another store."""
         self._settlements.labels(Outcome.UNKNOWN.value, Outcome.UNKNOWN.value).inc()
 
-    def swept(self, settled: Settled) -> None:
-        """Count what one sweep ended."""
+    def ran(self, work: str, settled: Settled) -> None:
+        """Count one script, which settled or swept (``work``), and the overdue ones that it ended."""
+        if settled.is_resting:
+            return
+        self._script_s.labels(work).observe(settled.spent_us / 1_000_000)
         self._presumed.inc(settled.presumed)
         self._presumed_tokens.inc(settled.presumed_tokens)
         self._forgotten.inc(settled.forgotten)

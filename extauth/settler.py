@@ -1,16 +1,15 @@
 """Settles calls that have ended, and sweeps those of which nobody ever tells.
 
 Owns the thread ``settler`` and a link of its own to the budgets store. Nobody waits for it: what it is told waits here,
-bounded, until the store has it; settling twice changes nothing, so whatever fails is tried again. Knows endings and the
-ledger, nothing of keys.
+bounded, until the store has it; settling twice changes nothing, so whatever fails is tried again. It goes from cell to
+cell, a script at a time: each keeps the store no longer than one that takes, and then all settling rests for as long
+as it took (``ratelimit.ledger``), so a backlog never shuts out calls. Knows endings and the ledger, nothing of keys.
 """
 
 from __future__ import annotations
 
-import itertools
 import logging
 import threading
-from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -18,26 +17,31 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
+from extauth.backlog import Backlog, Waiting
+from extauth.cell_troubles import CellTroubles
 from extauth.endings import Told
 from extauth.lessons import LessonBook
 from extauth.settlement_metrics import SettlementMetrics
+from extauth.sizing import SCRIPT_BUDGET_US, BatchSizer
 from ratelimit.learning import Sample, sample_of
-from ratelimit.ledger import Ledger, Outcome, Settlement
+from ratelimit.ledger import Ledger, Outcome, Settled, Settlement
 from ratelimit.tokens import Cost, Terms, charge_of
 from runtime.cluster import AnyLink
 
 MAX_WAITING: Final = 20_000
 """Most ended calls that wait, about 1 KiB each; one more is left to the sweep."""
 MAX_BATCH: Final = 256
+"""Most ended calls of one script, and enough of them to wait for no more."""
+FIRST_BATCH: Final = 8
+"""So many endings, or overdue ones, are tried before anything is known of what they cost the store."""
 LINGER_S: Final = 0.02
 """How long the first ended call waits for others to be settled with it: a script for each would keep the store, and the
 thread that decides, from their work."""
 MAX_AGE_MS: Final = 1_800_000
 """An ended call waits for a store at most so long; what was presumed meanwhile then stands."""
 SWEEP_S: Final = 1.0
-SWEEP_BATCH: Final = 200
-MAX_SWEEPS: Final = 50
-"""Most scripts that one sweep of a cell takes: 10,000 overdue reservations a second."""
+MAX_REFUSED: Final = 8
+"""Most rests that are waited for at once where other gates settle too."""
 PATIENCE_MS: Final = 2_000
 RETRY_S: Final = 0.2
 BEHIND_S: Final = 10.0
@@ -47,18 +51,10 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Waiting:
-    reservation: str
-    told: Told | None  # None: the call was never answered, its tokens are given back
-    since_ms: float
-    unheard_until_ms: int | None = None  # not heard whether it was admitted; by the store's clock it may be until then
-
-
-@dataclass(frozen=True, slots=True)
 class _Due:
     """A call that has ended, and what it is charged."""
 
-    one: _Waiting
+    one: Waiting
     cost: Cost | None  # None: given back
     sample: Sample | None  # what it teaches
     settlement: Settlement
@@ -67,7 +63,7 @@ class _Due:
 class Settler:
     """Takes note from any thread; settles on its own."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  it is what binds these parts together
         self,
         *,
         make: Callable[[], AnyLink],
@@ -78,8 +74,12 @@ class Settler:
         on_fault: Callable[[], object],
         now_ms: Callable[[], float],
         lessons: LessonBook,
+        rests_with: Callable[[int], str] = str,
     ) -> None:
-        """``cell_of(reservation, cells)`` is the cell that holds it; raises ValueError where its id cannot be ours."""
+        """``cell_of(reservation, cells)`` is the cell that holds it; raises ValueError where its id cannot be ours.
+
+        ``rests_with``: the cell by whose rest a cell goes: one for all that are of one server.
+        """
         self._make = make
         self._cells = cells
         self._cell_of = cell_of
@@ -88,13 +88,18 @@ class Settler:
         self._on_fault = on_fault
         self._now_ms = now_ms
         self._lessons = lessons
-        self._ledgers = [Ledger(str(cell)) for cell in range(cells)]
-        self._waiting: deque[_Waiting] = deque()
-        self._early: list[_Waiting] = []  # unheard ones that may yet be admitted; asked about again with the next sweep
-        self._changed = threading.Condition()
-        self._stopping = False
+        self._ledgers = [Ledger(str(cell), rests_with(cell)) for cell in range(cells)]
+        self._backlog = Backlog(cells)
+        self._sizer = BatchSizer(first=FIRST_BATCH, largest=MAX_BATCH)
+        self._sweep_sizer = BatchSizer(first=FIRST_BATCH, largest=MAX_BATCH)
+        self._troubles = CellTroubles(now_ms)
         self._swept_at_ms = now_ms()
+        self._sweep_from_ms = now_ms() + SWEEP_S * 1000
+        self._to_sweep: set[int] = set()  # cells that the sweep which is on has not done with
+        self._missed: set[int] | None = None  # cells that it cannot ask; None: no sweep is on
+        self._refused = 0  # times in a row that settling rested when it was asked
         self._link: AnyLink | None = None
+        self._abandoned = threading.Event()  # nobody waits for what is left
         self._thread = threading.Thread(target=self._run, name="settler", daemon=True)
         metrics.waiting.set_function(lambda: self.waiting)
         metrics.swept_s.set_function(lambda: self.swept_ago_s)
@@ -107,24 +112,23 @@ class Settler:
     @property
     def behind_s(self) -> float:
         """Seconds since the longest waiting call ended, or since every cell was last swept if that is longer."""
-        with self._changed:
-            waiting = itertools.chain(self._waiting, self._early)
-            oldest_ms = min((one.since_ms for one in waiting), default=self._now_ms())
-        return max(self.swept_ago_s, (self._now_ms() - oldest_ms) / 1000)
+        oldest_ms = self._backlog.oldest_ms
+        waited_ms = 0 if oldest_ms is None else self._now_ms() - oldest_ms
+        return max(self.swept_ago_s, waited_ms / 1000)
 
     @property
     def waiting(self) -> int:
         """Ended calls that are not settled yet."""
-        return len(self._waiting) + len(self._early)
+        return len(self._backlog)
 
     def note(self, told: Told) -> None:
         """Take note of how a call ended; returns at once."""
-        self._put(_Waiting(told.reservation, told, self._now_ms()))
+        self._put(Waiting(told.reservation, told, self._now_ms()))
 
     def release(self, reservation: str) -> None:
         """Give back what a call held that was never answered; returns at once."""
         self._metrics.released.inc()
-        self._put(_Waiting(reservation, None, self._now_ms()))
+        self._put(Waiting(reservation, None, self._now_ms()))
 
     def give_back(self, reservation: str, until_ms: int) -> None:
         """Give back what a refused call may hold, of which the store's answer did not come; returns at once.
@@ -132,16 +136,16 @@ class Settler:
         ``until_ms``: by its clock the store may still admit the call until then, but not after (0: nobody knows; then
         it is asked once). One that was not found before that is asked about again.
         """
-        self._put(_Waiting(reservation, None, self._now_ms(), until_ms))
+        self._put(Waiting(reservation, None, self._now_ms(), until_ms))
 
-    def _put(self, one: _Waiting) -> None:
-        with self._changed:
-            if self.waiting >= MAX_WAITING:
-                self._metrics.lost.labels("overflow").inc()
-                return
-            self._waiting.append(one)
-            if len(self._waiting) in {1, MAX_BATCH}:  # what comes between need not wake anybody
-                self._changed.notify()
+    def _put(self, one: Waiting) -> None:
+        try:
+            cell = self._cell_of(one.reservation, self._cells)
+        except ValueError:  # no id of ours begins like this
+            self._metrics.lost.labels("unreadable").inc()
+            return
+        if not self._backlog.put(cell, one, most=MAX_WAITING, enough=MAX_BATCH):
+            self._metrics.lost.labels("overflow").inc()
 
     # The thread
 
@@ -150,14 +154,15 @@ class Settler:
         self._thread.start()
 
     def stop(self, timeout_s: float) -> None:
-        """Settle what waits, if the store has it in time, and end the thread."""
-        with self._changed:
-            self._stopping = True
-            self._changed.notify()
+        """Settle what waits, as far as the store has it in time, and end the thread; the sweep presumes the others."""
+        self._backlog.stop()
         if self._thread.is_alive():
             self._thread.join(timeout_s)
+        self._abandoned.set()
         if self._link is not None:
             self._link.interrupt()
+        if left := self.waiting:
+            _log.warning("stopped with %d ended calls not settled: they are charged what was presumed of them", left)
 
     def _run(self) -> None:
         try:
@@ -167,97 +172,106 @@ class Settler:
             self._on_fault()
 
     def _keep_settling(self) -> None:
-        while not self._stopping:
+        while not self._backlog.is_stopping:
             link = self._link = self._make()
             try:
                 link.connect()
-                while self._step(link):
+                while self._step(partial(self._execute, link)):
                     pass
             except (RedisError, OSError, UnicodeError):
                 self._metrics.errors.inc()
-                self._pause(RETRY_S)
+                self._backlog.pause(RETRY_S)
             finally:
                 link.close()
 
-    def _pause(self, seconds: float) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._stopping, seconds)
+    def _step(self, execute: Callable[..., Any]) -> bool:
+        """Wait for something to do and have a turn in every cell where there is; whether to go on."""
+        self._await_work()
+        self._begin_sweep()
+        trouble = self._go_round(execute)
+        if trouble is not None:
+            raise trouble
+        return not self._backlog.is_stopping or (self._can_settle and not self._abandoned.is_set())
 
-    def _step(self, link: AnyLink) -> bool:
-        """Settle what waits, or sweep where it is time; whether to go on."""
-        batch = self._next_batch()
-        execute = partial(self._execute, link)
-        try:
-            if batch:
-                self._settle(execute, batch)
-        finally:  # a cell that cannot settle must not keep the others from being swept
-            if self.swept_ago_s >= SWEEP_S:
-                self._take_up_early()
-                self._sweep(execute)
-        return bool(self._waiting) or not self._stopping
+    def _await_work(self) -> None:
+        now_ms = self._now_ms()
+        due_s = 0.0 if self._to_sweep else max(0.0, self._sweep_from_ms - now_ms) / 1000
+        if self._backlog.has_some and not self._can_settle:  # what waits is of cells that cannot be asked
+            self._backlog.pause(min(RETRY_S, due_s))
+        else:
+            self._backlog.wait(due_s, linger_s=LINGER_S, enough=MAX_BATCH, now_ms=now_ms)
+
+    @property
+    def _can_settle(self) -> bool:
+        return any(self._backlog.waits(cell) and self._troubles.may_be_asked(cell) for cell in range(self._cells))
+
+    def _has_work(self, cell: int) -> bool:
+        return (self._backlog.waits(cell) or cell in self._to_sweep) and self._troubles.may_be_asked(cell)
 
     def _execute(self, link: AnyLink, *command: Any) -> Any:
         return link.execute(self._now_ms() + PATIENCE_MS, *command)
 
-    def _next_batch(self) -> list[_Waiting]:
-        """Wait for something to do; the batch stays in the queue until it is settled."""
-        with self._changed:
-            due_s = max(0.0, SWEEP_S - self.swept_ago_s)
-            if self._changed.wait_for(lambda: self._waiting or self._stopping, due_s):
-                self._changed.wait_for(lambda: len(self._waiting) >= MAX_BATCH or self._stopping, LINGER_S)
-            return [self._waiting[place] for place in range(min(MAX_BATCH, len(self._waiting)))]
-
-    def _take_up_early(self) -> None:
-        """Let those wait again of which it was too early to know whether they are admitted."""
-        with self._changed:
-            self._waiting.extend(self._early)
-            self._early = []
-
-    def _settle(self, execute: Callable[..., Any], batch: Sequence[_Waiting]) -> None:
-        """Settle a batch, cell by cell, and take it off the queue; what a cell refused goes to its end.
-
-        A cell that cannot be asked keeps no other waiting; its error is raised when all were asked.
-        """
-        by_cell: dict[int, list[_Waiting]] = defaultdict(list)
-        for one in batch:
-            self._sort_in(one, by_cell)
-        left: list[_Waiting] = []
-        early: list[_Waiting] = []
-        trouble: RedisError | None = None
-        for cell, waiting in by_cell.items():
+    def _go_round(self, execute: Callable[..., Any]) -> RedisError | None:
+        """Have a turn in every cell that has work; the error of one that cannot be asked keeps no other waiting."""
+        failed: dict[int, RedisError] = {}
+        asked = [cell for cell in range(self._cells) if self._has_work(cell)]
+        for cell in asked:
             try:
-                early += self._settle_cell(execute, cell, waiting)
+                self._turn(execute, cell)
             except RedisError as error:
-                trouble = error
-                left += waiting
-        with self._changed:
-            for _ in batch:
-                self._waiting.popleft()
-            self._waiting.extend(left)
-            self._early += early
-        if trouble is not None:
-            raise trouble
+                failed[cell] = error
+                self._miss(cell)
+            if self._abandoned.is_set():
+                break
+        self._troubles.note(asked, failed)
+        self._end_sweep(execute)
+        return next(iter(failed.values()), None)
 
-    def _sort_in(self, one: _Waiting, by_cell: dict[int, list[_Waiting]]) -> None:
-        if self._now_ms() - one.since_ms > MAX_AGE_MS:
-            self._metrics.lost.labels("too_old").inc()
-            return
-        try:
-            by_cell[self._cell_of(one.reservation, self._cells)].append(one)
-        except ValueError:  # no id of ours begins like this
-            self._metrics.lost.labels("unreadable").inc()
+    def _turn(self, execute: Callable[..., Any], cell: int) -> None:
+        """One script that settles and one that sweeps, as far as there is something to do; a rest after each."""
+        if batch := self._backlog.first(cell, self._sizer.calls):
+            try:
+                self._settle(execute, cell, batch)
+            except RedisError:  # it may be one of these that the cell cannot settle
+                self._backlog.postpone(cell, len(batch))
+                raise
+        if cell in self._to_sweep:
+            self._sweep(execute, cell)
 
-    def _settle_cell(self, execute: Callable[..., Any], cell: int, waiting: Sequence[_Waiting]) -> list[_Waiting]:
-        """Settle what the cell knows; those that it does not know yet, and that it may still admit."""
+    def _settle(self, execute: Callable[..., Any], cell: int, batch: Sequence[Waiting]) -> None:
+        """Settle what the cell knows, as far as time allows; those that it does not know yet may be asked for again."""
+        fresh = [one for one in batch if not self._is_too_old(one)]
+        self._backlog.done(cell, len(batch), left=fresh)
         ledger = self._ledgers[cell]
-        found = ledger.terms(execute, [one.reservation for one in waiting])
-        dues = [due for one, raw in zip(waiting, found, strict=True) if (due := self._due(one, raw)) is not None]
-        settled = ledger.settle(execute, [due.settlement for due in dues], sweep=0)
-        self._metrics.swept(settled)
-        ended = list(zip(dues, settled.outcomes, strict=True))
+        found = ledger.terms(execute, [one.reservation for one in fresh])
+        dues = [due for one, raw in zip(fresh, found, strict=True) if (due := self._due(one, raw)) is not None]
+        self._backlog.done(cell, len(fresh), left=[due.one for due in dues])
+        if not dues:
+            return
+        settled = ledger.settle(execute, [due.settlement for due in dues], sweep=0, most_us=SCRIPT_BUDGET_US)
+        ended = list(zip(dues, settled.outcomes, strict=False))
+        early = [due.one for due, outcome in ended if _may_yet_be(due.one, outcome, settled.now_ms)]
+        self._backlog.done(cell, len(ended), early=early)
         for due, outcome in ended:
             self._count(cell, due, outcome)
-        return [due.one for due, outcome in ended if _may_yet_be(due.one, outcome, settled.now_ms)]
+        self._rest(self._sizer, "settle", len(ended), settled)
+
+    def _rest(self, sizer: BatchSizer, work: str, calls: int, settled: Settled) -> None:
+        """Take in what a script took of the store, and let others have it for as long as it says.
+
+        Where another gate's script was in the way, wait longer each time: they must not all ask at every moment.
+        """
+        if calls:
+            sizer.learn(calls, settled.spent_us)
+        self._metrics.ran(work, settled)
+        self._refused = self._refused + 1 if settled.is_resting else 0
+        self._abandoned.wait(min(MAX_REFUSED, 1 + self._refused) * settled.rest_us / 1_000_000)
+
+    def _is_too_old(self, one: Waiting) -> bool:
+        is_old = self._now_ms() - one.since_ms > MAX_AGE_MS
+        if is_old:
+            self._metrics.lost.labels("too_old").inc()
+        return is_old
 
     def _count(self, cell: int, due: _Due, outcome: Outcome) -> None:
         if due.one.unheard_until_ms is not None and outcome in {Outcome.SETTLED, Outcome.REPLACED}:
@@ -270,7 +284,7 @@ class Settler:
         if outcome is Outcome.SETTLED and publication:
             self._lessons.note(cell, publication, due.sample)
 
-    def _due(self, one: _Waiting, raw_terms: bytes | None) -> _Due | None:
+    def _due(self, one: Waiting, raw_terms: bytes | None) -> _Due | None:
         """What a call is charged; ``None`` where the ledger does not know it, or its terms are left to the sweep."""
         if raw_terms is None and one.unheard_until_ms is None:
             self._metrics.unknown()
@@ -285,27 +299,35 @@ class Settler:
         cost = charge_of(terms, one.told.ended, self._lessons.of(one.told.publication))
         return _Due(one, cost, sample_of(terms, one.told.ended, cost), Settlement(one.reservation, cost.tokens))
 
-    def _sweep(self, execute: Callable[..., Any]) -> None:
-        """Sweep every cell that can be asked; raises the error of one that cannot, when all were asked."""
-        trouble: RedisError | None = None
-        for ledger in self._ledgers:
-            try:
-                self._sweep_cell(execute, ledger)
-            except RedisError as error:
-                trouble = error
-        if trouble is not None:
-            raise trouble
-        self._swept_at_ms = self._now_ms()
+    def _begin_sweep(self) -> None:
+        if not self._to_sweep and not self._backlog.is_stopping and self._now_ms() >= self._sweep_from_ms:
+            self._sweep_from_ms = self._now_ms() + SWEEP_S * 1000
+            self._to_sweep = {cell for cell in range(self._cells) if self._troubles.may_be_asked(cell)}
+            self._missed = set(range(self._cells)) - self._to_sweep
+            self._backlog.take_up_early()
+
+    def _sweep(self, execute: Callable[..., Any], cell: int) -> None:
+        """Presume some of a cell's overdue ones."""
+        settled = self._ledgers[cell].settle(execute, (), sweep=self._sweep_sizer.calls, most_us=SCRIPT_BUDGET_US)
+        if not settled.has_more:
+            self._to_sweep.discard(cell)
+        self._rest(self._sweep_sizer, "sweep", settled.presumed + settled.forgotten, settled)
+
+    def _end_sweep(self, execute: Callable[..., Any]) -> None:
+        """Note that nothing is overdue any more, if that is known of every cell."""
+        if self._to_sweep or self._missed is None:
+            return
+        if not self._missed:
+            self._swept_at_ms = self._now_ms()
+        self._missed = None
         self._lessons.tell(execute)
 
-    def _sweep_cell(self, execute: Callable[..., Any], ledger: Ledger) -> None:
-        for _ in range(MAX_SWEEPS):
-            swept = ledger.settle(execute, (), sweep=SWEEP_BATCH)
-            self._metrics.swept(swept)
-            if swept.presumed + swept.forgotten < SWEEP_BATCH:
-                return
+    def _miss(self, cell: int) -> None:
+        if cell in self._to_sweep and self._missed is not None:
+            self._to_sweep.discard(cell)
+            self._missed.add(cell)
 
 
-def _may_yet_be(one: _Waiting, outcome: Outcome, now_ms: int) -> bool:
+def _may_yet_be(one: Waiting, outcome: Outcome, now_ms: int) -> bool:
     """Whether a call that nobody heard of is not admitted yet, and may be later: its script is still allowed to run."""
     return one.unheard_until_ms is not None and outcome is Outcome.UNKNOWN and now_ms <= one.unheard_until_ms

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from redis.exceptions import RedisError
 
 from extauth.batch import Ask
+from extauth.sizing import BatchSizer
 from extauth.stores import UNPROVED, Budgets, Execute, ExecuteMany
 from ratelimit import cells
 from ratelimit.budgets import Charge, Fence, Taken
@@ -20,27 +21,8 @@ from runtime.clock import Clock
 from runtime.offset import ClockOffset
 from runtime.store_faults import surely_not_run
 
-SCRIPT_BUDGET_US: Final = 2_000
-"""Longest time one script should keep the store to itself: other clients wait that long at most."""
 FIRST_BATCH: Final = 32
 LARGEST_BATCH: Final = 256
-_WEIGHT: Final = 0.2
-
-
-class BatchSizer:
-    """How many calls fit ``SCRIPT_BUDGET_US``, by an average over the scripts seen."""
-
-    def __init__(self) -> None:
-        self._us_per_call = SCRIPT_BUDGET_US / FIRST_BATCH
-
-    def learn(self, calls: int, spent_us: int) -> None:
-        """Take in one script's time."""
-        self._us_per_call += _WEIGHT * (spent_us / calls - self._us_per_call)
-
-    @property
-    def calls(self) -> int:
-        """Calls to take at once: 1..256."""
-        return max(1, min(LARGEST_BATCH, int(SCRIPT_BUDGET_US / max(1.0, self._us_per_call))))
 
 
 class Offsets:
@@ -83,7 +65,7 @@ class Taker:
         self._offset_of = offset_of
         self._on_taken = on_taken
         self._on_unheard = on_unheard
-        self.sizer = BatchSizer()
+        self.sizer = BatchSizer(first=FIRST_BATCH, largest=LARGEST_BATCH)
 
     def limiter(self, cell: int) -> Limiter:
         """The limiter of a cell."""

@@ -18,13 +18,14 @@ from typing import Final
 from redis.exceptions import NoScriptError
 
 from ratelimit.limiter import Execute
-from ratelimit.names import due_key, held_key
+from ratelimit.names import due_key, held_key, rest_key
 
 MAX_SETTLEMENTS: Final = 1_000
 """Most settlements, and most overdue reservations, of one script."""
 
 _SETTLE: Final = importlib.resources.files("ratelimit").joinpath("lua/settle.lua").read_bytes()
 _SETTLE_SHA: Final = hashlib.sha1(_SETTLE, usedforsecurity=False).hexdigest()  # how the store names scripts
+_RESTING: Final = 2
 _LENGTH: Final = struct.Struct("<H")  # of the terms, which a reservation begins with
 
 
@@ -59,18 +60,24 @@ class Settled:
     """The script's reply."""
 
     now_ms: int  # the store's clock in the script
-    outcomes: tuple[Outcome, ...]  # one for each settlement, in order
+    outcomes: tuple[Outcome, ...]  # one for each settlement that was looked at, in order: all, unless time ran out
     presumed: int  # overdue reservations that were charged what they were presumed to cost
     forgotten: int  # presumed ones whose tokens are counted no more
     presumed_tokens: int  # what the presumed ones were charged
     faults: int  # budget values and usage hashes that could not be changed
+    has_more: bool = False  # overdue ones may be left
+    spent_us: int = 0  # processor time of the script in the store
+    rest_us: int = 0  # before which the store is not to be asked again; 0 where no ``most_us`` was given
+    is_resting: bool = False  # nothing was done: others have settled just now
 
 
 class Ledger:
     """The reservations of one cell."""
 
-    def __init__(self, cell: str) -> None:
+    def __init__(self, cell: str, rests_with: str | None = None) -> None:
+        """``rests_with``: the cell by whose rest this one goes, where both are of one server; None: its own."""
         self._held, self._due = held_key(cell), due_key(cell)
+        self._rest = rest_key(cell if rests_with is None else rests_with)
 
     def load(self, execute: Execute) -> None:
         """Put the script into the store, on every node of a Cluster."""
@@ -83,22 +90,42 @@ class Ledger:
         return [_terms(record) for record in execute("HMGET", self._held, *ids)]
 
     def settle(
-        self, execute: Execute, settlements: Sequence[Settlement], *, sweep: int = 100, now_ms: int | None = None
+        self,
+        execute: Execute,
+        settlements: Sequence[Settlement],
+        *,
+        sweep: int = 100,
+        most_us: int = 0,
+        now_ms: int | None = None,
     ) -> Settled:
         """End these reservations, and up to ``sweep`` overdue ones. Nothing is ended twice, so it may be repeated.
 
+        ``most_us``: how long the store may be kept; what does not fit is left, and while settling rests nothing is
+        done at all (``Settled.rest_us``). 0: all is done, whatever it takes.
         ``now_ms``: the time to go by; None is the store's own clock, a number is for tests. Raises ``ValueError`` for
         a batch too large or malformed, and what ``execute`` raises.
         """
         _check(settlements, sweep)
         ends = [part for one in settlements for part in (one.id, one.tokens, int(one.is_told))]
-        arguments = (2, self._held, self._due, "" if now_ms is None else now_ms, sweep, *ends)
+        numbers = ("" if now_ms is None else now_ms, sweep, most_us)
+        arguments = (3, self._held, self._due, self._rest, *numbers, *ends)
         try:
             reply = execute("EVALSHA", _SETTLE_SHA, *arguments)
         except NoScriptError:  # proves that nothing ran
             reply = execute("EVAL", _SETTLE, *arguments)
-        outcomes = tuple(_OUTCOMES[letter] for letter in reply[1])
-        return Settled(reply[0], outcomes, *reply[2:])
+        now, letters, presumed, forgotten, tokens, faults, more, spent_us, rest_us = reply
+        return Settled(
+            now,
+            tuple(_OUTCOMES[letter] for letter in letters),
+            presumed,
+            forgotten,
+            tokens,
+            faults,
+            has_more=bool(more),
+            spent_us=spent_us,
+            rest_us=rest_us,
+            is_resting=more == _RESTING,
+        )
 
 
 def _check(settlements: Sequence[Settlement], sweep: int) -> None:

@@ -7,6 +7,7 @@
                                          settled_ms, unsettled
     tk:usage:{<cell>}:<subject>:<hour>   hash: minute -> calls,        8 days                        take, settle
                                          t<minute> -> tokens
+    tk:due:{<cell>}:rest                 string, us since the epoch    2 s                           settle
     tk:learned:{<cell>}:<subject>        hash: quantity:bin -> calls   90 days                       learn
 
 ``<hour>`` counts the hours since the Unix epoch (UTC) by the store's clock. The scripts append it themselves.
@@ -49,6 +50,11 @@ def held_key(cell: str) -> str:
 def due_key(cell: str) -> str:
     """Name of the order in which a cell's reservations are due."""
     return f"tk:due:{{{cell}}}"
+
+
+def rest_key(cell: str) -> str:
+    """Name of the moment until which settling rests in a cell."""
+    return f"{due_key(cell)}:rest"
 
 
 UNFENCED = "tk:unfenced:{{{}}}"

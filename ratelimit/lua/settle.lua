@@ -1,16 +1,22 @@
 #!lua
 -- settle: end reservations that take.lua made: charge what their calls cost, and give back the rest.
 --
--- KEYS  1 the reservations (hash)   2 when each is due (sorted set)
+-- KEYS  1 the reservations (hash)   2 when each is due (sorted set)   3 until when settling rests (string, in us)
 --       The script also touches the budget values and usage hashes that the reservations themselves name; all carry
 --       the one hash tag of KEYS. The layouts of both are written down in take.lua.
 -- ARGV  1 now_ms, '' = this store's TIME   2 how many overdue reservations to end besides
---       3.. id, tokens, '1' = the proxy told how its call ended, for each
+--       3 how long to keep the store, in us; '0': as long as it takes, and no rest is kept
+--       4.. id, tokens, '1' = the proxy told how its call ended, for each
 -- Returns { now_ms, outcomes: one letter an id, overdue ones presumed, overdue ones forgotten, tokens that those
---           presumed were charged, faults };
+--           presumed were charged, faults, more, processor time of this run in us, how long to rest before the next
+--           run in us };
+--       More: 1 = there may be more overdue ones, 2 = settling rests and nothing was done.
 --       Outcomes: S settled, L settled late (it had been presumed), U unknown (never made, settled or forgotten),
 --       C its reservation could not be read and is gone. A fault is a budget value or a usage hash that could not be
---       changed. As many presumed and forgotten as ARGV[2] asked for: there may be more.
+--       changed. Fewer outcomes than ids: the time was used up (none at all: it is not yet time), the others stand.
+--
+-- With ARGV[3] a run ends as many as fit the time, one at least, and then settling rests for as long as it has worked,
+-- whoever settles: at most half of the store's time is settling's, by however many gates.
 --
 -- One script, so that a reservation is ended once, whoever tells of it and how often: it is gone when the budgets have
 -- what it cost. One that nobody settles before it is due is presumed to have cost what it says, and is kept until its
@@ -30,10 +36,32 @@ local RESERVED, PRESUMED = byte('R'), byte('P')
 local HELD_IDS = 128 -- added to a window's id: its units that are held
 local UNITS_MAX = 4000000000 -- a bucket's units are four bytes
 local USAGE_HOUR_TTL_S = 8 * 24 * 3600
+local LONGEST_REST_US = 1000000 -- a rest that is longer was not meant by this clock
+local READING = 0.5 -- of a run's time; the rest is for writing down what it changed
 
-local function store_now_ms()
+local started_s = os.clock() -- TIME stands still while a script runs
+
+local function spent_us()
+  return floor((os.clock() - started_s) * 1000000)
+end
+
+local function store_now_us()
   local time = redis.call('TIME')
-  return time[1] * 1000 + floor(time[2] / 1000)
+  return time[1] * 1000000 + time[2]
+end
+
+-- How long settling still rests: 0 when it may work.
+local function rest_us(now_us)
+  local until_us = tonumber((redis.pcall('GET', KEYS[3])) or 0)
+  local left_us = (until_us or 0) - now_us
+  return left_us > 0 and left_us <= LONGEST_REST_US and left_us or 0
+end
+
+-- Has settling rest for as long as this run took.
+local function note_rest(now_us)
+  local worked_us = math.min(spent_us(), LONGEST_REST_US / 2)
+  redis.call('SET', KEYS[3], now_us + 2 * worked_us, 'PX', LONGEST_REST_US / 500)
+  return worked_us
 end
 
 ----------------------------------------------------------------------------------------------- the reservations
@@ -99,20 +127,20 @@ end
 
 ---------------------------------------------------------------------------------------------- the budget values
 
--- A window's buckets by number, or nil where the section is corrupt.
-local function read_section(value, at)
-  local id, newest, newest_units, total, older = unpack_bytes(SECTION, value, at)
-  local buckets, sum = { [newest] = newest_units }, newest_units
-  at = at + SECTION_BYTES
-  if at + older * ENTRY_BYTES > #value + 1 then return nil end
-  for _ = 1, older do
-    local remainder, units = unpack_bytes(ENTRY, value, at)
+-- A section is changed in its bytes where a bucket that it has keeps units; otherwise all its buckets are taken apart.
+
+-- Takes a section apart: its buckets by number; false where it is corrupt.
+local function take_apart(section)
+  local newest, at = section.newest, 1
+  local buckets, sum = { [newest] = section.newest_units }, section.newest_units
+  for _ = 1, section.older do
+    local remainder, units = unpack_bytes(ENTRY, section.entries, at)
     local bucket = newest - (newest - remainder) % 256
-    if buckets[bucket] then return nil end
+    if buckets[bucket] then return false end
     buckets[bucket], sum, at = units, sum + units, at + ENTRY_BYTES
   end
-  if sum ~= total then return nil end
-  return { id = id, newest = newest, buckets = buckets }, at
+  section.buckets = buckets
+  return sum == section.total
 end
 
 -- The sections of a budget value by window id; nil where it is corrupt.
@@ -120,13 +148,50 @@ local function read_value(value)
   local sections, at = {}, 2
   if value and byte(value, 1) ~= FORMAT then return nil end
   while value and at <= #value do
-    local section
-    if at + SECTION_BYTES > #value + 1 then return nil end
-    section, at = read_section(value, at)
-    if not section or sections[section.id] then return nil end
-    sections[section.id] = section
+    local first = at + SECTION_BYTES
+    if first > #value + 1 then return nil end
+    local id, newest, newest_units, total, older = unpack_bytes(SECTION, value, at)
+    local after = first + older * ENTRY_BYTES
+    if after > #value + 1 or sections[id] then return nil end
+    sections[id] = {
+      id = id, newest = newest, newest_units = newest_units, total = total, older = older,
+      at = at, entries = sub(value, first, after - 1), bytes = sub(value, at, after - 1),
+    }
+    at = after
   end
   return sections
+end
+
+-- Where the entry of a bucket stands among those of a section, and its units.
+local function find_entry(section, bucket)
+  local low, high, age = 0, section.older - 1, section.newest - bucket
+  while low <= high do
+    local middle = floor((low + high) / 2)
+    local at = middle * ENTRY_BYTES + 1
+    local remainder, units = unpack_bytes(ENTRY, section.entries, at)
+    local its_age = (section.newest - remainder) % 256
+    if its_age == age then return at, units end
+    if its_age > age then low = middle + 1 else high = middle - 1 end
+  end
+end
+
+-- Changes a bucket in the section's bytes; false where that cannot be done.
+local function change_bytes(section, bucket, units)
+  local at, before = false, section.newest_units
+  if section.buckets then return false end
+  if bucket ~= section.newest then at, before = find_entry(section, bucket) end
+  if not before then return false end
+  local after = math.min(UNITS_MAX, before + units)
+  local total = section.total + after - before
+  if after <= 0 or total < after or total >= UNITS_MAX or section.total >= UNITS_MAX then return false end
+  section.total, section.bytes = total, false
+  if at then
+    local entries = section.entries
+    section.entries = sub(entries, 1, at) .. pack('<I4', after) .. sub(entries, at + ENTRY_BYTES)
+  else
+    section.newest_units = after
+  end
+  return true
 end
 
 -- What an ending has put before a section's newest bucket may lie behind it by more than a window: take.lua refuses that.
@@ -138,7 +203,7 @@ local function oldest_counted(section)
   return newest - (section.n or 255)
 end
 
-local function write_section(section)
+local function write_buckets(section)
   local order, total, oldest = {}, 0, oldest_counted(section)
   for bucket, units in pairs(section.buckets) do
     if units > 0 and bucket >= oldest then
@@ -152,6 +217,12 @@ local function write_section(section)
   local parts = { pack(SECTION, section.id, newest, section.buckets[newest], total, #order - 1) }
   for i = 1, #order - 1 do parts[i + 1] = pack(ENTRY, order[i] % 256, section.buckets[order[i]]) end
   return concat(parts)
+end
+
+local function write_section(section)
+  if section.buckets then return write_buckets(section) end
+  if section.bytes then return section.bytes end
+  return pack(SECTION, section.id, section.newest, section.newest_units, section.total, section.older) .. section.entries
 end
 
 local values, faults = {}, 0 -- budget values by key, each read once and written once
@@ -168,29 +239,35 @@ local function value_of(key)
 end
 
 -- Adds units to a window's bucket in which a reservation is counted, or takes them away, never more than are there.
+-- False where the section is corrupt.
 local function adjust(value, window, held, units, release_ms, now_ms)
   local section = value.sections[window]
   if not section then
-    if units <= 0 then return end
+    if units <= 0 then return true end
     section = { id = window, newest = held.bucket, buckets = {} }
     value.sections[window] = section
   end
   section.n = held.n
-  if release_ms <= now_ms or held.bucket < section.newest - held.n then return end
-  local left = math.max(0, (section.buckets[held.bucket] or 0) + units)
-  section.buckets[held.bucket] = math.min(UNITS_MAX, left)
+  if release_ms <= now_ms or held.bucket < section.newest - held.n then return true end
+  if not change_bytes(section, held.bucket, units) then
+    if not section.buckets and not take_apart(section) then return false end
+    local left = math.max(0, (section.buckets[held.bucket] or 0) + units)
+    section.buckets[held.bucket] = math.min(UNITS_MAX, left)
+  end
   value.changed, value.until_ms = true, math.max(value.until_ms, release_ms)
+  return true
 end
 
 -- Changes what a reservation counts in one budget, and what of it is held.
 local function change(held, units, freed, release_ms, now_ms)
   local value = value_of(held.key)
-  if not value.sections then
+  local is_done = value.sections
+    and (units == 0 or adjust(value, held.window, held, units, release_ms, now_ms))
+    and (freed == 0 or adjust(value, held.window + HELD_IDS, held, -freed, release_ms, now_ms))
+  if not is_done then
+    value.sections, value.changed = nil, false
     faults = faults + 1
-    return
   end
-  if units ~= 0 then adjust(value, held.window, held, units, release_ms, now_ms) end
-  if freed ~= 0 then adjust(value, held.window + HELD_IDS, held, -freed, release_ms, now_ms) end
 end
 
 local function write_value(key, value, now_ms)
@@ -300,25 +377,40 @@ local function presume(id, now_ms)
   return true, found.charged
 end
 
-local function sweep(most, now_ms)
+-- Whether the time is used up in which a run may begin with one more.
+local function is_over(most_us)
+  return most_us > 0 and spent_us() >= READING * most_us
+end
+
+-- Ends overdue ones: so many presumed, so many forgotten, what was charged, and 1 where there may be more.
+local function sweep(most, most_us, now_ms)
   local presumed, forgotten, charged = 0, 0, 0
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now_ms, 'LIMIT', 0, most)) do
-    local is_presumed, tokens = presume(id, now_ms)
+  local overdue = redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', now_ms, 'LIMIT', 0, most)
+  for i = 1, #overdue do
+    if i > 1 and is_over(most_us) then return presumed, forgotten, charged, 1 end
+    local is_presumed, tokens = presume(overdue[i], now_ms)
     if is_presumed then
       presumed, charged = presumed + 1, charged + tokens
     else
       forgotten = forgotten + 1
     end
   end
-  return presumed, forgotten, charged
+  return presumed, forgotten, charged, #overdue == most and 1 or 0
 end
 
-local now_ms = tonumber(ARGV[1]) or store_now_ms()
+local most_us, now_us = tonumber(ARGV[3]), store_now_us()
+local now_ms = tonumber(ARGV[1]) or floor(now_us / 1000)
+local still_us = most_us > 0 and rest_us(now_us) or 0
+if still_us > 0 then return { now_ms, '', 0, 0, 0, 0, 2, spent_us(), still_us } end
 local outcomes = {}
-for i = 3, #ARGV, 3 do outcomes[#outcomes + 1] = settle(ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2] == '1', now_ms) end
-local presumed, forgotten, charged = sweep(tonumber(ARGV[2]), now_ms)
+for i = 4, #ARGV, 3 do
+  if i > 4 and is_over(most_us) then break end
+  outcomes[#outcomes + 1] = settle(ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2] == '1', now_ms)
+end
+local presumed, forgotten, charged, more = sweep(tonumber(ARGV[2]), most_us, now_ms)
 for key, value in pairs(values) do
   if value.changed then write_value(key, value, now_ms) end
 end
 for key, tokens in pairs(used) do write_usage(key, tokens, now_ms) end
-return { now_ms, concat(outcomes), presumed, forgotten, charged, faults }
+local worked_us = most_us > 0 and note_rest(now_us) or 0
+return { now_ms, concat(outcomes), presumed, forgotten, charged, faults, more, spent_us(), worked_us }

@@ -41,6 +41,7 @@ BOUNDED = frozenset({"bounded"})
 LABELS: Mapping[str, Mapping[str, Iterable[str]]] = {
     "tollkeeper_decisions_total": {"outcome": Outcome, "reason": Reason, "publication": BOUNDED, "tenant": BOUNDED},
     "tollkeeper_log_suppressed_total": {"reason": Reason},
+    "tollkeeper_settlement_script_seconds": {"work": ("settle", "sweep")},
     "tollkeeper_settlements_total": {"ending": (*Ending, "unknown"), "outcome": ledger.Outcome},
     "tollkeeper_descriptor_decisions_total": {"outcome": ordinary.Outcome},
     "tollkeeper_descriptor_loads_total": {"outcome": ("loaded", "refused")},

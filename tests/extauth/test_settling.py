@@ -150,7 +150,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settles(command: Command) -> bool:
     """Whether a script has an end in hand; one without only sweeps."""
-    return len(command) > len(("EVALSHA", "sha", 2, "held", "due", "now", "sweep"))
+    return len(command) > len(("EVALSHA", "sha", 3, "held", "due", "rest", "now", "sweep", "most_us"))
 
 
 @pytest.mark.parametrize("act", FAULTS)
@@ -337,7 +337,7 @@ def test_a_call_that_is_admitted_after_it_was_given_up_is_given_back(
     late = f"{shard_prefix(0)}{0:032x}"
     with running(gate):
         gate.settler.give_back(late, store_now_ms(store) + 60_000)
-        wait_until(lambda: bool(gate.settler._early))
+        wait_until(lambda: gate.settler._backlog.early == 1)
         assert calls.admit(1) == [late]
         wait_until(lambda: calls.held == 0)
         wait_until(lambda: gate.settler.waiting == 0)

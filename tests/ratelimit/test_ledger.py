@@ -10,7 +10,7 @@ import redis
 from ratelimit.budgets import Answer, Budget, Charge, Grant, Hold, Subject, Window
 from ratelimit.ledger import Ledger, Outcome, Settlement
 from ratelimit.limiter import Limiter
-from ratelimit.names import budget_key, due_key, held_key, usage_hour_key, usage_key
+from ratelimit.names import budget_key, due_key, held_key, rest_key, usage_hour_key, usage_key
 
 NOW_MS = 1_800_000_000_000
 MINUTE_MS = 60_000
@@ -262,3 +262,96 @@ def test_an_ending_leaves_no_value_that_cannot_be_read(limiter: Limiter, store: 
     limiter.take(store.execute_command, [charge], epoch="", now_ms=late_ms)
     assert _settle(store, ("c", 7), now_ms=late_ms) == [Outcome.SETTLED]
     assert _remaining(limiter, store, late_ms)[2] == 5_000 - 300 - 7
+
+
+def _dear(limiter: Limiter, store: redis.Redis, count: int, timeout_ms: int = PATIENCE_MS) -> list[str]:
+    """Reservations whose endings are dear: each is held in three budgets of its own, with an hour full of buckets."""
+    subjects = [
+        [Subject(f"{kind}:{number}", (Budget(Window.TOKENS_HOUR, 10**6),)) for kind in "ktp"] for number in range(count)
+    ]
+    now_ms = int(store.time()[0]) * 1_000
+    for minute in range(60, 0, -1):
+        charges = [Charge(tuple(three), tokens=1) for three in subjects]
+        limiter.take(store.execute_command, charges, epoch="", now_ms=now_ms - minute * MINUTE_MS)
+    ids = [f"dear-{number}" for number in range(count)]
+    held = [
+        Charge(tuple(three), tokens=100, hold=Hold(name, 400, 50, timeout_ms, b""), usage=(three[0].name,))
+        for name, three in zip(ids, subjects, strict=True)
+    ]
+    limiter.take(store.execute_command, held, epoch="")
+    return ids
+
+
+def _now_us(store: redis.Redis) -> int:
+    seconds, microseconds = store.time()
+    return int(seconds) * 1_000_000 + int(microseconds)
+
+
+def _rested(store: redis.Redis) -> None:
+    """Wait until settling rests no more."""
+    until_us = int(store.get(rest_key("0")) or 0)
+    while _now_us(store) <= until_us:
+        pass
+
+
+def test_a_script_ends_as_many_as_fit_its_time(limiter: Limiter, store: redis.Redis) -> None:
+    """The first ones, at least one; the others stand, and are ended by the scripts that follow."""
+    ids, most_us, scripts = _dear(limiter, store, 300), 1_000, 0
+    left = ids
+    while left:
+        settled = LEDGER.settle(store.execute_command, [Settlement(one, 5) for one in left], sweep=0, most_us=most_us)
+        assert set(settled.outcomes) == {Outcome.SETTLED}
+        assert settled.spent_us <= 5 * most_us
+        left, scripts = left[len(settled.outcomes) :], scripts + 1
+        assert store.hlen(held_key("0")) == len(left)
+        _rested(store)
+    assert scripts > 2
+    total = [int(store.hget(usage_key("0", f"k:{number}"), "tokens") or 0) for number in range(300)]
+    assert total == [5] * 300
+
+
+def test_a_sweep_ends_as_many_as_fit_its_time(limiter: Limiter, store: redis.Redis) -> None:
+    """And says that there are more."""
+    _dear(limiter, store, 300, timeout_ms=0)
+    swept = LEDGER.settle(store.execute_command, [], sweep=300, most_us=1_000)
+    assert 0 < swept.presumed < 300
+    assert (swept.has_more, swept.spent_us <= 5_000) == (True, True)
+    _rested(store)
+    assert not LEDGER.settle(store.execute_command, [], sweep=1_000).has_more
+
+
+def test_one_ending_that_is_dearer_than_the_time_goes_alone(limiter: Limiter, store: redis.Redis) -> None:
+    """It is neither left out nor does it take others along."""
+    ids = _dear(limiter, store, 3)
+    for name in ids:
+        left = [Settlement(one, 5) for one in ids[ids.index(name) :]]
+        assert LEDGER.settle(store.execute_command, left, sweep=0, most_us=1).outcomes == (Outcome.SETTLED,)
+        _rested(store)
+    _dear(limiter, store, 3, timeout_ms=0)
+    assert LEDGER.settle(store.execute_command, [], sweep=3, most_us=1).presumed == 1
+
+
+def test_settling_rests_as_long_as_it_worked_whoever_settles(limiter: Limiter, store: redis.Redis) -> None:
+    """Until then another gate's script does nothing and is told how long; then it does."""
+    ids, began_us = _dear(limiter, store, 200), _now_us(store)
+    worked = LEDGER.settle(store.execute_command, [Settlement(one, 5) for one in ids[:199]], sweep=0, most_us=10**6)
+    assert int(store.get(rest_key("0")) or 0) - began_us >= 2 * worked.rest_us > 0
+    assert worked.rest_us == pytest.approx(worked.spent_us, rel=0.2)
+    store.set(rest_key("0"), _now_us(store) + 900_000, px=900)
+    refused = Ledger("0").settle(store.execute_command, [Settlement(ids[199], 5)], sweep=1, most_us=2_000)
+    assert (refused.is_resting, refused.outcomes, refused.presumed) == (True, (), 0)
+    assert 0 < refused.rest_us <= 900_000
+    assert store.hexists(held_key("0"), ids[199])
+    _rested(store)
+    settled = Ledger("0").settle(store.execute_command, [Settlement(ids[199], 5)], sweep=0, most_us=2_000)
+    assert settled.outcomes == (Outcome.SETTLED,)
+
+
+@pytest.mark.parametrize("garbage", [b"not a number", b"9" * 30, b"-5", b""])
+def test_no_garbage_stops_settling(limiter: Limiter, store: redis.Redis, garbage: bytes) -> None:
+    """A rest that no script can have meant is none."""
+    (name,) = _dear(limiter, store, 1)
+    store.set(rest_key("0"), garbage, px=60_000)
+    settled = LEDGER.settle(store.execute_command, [Settlement(name, 5)], sweep=0, most_us=2_000)
+    assert settled.outcomes == (Outcome.SETTLED,)
+    assert 0 < store.pttl(rest_key("0")) <= 2_000
