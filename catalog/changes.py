@@ -13,6 +13,12 @@ from typing import Final, assert_never
 from catalog.actors import Acting, Actor, Recordless, told
 from catalog.records import KIND_OF, Kind, PublicationRecord, Record, TenantRecord, UserRecord
 
+UNREAD: Final = frozenset({Kind.USER, Kind.MODEL})
+"""Kinds that no gate reads: a change of them moves no epoch. Known to lua/commit.lua too."""
+
+REFS_MAX: Final = 100
+"""Most references of one entry of a feed; of more changes at once readers are told that all may have changed."""
+
 CORRUPT: Final = -1
 """Version of a stored record whose version cannot be read. Only a ``Delete`` may expect it."""
 
@@ -106,5 +112,5 @@ class Audit:
 class Committed:
     """A change that is in force."""
 
-    epoch: str  # the one it made
+    epoch: str  # the one it made; of changes that no gate reads, the one that was in force
     records: dict[str, Record]  # the records put, by reference, as written

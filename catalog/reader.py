@@ -77,7 +77,7 @@ def catch_up(execute: Execute, epoch: str, *, cell: str) -> Delta | None:
         return Delta(epoch, frozenset())
     if not (now and epoch):
         return None
-    first = f"{_counter(epoch)}-0"
+    first = f"{counter_of(epoch)}-0"
     reply = execute("XRANGE", names.feed(cell), first, "+", "COUNT", MAX_DELTA_ENTRIES + 2)
     entries = [_entry(raw) for raw in reply]
     if len(entries) > MAX_DELTA_ENTRIES + 1 or not _tells(entries, epoch, now):
@@ -93,7 +93,7 @@ def follow(execute_blocking: Execute, epoch: str, block_ms: int, *, cell: str) -
     it is never a busy loop.
     """
     delta = None
-    for after in (f"{_counter(epoch)}-0", "$"):
+    for after in (f"{counter_of(epoch)}-0", "$"):
         woken = execute_blocking("XREAD", "COUNT", 1, "BLOCK", block_ms, "STREAMS", names.feed(cell), after)
         delta = catch_up(execute_blocking, epoch, cell=cell)
         if not woken or delta is None or delta.epoch != epoch:
@@ -131,7 +131,7 @@ def _entry(raw: Sequence[Any]) -> _Entry:
     )
 
 
-def _counter(epoch: str) -> int:
+def counter_of(epoch: str) -> int:
     """Return the counter of an epoch; 0, which no commit gives, for what is not an epoch."""
     counter, _, _ = epoch.partition("-")
     return int(counter) if counter.isascii() and counter.isdecimal() else 0

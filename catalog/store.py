@@ -24,7 +24,7 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, 
 
 from catalog import names
 from catalog.announcing import EPOCH_BYTES, Announcer
-from catalog.changes import CORRUPT, Audit, Change, Check, Committed, Delete, Note, Put, Room
+from catalog.changes import CORRUPT, REFS_MAX, UNREAD, Audit, Change, Check, Committed, Delete, Note, Put, Room
 from catalog.health import SETTINGS, Health, health_of
 from catalog.records import KIND_OF, Kind, Record, decode, encode, ref
 
@@ -180,7 +180,7 @@ class CatalogStore:
         _refuse_nonsense(written)
         begun_s = time.monotonic()
         epoch = await self._write(written, audit, () if self._announcer else forget_usage)
-        if self._announcer:
+        if self._announcer and _is_read(written):
             await self._tell_budgets(self._announcer, written, forget_usage, begun_s + self._timeout_s)
         records = {_ref(change): change.record for change in written if isinstance(change, Put)}
         return Committed(epoch, records)
@@ -192,7 +192,7 @@ class CatalogStore:
         try:
             done, *answer = await _exchange(self._pool, command, self._timeout_s)
         except OutcomeUnknown:
-            if self._announcer:
+            if self._announcer and _is_read(changes):
                 self._announcer.owe()
             raise
         if done == _LATE:
@@ -214,9 +214,9 @@ class CatalogStore:
     ) -> None:
         """Make the change known where calls are admitted; it is in force only then."""
         left_s = max(LEAST_S, until_s - time.monotonic())
-        changed = [_ref(change) for change in changes if not isinstance(change, Check | Room)]
+        changed = [_ref(change) for change in _written(changes) if _kind(change) not in UNREAD]
         try:
-            await announcer.announce_all(changed, left_s)
+            await announcer.announce_all(changed if len(changed) <= REFS_MAX else (), left_s)
         except (RedisError, OSError) as error:
             raise OutcomeUnknown(f"written, but the budgets store does not know of it yet: {error}") from error
         if forget_usage:
@@ -393,6 +393,16 @@ def _ref(change: Change) -> str:
     if isinstance(change, Room):
         return f"room:{change.kind.value}:{'allowed:' if change.allowed else ''}{change.tenant}"
     return ref(_kind(change), _id(change))
+
+
+def _written(changes: Sequence[Change]) -> list[Put | Delete]:
+    return [change for change in changes if isinstance(change, Put | Delete)]
+
+
+def _is_read(changes: Sequence[Change]) -> bool:
+    """Whether a commit moves the epoch: unless all that it writes is of kinds that no gate reads."""
+    written = _written(changes)
+    return not written or any(_kind(change) not in UNREAD for change in written)
 
 
 def _decoded(kind: Kind, record_id: str, raw: bytes) -> Record:

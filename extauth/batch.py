@@ -14,6 +14,7 @@ from typing import Final, Protocol
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as StoreTimeoutError
 
+from catalog.reader import counter_of
 from catalog.records import Kind, ref
 from catalog.secrets import Secrets
 from extauth.cache import RecordCache
@@ -33,7 +34,11 @@ from runtime.link import NotSentError
 from runtime.store_faults import surely_not_run
 
 TRIES: Final = 3
-"""Decide, decide again after catching up, and at last have only the call's own records compared."""
+"""Decide, and decide again after catching up: every time the calls' own records are what is compared."""
+
+LAG: Final = 8
+"""So many changes of others may lie between the epoch decided on and the one in force before the cache is brought on: a
+script reads each of them, and at most 32 (``ratelimit/lua/take.lua``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,7 @@ class Limiter(Protocol):
     """Takes from budgets; the gate binds ``ratelimit.limiter`` to the store's clock and measures it."""
 
     def take(
-        self, budgets: Budgets, asks: Mapping[int, Ask], *, deadline_ms: float, by_records: bool
+        self, budgets: Budgets, asks: Mapping[int, Ask], *, deadline_ms: float
     ) -> Mapping[int, Taken | RedisError]:
         """Admit or refuse the charges of each cell in one atomic step a cell; an error is that cell's alone."""
         ...
@@ -75,6 +80,7 @@ class _Batch:
     stores: Stores
     deadline_ms: float
     verdicts: list[Verdict | None]
+    behind: dict[int, str] = field(default_factory=dict)  # cells far ahead of what was decided on: the epochs there
 
     def open_calls(self) -> list[int]:
         """Indexes of the calls that have no verdict yet."""
@@ -182,13 +188,16 @@ class Checker:
             if not batch.open_calls():
                 return
             decided = self._decide_open(batch)
-            if tried < TRIES:  # the last try does not have the epoch proved
+            if tried < TRIES:  # after the last try no epoch is proved
                 self._deny(decided)
             stale = self._settle(batch, decided, is_last=tried == TRIES)
             if stale is None:
-                return
+                break
             self._on.stale(len(batch.open_calls()))
             self._catch_up(batch.stores, stale)
+            batch.behind.clear()
+        if batch.behind:
+            self._catch_up(batch.stores, batch.behind)
 
     def _catch_up(self, stores: Stores, stale: Mapping[int, str]) -> None:
         """Bring the cache to the present, which then is what the epochs seen before stand for."""
@@ -236,7 +245,7 @@ class Checker:
 
         Otherwise the epochs in force in the cells that said that records have changed (none: the refusals' own).
         """
-        told = self._take(batch, decided, by_records=is_last)
+        told = self._take(batch, decided, is_last=is_last)
         proved = told.proved or is_last
         if not proved and told.error is not None:
             batch.close(decided.refusals, _reason_of(told.error))
@@ -250,13 +259,13 @@ class Checker:
             self._on.denied(decided.denied)
         return told.stale or None
 
-    def _take(self, batch: _Batch, decided: _Decided, *, by_records: bool) -> _Told:
-        """Ask every cell, and answer the calls of those that decided."""
+    def _take(self, batch: _Batch, decided: _Decided, *, is_last: bool) -> _Told:
+        """Ask every cell, and answer the calls of those that decided, but those whose own records have changed."""
         told = _Told()
         if not decided.by_cell:
             return told
         asks = {cell: _ask(batch.stores, decided, cell) for cell in decided.by_cell}
-        answers = self._limiter.take(batch.stores.budgets, asks, deadline_ms=batch.deadline_ms, by_records=by_records)
+        answers = self._limiter.take(batch.stores.budgets, asks, deadline_ms=batch.deadline_ms)
         for cell, answer in answers.items():
             admissions = decided.by_cell[cell]
             if isinstance(answer, RedisError):
@@ -267,11 +276,19 @@ class Checker:
             elif answer.fence is Fence.LATE:
                 batch.close(admissions, Reason.STORE_LATE)
             else:
-                told.proved = True
-                _close_taken(batch, admissions, answer)
-                if self._denials is not None and not by_records:
-                    self._denials.note(cell, asks[cell].charges, answer, decided.epoch)
+                if not _close_taken(batch, admissions, answer, is_last=is_last):
+                    told.stale[cell] = answer.epoch
+                if answer.epoch == asks[cell].epoch:
+                    told.proved = True
+                    self._note_denials(cell, asks[cell], answer, decided)
+                elif counter_of(answer.epoch) - counter_of(asks[cell].epoch) > LAG:
+                    batch.behind[cell] = answer.epoch
         return told
+
+    def _note_denials(self, cell: int, ask: Ask, taken: Taken, decided: _Decided) -> None:
+        """Remember the refusals of full budgets; only of an epoch that was in force."""
+        if self._denials is not None:
+            self._denials.note(cell, ask.charges, taken, decided.epoch)
 
     def _lose(self, batch: _Batch, admissions: Mapping[int, Admission | Telling], error: RedisError) -> None:
         """Answer the calls of a cell that could not be asked, or whose answer did not come."""
@@ -291,9 +308,15 @@ def _ask(stores: Stores, decided: _Decided, cell: int) -> Ask:
     return Ask([admission.charge for admission in decided.by_cell[cell].values()], epoch)
 
 
-def _close_taken(batch: _Batch, admissions: Mapping[int, Admission | Telling], taken: Taken) -> None:
+def _close_taken(batch: _Batch, admissions: Mapping[int, Admission | Telling], taken: Taken, *, is_last: bool) -> bool:
+    """Give their verdicts to the calls that were decided on records as they are; whether these are all."""
+    complete = True
     for (index, asked), grant in zip(admissions.items(), taken.grants, strict=True):
+        if grant.answer is Answer.STALE and not is_last:
+            complete = False
+            continue
         batch.verdicts[index] = _taken_verdict(asked, grant, taken.now_ms)
+    return complete
 
 
 def _taken_verdict(asked: Admission | Telling, grant: Grant, now_ms: int) -> Verdict:

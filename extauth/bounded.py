@@ -157,11 +157,9 @@ class LocalLimiter:
         """Tell the store's clock, never ahead of it; 0 if it was never learnt."""
         return self._offset.deadline_on_store_ms(self._clock.monotonic_ms())
 
-    def take(
-        self, _budgets: Budgets, asks: Mapping[int, Ask], *, deadline_ms: float, by_records: bool
-    ) -> dict[int, Taken | RedisError]:
+    def take(self, _budgets: Budgets, asks: Mapping[int, Ask], *, deadline_ms: float) -> dict[int, Taken | RedisError]:
         """Take at once and from here; nothing is ever stale or late."""
-        del deadline_ms, by_records
+        del deadline_ms
         return {cell: self._take(ask) for cell, ask in asks.items()}
 
     def _take(self, ask: Ask) -> Taken | RedisError:

@@ -44,6 +44,7 @@ class RecordCache:
         self._now_ms = now_ms
         self._lock = threading.Lock()
         self._epoch = NO_EPOCH
+        self._history = 0
         self._entries: dict[str, Entry] = {}
         self._absent_until_ms: dict[str, float] = {}
 
@@ -51,6 +52,11 @@ class RecordCache:
     def epoch(self) -> str:
         """The epoch of every entry."""
         return self._epoch
+
+    @property
+    def history(self) -> int:
+        """Another number whenever it was forgotten how the epoch came about: as long as it is the same, by the feed."""
+        return self._history
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -101,6 +107,7 @@ class RecordCache:
     def reset(self, epoch: str) -> None:
         """Forget everything and begin anew at ``epoch``: for when nobody can tell what changed."""
         with self._lock:
+            self._history += 1
             self._entries.clear()
             self._absent_until_ms.clear()
             self._epoch = epoch

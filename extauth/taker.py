@@ -98,11 +98,9 @@ class Taker:
                 sent_ms=reading.sent_ms, store_ms=reading.store_ms, received_ms=reading.received_ms
             )
 
-    def take(
-        self, budgets: Budgets, asks: Mapping[int, Ask], *, deadline_ms: float, by_records: bool
-    ) -> dict[int, Taken | RedisError]:
+    def take(self, budgets: Budgets, asks: Mapping[int, Ask], *, deadline_ms: float) -> dict[int, Taken | RedisError]:
         """Take before ``deadline_ms`` (monotonic clock): a script itself gives up when it comes too late."""
-        questions = [self._question(cell, ask, deadline_ms, by_records=by_records) for cell, ask in asks.items()]
+        questions = [self._question(cell, ask, deadline_ms) for cell, ask in asks.items()]
         sent_ms = self._clock.monotonic_ms()
         answers = _ask_one(budgets.execute, *questions) if len(asks) == 1 else _ask_all(budgets, questions)
         received_ms = self._clock.monotonic_ms()
@@ -114,13 +112,13 @@ class Taker:
                 self._on_unheard(ask.charges, question.deadline_ms)
         return dict(zip(asks, answers, strict=True))
 
-    def _question(self, cell: int, ask: Ask, deadline_ms: float, *, by_records: bool) -> cells.Ask:
+    def _question(self, cell: int, ask: Ask, deadline_ms: float) -> cells.Ask:
         return cells.Ask(
             self.limiter(cell),
             ask.charges,
             ask.epoch,
             deadline_ms=self._offset_of(cell).deadline_on_store_ms(deadline_ms),
-            by_records=by_records,
+            by_records=True,
         )
 
     def _learn(self, ask: Ask, taken: Taken) -> None:

@@ -93,7 +93,7 @@ class Charge:
     costs: tuple[int, ...] = ()  # one for each subject, 0..10^9
     hold: Hold | None = None  # written if the call is admitted
     valid_until_ms: int = 0  # store time from which the call is refused as expired; 0: never
-    refs: tuple[str, ...] = ()  # record references the call was decided on (the third try compares them)
+    refs: tuple[str, ...] = ()  # record references the call was decided on (a moved epoch has them compared)
     usage: tuple[str, ...] = ()  # usage subjects to count the admitted call under
 
 

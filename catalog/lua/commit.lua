@@ -9,8 +9,8 @@
 --       record, -1: one whose version cannot be read), record id, JSON of the record to put, or of one to delete or
 --       check when it must have been made in ms, empty: whenever;
 --       of a room the first key is a group, and instead of a version stands how many records it may have at most
--- Returns {1, epoch} when everything is written, {0, reference, version found} when nothing is, because a record is
---         another than expected, {2, reference, records found} when nothing is, because a group has too many,
+-- Returns {1, epoch in force} when everything is written, {0, reference, version found} when nothing is, because a
+--         record is another than expected, {2, reference, records found} when nothing is, because a group has too many,
 --         {3, '', 0} when nothing is, because it is too late
 --
 -- Groups tell what belongs to a tenant: each record stands in <its index>:<tenant> for its `tenant` or each of its
@@ -18,13 +18,15 @@
 -- only the stored record tells which groups it was in.
 --
 -- Atomic, because every expectation must hold at the instant of the writes, and because a reader that sees the new
--- records must see the new epoch. The epoch counts on from the larger of the epoch's and the feed's counter, so that
--- the feed takes the entry even when one of the two was lost.
+-- records must see the new epoch; what no gate reads moves none. The epoch counts on from the larger of the epoch's and
+-- the feed's counter, so that the feed takes the entry even when one of the two was lost.
 -- One caller: catalog/store.py
 
 local EPOCH, FEED, AUDIT, TENANTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local CHANGES = tonumber(ARGV[2])
 local FEED_LENGTH = 10000
+local UNREAD = { user = true, model = true } -- kinds that no gate reads: they move no epoch
+local REFS_MAX = 100 -- of one entry; for more a counter is left out: nobody can tell which, and all may have changed
 
 local function change(n)
   local keys, args = 4 + 2 * (n - 1), 10 + 5 * (n - 1)
@@ -77,10 +79,16 @@ local function feed_counter()
   end
 end
 
-local function next_epoch()
-  local counter = tonumber(string.match(redis.call('GET', EPOCH) or '', '^(%d+)%-%x+$') or 0)
-  local counted = string.format('%.0f', math.max(counter, feed_counter()) + 1)
-  return counted, counted .. '-' .. ARGV[1]
+-- Tells readers what changed, and returns the epoch to be set; the present one where they read none of it.
+local function tell(refs, is_read)
+  local before = redis.call('GET', EPOCH) or ''
+  if not is_read then return before end
+  local counter, step = tonumber(string.match(before, '^(%d+)%-%x+$') or 0), #refs > REFS_MAX and 2 or 1
+  local counted = string.format('%.0f', math.max(counter, feed_counter()) + step)
+  local epoch = counted .. '-' .. ARGV[1]
+  local told = step == 1 and table.concat(refs, ' ') or ''
+  redis.call('XADD', FEED, 'MAXLEN', FEED_LENGTH, counted .. '-0', 'epoch', epoch, 'refs', told)
+  return epoch
 end
 
 local function write(c)
@@ -132,14 +140,14 @@ for n = 1, CHANGES do
   end
   if c.act == 'put' or c.act == 'delete' then
     changed[#changed + 1] = c
-    refs[#refs + 1] = c.ref
+    if not UNREAD[string.match(c.ref, '^%l+')] then refs[#refs + 1] = c.ref end
   end
 end
 
-local counter, epoch = next_epoch()
-redis.call('XADD', FEED, 'MAXLEN', FEED_LENGTH, counter .. '-0', 'epoch', epoch, 'refs', table.concat(refs, ' '))
+local is_read = #refs > 0 or #changed == 0
+local epoch = tell(refs, is_read)
 record_act()  -- both streams before the records: a stream damaged by hand stops the script while nothing is in force
-redis.call('SET', EPOCH, epoch)
+if is_read then redis.call('SET', EPOCH, epoch) end
 for _, c in ipairs(changed) do write(c) end
 for n = 4 + 2 * CHANGES + 1, #KEYS do redis.call('DEL', KEYS[n]) end
 return {1, epoch}

@@ -47,7 +47,7 @@ local RESERVATION, HELD, NAME, ADMITTED = '<Hc0BI4I4I4d', '<BBI6Bc0', '<Bc0', '<
 local RESERVED = string.byte('R')
 local HELD_IDS = 128
 local HELD_RETRY_MS = 1000 -- what is held is given back when its call ends: nobody knows when
-local FEED_READ_MAX = 1000 -- entries; a base epoch further back is answered as stale
+local FEED_READ_MAX = 32 -- entries, of 100 references each at most; a base epoch further back is answered as stale
 local AHEAD_MAX_MS = 24 * 3600 * 1000 -- a clock that was further ahead than this stops nobody for longer
 local USAGE_HOUR_TTL_S = 8 * 24 * 3600
 

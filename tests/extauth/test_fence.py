@@ -135,7 +135,7 @@ class MovingLimiter:
         return self._inner.take(*arguments, **named)
 
 
-@pytest.mark.parametrize(("own", "reason", "tries"), [(False, Reason.OK, 3), (True, Reason.RECORDS_CHANGING, 3)])
+@pytest.mark.parametrize(("own", "reason", "tries"), [(False, Reason.OK, 1), (True, Reason.RECORDS_CHANGING, 3)])
 def test_only_changes_of_its_own_records_refuse_a_call(
     catalog: Catalog, store: redis.Redis, execute: Execute, *, own: bool, reason: Reason, tries: int
 ) -> None:

@@ -180,12 +180,12 @@ def test_by_records_refuses_a_base_it_cannot_place(limiter: Limiter, store: redi
 
 
 def test_by_records_reads_a_bounded_piece_of_the_feed(limiter: Limiter, store: redis.Redis) -> None:
-    """A base more than 1,000 changes back is stale: the script does not read a long feed."""
+    """A base more than 32 changes back is stale: the script does not read a long feed."""
     pipeline = store.pipeline(transaction=False)
-    for counter in range(1, 1_003):
+    for counter in range(1, 35):
         pipeline.xadd(FEED_KEY, {"epoch": _epoch(counter), "refs": "key:b"}, id=f"{counter}-0")
     pipeline.execute()
-    store.set(EPOCH_KEY, _epoch(1_002))
+    store.set(EPOCH_KEY, _epoch(34))
     charge = _charge("key:a")
     assert _take(limiter, store, charge, epoch=_epoch(1), by_records=True).fence is Fence.STALE
     assert _take(limiter, store, charge, epoch=_epoch(2), by_records=True).fence is Fence.PASSED
