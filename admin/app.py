@@ -1,4 +1,4 @@
-"""The application: every route of the table, the three pages about the process, the middlewares in their order."""
+"""The application: every route of the table, the document that describes them, the middlewares in their order."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from aiohttp import web
-from prometheus_client import generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from admin.edge import MAX_BODY_BYTES, Edge, dressed, explained, identified
+from admin.edge import MAX_BODY_BYTES, Edge, explained, identified
 from admin.metrics import AdminMetrics
 from admin.openapi import document
 from admin.routes import ROUTES, Route
 from admin.services import Services
+from runtime.http import dressed
 
 _UNKNOWN_ROUTE: Final = "none"
 _KNOWN_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -29,7 +28,6 @@ def create_app(services: Services) -> web.Application:
     edge = Edge(services)
     for route in ROUTES:
         app.router.add_route(route.method, route.path, _bound(edge, route))
-    app.router.add_get("/metrics", _metrics(services.metrics))
     app.router.add_get("/openapi.json", _described())
     return app
 
@@ -37,14 +35,6 @@ def create_app(services: Services) -> web.Application:
 def _bound(edge: Edge, route: Route) -> Callable[[web.Request], Awaitable[web.Response]]:
     async def handle(request: web.Request) -> web.Response:
         return await edge.answer(route, request)
-
-    return handle
-
-
-def _metrics(metrics: AdminMetrics) -> Callable[[web.Request], Awaitable[web.Response]]:
-    async def handle(_request: web.Request) -> web.Response:
-        body = generate_latest(metrics.registry)
-        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     return handle
 

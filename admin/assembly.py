@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 from admin.acts.keys import Mint
 from admin.addresses import AddressRules
 from admin.committing import Committer
+from admin.kserve.report import Report
 from admin.logins import Logins
 from admin.metering import MeteringReader, MeteringWatch
 from admin.metrics import AdminMetrics
@@ -23,6 +24,7 @@ from admin.probing import Prober
 from admin.proxies import NO_PROXIES, TrustedProxies
 from admin.services import Gateway, Services, Stores
 from admin.throttle import Throttler
+from admin.watching import ReadinessWatch
 from catalog import names
 from catalog.ids import cell_of
 from catalog.live_secrets import LiveSecrets
@@ -61,7 +63,9 @@ def assemble(
 ) -> Services:
     """Build what handlers work with; nothing runs before it is asked."""
     store = stores.catalog
-    metrics, throttler = AdminMetrics(registry), Throttler(stores.records)
+    metrics, throttler, models = AdminMetrics(registry), Throttler(stores.records), Report()
+    reading = _metering_reader(stores.budgets, facts.cells)
+    metering = MeteringWatch(store, reading, metrics.metering, failed=metrics.metering_errors.inc)
     return Services(
         store=store,
         committer=Committer(store, publisher, metrics),
@@ -74,17 +78,14 @@ def assemble(
         series=_reader(read_series, stores.budgets, facts.cells),
         budgets=_looker(stores.budgets, facts.cells),
         lessons=_lessons_reader(stores.budgets, facts.cells),
-        metering=MeteringWatch(
-            store,
-            _metering_reader(stores.budgets, facts.cells),
-            metrics.metering,
-            failed=metrics.metering_errors.inc,
-        ),
+        metering=metering,
         mint=Mint(secrets.current, os.urandom, recovery=facts.key_recovery),
         gateway=facts.gateway,
         clock=clock,
         metrics=metrics,
         secrets=secrets,
+        models=models,
+        readiness=ReadinessWatch(store, (publisher, models, secrets, metering)),
         allow_anonymous=facts.allow_anonymous,
         cells=facts.cells,
         proxies=facts.proxies,

@@ -37,7 +37,6 @@ REQUEST_ID: Final = "X-Request-Id"
 _GOOD_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FORWARDED: Final = "X-Forwarded-For"
 _RETRY: Final = {"Retry-After": "1"}
-_FIXED_HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Server": "tollkeeper"}
 _log: Final = logging.getLogger(__name__)
 
 
@@ -142,11 +141,6 @@ async def identified(request: web.Request, handler: Any) -> web.StreamResponse:
     response: web.StreamResponse = await handler(request)
     response.headers[REQUEST_ID] = log.request_id.get()
     return response
-
-
-async def dressed(_request: web.Request, response: web.StreamResponse) -> None:
-    """Give every answer its fixed headers; the library's own ``Server`` would tell the software's versions."""
-    response.headers.update(_FIXED_HEADERS)
 
 
 @web.middleware

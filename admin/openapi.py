@@ -25,7 +25,13 @@ _OF_ACCESS: Final = {
     Access.OPERATE: (Code.UNAUTHENTICATED, Code.FORBIDDEN),
     Access.ADMIN: (Code.UNAUTHENTICATED, Code.FORBIDDEN),
 }
-_OPEN_PATHS: Final = ("/metrics", "/openapi.json")
+_DOCUMENT: Final = "/openapi.json"
+_OWN_OPERATION: Final = {
+    "operationId": "openapi",
+    "summary": "This document.",
+    "responses": {"200": {"description": "As the summary says."}},
+    "security": [],
+}
 _IF_MATCH: Final = {
     "name": "If-Match",
     "in": "header",
@@ -44,8 +50,7 @@ def document(routes: Iterable[Route]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for route in table:
         paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
-    for path in _OPEN_PATHS:
-        paths[path] = {"get": _plain_operation(path)}
+    paths[_DOCUMENT] = {"get": _OWN_OPERATION}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Tollkeeper admin API", "version": VERSION},
@@ -116,16 +121,6 @@ def _answer(model: type[Output] | None, *, tagged: bool) -> dict[str, Any]:
 def _refusal(codes: Iterable[Code]) -> dict[str, Any]:
     told = "; ".join(f"{code.value}: {problems.meaning(code).title}" for code in codes)
     return {"description": told, "content": _json(ProblemAnswer, problems.CONTENT_TYPE)}
-
-
-def _plain_operation(path: str) -> dict[str, Any]:
-    name = path.strip("/").partition(".")[0]
-    return {
-        "operationId": name,
-        "summary": "Metrics in Prometheus' text format." if name == "metrics" else "This document.",
-        "responses": {"200": {"description": "As the summary says."}},
-        "security": [],
-    }
 
 
 def _schemas(routes: Iterable[Route]) -> dict[str, Any]:

@@ -448,7 +448,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "GET",
         "/readyz",
         process.readyz,
-        "Whether the process can do its job.",
+        "Whether the process can do its job; why not is told at --http-listen alone.",
         {200: schemas.Ready, 503: schemas.Ready},
         access=Access.OPEN,
     ),

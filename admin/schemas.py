@@ -415,24 +415,10 @@ class Alive(Output):
     status: str
 
 
-class TroubleShown(Output):
-    """Something that is wrong, and what to do about it."""
-
-    code: str
-    problem: str
-    advice: str
-
-
 class Ready(Output):
-    """Whether the process can do its job."""
+    """Whether the process can do its job. Why not is told at --http-listen alone."""
 
     ready: bool
-    problems: list[TroubleShown]
-    """Why it is not ready; empty when it is."""
-    warnings: list[TroubleShown]
-    """What it can work with, but should not have to."""
-    store: dict[str, str | bool | None]
-    """How the store keeps what it answered; null where it does not tell."""
 
 
 class FaultAnswer(Output):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import redis.asyncio
 
@@ -18,6 +18,7 @@ from admin.ports import Publisher
 from admin.probing import Prober
 from admin.proxies import TrustedProxies
 from admin.throttle import Throttler
+from admin.watching import ReadinessWatch
 from catalog.ids import cell_of
 from catalog.live_secrets import LiveSecrets
 from catalog.store import CatalogStore
@@ -83,8 +84,9 @@ class Services:
     metrics: AdminMetrics
     proxies: TrustedProxies
     secrets: LiveSecrets
+    models: Report  # of following a cluster's models; says nothing where none is
+    readiness: ReadinessWatch
     allow_anonymous: bool = False  # whether a publication may ask for no key
-    models: Report = field(default_factory=Report)  # of following a cluster's models; says nothing where none is
     cells: int = 1  # into how many the budgets are split: a key and what it calls must be in one
 
     def cell(self, record_id: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
@@ -13,6 +14,8 @@ from runtime.addresses import Address, TcpAddress, UnixAddress
 from runtime.lifecycle import CannotStart
 from runtime.process_metrics import register_process_metrics
 from runtime.readiness import Readiness
+
+_FIXED_HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Server": "tollkeeper"}
 
 
 def new_registry() -> CollectorRegistry:
@@ -24,6 +27,11 @@ def new_registry() -> CollectorRegistry:
     registry = CollectorRegistry()
     register_process_metrics(registry)
     return registry
+
+
+async def dressed(_request: web.Request, response: web.StreamResponse) -> None:
+    """Give every answer its fixed headers; the library's own ``Server`` would tell the software's versions."""
+    response.headers.update(_FIXED_HEADERS)
 
 
 async def _as_it_is() -> None:
@@ -50,6 +58,7 @@ def process_face(
         return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
+    app.on_response_prepare.append(dressed)
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
     return app
 

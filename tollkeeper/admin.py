@@ -36,7 +36,7 @@ from publisher.metrics import PublisherMetrics
 from publisher.publisher import Publisher
 from runtime.addresses import TcpAddress
 from runtime.clock import SystemClock
-from runtime.http import listening, new_registry
+from runtime.http import listening, new_registry, process_face
 from runtime.lifecycle import CannotStart, running, stop_requested
 from runtime.settings import ListenAddress, Metavar, Port, Secret, Words
 from tollkeeper.admin_stores import admin_stores, store_client
@@ -86,6 +86,9 @@ class AdminSettings(PublishingSettings, StoreSettings):
 
     listen: ListenAddress = TcpAddress("127.0.0.1", 8085)
     """Where the API answers, in plain HTTP: put TLS before it when other machines reach it."""
+
+    http_listen: ListenAddress = TcpAddress("127.0.0.1", 9092)
+    """Where /metrics and what /readyz has to tell answer, without a login: for who runs it, not for its users."""
 
     secrets_file: Path
     """The file of peppers and MAC keys that gate and admin share; `tollkeeper secrets init FILE` makes one."""
@@ -146,11 +149,16 @@ async def serve(settings: AdminSettings) -> None:
             clock=SystemClock(),
             registry=registry,
         )
+        await services.readiness.look()
+        face = process_face(services.readiness.readiness, registry)
         async with (
+            running(services.readiness.keep(), name="readiness-watch"),
             running(services.metering.keep(), name="metering-watch"),
             _models(settings, services, registry),
+            listening(face, settings.http_listen, option="--http-listen") as told_at,
             listening(create_app(services), settings.listen, option="--listen") as address,
         ):
+            _log.info("health and metrics: %s", told_at)
             _log.info("listening: %s", address)
             await stop_requested()
 
@@ -162,8 +170,8 @@ def _secrets(settings: AdminSettings, registry: CollectorRegistry) -> LiveSecret
         raise CannotStart(str(error)) from error
 
 
-def _own_port(settings: AdminSettings) -> tuple[int, ...]:
-    return (settings.listen.port,) if isinstance(settings.listen, TcpAddress) else ()
+def _own_ports(settings: AdminSettings) -> tuple[int, ...]:
+    return tuple(one.port for one in (settings.listen, settings.http_listen) if isinstance(one, TcpAddress))
 
 
 def _facts(settings: AdminSettings) -> Facts:
@@ -171,7 +179,7 @@ def _facts(settings: AdminSettings) -> Facts:
     port = None if shown.is_default_port else shown.port
     return Facts(
         gateway=Gateway(settings.default_host, shown.scheme, port),
-        rules=AddressRules.of(settings.probe_allow, (*settings.probe_refuse_ports, *_own_port(settings))),
+        rules=AddressRules.of(settings.probe_allow, (*settings.probe_refuse_ports, *_own_ports(settings))),
         key_recovery=settings.key_recovery,
         allow_anonymous=settings.allow_anonymous,
         cells=settings.cells,

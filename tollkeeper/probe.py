@@ -18,7 +18,7 @@ class ProbeSettings(Settings):
     """Ask a process of this machine whether it is alive, or ready: exit 0 if so, else 1 and what it says."""
 
     probe_at: ListenAddress = TcpAddress("127.0.0.1", 9090)
-    """Where it answers: a gate's `--http-listen`, an admin's `--listen`."""
+    """Where it answers: `--http-listen` of a gate or an admin; an admin's `--listen` does too, without a reason."""
 
     probe_ready: bool = False
     """Ask /readyz instead of /healthz: for who sends it work, not for who restarts it."""

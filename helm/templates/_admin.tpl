@@ -3,6 +3,7 @@
 {{- define "tollkeeper.adminArgs" -}}
 - admin
 - --listen=0.0.0.0:8085
+- --http-listen=0.0.0.0:9092
 - --publish-to=cluster
 - --models={{ .Values.admin.models }}
 - --gateway-namespace={{ .Values.gateway.namespace }}

@@ -34,7 +34,7 @@ from catalog.status import State, Status
 from catalog.store import CatalogStore
 from runtime.addresses import TcpAddress
 from runtime.clock import SystemClock
-from runtime.http import listening
+from runtime.http import listening, process_face
 from runtime.readiness import Trouble
 
 DEFAULT_HOST = "api.router.inference-in-a-box"
@@ -81,6 +81,7 @@ class Api:
     """The application behind a real socket, with the parts a test may look at."""
 
     url: str
+    face_url: str  # of its health and metrics
     session: aiohttp.ClientSession
     services: Services
     publisher: RecordingPublisher
@@ -100,6 +101,15 @@ class Api:
             return Answer(
                 response.status, response.headers, text, await response.json(content_type=None) if is_json else None
             )
+
+    async def told(self, page: str) -> Answer:
+        """What a page about the process tells whoever runs it, once the store was looked at."""
+        await self.services.readiness.look()
+        async with self.session.get(self.face_url + page) as response:
+            text = await response.text()
+            self.seen.append(text)
+            is_json = "json" in response.headers.get("Content-Type", "")
+            return Answer(response.status, response.headers, text, await response.json() if is_json else None)
 
     async def user(self, name: str, role: str, *tenants: str, password: str = PASSWORD) -> Answer:
         """Make a user."""
@@ -244,8 +254,15 @@ def start_api(
         address = await stack.enter_async_context(
             listening(create_app(services), TcpAddress("127.0.0.1", 0), option="--listen")
         )
+        face = await stack.enter_async_context(
+            listening(
+                process_face(services.readiness.readiness, registry),
+                TcpAddress("127.0.0.1", 0),
+                option="--http-listen",
+            )
+        )
         session = await stack.enter_async_context(aiohttp.ClientSession())
-        api = Api(f"http://{address}", session, services, publisher)
+        api = Api(f"http://{address}", f"http://{face}", session, services, publisher)
         if logged_in:
             api.token = make_token(user, secrets.jwt_key, SystemClock().wall_ms()).text
         return api

@@ -244,7 +244,7 @@ async def test_no_secret_is_stored_logged_or_counted(
         await api.ask("GET", f"/api/models/{text}/publish")
         await api.ask("GET", "/api/tenants", headers={"Authorization": f"Bearer {text}"})
     await api.show("my-model")
-    metrics = (await api.ask("GET", "/metrics")).text
+    metrics = (await api.told("/metrics")).text
     stored = b"".join(store.dump(name) for name in store.keys("*")).decode("latin-1")
     everywhere = [stored, caplog.text, metrics, *api.seen[given_out:]]
     for secret in (*texts, *(text[23:] for text in texts), "a good password", api.token):

@@ -311,4 +311,4 @@ async def test_nobody_floods_the_audit_stream(start_api: Any, store: Any, monkey
     answers = await asyncio.gather(*(api.login(f"user-{n}", "wrong") for n in range(8)))
     assert {answer.status for answer in answers} == {401}
     assert (store.xlen("tk:audit") - before, store.get("tk:epoch:{0}")) == (3, epoch)
-    assert "tollkeeper_admin_logins_unaudited_total 5.0" in (await api.ask("GET", "/metrics")).text
+    assert "tollkeeper_admin_logins_unaudited_total 5.0" in (await api.told("/metrics")).text

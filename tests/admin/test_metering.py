@@ -97,7 +97,7 @@ async def test_a_store_that_is_away_is_counted_and_what_was_found_stays(both: An
 async def warned(api: Any) -> list[Any]:
     """The warnings about metering once it was looked at."""
     await api.services.metering.look()
-    ready = await api.ask("GET", "/readyz")
+    ready = await api.told("/readyz")
     assert (ready.status, ready.body["ready"]) == (200, True)
     return [one for one in ready.body["warnings"] if one["code"] == "metering_missing"]
 

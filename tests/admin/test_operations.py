@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any
@@ -14,7 +15,9 @@ from admin.app import create_app
 from admin.openapi import document
 from admin.problems import Code, meaning
 from admin.routes import ROUTES
+from admin.watching import LOOK_S
 from catalog.store import CatalogStore
+from runtime.lifecycle import running
 from runtime.version import VERSION
 
 
@@ -127,7 +130,7 @@ def test_every_code_has_a_meaning_and_a_place() -> None:
 async def test_the_process_tells_how_it_is(api: Any) -> None:
     """Alive; ready with the store's persistence; metrics by route, never by name."""
     assert (await api.ask("GET", "/healthz")).body == {"status": "alive"}
-    ready = await api.ask("GET", "/readyz")
+    ready = await api.told("/readyz")
     assert (ready.status, ready.body["ready"]) == (200, True)
     assert ready.body["store"] == {
         "appendonly": False,
@@ -142,18 +145,51 @@ async def test_the_process_tells_how_it_is(api: Any) -> None:
     assert "appendfsync always" in doubt["advice"]
     await api.ask("GET", "/api/models/some-model/publish")
     await api.ask("GET", "/no/such/path")
-    metrics = (await api.ask("GET", "/metrics")).text
+    metrics = (await api.told("/metrics")).text
     assert 'tollkeeper_admin_requests_total{method="GET",route="/api/models/{m}/publish",status="404"} 1.0' in metrics
     assert 'route="none"' in metrics
     assert 'tollkeeper_admin_acts_total{action="tenant.create",outcome="committed"} 2.0' in metrics
     assert not re.search("some-model|/no/such", metrics)
 
 
+async def test_the_apis_port_tells_only_whether_it_is_ready(api: Any) -> None:
+    """Neither metrics nor what is wrong: that is told at another address, to whoever runs the process."""
+    assert (await api.ask("GET", "/metrics")).status == 404
+    assert ((await api.told("/readyz")).status, (await api.ask("GET", "/readyz")).body) == (200, {"ready": True})
+
+
+async def test_a_question_how_it_is_costs_the_store_nothing(api: Any, store: Any) -> None:
+    """However often anybody asks: one task looks, and what it found is told."""
+    await api.services.readiness.look()
+    before = store.info("stats")["total_commands_processed"]
+    for _ in range(50):
+        assert (await api.ask("GET", "/readyz")).status == 200
+        for page in ("/readyz", "/metrics", "/healthz"):
+            async with api.session.get(api.face_url + page) as answer:
+                assert answer.status == 200
+    asked_ourselves = 1
+    assert store.info("stats")["total_commands_processed"] - before <= asked_ourselves
+
+
+async def test_what_is_told_is_a_second_old_at_most(api: Any, store: Any) -> None:
+    """The task that looks finds out by itself that the store's settings changed."""
+    async with running(api.services.readiness.keep(), name="readiness-watch"):
+        store.config_set("maxmemory-policy", "allkeys-lru")
+        try:
+            async with asyncio.timeout(10 * LOOK_S):
+                watch = api.services.readiness
+                while not any(one.code == "store_evicts" for one in watch.readiness().warnings):  # noqa: ASYNC110
+                    await asyncio.sleep(LOOK_S / 10)  # the watch has nobody whom it tells
+        finally:
+            store.config_set("maxmemory-policy", "noeviction")
+
+
 async def test_without_a_store_the_process_says_so(start_api: Any, tmp_path: Any) -> None:
     """No store: not ready, every call that needs it 503 with Retry-After, and still no traceback."""
     async with redis.asyncio.Redis(unix_socket_path=str(tmp_path / "none.sock")) as gone:
         api = await start_api(CatalogStore(gone))
-        ready = await api.ask("GET", "/readyz")
+        ready = await api.told("/readyz")
+        assert (await api.ask("GET", "/readyz")).body == {"ready": False}
         assert (ready.status, ready.body["ready"], ready.body["warnings"]) == (503, False, [])
         (problem,) = ready.body["problems"]
         assert problem["code"] == "store_away"
@@ -182,7 +218,7 @@ async def test_no_answer_tells_the_softwares_versions(api: Any) -> None:
     """Whatever is asked, Server is the product's name; also where the library itself refuses."""
     asked = [
         await api.ask("GET", "/healthz"),
-        await api.ask("GET", "/metrics"),
+        await api.told("/metrics"),
         await api.ask("GET", "/nowhere"),
         await api.ask("POST", "/healthz"),
         await api.ask("POST", "/api/models", headers={"Expect": "the impossible"}),

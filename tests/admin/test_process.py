@@ -32,7 +32,8 @@ def _command(*options: str) -> list[str]:
 def options(redis_url: str, tmp_path: Path) -> list[str]:
     """What every admin process is given."""
     create_secrets(tmp_path / "secrets.json")
-    return ["--redis-url", redis_url, "--secrets-file", str(tmp_path / "secrets.json"), "--listen", "127.0.0.1:0"]
+    listen = ("--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0")
+    return ["--redis-url", redis_url, "--secrets-file", str(tmp_path / "secrets.json"), *listen]
 
 
 @contextmanager
@@ -132,8 +133,10 @@ def test_another_admins_name_does_not_hide_the_one_before(options: list[str]) ->
         assert re.search(r"warning.*--admin-username nobody is no admin who can act.*; admin, ann can", said)
 
 
-def _leads(url: str) -> bool:
-    with urllib.request.urlopen(f"{url}/metrics", timeout=20) as answer:  # noqa: S310  our own
+def _leads(said: str) -> bool:
+    found = re.search(r"health and metrics: (\S+)", said)
+    assert found, said
+    with urllib.request.urlopen(f"http://{found[1]}/metrics", timeout=20) as answer:
         return "\ntollkeeper_publisher_leader 1.0\n" in answer.read().decode()
 
 
@@ -147,9 +150,9 @@ def _wait_until(holds: Callable[[], bool], patience_s: float = 30) -> None:
 def test_a_killed_publisher_is_replaced(options: list[str], tmp_path: Path) -> None:
     """Of two admins one publishes; killed without a word, it is replaced by the other when its lease has ended."""
     publishing = ("--publish-to", f"files:{tmp_path / 'envoy'}", "--envoy-admin-socket", str(tmp_path / "none.sock"))
-    with _admin(*options, *publishing) as (first, first_url, _):
-        _wait_until(lambda: _leads(first_url))
-        with _admin(*options, *publishing) as (_, second_url, _):
-            assert (_leads(first_url), _leads(second_url)) == (True, False)
+    with _admin(*options, *publishing) as (first, _, of_first):
+        _wait_until(lambda: _leads(of_first))
+        with _admin(*options, *publishing) as (_, _, of_second):
+            assert (_leads(of_first), _leads(of_second)) == (True, False)
             first.kill()
-            _wait_until(lambda: _leads(second_url))
+            _wait_until(lambda: _leads(of_second))

@@ -190,8 +190,8 @@ def rig(
 
 
 def _admin(shared: tuple[str, ...]) -> tuple[str, ...]:
-    own = ("--listen", "127.0.0.1:0", "--admin-password", PASSWORD, "--probe-allow", "127.0.0.0/8")
-    return ("admin", *shared, *own)
+    own = ("--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0")
+    return ("admin", *shared, *own, "--admin-password", PASSWORD, "--probe-allow", "127.0.0.0/8")
 
 
 def _gate(shared: tuple[str, ...], target: str) -> tuple[str, ...]:

@@ -67,7 +67,7 @@ def told(machine: UpMachine) -> dict[str, bytes]:
     """What the processes tell whoever asks: metrics, Envoy's configuration and counters, command lines."""
     envoy = EnvoyAdmin(machine)
     paths = ("/config_dump?include_eds", "/clusters", "/listeners", "/stats", "/server_info", "/certs", "/runtime")
-    urls = (machine.up["metrics_url"], machine.up["admin_url"] + "/metrics", machine.up["admin_url"] + "/openapi.json")
+    urls = (machine.up["metrics_url"], machine.up["admin_metrics_url"], machine.up["admin_url"] + "/openapi.json")
     return (
         {f"envoy {path}": envoy.text(path).encode() for path in paths}
         | {url: requests.get(url, timeout=20).content for url in urls}

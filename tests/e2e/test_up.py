@@ -16,6 +16,7 @@ UP_JSON = {
     "gateway_url",
     "admin_url",
     "metrics_url",
+    "admin_metrics_url",
     "grpc_target",
     "redis_url",
     "envoy_admin_socket",
@@ -92,7 +93,8 @@ def test_up_json_says_the_truth(up: UpMachine) -> None:
     """Every address answers as what it is called."""
     sample = up.up["sample"]["traditional"]
     assert until(lambda: predict(up, sample) == 200)
-    assert requests.get(up.up["admin_url"] + "/readyz", timeout=10).status_code == 200
+    assert requests.get(up.up["admin_url"] + "/readyz", timeout=10).json() == {"ready": True}
+    assert "tollkeeper_admin_requests" in requests.get(up.up["admin_metrics_url"], timeout=10).text
     assert "decisions_total" in requests.get(up.up["metrics_url"], timeout=10).text
     with redis.Redis.from_url(up.up["redis_url"]) as store:
         assert store.config_get("appendfsync") == {"appendfsync": "always"}
@@ -105,7 +107,7 @@ def test_up_json_says_the_truth(up: UpMachine) -> None:
 
 def test_a_start_raises_no_false_alarm(up: UpMachine) -> None:
     """No part asks another that is not up yet: our logs begin without a warning, and no failure is counted."""
-    admin = requests.get(up.up["admin_url"] + "/metrics", timeout=10).text
+    admin = requests.get(up.up["admin_metrics_url"], timeout=10).text
     assert 'tollkeeper_publications{state="live"}' in admin
     assert 'tollkeeper_publisher_errors_total{cause="proxy"}' not in admin
     for name in ("gate", "admin"):
@@ -189,7 +191,10 @@ def test_a_second_machine_on_the_same_folder_is_refused(up: UpMachine) -> None:
     assert (up.state / "up.json").exists()
 
 
-@pytest.mark.parametrize("option", ["--gateway-port", "--https-port", "--admin-port", "--metrics-port"])
+PORTS = ("--gateway-port", "--https-port", "--admin-port", "--metrics-port", "--admin-metrics-port")
+
+
+@pytest.mark.parametrize("option", PORTS)
 def test_a_taken_port_is_told(tmp_path: Path, option: str) -> None:
     """One sentence that names option and port; nothing is left running."""
     with socket.socket() as taken:

@@ -171,7 +171,7 @@ def test_gate_and_admin_serve_and_write_nothing_else(home: Path, own: Path, stor
     common = ("--redis-url", store, "--secrets-file", str(own / "secrets.json"))
     gate_log, admin_log = place / "gate.log", place / "admin.log"
     gate = ("gate", *common, "--listen", f"unix:{own}/gate.sock", "--http-listen", f"unix:{own}/gate-http.sock")
-    admin = ("admin", *common, "--listen", "127.0.0.1:0")
+    admin = ("admin", *common, "--listen", "127.0.0.1:0", "--http-listen", f"unix:{own}/admin-http.sock")
     with ExitStack() as running:
         running.enter_context(_running(home, gate_log, *gate))
         running.enter_context(_running(home, admin_log, *admin))

@@ -80,13 +80,13 @@ async def test_the_admin_keeps_a_cluster_in_step(bench: Bench, redis_url: str, t
 
 def _keeps_in_step(bench: Bench, options: list[str]) -> None:
     with admin_process(*options) as admin:
-        assert until(lambda: 'tollkeeper_publications{state="live"} 1.0' in _metrics(admin.url), 60)
+        assert until(lambda: 'tollkeeper_publications{state="live"} 1.0' in _metrics(admin.face_url), 60)
         before = bench.kube.get("httproute", "tollkeeper-iris", bench.namespace)
         bench.kube.kubectl("delete", "httproute", "tollkeeper-iris", "-n", bench.namespace)
         assert until(lambda: "tollkeeper-iris" in bench.names("httproutes"), 60)
         after = bench.kube.get("httproute", "tollkeeper-iris", bench.namespace)
         assert after["spec"] == before["spec"]
-        assert until(lambda: "tollkeeper_cluster_drift_total 1.0" in _metrics(admin.url), 60)
+        assert until(lambda: "tollkeeper_cluster_drift_total 1.0" in _metrics(admin.face_url), 60)
 
 
 def _metrics(url: str) -> str:

@@ -47,7 +47,7 @@ class Machine:
     gateway: ClusterGateway
     gate: GateProcess
     catalog: Catalog
-    admin: str
+    admin_face: str
     port: int
     https_port: int
     authority: Authority
@@ -77,7 +77,7 @@ class Machine:
     @property
     def live(self) -> float:
         """How many publications are live, as the admin counts them."""
-        lines = requests.get(f"{self.admin}/metrics", timeout=20).text.splitlines()
+        lines = requests.get(f"{self.admin_face}/metrics", timeout=20).text.splitlines()
         return sum(
             float(line.split()[-1]) for line in lines if line.startswith('tollkeeper_publications{state="live"}')
         )
@@ -164,7 +164,8 @@ def machine(kube: Kube, valkey_binary: str) -> Iterator[Machine]:
         }
         admin = stack.enter_context(admin_process(*(f"--{name}={value}" for name, value in options.items())))
         gateway.start()
-        made = Machine(kube, namespace, gateway, gate, catalog, admin.url, port, https_port, authority, *published, key)
+        ports = (port, https_port)
+        made = Machine(kube, namespace, gateway, gate, catalog, admin.face_url, *ports, authority, *published, key)
         assert until(lambda: made.live == 2, LIVE_S), (_standings(made), gateway.told())
         yield made
 

@@ -51,7 +51,7 @@ class Machine:
     folder: Path
     running: ExitStack
     elsewhere: dict[str, str] = field(
-        default_factory=lambda: {"0.0.0.0:9090": "127.0.0.1:0", "0.0.0.0:8085": "127.0.0.1:0"}
+        default_factory=lambda: {f"0.0.0.0:{port}": "127.0.0.1:0" for port in (8085, 9090, 9092)}
     )
 
     def start_valkey(self, binary: str) -> None:

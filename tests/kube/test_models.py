@@ -32,9 +32,10 @@ CONDITION = """{.status.conditions[?(@.type=="Ready")].status}"""
 class World:
     """A tenant's namespace in a cluster, seen by kubectl, and the admin that follows it, seen by its API."""
 
-    def __init__(self, kube: Kube, url: str, namespace: str, tenant: str) -> None:
+    def __init__(self, kube: Kube, admin: AdminProcess, namespace: str, tenant: str) -> None:
         self.kube = kube
-        self.url = url
+        self.url = url = admin.url
+        self.face_url = admin.face_url
         self.namespace = namespace
         self.tenant = tenant
         login = {"username": "admin", "password": PASSWORD}
@@ -80,7 +81,7 @@ class World:
         assert until(lambda: not self.model(name), SLOW_S), self.model(name)
 
     def warnings(self) -> dict[str, str]:
-        shown = requests.get(f"{self.url}/readyz", timeout=30).json()["warnings"]
+        shown = requests.get(f"{self.face_url}/readyz", timeout=30).json()["warnings"]
         return {one["code"]: one["problem"] for one in shown}
 
     def service(self, name: str = "my-model", namespace: str = "", **annotations: str) -> None:
@@ -137,7 +138,7 @@ def world(kube: Kube, admin: AdminProcess) -> Iterator[World]:
     """A namespace labelled for a tenant of its own."""
     tenant = f"tenant-{uuid.uuid4().hex[:8]}"
     namespace = kube.new_namespace({"tollkeeper.dev/tenant": tenant})
-    yield World(kube, admin.url, namespace, tenant)
+    yield World(kube, admin, namespace, tenant)
     kube.kubectl("delete", "namespace", namespace, "--wait=false")
 
 

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 START_S = 90
 STOP_S = 20
 LAST_LINE = "Ctrl-C stops everything."
-FREE_PORTS = {f"TOLLKEEPER_{name}_PORT": "0" for name in ("GATEWAY", "HTTPS", "ADMIN", "METRICS")}
+FREE_PORTS = {f"TOLLKEEPER_{name}_PORT": "0" for name in ("GATEWAY", "HTTPS", "ADMIN", "METRICS", "ADMIN_METRICS")}
 
 
 def until(condition: Callable[[], bool], seconds: float = 10, *, every_s: float = 0.01) -> bool:

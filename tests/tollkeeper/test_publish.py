@@ -285,21 +285,21 @@ async def _live(url: str) -> float:
 
 
 async def _admin(options: Sequence[str]) -> tuple[asyncio.subprocess.Process, str]:
-    """Start it; gives where it listens."""
+    """Start it; gives where its metrics are."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "tollkeeper", "admin", *options, stderr=asyncio.subprocess.PIPE, cwd=ROOT
     )
     assert process.stderr is not None
     async for line in process.stderr:
-        if b"listening: " in line:
-            return process, f"http://{line.decode().rpartition('listening: ')[2].strip()}"
+        if b"health and metrics: " in line:
+            return process, f"http://{line.decode().rpartition('metrics: ')[2].strip()}"
     raise AssertionError("the admin did not start")
 
 
 @pytest.mark.timeout(2 * PATIENCE_S)
 async def test_an_admin_keeps_a_folder_in_step(bench: Bench) -> None:
     """What is committed is written, asked for and live; whoever else changes a file has it written anew."""
-    given = bench.given(publish_to=f"folder:{bench.folder}", listen="127.0.0.1:0")
+    given = bench.given(publish_to=f"folder:{bench.folder}", listen="127.0.0.1:0", http_listen="127.0.0.1:0")
     process, url = await _admin([f"--{name.replace('_', '-')}={value}" for name, value in given.items()])
     try:
         await bench.commit(publication("a", "/models/a"), publication("b", "/models/b"))

@@ -146,6 +146,7 @@ async def _claim_ports(settings: UpSettings, held: state.Held, remembered: dict[
         https=await asked("https_port", settings.https_port),
         admin=await asked("admin_port", settings.admin_port),
         gate_http=await asked("metrics_port", settings.metrics_port),
+        admin_http=await asked("admin_metrics_port", settings.admin_metrics_port),
         kserve=await kept("kserve"),
         openai=await kept("openai"),
     )
@@ -211,7 +212,7 @@ async def _start_all(children: Children, machine: Machine, password: Password) -
             {},
         ),
         # After Envoy, which its publisher asks from the first second.
-        ("admin", plan.admin_command(machine), http_ready(f"{machine.admin_url}/readyz"), admin_environment),
+        ("admin", plan.admin_command(machine), http_ready(f"{machine.admin_http_url}/readyz"), admin_environment),
     ]
     common = child_environment()
     for name, command, ready, own in table:
@@ -258,6 +259,7 @@ def _up_json(machine: Machine, password: str, samples: Mapping[str, seed.Sample 
         **trusted,
         "admin_url": machine.admin_url,
         "metrics_url": f"{machine.gate_url}/metrics",
+        "admin_metrics_url": f"{machine.admin_http_url}/metrics",
         "grpc_target": machine.grpc_targets[0],
         "redis_url": machine.redis_url,
         "envoy_admin_socket": str(machine.layout.socket("envoy-admin")),

@@ -38,12 +38,13 @@ class Ports:
     https: int
     admin: int
     gate_http: int
+    admin_http: int
     kserve: int
     openai: int
 
     def own(self) -> tuple[int, ...]:
         """Ports that no registered model may name: the machine's own, without the samples'."""
-        return (self.gateway, self.https, self.admin, self.gate_http)
+        return (self.gateway, self.https, self.admin, self.gate_http, self.admin_http)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +121,11 @@ class Machine:
         return f"http://{LOOPBACK}:{self.ports.admin}"
 
     @property
+    def admin_http_url(self) -> str:
+        """The admin's health and metrics."""
+        return f"http://{LOOPBACK}:{self.ports.admin_http}"
+
+    @property
     def gate_url(self) -> str:
         """The gate's health and metrics."""
         return f"http://{LOOPBACK}:{self.ports.gate_http}"
@@ -184,6 +190,7 @@ def admin_command(machine: Machine) -> Command:
             {
                 "redis-url": machine.redis_url,
                 "listen": f"{LOOPBACK}:{machine.ports.admin}",
+                "http-listen": f"{LOOPBACK}:{machine.ports.admin_http}",
                 "secrets-file": str(machine.layout.secrets),
                 "publish-to": f"files:{machine.layout.published}",
                 "envoy-admin-socket": str(machine.layout.socket("envoy-admin")),

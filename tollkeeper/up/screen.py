@@ -135,7 +135,7 @@ def _places(machine: Machine, up: Mapping[str, Any]) -> Iterator[str]:
     )
     yield f"  admin     {machine.admin_url}   (also http://localhost:{machine.ports.admin})"
     yield f"  login     {up['admin_username']} / {up['admin_password'] or '(the password was changed over the API)'}"
-    yield f"  metrics   {up['metrics_url']}   {machine.admin_url}/metrics"
+    yield f"  metrics   {up['metrics_url']}   {up['admin_metrics_url']}"
     yield f"  https     {_https(machine)}"
     yield f"  host      {machine.default_host}   (calls name their publication's host in the Host header)"
     yield f"  state     {machine.layout.root}   (up.json has all of this, logs/ each process's log)"

@@ -16,6 +16,7 @@ from tollkeeper.origins import Origins
 from tollkeeper.usage_metadata import UsageMetadata
 
 _WILDCARD: Final = "*."
+_PORTS: Final = ("gateway_port", "https_port", "admin_port", "metrics_port", "admin_metrics_port")
 
 
 def _host(value: str) -> str:
@@ -56,6 +57,9 @@ class UpSettings(Settings):
     metrics_port: Port = 9091
     """Where the gate's metrics and health answer, on this machine only; 0: a free port."""
 
+    admin_metrics_port: Port = 9092
+    """Where the admin's metrics and health answer, on this machine only; 0: a free port."""
+
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """How many processes decide calls; Envoy asks them in turn."""
 
@@ -91,7 +95,7 @@ class UpSettings(Settings):
         """Each port is for one thing, each certificate has its key."""
         if len(self.tls_certificate) != len(self.tls_key):
             yield "tls_key", f"must name as many files as {option_of('tls_certificate')}"
-        asked = {field: getattr(self, field) for field in ("gateway_port", "https_port", "admin_port", "metrics_port")}
+        asked = {field: getattr(self, field) for field in _PORTS}
         for first, second in combinations(asked, 2):
             if asked[first] == asked[second] != 0:
                 yield second, f"names the same port as {option_of(first)}: {asked[first]}"

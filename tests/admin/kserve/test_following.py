@@ -75,7 +75,7 @@ class World:
         await until(is_gone)
 
     async def warnings(self) -> dict[str, str]:
-        answer = await self.api.ask("GET", "/readyz")
+        answer = await self.api.told("/readyz")
         return {one["code"]: one["problem"] for one in answer.body["warnings"]}
 
     async def until_warned(self, code: str, words: str) -> None:
