@@ -10,10 +10,11 @@ HMAC with a pepper is enough and no slow hash is needed, because the text carrie
 from __future__ import annotations
 
 import base64
-import dataclasses
 import enum
 import functools
 import hmac
+
+from msgspec import structs
 
 from catalog.keytext import KeyText
 from catalog.records import Credential
@@ -60,7 +61,7 @@ def wrap(credential: Credential, secrets: Secrets) -> Credential:
         return credential
     outer = (secrets.current_pepper,)
     wrapped = _fold(base64.urlsafe_b64decode(credential.hash), outer, secrets)
-    return dataclasses.replace(credential, hash=_encoded(wrapped), peppers=credential.peppers + outer)
+    return structs.replace(credential, hash=_encoded(wrapped), peppers=credential.peppers + outer)
 
 
 def _fold(value: bytes, peppers: tuple[int, ...], secrets: Secrets) -> bytes:

@@ -12,6 +12,8 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from msgspec import structs
+
 from catalog.changes import Audit, Put
 from catalog.hashing import wrap
 from catalog.records import Credential, KeyRecord, Kind
@@ -84,13 +86,13 @@ async def _read(store: CatalogStore, ids: Sequence[str]) -> list[KeyRecord]:
 def wrapped(key: KeyRecord, secrets: Secrets) -> KeyRecord:
     """Put a key's credentials under the current pepper."""
     previous = None if key.previous is None else wrap(key.previous, secrets)
-    return dataclasses.replace(key, current=wrap(key.current, secrets), previous=previous)
+    return structs.replace(key, current=wrap(key.current, secrets), previous=previous)
 
 
 def without_ended(key: KeyRecord, now_ms: int) -> KeyRecord:
     """Forget the text whose grace is over by the store's clock."""
     ended = key.previous is not None and (key.previous.valid_until_ms or now_ms) <= now_ms
-    return dataclasses.replace(key, previous=None) if ended else key
+    return structs.replace(key, previous=None) if ended else key
 
 
 def credentials(key: KeyRecord) -> tuple[Credential, ...]:

@@ -20,6 +20,7 @@ from importlib.resources import files
 from typing import Any, Final
 
 import redis.asyncio
+from msgspec import structs
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 
 from catalog import names
@@ -357,7 +358,7 @@ def _versioned(change: Change) -> Change:
     """Give a record to be put the version it will have."""
     if not isinstance(change, Put):
         return change
-    return dataclasses.replace(change, record=dataclasses.replace(change.record, version=change.expected_version + 1))
+    return dataclasses.replace(change, record=structs.replace(change.record, version=change.expected_version + 1))
 
 
 def _refuse_nonsense(changes: Sequence[Change]) -> None:

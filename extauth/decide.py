@@ -15,7 +15,7 @@ from catalog.hashing import Match, compare
 from catalog.ids import cell_of
 from catalog.keytext import Malformed, ParsedKey, parse
 from catalog.probetext import is_probe
-from catalog.records import Credential, KeyRecord, ModelType
+from catalog.records import Credential, ModelType
 from catalog.secrets import Secrets
 from extauth.call import Call
 from extauth.entries import HostEntry, KeyEntry, PublicationEntry, TenantEntry
@@ -105,7 +105,7 @@ def resolve_model(host: HostEntry | None, key: KeyEntry | None, body_model: str 
     if host is None or key is None or not body_model:
         return ""
     models = host.record.models
-    return models.get(f"{key.record.tenant}/{body_model}") or models.get(body_model, "")
+    return models.get(f"{key.tenant}/{body_model}") or models.get(body_model, "")
 
 
 def decide(
@@ -126,7 +126,7 @@ def _placed(admission: Admission, cells: int) -> Admission | Refusal:
     """Name the cell in which a call is counted: its publication's, which must be its key's."""
     publication, key = admission.publication, admission.key
     cell = cell_of(publication.record.uid, cells)
-    if key is not None and cell_of(key.record.id, cells) != cell:
+    if key is not None and cell_of(key.id, cells) != cell:
         return Refusal(Reason.CROSS_CELL, publication, admission.tenant)
     return dataclasses.replace(admission, cell=cell)
 
@@ -168,7 +168,7 @@ def _without_key(call: Call, reason: Reason, facts: Facts) -> Decision:
     body_fault = _body_fault(call, facts)
     if body_fault is not None:
         return Refusal(body_fault, publication)
-    subjects = (address, publication.subject) if publication.subject.budgets else (address,)
+    subjects = (address, publication.subject) if publication.budgets else (address,)
     charge = Charge(subjects=subjects, refs=(publication.ref,), usage=(publication.subject.name,))
     return Admission(None, None, publication, charge)
 
@@ -177,21 +177,21 @@ def _accepted(presented: ParsedKey, facts: Facts, secrets: Secrets, now_ms: int)
     """Find the stored credential that the presented text matches."""
     if facts.key is None:
         return Reason.KEY_UNKNOWN
-    record = facts.key.record
-    credential = _matching(record, presented, secrets)
+    key = facts.key
+    credential = _matching(key, presented, secrets)
     if isinstance(credential, Reason):
         return credential
-    if 0 < _valid_until_ms(record, credential) <= now_ms:
+    if 0 < _valid_until_ms(key, credential) <= now_ms:
         return Reason.KEY_EXPIRED
-    if record.disabled:
+    if key.disabled:
         return Reason.KEY_DISABLED
     if facts.tenant is None or facts.tenant.record.disabled:
         return Reason.TENANT_DISABLED
     return credential
 
 
-def _matching(record: KeyRecord, presented: ParsedKey, secrets: Secrets) -> Credential | Reason:
-    credentials = [credential for credential in (record.current, record.previous) if credential is not None]
+def _matching(key: KeyEntry, presented: ParsedKey, secrets: Secrets) -> Credential | Reason:
+    credentials = [credential for credential in (key.current, key.previous) if credential is not None]
     found = [compare(credential, presented.text, secrets) for credential in credentials]
     if Match.YES in found:
         return credentials[found.index(Match.YES)]
@@ -214,7 +214,7 @@ def _authorise(call: Call, facts: Facts, key: KeyEntry, tenant: TenantEntry, cre
 def _authorised(call: Call, facts: Facts, key: KeyEntry, *, reads_body: bool) -> PublicationEntry | Reason:
     """Find the publication that the key may call, or why it may not."""
     publication = facts.publication
-    visible = publication is not None and key.record.tenant in publication.record.allowed_tenants
+    visible = publication is not None and key.tenant in publication.record.allowed_tenants
     if not visible and not call.openai_host:
         return Reason.NO_PUBLICATION
     body_fault = _body_fault(call, facts) if reads_body else None
@@ -222,7 +222,7 @@ def _authorised(call: Call, facts: Facts, key: KeyEntry, *, reads_body: bool) ->
         return body_fault
     if publication is None or not visible:
         return Reason.MODEL_NOT_FOUND
-    return publication if publication.record.uid in key.record.publications else Reason.NOT_ALLOWED
+    return publication if publication.record.uid in key.publications else Reason.NOT_ALLOWED
 
 
 def _tell(asked: Asked, facts: Facts, key: KeyEntry, tenant: TenantEntry, credential: Credential) -> Telling | Refusal:
@@ -234,7 +234,7 @@ def _tell(asked: Asked, facts: Facts, key: KeyEntry, tenant: TenantEntry, creden
         facts.listed if publication is None else (publication,),
         by_path=publication if facts.host is None else None,
         host=facts.host,
-        valid_until_ms=_valid_until_ms(key.record, credential),
+        valid_until_ms=_valid_until_ms(key, credential),
     )
     return _told(answer, publication, tenant)
 
@@ -285,17 +285,17 @@ _COUNT_FAULTS: Final = {
 def _charge(
     facts: Facts, key: KeyEntry, tenant: TenantEntry, publication: PublicationEntry, credential: Credential
 ) -> Charge:
-    subjects = tuple(entry.subject for entry in (key, tenant, publication) if entry.subject.budgets)
+    subjects = tuple(entry.subject for entry in (key, tenant, publication) if entry.budgets)
     refs = (key.ref, tenant.ref, publication.ref) + ((facts.host.ref,) if facts.host else ())
     return Charge(
         subjects=subjects,
-        valid_until_ms=_valid_until_ms(key.record, credential),
+        valid_until_ms=_valid_until_ms(key, credential),
         refs=refs,
         usage=(key.subject.name, publication.subject.name),
     )
 
 
-def _valid_until_ms(record: KeyRecord, credential: Credential) -> int:
+def _valid_until_ms(key: KeyEntry, credential: Credential) -> int:
     """Give the store time at which this text of the key stops working; 0 when it does not."""
-    ends = [end for end in (record.expires_at_ms, credential.valid_until_ms) if end is not None]
+    ends = [end for end in (key.expires_at_ms, credential.valid_until_ms) if end is not None]
     return max(1, min(ends)) if ends else 0

@@ -8,10 +8,10 @@ shared bytes followed by the call's own.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
-from weakref import WeakKeyDictionary
 
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from google.protobuf.message import DecodeError
@@ -24,7 +24,6 @@ from extauth.batch import Verdict
 from extauth.call import Call
 from extauth.counts import COUNT_FIELDS, NO_COUNTS, read_counts
 from extauth.decide import Admission
-from extauth.entries import KeyEntry, PublicationEntry
 from extauth.model_cards import told
 from extauth.reasons import Reason
 from extauth.refusal_log import LOGGED, RefusalLog
@@ -108,7 +107,8 @@ def _plain(fields: _Fields) -> dict[str, object]:
 
 _NESTED: Final = frozenset({"list_value", "struct_value"})
 
-_Shared = WeakKeyDictionary[PublicationEntry, WeakKeyDictionary[KeyEntry | PublicationEntry, bytes]]
+MAX_PREPARED: Final = 32_768
+"""Shared answers kept ready, each of one key and publication and under 1 KiB with its names: 20 MB as a rule."""
 
 
 class AnswerEncoder:
@@ -116,9 +116,7 @@ class AnswerEncoder:
 
     def __init__(self, answer_probe: Callable[[Call], Denial]) -> None:
         self._answer_probe = answer_probe
-        # Weak: a shared answer lives as long as the cached records it was made of.
-        self._by_path: _Shared = WeakKeyDictionary()
-        self._by_body: _Shared = WeakKeyDictionary()
+        self._shared = functools.lru_cache(maxsize=MAX_PREPARED)(_shared_answer)
 
     def encode(self, verdict: Verdict, call: Call | None) -> bytes:
         """Encode one answer."""
@@ -132,7 +130,9 @@ class AnswerEncoder:
 
     def _admitted(self, verdict: Verdict, admission: Admission, *, body_routed: bool) -> bytes:
         states = verdict.grant.states if verdict.grant else ()
-        shared = self._shared_part(admission, body_routed=body_routed)
+        key = admission.key  # all callers without a key are told the same
+        who = (key.ref, key.tenant) if key else ("", "")
+        shared = self._shared(admission.publication.record.uid, *who, body_routed)
         headers = limit_headers(states, verdict.now_ms, admission.publication.record.type)
         hold = admission.charge.hold
         if not headers and hold is None:
@@ -143,27 +143,18 @@ class AnswerEncoder:
             own.dynamic_metadata.fields[RESERVATION].string_value = hold.id
         return shared + own.SerializeToString()
 
-    def _shared_part(self, admission: Admission, *, body_routed: bool) -> bytes:
-        answers = self._by_body if body_routed else self._by_path
-        by_key = answers.setdefault(admission.publication, WeakKeyDictionary())
-        caller = admission.key or admission.publication  # all callers without a key are told the same
-        shared = by_key.get(caller)
-        if shared is None:
-            shared = by_key[caller] = _shared_answer(admission, body_routed=body_routed)
-        return shared
 
-
-def _shared_answer(admission: Admission, *, body_routed: bool) -> bytes:
-    """What Envoy must do for every call of this key to this publication."""
-    publication, key = admission.publication.record, admission.key.record if admission.key else None
-    to_upstream = [("x-tenant-id", key.tenant), ("x-key-id", key.id)] if key else []
+def _shared_answer(publication: str, key_ref: str, tenant: str, body_routed: bool) -> bytes:  # noqa: FBT001  cached by place
+    """What Envoy must do for every call of this key ("": none) to this publication, named by its uid."""
+    key = key_ref.partition(":")[2]
+    to_upstream = [("x-tenant-id", tenant), ("x-key-id", key)] if key else []
     if body_routed:  # the route is chosen again by this header; other routes add it for the upstream themselves
-        to_upstream.append(("x-tollkeeper-publication", publication.uid))
+        to_upstream.append(("x-tollkeeper-publication", publication))
     response = CheckResponse()
     _fill(response.ok_response.headers, to_upstream)
     response.ok_response.headers_to_remove.extend(KEY_HEADERS)
-    who = {"key": key.id, "tenant": key.tenant} if key else {}
-    response.dynamic_metadata.update({**who, "publication": publication.uid})
+    who = {"key": key, "tenant": tenant} if key else {}
+    response.dynamic_metadata.update({**who, "publication": publication})
     return response.SerializeToString()
 
 

@@ -1,14 +1,20 @@
-"""Records made ready for deciding: each with the subject that is counted for it. Pure.
+"""Records made ready for deciding: each with the budgets that are counted for it. Pure.
 
-Entries are made once, when a record enters the cache, so that the hot path builds nothing that outlives a call.
+Entries are made once, when a record enters the cache. A gate keeps 200,000, so an entry is small, shares what it can
+with others, and is nothing that the garbage collector looks at (``gc=False``: it holds plain values only). What is
+counted for an entry is made when a call asks for it, and kept ready for those that were asked for lately.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Final
+import functools
+from typing import Final, TypeVar
+
+import msgspec
+from msgspec import structs
 
 from catalog.records import (
+    Credential,
     HostRecord,
     KeyRecord,
     Kind,
@@ -29,7 +35,11 @@ from runtime.addresses import site_of
 SETTLING_MS: Final = 2_000
 """The proxy cuts a call off when its reservation's time is over; so long it then has to tell the end of it."""
 MAX_ADDRESSES: Final = 10_000
-"""Subjects of addresses kept ready for one publication; beyond it they are made anew."""
+"""Sites of callers without a key kept ready, of all publications together, some 500 bytes each (names are bounded)."""
+MAX_READY: Final = 20_000
+"""Subjects of records kept ready, some 300 bytes each; those not used for the longest time are made again at need."""
+MAX_SHARED: Final = 10_000
+"""Values of each sort that are held once for all the records that have them."""
 WINDOW_NAMES: Final = {
     Window.SECOND: "burst",
     Window.MINUTE: "minute",
@@ -40,16 +50,22 @@ WINDOW_NAMES: Final = {
 
 def subject_of(level: Level, record_id: str, limits: Limits) -> Subject:
     """Name what is counted and with which budgets: ``p:0a1…`` at most 10 a second, 100 a minute, 5,000 an hour."""
+    return Subject(subject_name(level, record_id), _budgets_of(limits))
+
+
+@functools.lru_cache(maxsize=MAX_SHARED)
+def _budgets_of(limits: Limits) -> tuple[Budget, ...]:
+    """Return the budgets that the limits come to; records of equal limits share them."""
     given = (
         (Window.SECOND, limits.burst),
         (Window.MINUTE, limits.per_minute),
         (Window.HOUR, limits.per_hour),
         (Window.TOKENS_HOUR, limits.tokens_per_hour),
     )
-    budgets = tuple(Budget(window, limit) for window, limit in given if limit is not None)
-    return Subject(subject_name(level, record_id), budgets)
+    return tuple(Budget(window, limit) for window, limit in given if limit is not None)
 
 
+@functools.lru_cache(maxsize=MAX_SHARED)
 def policy_of(tokens: TokenPolicy) -> Policy:
     """How a publication's record wants its calls' tokens held back, in the ledger's words."""
     return Policy(
@@ -62,51 +78,60 @@ def policy_of(tokens: TokenPolicy) -> Policy:
 
 def limits_held(record: PublicationRecord) -> Limits:
     """The limits that its calls are held to: only openai's tell their tokens."""
-    return record.limits if record.type is ModelType.OPENAI else replace(record.limits, tokens_per_hour=None)
+    return record.limits if record.type is ModelType.OPENAI else structs.replace(record.limits, tokens_per_hour=None)
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class KeyEntry:
-    """A key, ready."""
+class _Counted(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """A record that is counted, with the budgets that its limits come to."""
 
-    record: KeyRecord
-    subject: Subject
     ref: str
+    budgets: tuple[Budget, ...]
+
+    @property
+    def id(self) -> str:
+        """The record's id."""
+        return self.ref.partition(":")[2]
+
+    @property
+    def subject(self) -> Subject:
+        """What is counted for it; the same object for as long as it is in use."""
+        return _ready_subject(self)
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class TenantEntry:
-    """A caller's tenant, ready."""
+class KeyEntry(_Counted, frozen=True, eq=False, gc=False):
+    """What decides on a key, and nothing else of its record: there are more of these than of anything."""
+
+    tenant: str
+    publications_text: str  # a tuple of each key's own would be walked until the collector has seen it once
+    current: Credential
+    previous: Credential | None
+    expires_at_ms: int | None
+    disabled: bool
+
+    @property
+    def publications(self) -> tuple[str, ...]:
+        """The uids of the publications that the key may call."""
+        return tuple(self.publications_text.split())
+
+
+class TenantEntry(_Counted, frozen=True, eq=False, gc=False):
+    """A tenant, ready."""
 
     record: TenantRecord
-    subject: Subject
-    ref: str
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class PublicationEntry:
+class PublicationEntry(_Counted, frozen=True, eq=False, gc=False):
     """A publication, ready."""
 
     record: PublicationRecord
-    subject: Subject
-    ref: str
     policy: Policy  # how the tokens of its calls are held back
-    _addresses: dict[str, Subject] = field(default_factory=dict, repr=False)
 
     def address_subject(self, address: str) -> Subject:
         """Name what is counted of callers without a key from one site: ``a:<uid>:192.0.2.1``."""
-        subject = self._addresses.get(address)
-        if subject is None:
-            if len(self._addresses) >= MAX_ADDRESSES:
-                self._addresses.clear()
-            limits = Limits(per_minute=self.record.anonymous_per_minute)
-            name = f"{self.record.uid}:{site_of(address)}"
-            subject = self._addresses[address] = subject_of(Level.ADDRESS, name, limits)
-        return subject
+        return _address_subject(self.record.uid, _site_of(address), self.record.anonymous_per_minute)
 
 
-@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
-class HostEntry:
+class HostEntry(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A host's table of models, ready."""
 
     record: HostRecord
@@ -117,17 +142,68 @@ Entry = KeyEntry | TenantEntry | PublicationEntry | HostEntry
 
 
 def entry_of(record: Record) -> Entry | None:
-    """Make a record ready; ``None`` for kinds that no decision reads."""
+    """Make a record ready; ``None`` for kinds that no decision reads.
+
+    Raises ``ValueError`` for a limit out of range.
+    """
     match record:
         case KeyRecord():
-            return KeyEntry(record, subject_of(Level.KEY, record.id, record.limits), ref(Kind.KEY, record.id))
+            return _key_entry(record)
         case TenantRecord():
-            subject = subject_of(Level.TENANT, record.id, record.limits)
-            return TenantEntry(record, subject, ref(Kind.TENANT, record.id))
+            return TenantEntry(ref(Kind.TENANT, record.id), _budgets_of(record.limits), record)
         case PublicationRecord():
-            subject = subject_of(Level.PUBLICATION, record.uid, limits_held(record))
-            return PublicationEntry(record, subject, ref(Kind.PUBLICATION, record.uid), policy_of(record.tokens))
+            return _publication_entry(record)
         case HostRecord():
             return HostEntry(record, ref(Kind.HOST, record.id))
         case _:
             return None
+
+
+def _key_entry(record: KeyRecord) -> KeyEntry:
+    """Keep what decides; keys of one tenant and of the same publications share the names of them."""
+    return KeyEntry(
+        ref(Kind.KEY, record.id),
+        _budgets_of(record.limits),
+        _shared(record.tenant),
+        _shared(" ".join(record.publications)),
+        _slim(record.current),
+        _slim(record.previous) if record.previous else None,
+        record.expires_at_ms,
+        record.disabled,
+    )
+
+
+def _publication_entry(record: PublicationRecord) -> PublicationEntry:
+    held = structs.replace(record, allowed_tenants=_shared(record.allowed_tenants))
+    budgets = _budgets_of(limits_held(record))
+    return PublicationEntry(ref(Kind.PUBLICATION, record.uid), budgets, held, policy_of(record.tokens))
+
+
+def _slim(credential: Credential) -> Credential:
+    return structs.replace(credential, peppers=_shared(credential.peppers))
+
+
+_T = TypeVar("_T", str, tuple[str, ...], tuple[int, ...])
+
+
+@functools.lru_cache(maxsize=MAX_SHARED)
+def _shared(value: _T) -> _T:
+    """Return the equal value that came first, so that many records hold one."""
+    return value
+
+
+@functools.lru_cache(maxsize=MAX_READY)
+def _ready_subject(entry: _Counted) -> Subject:
+    kind, _, record_id = entry.ref.partition(":")
+    return Subject(subject_name(_LEVEL_OF_KIND[kind], record_id), entry.budgets)
+
+
+_LEVEL_OF_KIND: Final = {"key": Level.KEY, "tenant": Level.TENANT, "pub": Level.PUBLICATION}
+
+
+@functools.lru_cache(maxsize=MAX_ADDRESSES)
+def _address_subject(uid: str, site: str, per_minute: int) -> Subject:
+    return subject_of(Level.ADDRESS, f"{uid}:{site}", Limits(per_minute=per_minute))
+
+
+_site_of = functools.lru_cache(maxsize=MAX_ADDRESSES)(site_of)

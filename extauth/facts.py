@@ -46,7 +46,7 @@ def needed_refs(call: Call, presented: Presented, entries: Entries) -> list[str]
 
 
 def _indispensable(call: Call, key: KeyEntry | None, entries: Entries) -> list[str]:
-    refs = [ref(Kind.TENANT, key.record.tenant)] if key else []
+    refs = [ref(Kind.TENANT, key.tenant)] if key else []
     uid = resolve_model(_host(call, entries), key, model_named(call))
     return [*refs, ref(Kind.PUBLICATION, uid)] if uid else refs
 
@@ -54,7 +54,7 @@ def _indispensable(call: Call, key: KeyEntry | None, entries: Entries) -> list[s
 def facts_of(call: Call, presented: Presented, entries: Entries) -> Facts:
     """Gather what the records here say about a call."""
     key, host = _key(presented, entries), _host(call, entries)
-    tenant = entries.get(ref(Kind.TENANT, key.record.tenant)) if key else None
+    tenant = entries.get(ref(Kind.TENANT, key.tenant)) if key else None
     uid = call.publication or resolve_model(host, key, model_named(call))
     publication = entries.get(ref(Kind.PUBLICATION, uid)) if uid else None
     listed = [entries.get(ref(Kind.PUBLICATION, one)) for one in listed_uids(call, host, key)]

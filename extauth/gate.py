@@ -129,6 +129,7 @@ class Gate:
         served = {path: made[path] for name, path in SERVICES.items() if name in serves}
         health = HealthService(lambda: self.readiness().ready, [path.split("/")[1] for path in served])
         self._front = front({**served, HEALTH_PATH: health})
+        self._metrics.cache_entries.set_function(lambda: len(self.cache))
         self._metrics.feed_lag_s.set_function(self._follower.lag_s)
         self._metrics.in_flight.set_function(lambda: self._front.in_flight)
         self._metrics.store_up.set_function(lambda: float(self._links.ready))
@@ -277,7 +278,6 @@ class Gate:
 
     def _observe(self, verdicts: Sequence[Verdict], spent_ms: float) -> None:
         self._metrics.batch(verdicts, spent_ms)
-        self._metrics.cache_entries.set(len(self.cache))
         self._pepper_unknown_calls += sum(verdict.reason is Reason.PEPPER_UNKNOWN for verdict in verdicts)
 
     def _taken(self, charges: Sequence[Charge], taken: Taken) -> None:

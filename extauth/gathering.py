@@ -157,5 +157,5 @@ def _entries(snapshot: Snapshot) -> tuple[dict[str, Entry], set[str]]:
             unusable.add(name)
             continue
         if entry is not None:
-            entries[name] = entry
+            entries[entry.ref] = entry  # by its own text: the cache is to hold one text, not two
     return entries, unusable

@@ -87,7 +87,7 @@ def listed_uids(call: Call, host: HostEntry | None, key: KeyEntry | None) -> tup
     if host is None or key is None or models_asked(call, None) != ALL_MODELS:
         return ()
     served = set(host.record.models.values())
-    return tuple(uid for uid in key.record.publications if uid in served)
+    return tuple(uid for uid in key.publications if uid in served)
 
 
 def tell_anybody(asked: Asked, publication: PublicationEntry, address: Subject) -> Telling | Reason:
@@ -114,9 +114,9 @@ def tell_key(
     """
     if by_path is not None and not _is_of(by_path, asked):
         return Reason.MODEL_NOT_FOUND
-    told = tuple(one for one in models if key.record.tenant in one.record.allowed_tenants)
-    questions = subject_of(Level.MODEL_LIST, key.record.id, _LIMITS)
-    held = (entry.subject for entry in (key, tenant) if entry.subject.budgets)
+    told = tuple(one for one in models if key.tenant in one.record.allowed_tenants)
+    questions = subject_of(Level.MODEL_LIST, key.id, _LIMITS)
+    held = (entry.subject for entry in (key, tenant) if entry.budgets)
     charge = Charge(
         subjects=(*held, questions),
         valid_until_ms=valid_until_ms,
@@ -128,7 +128,7 @@ def tell_key(
 
 def placed(telling: Telling, cells: int) -> Telling:
     """Name the cell in which a question is counted: its key's."""
-    of = telling.key.record.id if telling.key else telling.models[0].record.uid
+    of = telling.key.id if telling.key else telling.models[0].record.uid
     return replace(telling, cell=cell_of(of, cells))
 
 

@@ -39,7 +39,7 @@ def _card(publication: PublicationEntry, telling: Telling) -> dict[str, object]:
 def _name(publication: PublicationEntry, telling: Telling) -> str:
     """Its own tenant's by name, another's as ``tenant/name``; on a publication's own path its name alone."""
     record = publication.record
-    is_own = telling.publication is not None or (telling.key and telling.key.record.tenant == record.tenant)
+    is_own = telling.publication is not None or (telling.key and telling.key.tenant == record.tenant)
     return record.model if is_own else f"{record.tenant}/{record.model}"
 
 

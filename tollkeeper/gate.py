@@ -25,6 +25,7 @@ from extauth.store_links import StoreUrls
 from ratelimit.descriptors import DescriptorsError
 from runtime.addresses import MAX_PORT, TcpAddress
 from runtime.clock import SystemClock
+from runtime.collector import spare_what_lives
 from runtime.http import listening, new_registry, process_face
 from runtime.lifecycle import CannotStart, running, stop_requested
 from runtime.readiness import Readiness
@@ -109,6 +110,7 @@ async def _serve_alone(settings: GateSettings) -> None:
         ):
             try:
                 made.gate.start()
+                spare_what_lives()
                 _log.info("listening: grpc %s, http %s", made.gate.address, http)
                 await _until_stop(made.fault)
                 made.gate.drain()

@@ -8,6 +8,7 @@ import logging
 import socket
 import sys
 
+from runtime.collector import spare_what_lives
 from runtime.http import new_registry
 from runtime.lifecycle import CannotStart, running
 from runtime.settings import read
@@ -43,6 +44,7 @@ async def _work(wire: Wire, opening: Message) -> None:
         async with refusals_told(wire):
             made = stack.enter_context(making_gate(settings, registry))
             made.gate.start()
+            spare_what_lives()
         await stack.enter_async_context(running(made.keep_secrets(), name="secrets-watch"))
         await stack.enter_async_context(running(made.keep_descriptors(), name="descriptors-watch"))
         worker = Worker(wire, made.gate, registry=registry, readiness=made.readiness, drain_s=settings.drain_s)

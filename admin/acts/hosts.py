@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
+
+from msgspec import structs
 
 from admin.places import obstacle, without
 from admin.problems import Code, Fault, Problem, Rule
@@ -18,7 +19,7 @@ def claim(host: HostRecord | None, publication: PublicationRecord) -> Change:
     if publication.type is ModelType.OPENAI:
         models[f"{publication.tenant}/{publication.model}"] = publication.uid
     paths = without(table.paths, publication.uid) | {publication.path: publication.uid}
-    return Put(dataclasses.replace(table, paths=paths, models=models), table.version)
+    return Put(structs.replace(table, paths=paths, models=models), table.version)
 
 
 def release(host: HostRecord, uid: str) -> Change:
@@ -26,7 +27,7 @@ def release(host: HostRecord, uid: str) -> Change:
     paths = without(host.paths, uid)
     if not paths:
         return Delete(Kind.HOST, host.id, host.version)
-    return Put(dataclasses.replace(host, paths=paths, models=without(host.models, uid)), host.version)
+    return Put(structs.replace(host, paths=paths, models=without(host.models, uid)), host.version)
 
 
 def require_free(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+
+from msgspec import structs
 
 from admin.acts import limits
 from admin.key_schemas import KeyChange, KeyInput
@@ -91,7 +92,7 @@ def made(body: KeyInput, tenant: str, publications: tuple[str, ...], mint: Mint,
 def changed(key: KeyRecord, body: KeyChange, publications: tuple[str, ...] | None, now_ms: int) -> KeyRecord:
     """Return a key with what the body says; everything else is kept. ``publications``: uids, where they were given."""
     given = body.model_fields_set
-    return dataclasses.replace(
+    return structs.replace(
         key,
         name=body.name if "name" in given else key.name,
         publications=key.publications if publications is None else publications,
@@ -110,7 +111,7 @@ def in_ms(time: datetime | None) -> int | None:
 def rotated(key: KeyRecord, mint: Mint, *, grace_ms: int, now_ms: int) -> NewText:
     """Give a key a new text. The one it had stays accepted for ``grace_ms``; any text before that is dead."""
     text = mint.text(key.id)
-    record = dataclasses.replace(
+    record = structs.replace(
         key,
         current=hash_key(text, mint.secrets),
         previous=_in_grace(key.current, now_ms + grace_ms) if grace_ms else None,
@@ -121,4 +122,4 @@ def rotated(key: KeyRecord, mint: Mint, *, grace_ms: int, now_ms: int) -> NewTex
 
 
 def _in_grace(credential: Credential, until_ms: int) -> Credential:
-    return dataclasses.replace(credential, valid_until_ms=until_ms)
+    return structs.replace(credential, valid_until_ms=until_ms)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Mapping
+
+from msgspec import structs
 
 from admin.acts import hosts, limits, tokens
 from admin.discovery import Finding
@@ -22,7 +23,7 @@ from catalog.records import (
 
 def observed(model: ModelRecord, finding: Finding, now_ms: int) -> ModelRecord:
     """Return a model with what its server said."""
-    return dataclasses.replace(
+    return structs.replace(
         model,
         type=finding.type,
         protocol=finding.protocol,
@@ -64,7 +65,7 @@ def updated(
 
     ``finding``: what asking the server anew found, where the config changes the model's type.
     """
-    return dataclasses.replace(
+    return structs.replace(
         _with_callers(publication, config.authentication),
         host=config.public_hostname or publication.host,
         path=config.external_path or publication.path,
@@ -80,7 +81,7 @@ def updated(
 def _with_callers(publication: PublicationRecord, given: AuthenticationInput) -> PublicationRecord:
     """Return a publication with what was said of who may call."""
     named, per_minute = given.model_fields_set, given.anonymous_requests_per_minute
-    return dataclasses.replace(
+    return structs.replace(
         publication,
         require_api_key=given.require_api_key if "require_api_key" in named else publication.require_api_key,
         allowed_tenants=(
@@ -102,7 +103,7 @@ def publish(
     model: ModelRecord, publication: PublicationRecord, key: KeyRecord, host: HostRecord | None
 ) -> list[Change]:
     """The changes that put a model before callers. The model's compare-and-set makes publishing unique."""
-    claimed = dataclasses.replace(model, publication=publication.uid, updated_at_ms=publication.created_at_ms)
+    claimed = structs.replace(model, publication=publication.uid, updated_at_ms=publication.created_at_ms)
     return [
         Put(claimed, model.version),
         Put(publication, 0),
@@ -130,7 +131,7 @@ def unpublish(
 
 def without_publication(model: ModelRecord, now_ms: int) -> ModelRecord:
     """Return a model as it is when it is not published."""
-    return dataclasses.replace(model, publication=None, updated_at_ms=now_ms)
+    return structs.replace(model, publication=None, updated_at_ms=now_ms)
 
 
 def retract(publication: PublicationRecord, key: KeyRecord | None, host: HostRecord | None) -> list[Change]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Final
+
+from msgspec import structs
 
 from admin.acts import limits
 from admin.fields import MAX_HOSTS
@@ -34,7 +35,7 @@ def created(body: TenantInput, now_ms: int) -> TenantRecord:
 def changed(old: TenantRecord, body: TenantChange, now_ms: int) -> TenantRecord:
     """Return a tenant with what was given; its version is the one it will have."""
     given = body.model_fields_set
-    return dataclasses.replace(
+    return structs.replace(
         old,
         version=old.version + 1,
         disabled=body.disabled if "disabled" in given else old.disabled,
@@ -62,7 +63,7 @@ def hold_host(tenant: TenantRecord, host: str, now_ms: int) -> Change:
         return Check.of(tenant)
     if len(tenant.hosts) >= MAX_HOSTS:
         raise Problem(Code.QUOTA_REACHED, f"a tenant may have {MAX_HOSTS} hosts")
-    granted = dataclasses.replace(tenant, hosts=_sorted((*tenant.hosts, host)), updated_at_ms=now_ms)
+    granted = structs.replace(tenant, hosts=_sorted((*tenant.hosts, host)), updated_at_ms=now_ms)
     return Put(granted, tenant.version)
 
 

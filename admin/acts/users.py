@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final
+
+from msgspec import structs
 
 from admin import quotas
 from admin.problems import Fault, Rule
@@ -41,7 +42,7 @@ def changed(user: UserRecord, body: UserChange, password_hash: str | None, now_m
     role = body.role if "role" in given else user.role
     disabled = body.disabled if "disabled" in given else user.disabled
     ends_tokens = password_hash is not None or (disabled and not user.disabled)
-    return dataclasses.replace(
+    return structs.replace(
         user,
         password_hash=password_hash or user.password_hash,
         role=role,
@@ -56,13 +57,13 @@ def changed(user: UserRecord, body: UserChange, password_hash: str | None, now_m
 def with_password(user: UserRecord, password_hash: str, now_ms: int) -> UserRecord:
     """Return a user with a new password of their own; their tokens end, and what they had begun may be finished."""
     may_finish = user.token_version if user.calls_from is None else user.calls_from
-    return dataclasses.replace(logged_out(user, now_ms), password_hash=password_hash, calls_from=may_finish)
+    return structs.replace(logged_out(user, now_ms), password_hash=password_hash, calls_from=may_finish)
 
 
 def logged_out(user: UserRecord, now_ms: int) -> UserRecord:
     """Return a user none of whose tokens is good any more, not even for calls that were begun."""
     version = user.token_version + 1
-    return dataclasses.replace(user, token_version=version, calls_from=None, updated_at_ms=now_ms)
+    return structs.replace(user, token_version=version, calls_from=None, updated_at_ms=now_ms)
 
 
 def _tenants(role: Role, named: Sequence[str]) -> tuple[str, ...]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 from typing import Final
+
+from msgspec import structs
 
 from admin import lookups, paging, quotas
 from admin.acts import publications
@@ -100,7 +101,7 @@ async def show_model(call: ApiCall) -> Reply:
             detail = {"type": now.type.value, "ready": str(now.ready).lower(), "message": now.message}
             audit = call.audit("model.observe", now.id, now.tenant, detail)
             await call.services.committer.commit([Put(now, found.version)], audit)
-            now = dataclasses.replace(now, version=found.version + 1)
+            now = structs.replace(now, version=found.version + 1)
     return Reply(200, views.model(now), tagged(now))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from msgspec import structs
+
 from admin.acts.keys import NewText, rotated
 from admin.calls import ApiCall
 from admin.problems import Code, Problem
@@ -29,4 +31,4 @@ async def rotate(call: ApiCall, key: KeyRecord, target: str, checks: Sequence[Ch
     except Conflict:
         code = Code.PRECONDITION_FAILED if call.if_match else Code.CONFLICT
         raise Problem(code, "it was changed by someone else meanwhile; nothing was rotated") from None
-    return dataclasses.replace(new, record=dataclasses.replace(new.record, version=key.version + 1))
+    return dataclasses.replace(new, record=structs.replace(new.record, version=key.version + 1))

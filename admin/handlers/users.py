@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection
 from typing import Final
+
+from msgspec import structs
 
 from admin import lookups, paging, quotas
 from admin.acts import differences, users
@@ -93,7 +94,7 @@ async def _change(call: ApiCall, body: UserChange, hashed: str | None) -> UserRe
         changes += await _remaining_admin(call, old)
     detail = differences.between(users.told(old), users.told(new)) | ({"password": CHANGED} if hashed else {})
     await _commit(call, changes, call.audit("user.change", new.id, "", detail))
-    return dataclasses.replace(new, version=old.version + 1)
+    return structs.replace(new, version=old.version + 1)
 
 
 async def delete_user(call: ApiCall) -> Reply:

@@ -6,9 +6,10 @@ them here: without its InferenceService it is not ready, and the operator unpubl
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from msgspec import structs
 
 from admin import quotas
 from admin.acts.differences import between
@@ -84,7 +85,7 @@ def _followed(model: ModelRecord, facts: Facts, publication: PublicationRecord |
     The publication follows the URL, because who publishes an InferenceService means the service, wherever it runs. Its
     type and protocol stay as they were published: paths and limits hang on them.
     """
-    told = dataclasses.replace(
+    told = structs.replace(
         model,
         url=facts.url or model.url,  # one that KServe tells no more is the best that is known
         type=facts.type,
@@ -104,19 +105,19 @@ def _gone(model: ModelRecord, now_ms: int) -> Step | None:
     if model.publication is None:
         return Step("model.vanish", (Delete(Kind.MODEL, model.id, model.version),), {"url": model.url})
     message = f"its InferenceService {model.namespace}/{model.name} is gone, or the namespace is the tenant's no more"
-    told = dataclasses.replace(model, ready=False, message=message)
+    told = structs.replace(model, ready=False, message=message)
     return None if told == model else _changed("model.follow", model, told, [], now_ms)
 
 
 def _changed(action: str, old: ModelRecord, told: ModelRecord, more: list[Change], now_ms: int) -> Step:
-    new = dataclasses.replace(told, checked_at_ms=now_ms, updated_at_ms=now_ms)
+    new = structs.replace(told, checked_at_ms=now_ms, updated_at_ms=now_ms)
     return Step(action, (Put(new, old.version), *more), between(_told(old), _told(new)))
 
 
 def _moved(publication: PublicationRecord | None, url: str, now_ms: int) -> list[Change]:
     if publication is None or not url or publication.url == url:
         return []
-    return [Put(dataclasses.replace(publication, url=url, updated_at_ms=now_ms), publication.version)]
+    return [Put(structs.replace(publication, url=url, updated_at_ms=now_ms), publication.version)]
 
 
 def _told(model: ModelRecord) -> dict[str, str]:

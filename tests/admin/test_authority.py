@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from msgspec import structs
 
 from admin.acts import users
 from admin.permissions import Access
@@ -93,7 +94,7 @@ Loss = Callable[[UserRecord], list[Any]]
 
 
 def _put(user: UserRecord, **changes: Any) -> list[Any]:
-    return [Put(dataclasses.replace(user, **changes), user.version)]
+    return [Put(structs.replace(user, **changes), user.version)]
 
 
 LOSSES: dict[str, tuple[Loss, frozenset[Access]]] = {
@@ -155,7 +156,7 @@ async def scene(start_api: Any, redis_client: Any, store: Any, kserve: str) -> S
     made = await api.ask("POST", "/api/keys", {"tenantId": "tenant-a", "name": "one", "publications": ["mine"]})
     changed = await held.get(Kind.MODEL, "tenant-a/changed")
     assert isinstance(changed, ModelRecord)
-    await held.commit([Put(dataclasses.replace(changed, ready=False), changed.version)], audit=TESTER)
+    await held.commit([Put(structs.replace(changed, ready=False), changed.version)], audit=TESTER)
     return Scene(api, held, CatalogStore(redis_client), made.body["id"], store)
 
 
@@ -188,7 +189,7 @@ async def test_every_call_is_done_for_who_may_still(scene: Scene, route: Route) 
     call = asyncio.create_task(scene.send(route))
     async with asyncio.timeout(30):
         await scene.held.reached.wait()
-    own = dataclasses.replace(users.with_password(user, user.password_hash, 1), version=2)
+    own = structs.replace(users.with_password(user, user.password_hash, 1), version=2)
     await scene.others.commit([Put(own, 1)], audit=TESTER)
     await scene.others.commit(
         _put(own, tenants=(*own.tenants, "tenant-b")[: 1 if user.role is Role.ADMIN else 2]), audit=TESTER
@@ -221,9 +222,7 @@ async def test_a_body_that_comes_late_does_nothing_for_who_was_deleted(scene: Sc
         await reached()
         await scene.others.commit([Delete(Kind.USER, "leaver", 1)], audit=TESTER)
         if again:
-            stranger = dataclasses.replace(
-                user, created_at_ms=user.created_at_ms + 1, token_version=user.token_version + 1
-            )
+            stranger = structs.replace(user, created_at_ms=user.created_at_ms + 1, token_version=user.token_version + 1)
             await scene.others.commit([Put(stranger, 0)], audit=TESTER)
         before = scene.state()
         go.set()

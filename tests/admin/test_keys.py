@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 import os
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from admin.acts.validation import Accepted, accepted
 from catalog.actors import Recordless
@@ -33,7 +33,7 @@ async def published(api: Any, kserve: str) -> str:
 async def _change_key(api: Any, key_id: str, **changes: Any) -> None:
     key = await api.services.store.get(Kind.KEY, key_id)
     audit = Audit(Recordless.START, "key.change", key_id, "", "")
-    await api.services.store.commit([Put(dataclasses.replace(key, **changes), key.version)], audit=audit)
+    await api.services.store.commit([Put(structs.replace(key, **changes), key.version)], audit=audit)
 
 
 async def test_rotation_without_a_body_kills_the_old_text(api: Any, published: str) -> None:
@@ -74,7 +74,7 @@ async def test_grace_ends_by_the_stores_clock(api: Any, published: str) -> None:
     assert isinstance(key, KeyRecord)
     assert key.previous is not None
     now_ms = await api.services.store.now_ms()
-    await _change_key(api, key.id, previous=dataclasses.replace(key.previous, valid_until_ms=now_ms))
+    await _change_key(api, key.id, previous=structs.replace(key.previous, valid_until_ms=now_ms))
     assert (await api.validate(published))["valid"] is False
     assert (await api.validate(second["apiKey"]))["valid"] is True
 
@@ -87,10 +87,10 @@ def test_a_text_ends_at_its_millisecond(secrets: Secrets) -> None:
     key = KeyRecord(key_id, "tenant-a", "x", (), hashed, 0, 0, expires_at_ms=1_000)
     assert accepted(key, text, secrets, 999) == Accepted(until_ms=1_000)
     assert accepted(key, text, secrets, 1_000) is None
-    in_grace = dataclasses.replace(
+    in_grace = structs.replace(
         key,
         current=hash_key(mint(key_id, secrets, os.urandom), secrets),
-        previous=dataclasses.replace(hashed, valid_until_ms=500),
+        previous=structs.replace(hashed, valid_until_ms=500),
     )
     assert accepted(in_grace, text, secrets, 499) == Accepted(until_ms=500)
     assert accepted(in_grace, text, secrets, 500) is None

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import threading
 import time
 from typing import Any
 
 import jwt
 import pytest
+from msgspec import structs
 
 from admin import passwords as passwords_module
 from admin.names import throttle
@@ -30,7 +30,7 @@ PASSWORD = "a good password"
 async def _change_user(api: Any, **changes: Any) -> None:
     user = await api.services.store.get(Kind.USER, "admin")
     audit = Audit(Recordless.START, "user.change", "admin", "", "")
-    await api.services.store.commit([Put(dataclasses.replace(user, **changes), user.version)], audit=audit)
+    await api.services.store.commit([Put(structs.replace(user, **changes), user.version)], audit=audit)
 
 
 async def test_a_login_opens_the_api_for_twelve_hours(start_api: Any) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from admin.addresses import is_listed, normal_words, parse_target
 from catalog.actors import Recordless
@@ -262,7 +262,7 @@ async def test_a_host_taken_away_at_the_last_moment_is_not_published_on(overtake
     user = UserRecord("ann", "", Role.OPERATOR, ("tenant-a",), 0, 0)
     await overtaken.services.store.commit([Put(user, 0)], audit=Audit(Recordless.START, "x", "ann", "", ""))
     now = await _tenant(overtaken)
-    overtaken.services.store.before["publication.create"] = [Put(dataclasses.replace(now, hosts=()), now.version)]
+    overtaken.services.store.before["publication.create"] = [Put(structs.replace(now, hosts=()), now.version)]
     await overtaken.become("ann")
     assert (await overtaken.publish("mine", publicHostname=HOST)).faults == {"config.publicHostname": "reserved"}
 

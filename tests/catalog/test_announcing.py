@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 import pytest
 import redis
 import redis.asyncio
+from msgspec import structs
 
 from catalog import names, reader
 from catalog.actors import Recordless
@@ -223,5 +223,5 @@ async def test_a_record_made_anew_is_not_taken_for_the_one_before(redis_url: str
         await store.commit([Delete(Kind.TENANT, "tenant-a", 1)], audit=audit)
         await store.commit([Put(second, 0)], audit=audit)
         with pytest.raises(Conflict):
-            await store.commit([Put(dataclasses.replace(first, disabled=True), 1)], audit=audit)
+            await store.commit([Put(structs.replace(first, disabled=True), 1)], audit=audit)
         assert await store.get(Kind.TENANT, "tenant-a") == second

@@ -7,6 +7,7 @@ import dataclasses
 
 import pytest
 import redis
+from msgspec import structs
 
 from catalog.changes import CORRUPT, Audit, Delete, Put, Room
 from catalog.records import (
@@ -53,7 +54,7 @@ async def test_a_record_is_counted_for_its_tenants(catalog: CatalogStore, store:
     await catalog.commit([Put(user, 0), Put(KEY, 0)], audit=audit)
     assert [_members(store, f"user:tenant-{x}") for x in "abc"] == [["ann"], ["ann"], []]
     assert _members(store, f"key:{KEY.tenant}") == [KEY.id]
-    moved = dataclasses.replace(user, tenants=("tenant-b", "tenant-c"))
+    moved = structs.replace(user, tenants=("tenant-b", "tenant-c"))
     await catalog.commit([Put(moved, 1)], audit=audit)
     assert [_members(store, f"user:tenant-{x}") for x in "abc"] == [[], ["ann"], ["ann"]]
     await catalog.commit([Delete(Kind.USER, "ann", 2), Delete(Kind.KEY, KEY.id, 1)], audit=audit)
@@ -62,7 +63,7 @@ async def test_a_record_is_counted_for_its_tenants(catalog: CatalogStore, store:
 
 async def test_room_is_held_by_the_commit(catalog: CatalogStore, store: redis.Redis, audit: Audit) -> None:
     """Of many commits at once that each found room, as many are written as there was room for; nothing else is."""
-    keys = [dataclasses.replace(KEY, id=f"{KEY.id[:-2]}{n:02}") for n in range(12)]
+    keys = [structs.replace(KEY, id=f"{KEY.id[:-2]}{n:02}") for n in range(12)]
     room = Room(Kind.KEY, KEY.tenant, 4)
     commits = (catalog.commit([room, Put(key, 0)], audit=audit) for n, key in enumerate(keys))
     done = await asyncio.gather(*commits, return_exceptions=True)
@@ -84,7 +85,7 @@ async def test_publications_are_counted_for_those_they_allow(catalog: CatalogSto
 
 async def test_a_damaged_record_leaves_every_tenant(catalog: CatalogStore, store: redis.Redis, audit: Audit) -> None:
     """Whose a record was that cannot be read any more is not known: removing it takes it from whoever had it."""
-    await catalog.commit([Put(TENANT, 0), Put(dataclasses.replace(KEY, tenant=TENANT.id), 0)], audit=audit)
+    await catalog.commit([Put(TENANT, 0), Put(structs.replace(KEY, tenant=TENANT.id), 0)], audit=audit)
     store.set(f"tk:rec:key:{KEY.id}", b"{")
     await catalog.commit([Delete(Kind.KEY, KEY.id, CORRUPT)], audit=audit)
     assert _members(store, f"key:{TENANT.id}") == []

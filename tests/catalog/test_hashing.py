@@ -11,6 +11,7 @@ import os
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from catalog.hashing import Match, compare, hash_key, matches, needs_wrap, wrap
 from catalog.keytext import KeyText
@@ -74,14 +75,14 @@ def test_wrapping_twice_is_wrapping_once(secrets: Secrets) -> None:
 
 def test_wrapping_keeps_the_end_of_a_grace(secrets: Secrets) -> None:
     """A rotated text does not live longer because the pepper changed."""
-    graced = dataclasses.replace(hash_key(TEXT, _with_peppers(secrets, 1)), valid_until_ms=77)
+    graced = structs.replace(hash_key(TEXT, _with_peppers(secrets, 1)), valid_until_ms=77)
     assert wrap(graced, _with_peppers(secrets, 1, 2)).valid_until_ms == 77
 
 
 @pytest.mark.parametrize("peppers", [(9,), (1, 9), (9, 1), ()])
 def test_a_missing_pepper_refuses_and_can_be_told_from_a_wrong_text(secrets: Secrets, peppers: tuple[int, ...]) -> None:
     """An operator who forgot a pepper sees his fault counted as his, while nobody gets in."""
-    credential = dataclasses.replace(hash_key(TEXT, secrets), peppers=peppers)
+    credential = structs.replace(hash_key(TEXT, secrets), peppers=peppers)
     assert compare(credential, TEXT, secrets) is Match.UNKNOWN_PEPPER
     assert not matches(credential, TEXT, secrets)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
 import redis.asyncio
+from msgspec import structs
 
 from catalog.actors import Recordless
 from catalog.changes import Audit, Change, Committed, Put
@@ -24,7 +24,7 @@ def _key(key_id: str) -> KeyRecord:
 
 
 def _renamed(key: KeyRecord) -> KeyRecord:
-    return dataclasses.replace(key, name="new")
+    return structs.replace(key, name="new")
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ class Troubled(CatalogStore):
         assert isinstance(last, Put)
         now = await self.get(Kind.KEY, last.record.id)
         assert isinstance(now, KeyRecord)
-        await super().commit([Put(dataclasses.replace(now, disabled=not now.disabled), now.version)], audit=AUDIT)
+        await super().commit([Put(structs.replace(now, disabled=not now.disabled), now.version)], audit=AUDIT)
 
 
 async def test_every_key_is_changed_once(client: redis.asyncio.Redis) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import re
 from collections.abc import Sequence
 
 import pytest
 import redis
 import redis.asyncio
+from msgspec import structs
 
 from catalog import names
 from catalog import store as store_module
@@ -66,11 +66,11 @@ async def test_a_first_commit_writes_record_index_epoch_and_feed(
 
 async def test_the_store_counts_the_versions(catalog: CatalogStore, audit: Audit) -> None:
     """A record is written as the version after the expected one, whatever its own says."""
-    await catalog.commit([Put(dataclasses.replace(TENANT, version=70), 0)], audit=audit)
-    changed = dataclasses.replace(TENANT, limits=Limits(burst=5), version=1)
+    await catalog.commit([Put(structs.replace(TENANT, version=70), 0)], audit=audit)
+    changed = structs.replace(TENANT, limits=Limits(burst=5), version=1)
     committed = await catalog.commit([Put(changed, 1)], audit=audit)
     stored = await catalog.get(Kind.TENANT, "tenant-a")
-    assert stored == dataclasses.replace(changed, version=2)
+    assert stored == structs.replace(changed, version=2)
     assert committed.records == {"tenant:tenant-a": stored}
 
 
@@ -169,7 +169,7 @@ async def test_one_of_many_concurrent_rotations_wins(redis_url: str, store: redi
     """Forty rotations of one key over four clients: one is written, all others learn of it."""
     async with _Catalogs(redis_url, 4) as catalogs:
         await catalogs[0].commit([Put(KEY, 0)], audit=audit)
-        rotated = [dataclasses.replace(KEY, current=Credential(f"hash {number}", (1,))) for number in range(40)]
+        rotated = [structs.replace(KEY, current=Credential(f"hash {number}", (1,))) for number in range(40)]
         outcomes = await asyncio.gather(
             *(catalogs[number % 4].commit([Put(key, 1)], audit=audit) for number, key in enumerate(rotated)),
             return_exceptions=True,
@@ -191,7 +191,7 @@ async def test_concurrent_counting_loses_nothing(redis_url: str, audit: Audit) -
             assert isinstance(host, HostRecord)
             paths = {"n": str(int(host.paths["n"]) + 1)}
             try:
-                await catalog.commit([Put(dataclasses.replace(host, paths=paths), host.version)], audit=audit)
+                await catalog.commit([Put(structs.replace(host, paths=paths), host.version)], audit=audit)
             except Conflict:
                 continue
             return
@@ -430,7 +430,7 @@ async def test_a_client_that_decodes_is_as_good(redis_url: str, audit: Audit) ->
         async with redis.asyncio.Redis.from_url(redis_url, decode_responses=True, protocol=protocol) as client:
             catalog = CatalogStore(client)
             await catalog.commit([Put(TENANT, protocol - 2)], audit=audit)
-            assert await catalog.get(Kind.TENANT, "tenant-a") == dataclasses.replace(TENANT, version=protocol - 1)
+            assert await catalog.get(Kind.TENANT, "tenant-a") == structs.replace(TENANT, version=protocol - 1)
             assert (await catalog.audit_page(limit=1))[0].audit == audit.note
             assert (await catalog.health()).appendfsync == "everysec"
 
@@ -439,7 +439,7 @@ async def test_a_record_made_again_is_not_the_one_that_was_held(catalog: Catalog
     """Of the same name and version, born at another time: a check of the one before fails, and so does its removal."""
     await catalog.commit([Put(TENANT, 0)], audit=audit)
     await catalog.commit([Check.of(TENANT)], audit=audit)
-    again = dataclasses.replace(TENANT, created_at_ms=TENANT.created_at_ms + 1)
+    again = structs.replace(TENANT, created_at_ms=TENANT.created_at_ms + 1)
     await catalog.commit([Delete(Kind.TENANT, TENANT.id, 1)], audit=audit)
     await catalog.commit([Put(again, 0)], audit=audit)
     for change in (Check.of(TENANT), Delete(Kind.TENANT, TENANT.id, 1, TENANT.created_at_ms)):

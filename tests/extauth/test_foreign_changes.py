@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import redis
 from gatebench import NATIVE_UNIX, Asker, Catalog, Wire, question, status
+from msgspec import structs
 
 from catalog import names
 from catalog.actors import Recordless
@@ -77,7 +77,7 @@ def changing(url: str, record: KeyRecord) -> Iterator[list[float]]:
         async with client_of(url, connect_s=5, answer_s=5) as client:
             store, version, begun_s = CatalogStore(client), record.version, time.monotonic()
             while not stop.is_set():
-                changed = replace(record, name=f"name-{version}")
+                changed = structs.replace(record, name=f"name-{version}")
                 await store.commit([Put(changed, version)], audit=AUDIT)
                 version += 1
                 done.append(time.monotonic())
@@ -159,12 +159,12 @@ def test_what_no_gate_reads_moves_no_epoch(catalog: Catalog, store: redis.Redis)
     before = store.get(names.epoch("0")), store.xlen(names.feed("0"))
     user, model = _user("somebody"), _model()
     catalog.add(user, model)
-    catalog.remove(Kind.MODEL, replace(model, version=1))
-    catalog.change(replace(user, version=1), disabled=True)
+    catalog.remove(Kind.MODEL, structs.replace(model, version=1))
+    catalog.change(structs.replace(user, version=1), disabled=True)
     assert (store.get(names.epoch("0")), store.xlen(names.feed("0"))) == before
     assert store.xlen(names.AUDIT) == 5
     key, _ = catalog.key(publication)
-    catalog.commit(Put(_user("another"), 0), Put(replace(key, name="x"), 1))
+    catalog.commit(Put(_user("another"), 0), Put(structs.replace(key, name="x"), 1))
     assert store.xlen(names.feed("0")) == before[1] + 2
     ((_, entry),) = store.xrevrange(names.feed("0"), count=1)
     assert entry[b"refs"].decode() == f"key:{key.id}"
@@ -190,7 +190,7 @@ def test_a_change_of_very_many_records_is_told_as_one_of_all(catalog: Catalog, s
     epoch = gate.cache.epoch
     assert epoch
     history = gate.cache.history
-    catalog.commit(*(Put(replace(key, name="x"), 1) for key in keys[:REFS_MAX]))
+    catalog.commit(*(Put(structs.replace(key, name="x"), 1) for key in keys[:REFS_MAX]))
     ((_, entry),) = store.xrevrange(names.feed("0"), count=1)
     assert len(entry[b"refs"].split()) == REFS_MAX
     catalog.commit(*(Delete(Kind.KEY, key.id, 2 if key in keys[:REFS_MAX] else 1) for key in keys))
@@ -214,7 +214,7 @@ def test_a_rotation_of_very_many_keys_lets_no_cache_begin_anew(
     assert status(asker.ask(with_gate)) == 200
     history, kept = gate.cache.history, len(gate.cache)
     template, _ = catalog.key(publication)
-    pages, page = 100, [replace(template, id=template.id[:3] + os.urandom(8).hex()) for _ in range(REFS_MAX)]
+    pages, page = 100, [structs.replace(template, id=template.id[:3] + os.urandom(8).hex()) for _ in range(REFS_MAX)]
 
     async def rotate() -> None:
         async with client_of(redis_url, connect_s=5, answer_s=5) as client:

@@ -6,7 +6,6 @@ What is answered as done is there, whole, under a new epoch; what is refused cha
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import random
 import re
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 import redis
 import redis.asyncio
+from msgspec import structs
 from redis.exceptions import RedisError, ResponseError
 
 from catalog import names
@@ -169,4 +169,4 @@ class CommitTarget:
 
 
 def _written(put: Put) -> Any:
-    return dataclasses.replace(put.record, version=put.expected_version + 1)
+    return structs.replace(put.record, version=put.expected_version + 1)

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import redis
+from msgspec import structs
 
 from catalog.hashing import Match
 from catalog.secrets import SecretsError
@@ -51,8 +52,7 @@ def _blind_to(field: str, value: object) -> Callable[..., Any]:
 
     def accepted(presented: Any, facts: Any, *rest: Any) -> Any:
         if facts.key is not None:
-            record = dataclasses.replace(facts.key.record, **{field: value})
-            facts = dataclasses.replace(facts, key=dataclasses.replace(facts.key, record=record))
+            facts = dataclasses.replace(facts, key=structs.replace(facts.key, **{field: value}))
         return honest(presented, facts, *rest)
 
     return accepted

@@ -6,10 +6,11 @@ Everything is made of one seed. The sets here are kept by hand, next to each cha
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from gatebench import HOST, Catalog
+from msgspec import structs
 
 from catalog.changes import Put
 from catalog.hashing import hash_key
@@ -182,9 +183,9 @@ class World:
         return changed
 
     def _commit(self, record: KeyRecord, **fields: Any) -> KeyRecord:
-        changed = replace(record, **fields)
+        changed = structs.replace(record, **fields)
         self.catalog.commit(Put(changed, record.version))
-        return replace(changed, version=record.version + 1)
+        return structs.replace(changed, version=record.version + 1)
 
     def _drop(self, key_id: str) -> None:
         text = self._texts[key_id]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from gatewayjudge import client_of
 from kubeapi import Act, Json
+from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from publisher.gateway.cluster import KINDS, Cluster, Unfit
@@ -429,7 +430,7 @@ async def test_the_cluster_takes_all_that_we_write(bench: Bench, options: dict[s
     given: dict[str, Any] = {"gate": ("unix:/run/gate.sock",), "per_publication_routes": True} | options
     chosen = GatewayOptions(namespace=bench.namespace, **given)
     v2 = kserve_v2("triton", "/models/triton", "http://[::1]:8000")
-    wanted = plan([IRIS, LLAMA, v2, replace(IRIS, uid="other", host="other.test")])
+    wanted = plan([IRIS, LLAMA, v2, structs.replace(IRIS, uid="other", host="other.test")])
     for obj in (*base(chosen), *published(wanted, chosen)):
         path = KINDS[obj["kind"]].path(bench.namespace, obj["metadata"]["name"])
         params = {"fieldManager": "tollkeeper", "dryRun": "All", "fieldValidation": "Strict"}

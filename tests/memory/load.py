@@ -8,11 +8,12 @@ import random
 import threading
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import grpc
 import redis.asyncio
+from msgspec import structs
 
 from catalog.actors import Recordless
 from catalog.changes import Audit, Change, Delete, Put
@@ -86,9 +87,9 @@ class Operator:
     async def _rotate(self, store: CatalogStore) -> None:
         record, old = self._texts.live[self._rng.choice(list(self._texts.live))]
         text = mint(record.id, self._secrets, os.urandom)
-        changed = replace(record, current=hash_key(text, self._secrets))
+        changed = structs.replace(record, current=hash_key(text, self._secrets))
         await self._commit(store, Put(changed, record.version))
-        self._texts.live[record.id] = (replace(changed, version=record.version + 1), text.reveal())
+        self._texts.live[record.id] = (structs.replace(changed, version=record.version + 1), text.reveal())
         self._texts.dead.append(old)
 
     async def _revoke(self, store: CatalogStore) -> None:

@@ -7,6 +7,7 @@ import itertools
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from publisher.plan import Route, plan
 from tests.e2e.proxy import HOST, kserve_v2, openai, publication, stripped
@@ -127,7 +128,7 @@ def test_what_no_gateway_can_be_given_is_refused_alone(fields: dict[str, str], w
     """The reason names the field, and the other publication is laid out as if nothing were."""
     good = publication("good", "/good")
     bad = publication("bad", "/bad")
-    record = type(bad)(**{name: getattr(bad, name) for name in bad.__dataclass_fields__} | fields)
+    record = structs.replace(bad, **fields)
     made = plan([record, good])
     assert list(made.refused) == [record.uid]
     assert made.refused[record.uid].startswith(word)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from authority import Authority
 from listener import SECRETS, Listener, listening
+from msgspec import structs
 
 from catalog.records import PublicationRecord
 from catalog.secrets import Secrets
@@ -221,7 +222,7 @@ async def test_only_what_changed_is_asked_again(listener: Listener, proofs: Proo
     listener.serve(plan(records))
     assert await proofs.missing(plan(records)) == {}
     listener.asked.clear()
-    moved = [records[0], replace(records[1], path="/elsewhere")]
+    moved = [records[0], structs.replace(records[1], path="/elsewhere")]
     listener.serve(plan(moved))
     assert await proofs.missing(plan(moved)) == {}
     assert listener.asked == [f"{HOST}/elsewhere"]
@@ -238,7 +239,7 @@ async def test_a_server_that_moved_is_asked_for_again(listener: Listener, proofs
     record = publication("a", "/models/a")
     listener.serve(plan([record]))
     await proofs.missing(plan([record]))
-    await proofs.missing(plan([replace(record, url="http://127.0.0.1:10")]))
+    await proofs.missing(plan([structs.replace(record, url="http://127.0.0.1:10")]))
     assert len(listener.asked) == 2
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 import redis
 import redis.asyncio
+from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from catalog import names
@@ -146,7 +147,7 @@ async def test_who_was_refused_is_not_tried_at_every_change(bench: Bench) -> Non
         assert await bench.settled([third]) == [State.LIVE]
         assert bench.sink.attempts == attempts + 1
         bench.sink.bad = set()
-        mended = replace(first, version=2)
+        mended = structs.replace(first, version=2)
         await bench.commit([mended])
         assert await bench.settled([mended]) == [State.LIVE]
 
@@ -194,7 +195,7 @@ async def test_a_refused_change_leaves_the_version_before_in_force(bench: Bench)
     async with running(bench.publisher.run(), name="publisher"):
         await bench.settled(seven)
         bench.sink.bad_versions = {("p03", "worse.test")}
-        changed = [replace(record, url="http://worse.test:80", version=2) for record in seven]
+        changed = [structs.replace(record, url="http://worse.test:80", version=2) for record in seven]
         await bench.commit(changed)
         states = await bench.settled(changed)
         assert bench.publisher.status("p03", 2) == Status(State.FAILED, "the proxy said no")
@@ -211,7 +212,7 @@ async def test_a_refused_move_keeps_its_place_from_who_comes_after(bench: Bench)
     async with running(bench.publisher.run(), name="publisher"):
         await bench.settled([mover])
         bench.sink.bad_versions = {("a", "worse.test")}
-        moved = replace(mover, path="/y", url="http://worse.test:80", version=2)
+        moved = structs.replace(mover, path="/y", url="http://worse.test:80", version=2)
         await bench.commit([moved, comer])
         assert await bench.settled([moved, comer]) == [State.FAILED, State.FAILED]
         assert "is a's" in bench.publisher.status("b", 1).reason
@@ -224,7 +225,7 @@ async def test_of_two_on_one_path_the_second_goes_live_when_the_first_is_gone(be
     await bench.commit([first, second])
     async with running(bench.publisher.run(), name="publisher"):
         assert await bench.settled([first, second]) == [State.LIVE, State.FAILED]
-        await bench.commit([replace(first, path="/y", version=2)])
+        await bench.commit([structs.replace(first, path="/y", version=2)])
         await until(lambda: bench.states([second]) == [State.LIVE])
 
 
@@ -265,7 +266,7 @@ async def test_a_version_that_is_not_reached_is_not_live_because_the_one_before_
     async with running(bench.publisher.run(), name="publisher"):
         assert await bench.settled([record]) == [State.LIVE]
         bench.sink.not_live = {record.uid: "no call reaches it"}
-        changed = replace(record, path="/elsewhere", version=2)
+        changed = structs.replace(record, path="/elsewhere", version=2)
         await bench.commit([changed])
         assert await bench.settled([changed]) == [State.FAILED]
         assert bench.publisher.board.failed[record.uid].version == 2

@@ -6,13 +6,14 @@ import asyncio
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from catalog.actors import Recordless
@@ -79,9 +80,9 @@ class Catalog:
 
     def change(self, record: Record, **fields: Any) -> Any:
         """Write a changed copy of a record and return it."""
-        changed = replace(record, **fields)
+        changed = structs.replace(record, **fields)
         self.commit(Put(changed, record.version))
-        return replace(changed, version=record.version + 1)
+        return structs.replace(changed, version=record.version + 1)
 
     def remove(self, kind: Kind, record: Any) -> None:
         """Delete a record."""

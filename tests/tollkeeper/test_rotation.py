@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ import pytest
 import redis
 from gatebench import Catalog, question, status, wait_until
 from gateprocess import gate_process
+from msgspec import structs
 
 from catalog.hashing import hash_key
 from catalog.keytext import mint
@@ -145,7 +145,7 @@ def test_a_pepper_retires_only_when_nothing_is_under_it(redis_url: str, file: Pa
     now = load_secrets(file)
     fresh = hash_key(mint(record.id, now, os.urandom), now)
     ended = Credential(record.current.hash, (1, 2), valid_until_ms=1)
-    catalog.change(replace(record, version=2), current=fresh, previous=ended)  # wrapping made it version 2
+    catalog.change(structs.replace(record, version=2), current=fresh, previous=ended)  # wrapping made it version 2
     retired = keys("retire-pepper", *options, "--pepper", "1")
     assert retired.returncode == 0, retired.stderr
     assert set(load_secrets(file).peppers) == {2}

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from foldergateway import FolderGateway
 from listener import SECRETS, listening
+from msgspec import structs
 
 from catalog.records import PublicationRecord
 from publisher.gateway import folder_sink
@@ -115,7 +116,7 @@ async def test_it_is_live_only_when_the_file_is_taken_up(bench: Bench) -> None:
     sink, record = bench.sink(), publication("a", "/models/a")
     await sink.apply(plan([record]))
     bench.gateway.reads = False
-    moving = asyncio.create_task(sink.apply(plan([replace(record, url="http://127.0.0.1:10")])))
+    moving = asyncio.create_task(sink.apply(plan([structs.replace(record, url="http://127.0.0.1:10")])))
     await until(lambda: sink.waiting)
     assert sink.waiting.startswith("Envoy Gateway takes up ")
     assert not moving.done()
@@ -127,7 +128,7 @@ async def test_it_is_live_only_when_the_file_is_taken_up(bench: Bench) -> None:
 async def test_what_was_live_once_is_asked_for_when_it_comes_again(bench: Bench) -> None:
     """A plan in between that was written, and perhaps taken up after it was given up on, leaves nothing proved."""
     record = publication("a", "/models/a")
-    first, second = plan([record]), plan([replace(record, path="/elsewhere")])
+    first, second = plan([record]), plan([structs.replace(record, path="/elsewhere")])
     sink = bench.sink(patience=SHORT)
     await sink.apply(first)
     bench.gateway.reads = False

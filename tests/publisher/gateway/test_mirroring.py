@@ -8,12 +8,12 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from copy import deepcopy
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import redis.asyncio
 from kubeserver import KubeServer, kube_server
+from msgspec import structs
 
 from catalog.actors import Recordless
 from catalog.changes import Audit, Delete, Put
@@ -101,7 +101,7 @@ async def test_a_mirror_comes_follows_and_goes_with_its_publication(world: World
     """And nothing is written while nothing changes."""
     await world.put(RECORD)
     await until(lambda: world.path() == "/models/my-model")
-    await world.put(replace(RECORD, path="/models/moved"), 1)
+    await world.put(structs.replace(RECORD, path="/models/moved"), 1)
     await until(lambda: world.path() == "/models/moved")
     written = world.cluster.writes
     await asyncio.sleep(1.2)  # two looks
@@ -164,7 +164,7 @@ async def test_a_copy_that_somebody_applied_stays(world: World) -> None:
     await world.store.commit([Delete(Kind.PUBLICATION, "u1", 1)], audit=AUDIT)
     await until(lambda: not world.mirror())
     await world.cluster.put(CONFIG_MAPS, NAME, "tenant-a", **deepcopy(copied))
-    await world.put(replace(RECORD, uid="u2"))
+    await world.put(structs.replace(RECORD, uid="u2"))
     await until(lambda: world.told == [f"tenant-a/{NAME}: a ConfigMap of this name is somebody else's"])
     assert world.mirror()["data"]["uid"] == "u1"
 
@@ -180,7 +180,7 @@ async def test_two_gateways_of_one_cluster_keep_to_their_own(world: World, anoth
         looks = world.looks, other.looks
         await until(lambda: world.looks > looks[0] + 1 and other.looks > looks[1] + 1)
         assert world.cluster.writes == written
-        await other.put(replace(RECORD, uid="u3", path="/models/others"))
+        await other.put(structs.replace(RECORD, uid="u3", path="/models/others"))
         await until(lambda: other.told == [f"tenant-a/{NAME}: a ConfigMap of this name is somebody else's"])
         assert world.path() == "/models/my-model"
         await world.store.commit([Delete(Kind.PUBLICATION, "u1", 1)], audit=AUDIT)
@@ -226,7 +226,7 @@ async def test_a_cluster_that_is_away_is_told_and_caught_up_with(world: World) -
     world.cluster.refuse = 503
     await world.cluster.cut()
     await until(lambda: any("refused with 503" in fault for fault in world.told))
-    await world.put(replace(RECORD, path="/models/moved"), 1)
+    await world.put(structs.replace(RECORD, path="/models/moved"), 1)
     world.cluster.refuse = 0
     await until(lambda: world.path() == "/models/moved")
     await until(lambda: world.told == [])
