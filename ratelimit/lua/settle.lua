@@ -34,7 +34,7 @@ local ENTRY, ENTRY_BYTES = '<BI4', 5
 local RESERVATION, HELD, NAME, ADMITTED = '<Hc0BI4I4I4d', '<BBI6Bc0', '<Bc0', '<d'
 local RESERVED, PRESUMED = byte('R'), byte('P')
 local HELD_IDS = 128 -- added to a window's id: its units that are held
-local UNITS_MAX = 4000000000 -- a bucket's units are four bytes
+local UNITS_MAX = 4000000000 -- of a bucket, and of what a section says that all hold: they are four bytes
 local USAGE_HOUR_TTL_S = 8 * 24 * 3600
 local LONGEST_REST_US = 1000000 -- a rest that is longer was not meant by this clock
 local READING = 0.5 -- of a run's time; the rest is for writing down what it changed
@@ -140,7 +140,7 @@ local function take_apart(section)
     buckets[bucket], sum, at = units, sum + units, at + ENTRY_BYTES
   end
   section.buckets = buckets
-  return sum == section.total
+  return math.min(sum, UNITS_MAX) == section.total or sum % 4294967296 == section.total -- as an older script wrote it
 end
 
 -- The sections of a budget value by window id; nil where it is corrupt.
@@ -214,7 +214,7 @@ local function write_buckets(section)
   if total == 0 then return '' end
   sort(order)
   local newest = order[#order]
-  local parts = { pack(SECTION, section.id, newest, section.buckets[newest], total, #order - 1) }
+  local parts = { pack(SECTION, section.id, newest, section.buckets[newest], math.min(UNITS_MAX, total), #order - 1) }
   for i = 1, #order - 1 do parts[i + 1] = pack(ENTRY, order[i] % 256, section.buckets[order[i]]) end
   return concat(parts)
 end

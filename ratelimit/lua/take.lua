@@ -24,8 +24,8 @@
 -- in all of its budgets or in none, and its reservation is there as soon as its tokens are. Numbers are integers below 2^53; times are milliseconds since the Unix epoch.
 --
 -- A budget value is one string: the byte FORMAT, then a section per window that holds units, ids ascending:
---   id, newest bucket, units in it, units in all its buckets, number of older entries; then the entries, oldest
---   first: bucket mod 256, units. Only buckets that hold units are kept. A window of n buckets counts its current
+--   id, newest bucket, units in it, units in all its buckets (UNITS_MAX: so many or more), number of older entries;
+--   then the entries, oldest first: bucket mod 256, units. Only buckets that hold units are kept. A window of n buckets counts its current
 --   bucket and the n before it, so n < 256 makes the remainder unambiguous.
 --
 -- Of a window that counts tokens, a second section with HELD_IDS added to its id has the units, by the same buckets,
@@ -45,6 +45,7 @@ local SECTION, SECTION_BYTES = '<BI6I4I4B', 16
 local ENTRY, ENTRY_BYTES = '<BI4', 5
 local RESERVATION, HELD, NAME, ADMITTED = '<Hc0BI4I4I4d', '<BBI6Bc0', '<Bc0', '<d'
 local RESERVED = string.byte('R')
+local UNITS_MAX = 4000000000 -- of a bucket, and of what a section says that all hold; settle.lua keeps to it
 local HELD_IDS = 128
 local HELD_RETRY_MS = 1000 -- what is held is given back when its call ends: nobody knows when
 local FEED_READ_MAX = 32 -- entries, of 100 references each at most; a base epoch further back is answered as stale
@@ -127,6 +128,16 @@ end
 
 -------------------------------------------------------------------------------------------------- the windows
 
+-- The units of a section whose total says only that there are very many: calls may turn out to cost more than budgets have.
+local function sum_of(window, value)
+  local sum, at = window.newest_units, window.first
+  for _ = 1, window.older do
+    local _, units = unpack_bytes(ENTRY, value, at)
+    sum, at = sum + units, at + ENTRY_BYTES
+  end
+  return sum
+end
+
 -- Drops the entries that are no longer counted; false when an entry contradicts the section.
 local function drop_old(window, value)
   local n, newest, first, older, total = window.shape.n, window.newest, window.first, window.older, window.total
@@ -154,6 +165,7 @@ local function new_window(shape, value, now_ms, newest, newest_units, total, fir
     shape = shape, tokens = shape.tokens, current = current, stepped = stepped, newest = newest, newest_units = newest_units,
     first = first, older = older, total = total, before = 0, asked_need = false, asked_retry = false,
   }
+  if total >= UNITS_MAX then window.total = sum_of(window, value) end
   if not drop_old(window, value) then return nil end
   window.before = window.total
   return window
@@ -209,7 +221,7 @@ local function add_section(parts, id, window, value)
     newest, units = window.current, 0
   end
   local k = #parts
-  parts[k + 1] = pack(SECTION, id, newest, units + added, window.total, older)
+  parts[k + 1] = pack(SECTION, id, newest, units + added, math.min(UNITS_MAX, window.total), older)
   parts[k + 2] = sub(value, window.first, window.first + window.older * ENTRY_BYTES - 1)
   parts[k + 3] = last
 end

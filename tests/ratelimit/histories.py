@@ -133,6 +133,35 @@ def _any_charge(dice: random.Random, subjects: Sequence[Subject]) -> Charge:
     return Charge(asked, cost=dice.choice((1, 1, 1, 2, 5, 21)), tokens=dice.choice((0, 0, 1, 3, 20)), costs=costs)
 
 
+def vast(seed: int) -> Iterator[Step]:
+    """Make calls that held next to nothing turn out to have cost all that a call can, again and again."""
+    dice = random.Random(seed)  # noqa: S311  a seed, so that a failure can be repeated
+    vast_one = Subject("k:1", (Budget(Window.TOKENS_HOUR, MAX_UNITS), Budget(Window.HOUR, MAX_UNITS)))
+    now_ms, held = START_MS, 0
+    for _ in range(4):
+        begun = held
+        for _ in range(dice.choice((1, 3, 12))):
+            calls = [_vast_call(vast_one, held + number) for number in range(dice.choice((1, 4, 15)))]
+            held += len(calls)
+            yield Step(now_ms, tuple(calls))
+            now_ms += dice.choice((0, 20_000, 60_000))
+        ids = [_hold(number).id for number in range(begun, held)]
+        dice.shuffle(ids)
+        while ids:
+            ended, ids = ids[:5], ids[5:]
+            costs = (0, 50, MAX_UNITS // 7, MAX_UNITS, MAX_UNITS)
+            yield Step(now_ms, (), tuple(Settlement(one, dice.choice(costs)) for one in ended))
+            yield Step(now_ms, (Charge((vast_one,), tokens=dice.choice((1, MAX_UNITS // 2, MAX_UNITS))),))
+            now_ms += dice.choice((0, 1_000, 60_000))
+        for _ in range(8):
+            now_ms += dice.choice((60_000, 600_000, 1_200_000))
+            yield Step(now_ms, (Charge((vast_one,), tokens=dice.choice((1, MAX_UNITS))),))
+
+
+def _vast_call(subject: Subject, number: int) -> Charge:
+    return Charge((subject,), tokens=100, hold=_hold(number))
+
+
 def check_agreement(limiter: Limiter, store: redis.Redis, history: Iterator[Step] | Sequence[Step]) -> None:
     """Assert that the script tells of every step what the model tells of it."""
     store.flushdb()

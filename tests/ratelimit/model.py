@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ratelimit.budgets import Answer, Budget, BudgetState, Charge, Grant, Subject, WindowShape
 
 HELD_RETRY_MS = 1_000
+BUCKET_UNITS = 4 * 10**9  # most units of one bucket
 Held = Counter[int]  # bucket -> units
 
 
@@ -155,11 +156,11 @@ class Model:
 
 
 def _change(all_held: dict[str, dict[WindowShape, Held]], part: Part, units: int) -> None:
-    """Change a bucket that is still counted, to nothing at least."""
+    """Change a bucket that is still counted, to nothing at least and to what one can hold at most."""
     name, shape, bucket, _ = part
     held = all_held.setdefault(name, {}).setdefault(shape, Counter())
     if bucket >= max(held, default=0) - shape.n:
-        held[bucket] = max(0, held[bucket] + units)
+        held[bucket] = min(BUCKET_UNITS, max(0, held[bucket] + units))
     all_held[name][shape] = +held
 
 

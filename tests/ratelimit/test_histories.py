@@ -27,3 +27,10 @@ def test_short_histories_agree(limiter: Limiter, store: redis.Redis, history: li
 def test_long_histories_agree(limiter: Limiter, store: redis.Redis, seed: int) -> None:
     """Three thousand steps: nothing drifts as windows roll over and values grow and shrink."""
     histories.check_agreement(limiter, store, histories.long(seed, 3_000))
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(_shared_store, max_examples=30)
+def test_vast_histories_agree(limiter: Limiter, store: redis.Redis, seed: int) -> None:
+    """Windows whose units add up to more than four bytes hold: no sum wraps, in neither script, and none is a fault."""
+    histories.check_agreement(limiter, store, histories.vast(seed))
