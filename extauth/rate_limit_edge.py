@@ -15,6 +15,7 @@ from extauth.endings import DOMAIN, Told, read_told
 from extauth.ordinary import Asked, Outcome, Said, Status
 from protos.rate_limit_pb2 import RateLimitDescriptor, RateLimitRequest, RateLimitResponse
 from ratelimit.budgets import Window
+from runtime.grpc_front import INVALID_ARGUMENT, Answer, Failure
 
 RATE_LIMIT_PATH: Final = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
 MAX_BATCH: Final = 256
@@ -23,6 +24,8 @@ UNLIMITED: Final = 2**32 - 1
 
 _OK: Final = RateLimitResponse(overall_code=RateLimitResponse.OK).SerializeToString()
 _OVER: Final = RateLimitResponse(overall_code=RateLimitResponse.OVER_LIMIT).SerializeToString()
+_NO_DOMAIN: Final = Failure(INVALID_ARGUMENT, "rate limit domain must not be empty")
+_NO_DESCRIPTORS: Final = Failure(INVALID_ARGUMENT, "rate limit descriptor list must not be empty")
 _UNITS: Final = {
     Window.SECOND: RateLimitResponse.RateLimit.SECOND,
     Window.MINUTE: RateLimitResponse.RateLimit.MINUTE,
@@ -54,7 +57,7 @@ class RateLimitService:
         self._denies_undecided = denies_undecided
         self.max_batch = MAX_BATCH
 
-    def answer(self, payloads: Sequence[bytes], deadline_ms: float) -> Sequence[bytes]:
+    def answer(self, payloads: Sequence[bytes], deadline_ms: float) -> Sequence[Answer]:
         """Answer every question, in order; a fault of ours leaves this batch undecided and serves the next one."""
         try:
             return self._answers(payloads, deadline_ms)
@@ -62,16 +65,18 @@ class RateLimitService:
             self._on_fault(len(payloads))
             return [self._undecided()] * len(payloads)
 
-    def _answers(self, payloads: Sequence[bytes], deadline_ms: float) -> Sequence[bytes]:
+    def _answers(self, payloads: Sequence[bytes], deadline_ms: float) -> Sequence[Answer]:
         requests = [self._read(payload) for payload in payloads]
-        asked = [_asked(one) for one in requests if one is not None and one.domain != DOMAIN]
+        at_once = [_answered_at_once(request) for request in requests]
+        pairs = zip(requests, at_once, strict=True)
+        asked = [_asked(request) for request, answer in pairs if request is not None and answer is None]
         said = iter(self._decide(asked, deadline_ms) if asked else ())
-        return [_OK if one is None or one.domain == DOMAIN else self._encoded(next(said)) for one in requests]
+        return [self._encoded(next(said)) if answer is None else answer for answer in at_once]
 
-    def overloaded(self, payload: bytes) -> bytes:
+    def overloaded(self, payload: bytes) -> Answer:
         """Take note of an ended call all the same: it waits for nothing."""
-        request = self._read(payload)
-        return _OK if request is None or request.domain == DOMAIN else self._undecided()
+        answer = _answered_at_once(self._read(payload))
+        return self._undecided() if answer is None else answer
 
     def undelivered(self, answer: bytes) -> None:
         """Nothing hangs on who hears it: what was told stays told."""
@@ -107,6 +112,15 @@ class RateLimitService:
         for status in said.statuses:
             _fill(response.statuses.add(), status)
         return response.SerializeToString()
+
+
+def _answered_at_once(request: RateLimitRequest | None) -> Answer | None:
+    """What needs no decision: ended calls are noted, nonsense is refused; ``None`` where limits are asked for."""
+    if request is None or request.domain == DOMAIN:
+        return _OK
+    if not request.domain:
+        return _NO_DOMAIN
+    return None if request.descriptors else _NO_DESCRIPTORS
 
 
 def _asked(request: RateLimitRequest) -> Asked:

@@ -28,6 +28,19 @@ class Incoming(NamedTuple):
     deadline_ms: float  # the client's own, on the monotonic clock; infinite when it set none
 
 
+class Failure(NamedTuple):
+    """Instead of a message: the call ends with a gRPC error."""
+
+    code: int  # of grpc.StatusCode; 3: INVALID_ARGUMENT
+    message: str  # for the caller
+
+
+INVALID_ARGUMENT: Final = 3
+
+Answer = bytes | Failure
+"""What one call is answered: a message, or why there is none."""
+
+
 class BatchService(Protocol):
     """A unary method that answers calls in batches."""
 
@@ -36,16 +49,16 @@ class BatchService(Protocol):
         """Most calls to hand over at once, as of now."""
         ...
 
-    def answer(self, payloads: Sequence[bytes], deadline_ms: float) -> Sequence[bytes]:
+    def answer(self, payloads: Sequence[bytes], deadline_ms: float) -> Sequence[Answer]:
         """Answer every call, in order, before the deadline (monotonic clock). Must not raise."""
         ...
 
-    def overloaded(self, payload: bytes) -> bytes:
+    def overloaded(self, payload: bytes) -> Answer:
         """Answer a call that cannot be looked at in time."""
         ...
 
     def undelivered(self, answer: bytes) -> None:
-        """Hear of an answer that surely reached nobody: its client gave up before. From any thread; must not raise.
+        """Hear of a message that surely reached nobody: its client gave up before. From any thread; must not raise.
 
         An answer that this was not said of may have been lost all the same, on its way.
         """
@@ -87,7 +100,7 @@ class GrpcFront(Protocol):
 FrontFactory = Callable[[Mapping[str, BatchService]], GrpcFront]
 """Makes a front for these services (method path -> service), not started yet: a front's class with all else given."""
 
-Respond = Callable[[int, bytes], bool]
+Respond = Callable[[int, Answer], bool]
 """Sends the answer of the call with this id; False where its client is known to wait no longer."""
 
 
@@ -123,7 +136,7 @@ class Answering:
         deadline_ms = min(taken_ms + self._limits.answer_ms, *(call.deadline_ms for call in waiting))
         answers = service.answer([call.payload for call in waiting], deadline_ms)
         for call, answer in zip(waiting, answers, strict=True):
-            if not respond(call.call_id, answer):
+            if not respond(call.call_id, answer) and isinstance(answer, bytes):
                 service.undelivered(answer)
 
 

@@ -23,7 +23,16 @@ import grpc
 import grpc.aio
 
 from runtime.clock import Clock
-from runtime.grpc_front import Answering, BatchService, Incoming, QueueLimits, dialled, free_socket_path
+from runtime.grpc_front import (
+    Answer,
+    Answering,
+    BatchService,
+    Failure,
+    Incoming,
+    QueueLimits,
+    dialled,
+    free_socket_path,
+)
 from runtime.lifecycle import CannotStart
 from runtime.tls import Certificates, Identity
 
@@ -38,6 +47,8 @@ _OPTIONS: Final = (("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 102
 
 _TLS_OPTIONS: Final = (("grpc.max_connection_age_ms", MAX_AGE_MS), ("grpc.max_connection_age_grace_ms", 30_000))
 
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+
 _log = logging.getLogger(__name__)
 
 
@@ -47,7 +58,7 @@ class _Arrived:
 
     path: str
     incoming: Incoming
-    answer: asyncio.Future[bytes]
+    answer: asyncio.Future[Answer]
 
 
 class GrpcioFront:
@@ -73,7 +84,7 @@ class GrpcioFront:
         self._ids = itertools.count()
         self._calls: dict[int, _Arrived] = {}
         self._arrived: queue.SimpleQueue[_Arrived | None] = queue.SimpleQueue()  # None: no more will come
-        self._answers: deque[tuple[_Arrived, bytes]] = deque()
+        self._answers: deque[tuple[_Arrived, Answer]] = deque()
         self._bound: Future[int] = Future()
         self._grace_s = 0.0
         self._io = threading.Thread(target=self._run_io, name="grpc-io", daemon=True)
@@ -153,29 +164,36 @@ class GrpcioFront:
             return int(server.add_insecure_port(self._target))
         return int(server.add_secure_port(self._target, _credentials(self._certificates)))
 
-    def _handler(self, path: str) -> Callable[[bytes, Any], Awaitable[bytes]]:
-        async def handle(payload: bytes, context: Any) -> bytes:
+    def _handler(self, path: str) -> Callable[[bytes, Any], Awaitable[Answer]]:
+        async def handle(payload: bytes, context: Any) -> Answer:
             left_s = context.time_remaining()
             deadline_ms = float("inf") if left_s is None else self._clock.monotonic_ms() + left_s * 1000
             call = _Arrived(path, Incoming(next(self._ids), payload, deadline_ms), self._loop.create_future())
             self._calls[call.incoming.call_id] = call
             self._arrived.put(call)
             try:
-                return await call.answer
+                answer = await call.answer
             except asyncio.CancelledError:
                 if not call.answer.cancelled():  # given up at the very moment of its answer
-                    self._services[path].undelivered(call.answer.result())
+                    self._undelivered(call, call.answer.result())
                 raise
             finally:  # answered, or given up by its client
                 del self._calls[call.incoming.call_id]
+            if isinstance(answer, Failure):
+                await context.abort(_CODES[answer.code], answer.message)
+            return answer
 
         return handle
+
+    def _undelivered(self, call: _Arrived, answer: Answer) -> None:
+        if isinstance(answer, bytes):
+            self._services[call.path].undelivered(answer)
 
     def _send(self) -> None:
         while self._answers:
             call, answer = self._answers.popleft()
             if call.answer.done():
-                self._services[call.path].undelivered(answer)
+                self._undelivered(call, answer)
             else:
                 call.answer.set_result(answer)
 
@@ -207,7 +225,7 @@ class GrpcioFront:
         for path, calls in by_path.items():
             self._answering.answer_all(self._services[path], calls, taken_ms, self._respond)
 
-    def _respond(self, call_id: int, answer: bytes) -> bool:
+    def _respond(self, call_id: int, answer: Answer) -> bool:
         """Have the loop send an answer; one wake-up sends all that are ready by then."""
         call = self._calls.get(call_id)
         if call is None:

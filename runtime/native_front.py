@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Final
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
 from runtime.clock import Clock
-from runtime.grpc_front import Answering, BatchService, Incoming, QueueLimits, dialled, free_socket_path
+from runtime.grpc_front import (
+    Answer,
+    Answering,
+    BatchService,
+    Failure,
+    Incoming,
+    QueueLimits,
+    dialled,
+    free_socket_path,
+)
 from runtime.lifecycle import CannotStart
 
 if TYPE_CHECKING:  # the stub has this type, the module does not
@@ -106,9 +115,12 @@ class NativeFront:
         self.in_flight = 0  # less those that their clients gave up
         return True
 
-    def _respond(self, front: NativeGrpcFront, call_id: int, answer: bytes) -> bool:
+    def _respond(self, front: NativeGrpcFront, call_id: int, answer: Answer) -> bool:
+        """False after a cancel, the client's deadline, or its connection's end."""
         self.in_flight -= 1
-        return front.respond(call_id, answer)  # False after a cancel, the client's deadline, or its connection's end
+        if isinstance(answer, Failure):
+            return front.fail(call_id, answer.code, answer.message)
+        return front.respond(call_id, answer)
 
     def _by_service(
         self, events: Sequence[DetailedEvent], taken_ms: float

@@ -8,7 +8,7 @@ from pathlib import Path
 import grpc
 import pytest
 import redis
-from gatebench import make_gate, wait_until
+from gatebench import GRPCIO_TCP, NATIVE_UNIX, Wire, make_gate, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -20,6 +20,7 @@ from extauth.ordinary import Ordinary, OrdinaryMetrics
 from extauth.rate_limit_edge import RATE_LIMIT_PATH, RateLimitService
 from protos.rate_limit_pb2 import RateLimitRequest, RateLimitResponse
 from ratelimit.descriptors import DescriptorsError, parse
+from runtime.grpc_front import INVALID_ARGUMENT, Failure
 
 EXAMPLE = Path(__file__).parents[2] / "config/descriptors.yaml"
 OK, OVER = RateLimitResponse.OK, RateLimitResponse.OVER_LIMIT
@@ -63,9 +64,11 @@ class Service:
 
 
 @pytest.fixture
-def service(redis_url: str, secrets: Secrets, registry: CollectorRegistry) -> Iterator[Service]:
+def service(
+    request: pytest.FixtureRequest, redis_url: str, secrets: Secrets, registry: CollectorRegistry
+) -> Iterator[Service]:
     """A gate with the file above, and a client of it."""
-    gate = _gate(redis_url, secrets, registry)
+    gate = _gate(redis_url, secrets, registry, getattr(request, "param", NATIVE_UNIX))
     gate.ordinary.use(parse(FILE))
     asking = Service(gate.address)
     yield asking
@@ -73,8 +76,8 @@ def service(redis_url: str, secrets: Secrets, registry: CollectorRegistry) -> It
     gate.stop()
 
 
-def _gate(redis_url: str, secrets: Secrets, registry: CollectorRegistry) -> Gate:
-    gate = make_gate("127.0.0.1:0", redis_url, secrets, registry)
+def _gate(redis_url: str, secrets: Secrets, registry: CollectorRegistry, wire: Wire = NATIVE_UNIX) -> Gate:
+    gate = make_gate("127.0.0.1:0", redis_url, secrets, registry, wire=wire)
     gate.start()
     wait_until(lambda: gate.readiness().ready)
     return gate
@@ -174,6 +177,28 @@ def test_what_never_fits_is_over(service: Service) -> None:
     assert service.ask({"user": "ann"}).statuses[0].limit_remaining == 2
 
 
+@pytest.mark.parametrize("service", [NATIVE_UNIX, GRPCIO_TCP], indirect=True)
+@pytest.mark.parametrize(
+    ("domain", "descriptors", "told"),
+    [
+        ("", [{"user": "ann"}], "rate limit domain must not be empty"),
+        ("", [], "rate limit domain must not be empty"),
+        ("shop", [], "rate limit descriptor list must not be empty"),
+        ("elsewhere", [], "rate limit descriptor list must not be empty"),
+    ],
+)
+def test_a_question_without_domain_or_descriptors_is_an_error(
+    service: Service, domain: str, descriptors: list[Entry], told: str
+) -> None:
+    """As at envoyproxy/ratelimit, in its words; what is asked beside it is answered."""
+    with pytest.raises(grpc.RpcError) as failed:
+        service.ask(*descriptors, domain=domain)
+    assert isinstance(failed.value, grpc.Call)
+    assert (failed.value.code(), failed.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, told)
+    assert service.ask(domain="tollkeeper").overall_code == OK  # tells of no call that ended
+    assert service.ask({"user": "ann"}).statuses[0].limit_remaining == 2
+
+
 def test_too_many_descriptors_are_refused(service: Service) -> None:
     """Nobody slips past a limit by naming it late."""
     many = [{"other": str(number)} for number in range(64)]
@@ -201,6 +226,7 @@ def test_the_setting_says_what_is_told_while_the_store_is_away(denies: bool, cod
     request = RateLimitRequest(domain="shop")
     request.descriptors.add().entries.add(key="user", value="ann")
     (answer,) = service.answer([request.SerializeToString()], 0.0)
+    assert isinstance(answer, bytes)
     assert RateLimitResponse.FromString(answer).overall_code == code
     assert registry.get_sample_value("tollkeeper_descriptor_decisions_total", {"outcome": "undecided"}) == 1
 
@@ -208,7 +234,7 @@ def test_the_setting_says_what_is_told_while_the_store_is_away(denies: bool, cod
 @given(payload=st.binary(max_size=60))
 @settings(max_examples=300)
 def test_no_bytes_break_the_service(payload: bytes) -> None:
-    """Every question has an answer."""
+    """Every question has an answer: a decision, or that it is no question."""
     ordinary = Ordinary(cells=3, metrics=OrdinaryMetrics(CollectorRegistry()))
     service = RateLimitService(
         lambda _told: None,
@@ -218,7 +244,10 @@ def test_no_bytes_break_the_service(payload: bytes) -> None:
         denies_undecided=lambda: True,
     )
     (answer,) = service.answer([payload], 0.0)
-    assert RateLimitResponse.FromString(answer).overall_code in {OK, OVER}
+    if isinstance(answer, Failure):
+        assert answer.code == INVALID_ARGUMENT
+    else:
+        assert RateLimitResponse.FromString(answer).overall_code in {OK, OVER}
 
 
 def _never(*_command: object) -> object:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import grpc
 import pytest
+from gatebench import wait_until
 
 from runtime.clock import SystemClock
-from runtime.grpc_front import GrpcFront, QueueLimits
+from runtime.grpc_front import Answer, Failure, GrpcFront, QueueLimits
 from runtime.grpcio_front import GrpcioFront
 from runtime.native_front import NativeFront
 
@@ -33,13 +34,13 @@ class Held:
         self.deadlines_ms: list[float] = []
         self.undelivered_answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
 
-    def answer(self, payloads: Sequence[bytes], deadline_ms: float) -> Sequence[bytes]:
-        """Echo after the release."""
+    def answer(self, payloads: Sequence[bytes], deadline_ms: float) -> Sequence[Answer]:
+        """Echo after the release; what asks to fail fails."""
         self.seen += payloads
         self.deadlines_ms.append(deadline_ms)
         self.entered.set()
         assert self.release.wait(10)
-        return [b"ok:" + payload for payload in payloads]
+        return [Failure(3, "no, thank you") if one == b"fail" else b"ok:" + one for one in payloads]
 
     def overloaded(self, payload: bytes) -> bytes:
         """Say so."""
@@ -99,6 +100,29 @@ def test_calls_behind_a_slow_batch_are_refused_not_delayed(held: Held, method: M
     served = [answer for answer in answers if answer.startswith(b"ok:")]
     assert 2 <= len(served) <= 6
     assert sum(answer.startswith(b"overloaded:") for answer in answers) == 8 - len(served)
+
+
+def test_a_call_may_be_answered_with_an_error(held: Held, method: Method, front: GrpcFront) -> None:
+    """With its code and its message, and the others of its batch with what is theirs; nothing is left in flight."""
+    held.release.set()
+    calls = [method.future(payload, timeout=10) for payload in (b"1", b"fail", b"2")]
+    assert [calls[0].result(), calls[2].result()] == [b"ok:1", b"ok:2"]
+    with pytest.raises(grpc.RpcError) as failed:
+        calls[1].result()
+    assert (failed.value.code(), failed.value.details()) == (grpc.StatusCode.INVALID_ARGUMENT, "no, thank you")
+    assert method.future(b"3", timeout=10).result() == b"ok:3"
+    wait_until(lambda: front.in_flight == 0)
+
+
+def test_an_error_that_nobody_waits_for_is_dropped(held: Held, method: Method) -> None:
+    """The service hears of messages that reached nobody, not of errors."""
+    first = method.future(b"fail", timeout=10)
+    assert held.entered.wait(10)
+    first.cancel()
+    await_its_end(method.future(b"overdue", timeout=0.3))  # by now its cancel has arrived
+    held.release.set()
+    assert method.future(b"last", timeout=10).result() == b"ok:last"
+    assert held.undelivered_answers.empty()
 
 
 def test_a_call_that_was_given_up_is_not_looked_at(held: Held, method: Method) -> None:
