@@ -22,7 +22,7 @@ from admin.passwords import Passwords
 from admin.ports import Publisher
 from admin.probing import Prober
 from admin.proxies import NO_PROXIES, TrustedProxies
-from admin.services import Gateway, Services, Stores
+from admin.services import Gateway, Services, Stores, UsageReader
 from admin.throttle import Throttler
 from admin.watching import ReadinessWatch
 from catalog import names
@@ -33,7 +33,7 @@ from ratelimit.budgets import BudgetState, Subject
 from ratelimit.learning import Lessons, read_learned
 from ratelimit.limiter import Limiter
 from ratelimit.looking import look
-from ratelimit.usage import Metering, read_metering, read_series, read_usage
+from ratelimit.usage import Metering, Usage, read_metering, read_series, read_usages
 from runtime.clock import Clock
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ def assemble(
         throttler=throttler,
         prober=Prober(facts.rules),
         publisher=publisher,
-        usage=_reader(read_usage, stores.budgets, facts.cells),
+        usages=_usage_reader(stores.budgets, facts.cells),
         series=_reader(read_series, stores.budgets, facts.cells),
         budgets=_looker(stores.budgets, facts.cells),
         lessons=_lessons_reader(stores.budgets, facts.cells),
@@ -101,6 +101,16 @@ def _reader(
         return await _answered(read(client, _cell(subject, cells), subject, now_ms))
 
     return read_of
+
+
+def _usage_reader(client: redis.asyncio.Redis, cells: int) -> UsageReader:
+    """Make a reader of many subjects' usage likewise."""
+
+    async def usages_of(subjects: Sequence[str], now_ms: int) -> dict[str, Usage | None]:
+        asked = [(_cell(subject, cells), subject) for subject in subjects]
+        return dict(zip(subjects, await _answered(read_usages(client, asked, now_ms)), strict=True))
+
+    return usages_of
 
 
 def _looker(client: redis.asyncio.Redis, cells: int) -> Callable[[Subject], Awaitable[tuple[BudgetState, ...]]]:

@@ -26,8 +26,9 @@ from admin.problems import Code, Fault, Problem, Rule, invalid
 from admin.routes import Route
 from admin.services import Services
 from admin.sessions import MayCall, caller_of, may_begin, may_finish
+from catalog.damage import CorruptRecord
 from catalog.records import Role
-from catalog.store import ActorChanged, CorruptRecord, OutcomeUnknown, StoreUnavailable
+from catalog.store import ActorChanged, OutcomeUnknown, StoreUnavailable
 from runtime import log
 
 MAX_BODY_BYTES: Final = 1024 * 1024

@@ -5,9 +5,19 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    StringConstraints,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
@@ -163,6 +173,13 @@ def _upstreams(words: tuple[str, ...]) -> tuple[str, ...]:
         raise _broken(Rule.FORMAT, str(error)) from None
 
 
+def _in_utc(time: datetime) -> datetime:
+    try:
+        return time.astimezone(UTC)
+    except OverflowError:
+        raise _broken(Rule.RANGE, "must be in the years 1 to 9999 of UTC") from None
+
+
 def _small(metadata: dict[str, str]) -> dict[str, str]:
     if len(json.dumps(metadata, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
         raise _broken(Rule.LENGTH, f"must have at most {MAX_METADATA_BYTES} bytes as JSON")
@@ -174,6 +191,8 @@ def _text(pattern: str, longest: int, example: str) -> WithJsonSchema:
     return WithJsonSchema(schema)
 
 
+Time = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+"""A time that is shown in UTC, so that it must have a name there."""
 TenantName = Annotated[str, _checked(_tenant_fault), _text(TENANT_PATTERN, MAX_NAME, "tenant-a")]
 ModelName = Annotated[str, _checked(_model_fault), _text(MODEL_PATTERN, MAX_NAME, "my-model")]
 Hostname = Annotated[

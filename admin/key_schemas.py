@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from pydantic import AwareDatetime
-
-from admin.fields import Input, KeyName, Output, PublicationNames, TenantName
-from admin.schemas import RateLimiting, RateLimitingInput, UsageAnswer
+from admin.fields import Input, KeyName, Output, PublicationNames, TenantName, Time
+from admin.schemas import Damaged, RateLimiting, RateLimitingInput, UsageAnswer
 
 
 class KeyInput(Input):
@@ -20,7 +18,7 @@ class KeyInput(Input):
     """Published models it may call: a name of the key's own tenant's, or TENANT/NAME of one that allows the tenant."""
     rate_limiting: RateLimitingInput = RateLimitingInput()
     """Budgets of this key alone, besides its tenant's and the publication's; unlimited unless given."""
-    expires_at: AwareDatetime | None = None
+    expires_at: Time | None = None
     """When it stops being accepted; null: never."""
 
 
@@ -31,7 +29,7 @@ class KeyChange(Input):
     publications: PublicationNames = ()
     """All the published models it may call from now on."""
     rate_limiting: RateLimitingInput = RateLimitingInput()
-    expires_at: AwareDatetime | None = None
+    expires_at: Time | None = None
     """When it stops being accepted; null: never."""
     disabled: bool = False
     """It is refused until this is false again."""
@@ -44,7 +42,8 @@ class Key(Output):
     tenant_id: str
     name: str
     api_key: str
-    """Whole when it was just made; masked afterwards unless key recovery is on."""
+    """Whole when it was just made; masked afterwards, but in a GET of this one where key recovery is on, which the
+    audit stream then says."""
     publications: list[str]
     """Published models it may call now: NAME of its own tenant's, TENANT/NAME of others'."""
     publication_key: bool
@@ -54,7 +53,8 @@ class Key(Output):
     disabled: bool
     previous_valid_until: datetime | None
     """When the grace of the text before ends; null: there is none in grace."""
-    usage: UsageAnswer
+    usage: UsageAnswer | None
+    """Null in a list unless ?usage=true asks for it, and where the counters cannot be read."""
     created_at: datetime
     updated_at: datetime
 
@@ -63,5 +63,7 @@ class Keys(Output):
     """A page of keys."""
 
     items: list[Key]
+    damaged: list[Damaged]
+    """Those of the page that cannot be read; told to admins."""
     next: str | None
     """Give it as cursor to get the next page; null: this is the last."""

@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from admin.callers import Caller
 from admin.fields import is_model_name, is_tenant_name, is_user_name
 from admin.problems import Code, Fault, Problem, Rule
+from catalog.damage import CorruptRecord
 from catalog.ids import is_id
 from catalog.records import (
     HostRecord,
@@ -21,7 +22,7 @@ from catalog.records import (
     TenantRecord,
     UserRecord,
 )
-from catalog.store import PAGE, CatalogStore, CorruptRecord
+from catalog.store import PAGE, CatalogStore
 
 _TENANTS_TOLD: Final = 10
 _NO_NAME: Final = "what stands in the path is not a name"
@@ -160,9 +161,29 @@ async def key(store: CatalogStore, caller: Caller, key_id: str) -> KeyRecord:
     return found
 
 
+async def publication(store: CatalogStore, caller: Caller, uid: str) -> PublicationRecord:
+    """Return a publication; raises ``Problem`` NOT_PUBLISHED, and to an admin ``CorruptRecord``."""
+    try:
+        found = await record(store, Kind.PUBLICATION, uid, PublicationRecord) if is_id(uid) else None
+    except CorruptRecord:
+        if caller.role is Role.ADMIN:
+            raise
+        found = None
+    if found is None or not caller.sees(found.tenant):
+        raise Problem(Code.NOT_PUBLISHED, f"there is no publication {uid}" if is_id(uid) else "that is no uid")
+    return found
+
+
 async def host(store: CatalogStore, name: str) -> HostRecord | None:
     """Return a host's table."""
     return await record(store, Kind.HOST, name, HostRecord)
+
+
+async def granted_host(store: CatalogStore, caller: Caller, name: str) -> None:
+    """Raise ``Problem`` HOST_NOT_FOUND where a host is granted to none of the caller's tenants, who may see all."""
+    mine = {} if caller.sees_all else await known_tenants(store, caller, caller.tenants)
+    if not caller.sees_all and not any(name in one.hosts for one in mine.values()):
+        raise Problem(Code.HOST_NOT_FOUND)
 
 
 async def publications(store: CatalogStore, uids: Collection[str]) -> dict[str, PublicationRecord]:

@@ -36,6 +36,12 @@ class AdminMetrics:
             "Logins that are not in the audit stream, because it had enough of them that minute or cannot be written.",
             registry=registry,
         )
+        self.damaged = Counter(
+            "tollkeeper_admin_damaged_records",
+            "Records that a list could not show, by kind, each time it met one.",
+            ("kind",),
+            registry=registry,
+        )
         self.metering = Gauge(
             "tollkeeper_publications_metering",
             "Openai publications by whether the proxy tells how their calls end.",

@@ -41,7 +41,14 @@ _IF_MATCH: Final = {
 _ETAG: Final = {
     "ETag": {"description": "Names this state of the record, for If-Match.", "schema": {"type": "string"}},
 }
-_VARIABLES: Final = {"m": "Name of a model.", "t": "Name of a tenant.", "u": "Name of a user.", "k": "Id of a key."}
+_VARIABLES: Final = {
+    "m": "Name of a model.",
+    "t": "Name of a tenant.",
+    "u": "Name of a user.",
+    "k": "Id of a key.",
+    "p": "Uid of a publication.",
+    "h": "Name of a host.",
+}
 
 
 def document(routes: Iterable[Route]) -> dict[str, Any]:

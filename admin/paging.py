@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, TypeGuard, TypeVar
 
 from admin.callers import Caller
 from admin.fields import is_model_name, is_tenant_name, is_user_name
+from admin.places import host_fault
 from admin.problems import Code, Fault, Rule, invalid
-from catalog.ids import is_id, shard_of, shard_prefix
-from catalog.records import Kind, Record
+from catalog.damage import CorruptRecord
+from catalog.ids import SHARD_CHARACTERS, is_id, shard_of, shard_prefix
+from catalog.records import Kind, Record, Role
 from catalog.store import PAGE, CatalogStore
 
 DEFAULT_PAGE: Final = 50
@@ -23,7 +25,13 @@ MAX_PAGE: Final = 500
 MAX_SCANNED: Final = 5_000
 """Most ids that one request looks at, however few of them it may show."""
 
-EVERYTHING: Final = ("",)
+GROUPS_AT_ONCE: Final = 16
+"""Tenants whose ids are read in one round trip."""
+
+Section = str | tuple[str, ...]
+"""Where a list looks: at the ids that begin so, or at those of these tenants' records, whose shards are neighbours."""
+
+EVERYTHING: Final[tuple[Section, ...]] = ("",)
 R = TypeVar("R", bound=Record)
 
 
@@ -31,8 +39,10 @@ R = TypeVar("R", bound=Record)
 class Page(Generic[R]):
     """Some records of a list and the cursor of those that follow."""
 
+    kind: Kind
     records: list[R]
     next: str | None  # None: nothing follows
+    damaged: tuple[CorruptRecord, ...] = ()  # among them by id, and as many less of the others
 
 
 def _is_model_id(text: str) -> bool:
@@ -46,20 +56,37 @@ _CURSORS: Final[Mapping[Kind, Callable[[str], bool]]] = {
     Kind.PUBLICATION: is_id,
     Kind.KEY: is_id,
     Kind.USER: is_user_name,
+    Kind.HOST: lambda text: host_fault(text) is None,
 }
 
 
-def shards_of(caller: Caller, tenant: str | None) -> Sequence[str]:
-    """Return where ids of a tenant's records begin; without one, where those of all the caller's tenants do."""
-    return _beginnings(caller, tenant, lambda name: shard_prefix(shard_of(name)))
+def tenants_beneath(caller: Caller, tenant: str | None) -> Sequence[Section]:
+    """Return where the ids of a tenant's records are; without one, where those of all the caller's tenants are."""
+    if tenant is not None:
+        return groups_of([tenant]) if is_tenant_name(tenant) else ()
+    return EVERYTHING if caller.sees_all else groups_of(caller.tenants)
 
 
-def models_beneath(caller: Caller, tenant: str | None) -> Sequence[str]:
+def groups_of(tenants: Iterable[str]) -> Sequence[Section]:
+    """Return where the ids of these tenants' records are, each shard's in one section, the sections ascending."""
+    sections: list[list[str]] = []
+    last = -1
+    for shard, name in sorted((shard_of(name), name) for name in tenants):
+        if not sections or (shard != last and len(sections[-1]) >= GROUPS_AT_ONCE):
+            sections.append([])
+        sections[-1].append(name)
+        last = shard
+    return tuple(map(tuple, sections))
+
+
+def models_beneath(caller: Caller, tenant: str | None) -> Sequence[Section]:
     """Return where the ids of a tenant's models begin; without one, where those of all the caller's tenants do."""
-    return _beginnings(caller, tenant, lambda name: f"{name}/")
+    if tenant is not None:
+        return (f"{tenant}/",) if is_tenant_name(tenant) else ()
+    return EVERYTHING if caller.sees_all else tuple(sorted(f"{name}/" for name in caller.tenants))
 
 
-def tenants_of(caller: Caller) -> Sequence[str]:
+def tenants_of(caller: Caller) -> Sequence[Section]:
     """Return where the names of the caller's tenants begin."""
     if caller.sees_all:
         return EVERYTHING
@@ -70,12 +97,6 @@ def tenants_of(caller: Caller) -> Sequence[str]:
     return kept
 
 
-def _beginnings(caller: Caller, tenant: str | None, beginning: Callable[[str], str]) -> Sequence[str]:
-    if tenant is not None:
-        return (beginning(tenant),)
-    return EVERYTHING if caller.sees_all else tuple(sorted({beginning(name) for name in caller.tenants}))
-
-
 async def page(
     store: CatalogStore,
     kind: Kind,
@@ -83,28 +104,80 @@ async def page(
     query: Mapping[str, str],
     keep: Callable[[R], bool],
     *,
-    beneath: Iterable[str] = EVERYTHING,
+    caller: Caller,
+    beneath: Iterable[Section] = EVERYTHING,
 ) -> Page[R]:
     """Return a page of the records that ``keep`` holds for; ``query`` has limit and cursor as they were sent.
 
-    ``beneath``: beginnings of the ids to look at, ascending, none the beginning of another. Raises ``Problem``
-    for a limit or cursor that is none, ``StoreUnavailable``.
+    ``beneath``: where to look, ascending and apart. Damaged records are told to admins: whose they are is lost. Raises
+    ``Problem`` for a limit or cursor that is none, ``StoreUnavailable``.
     """
     limit, after = limit_of(query), _cursor(query, kind)
-    kept: list[R] = []
+    wanted = _wanted(form, keep, caller, query)
+    kept: list[tuple[str, R | CorruptRecord]] = []
     scanned = 0
-    for beginning in beneath:
-        while ids := await store.ids(kind, after=after, prefix=beginning, limit=PAGE):
-            found = await store.get_many(kind, ids)
-            kept += [one for one in found.values() if isinstance(one, form) and keep(one)]
+    for section in beneath:
+        if _is_before(section, after):
+            continue
+        while ids := await _ids(store, kind, section, after):
+            kept += [(one_id, one) for one_id, one in (await _read(store, kind, ids)).items() if wanted(one)]
             if len(kept) > limit:
-                return Page(kept[:limit], kept[limit - 1].id)
+                return _page(kind, kept[:limit], kept[limit - 1][0])
             after, scanned = ids[-1], scanned + len(ids)
             if scanned >= MAX_SCANNED:
-                return Page(kept, after)
+                return _page(kind, kept, after)
             if len(ids) < PAGE:
                 break
-    return Page(kept, None)
+    return _page(kind, kept, None)
+
+
+def _page(kind: Kind, kept: Sequence[tuple[str, R | CorruptRecord]], following: str | None) -> Page[R]:
+    damaged = tuple(one for _, one in kept if isinstance(one, CorruptRecord))
+    return Page(kind, [one for _, one in kept if not isinstance(one, CorruptRecord)], following, damaged)
+
+
+def _wanted(
+    form: type[R], keep: Callable[[R], bool], caller: Caller, query: Mapping[str, str]
+) -> Callable[[object], TypeGuard[R | CorruptRecord]]:
+    """Make what says of a record, damaged or not, whether it is listed."""
+    owner, is_narrowed = query.get("tenantId"), "model" in query
+
+    def wanted(one: object) -> TypeGuard[R | CorruptRecord]:
+        if isinstance(one, CorruptRecord):
+            return caller.role is Role.ADMIN and not is_narrowed and (not one.tenant or owner in {None, one.tenant})
+        return isinstance(one, form) and keep(one)
+
+    return wanted
+
+
+def _is_before(section: Section, after: str) -> bool:
+    """Whether all that a section of tenants can hold was on the pages before."""
+    return isinstance(section, tuple) and shard_prefix(shard_of(section[-1])) < after[:SHARD_CHARACTERS]
+
+
+async def _ids(store: CatalogStore, kind: Kind, section: Section, after: str) -> list[str]:
+    if isinstance(section, tuple):
+        return await store.ids_of(kind, section, after=after, limit=PAGE)
+    return await store.ids(kind, after=after, prefix=section, limit=PAGE)
+
+
+async def _read(store: CatalogStore, kind: Kind, ids: Sequence[str]) -> Mapping[str, Record | CorruptRecord | None]:
+    """Read records; of those that were not found together with the others it is asked whether they are there at all."""
+    found = await store.read_page(kind, ids)
+    for one_id in [one_id for one_id, one in found.items() if one is None]:
+        try:
+            found[one_id] = await store.get(kind, one_id)
+        except CorruptRecord as error:
+            found[one_id] = error
+    return found
+
+
+def asks_usage(query: Mapping[str, str]) -> bool:
+    """Whether a list is to say how much each of its items was used; raises ``Problem`` for what is neither."""
+    text = query.get("usage", "false")
+    if text not in {"true", "false"}:
+        raise invalid(Code.INVALID_REQUEST, [Fault("usage", Rule.CHOICE, "must be true or false")])
+    return text == "true"
 
 
 def limit_of(query: Mapping[str, str]) -> int:

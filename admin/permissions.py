@@ -58,8 +58,23 @@ async def _find_key(store: CatalogStore, caller: Caller, path: Words, _query: Wo
     await lookups.key(store, caller, path["k"])
 
 
+async def _find_publication(store: CatalogStore, caller: Caller, path: Words, _query: Words) -> None:
+    await lookups.publication(store, caller, path["p"])
+
+
+async def _find_host(store: CatalogStore, caller: Caller, path: Words, _query: Words) -> None:
+    await lookups.granted_host(store, caller, path["h"])
+
+
 Finder = Callable[[CatalogStore, Caller, Words, Words], Awaitable[None]]
-FINDERS: Final[Mapping[str, Finder]] = {"m": _find_model, "t": _find_tenant, "u": _find_user, "k": _find_key}
+FINDERS: Final[Mapping[str, Finder]] = {
+    "m": _find_model,
+    "t": _find_tenant,
+    "u": _find_user,
+    "k": _find_key,
+    "p": _find_publication,
+    "h": _find_host,
+}
 """By a path's variable: raises ``Problem`` where what it names does not exist for the caller."""
 
 

@@ -61,11 +61,15 @@ class Prober:
     async def ask(self, url: str, name: str, wanted: ModelType | None) -> Finding:
         """Find out type, protocol and readiness of the model ``name`` at ``url``; never raises for what is out there.
 
-        ``url`` is one that ``parse_target`` accepts. ``wanted`` is the type an operator gave.
+        ``wanted`` is the type an operator gave.
         """
         try:
+            target = parse_target(url)
+        except ValueError as error:  # of a record that was written otherwise than by registering
+            return as_wanted(not_ready(f"its URL {error}"), wanted)
+        try:
             async with asyncio.timeout(self._timeout_s), self._slots:
-                finding = await self._ask_checked(parse_target(url), name)
+                finding = await self._ask_checked(target, name)
         except TimeoutError:
             finding = not_ready(f"no answer within {self._timeout_s:g} s")
         return as_wanted(finding, wanted)

@@ -11,6 +11,7 @@ from admin.calls import ApiCall, Reply
 from admin.fields import Input, Output
 from admin.handlers import (
     audit,
+    hosts,
     keys,
     login,
     me,
@@ -41,6 +42,7 @@ TENANT: Final = Parameter("tenantId", "The model's tenant, where several have on
 ONLY_TENANT: Final = Parameter("tenantId", "Only this tenant's.")
 LIMIT: Final = Parameter("limit", "Most items of the page: 1 to 500, 50 unless given.")
 OF_MODEL: Final = Parameter("model", "Only those that may call this published model: NAME, or TENANT/NAME.")
+USAGE: Final = Parameter("usage", "true: say how much each was used too.")
 ACTOR: Final = Parameter("actor", "Only what this user did.")
 ACTION: Final = Parameter("action", "Only acts of this name: key.rotate.")
 SINCE: Final = Parameter("since", "From this time on, RFC 3339 with a zone: 2026-01-31T12:00:00Z.")
@@ -333,8 +335,38 @@ ROUTES: Final[tuple[Route, ...]] = (
         publications.list_publications,
         "List published models.",
         {200: schemas.Publications},
-        query=(LIMIT, CURSOR, ONLY_TENANT),
+        query=(LIMIT, CURSOR, ONLY_TENANT, USAGE),
         refusals=(Code.INVALID_REQUEST,),
+    ),
+    Route(
+        "DELETE",
+        "/api/published-models/{p}",
+        publications.remove_publication,
+        "Unpublish by uid, also what cannot be read or has lost its model.",
+        {204: None},
+        access=Access.ADMIN,
+        refusals=(*_WRITE, Code.NOT_PUBLISHED, Code.CONFLICT),
+        conditional=True,
+    ),
+    Route(
+        "GET",
+        "/api/hosts",
+        hosts.list_hosts,
+        "List the hosts that models are published on.",
+        {200: schemas.Hosts},
+        access=Access.ADMIN,
+        query=(LIMIT, CURSOR),
+        refusals=(Code.INVALID_REQUEST,),
+    ),
+    Route(
+        "DELETE",
+        "/api/hosts/{h}",
+        hosts.repair_host,
+        "Make a host's table again from what is published there, where it cannot be read.",
+        {204: None},
+        access=Access.ADMIN,
+        refusals=(*_WRITE, Code.HOST_NOT_FOUND, Code.HOST_IN_USE, Code.CONFLICT),
+        conditional=True,
     ),
     Route(
         "GET",
@@ -342,7 +374,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         keys.list_keys,
         "List keys, those that publications were born with among them.",
         {200: key_schemas.Keys},
-        query=(LIMIT, CURSOR, ONLY_TENANT, OF_MODEL),
+        query=(LIMIT, CURSOR, ONLY_TENANT, OF_MODEL, USAGE),
         refusals=(*_MODEL, Code.NOT_PUBLISHED),
     ),
     Route(

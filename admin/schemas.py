@@ -6,7 +6,7 @@ Every field of a change is optional: an absent one keeps what is, ``null`` means
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr
 
@@ -320,15 +320,18 @@ class Publication(Output):
     tokens: Tokens
     metadata: dict[str, str]
     api_key: str
-    """Whole when it was just made; masked afterwards unless key recovery is on."""
+    """Whole when it was just made; masked afterwards, but in a GET of this one where key recovery is on, which the
+    audit stream then says."""
     key_id: str
     status: State
     status_reason: str
     """Why it is not live; empty when it is."""
     metering: Metering | None
     """Of an openai model: whether the proxy tells how its calls end (`seen`), has not yet (`unproved`), or has not for
-    20 calls in a row (`missing`), each then charged what it was presumed to cost. Null for others: nothing is told."""
-    usage: UsageAnswer
+    20 calls in a row (`missing`), each then charged what it was presumed to cost. Null for others, of which
+    nothing is told, and in a list without ?usage=true."""
+    usage: UsageAnswer | None
+    """Null in a list unless ?usage=true asks for it, and where the counters cannot be read."""
     examples: Examples
     created_at: datetime
     updated_at: datetime
@@ -358,10 +361,42 @@ class Validation(Output):
     """When this text stops being accepted; null: it has no end of its own."""
 
 
+class Damaged(Output):
+    """A record of a list that cannot be read or shown. An admin may remove it."""
+
+    id: str
+    """Under which it is stored: a name, TENANT/NAME of a model, the uid of a publication, the id of a key."""
+    tenant_id: str | None
+    """Whose it is; null where that is lost."""
+    damaged: Literal[True] = True
+    remove: str
+    """The call that removes it: DELETE /api/keys/ID."""
+
+
+class Host(Output):
+    """A host that models are published on."""
+
+    name: str
+    publications: int
+    """Published models that stand there."""
+
+
+class Hosts(Output):
+    """A page of hosts."""
+
+    items: list[Host]
+    damaged: list[Damaged]
+    """Those of the page whose table cannot be read; told to admins."""
+    next: str | None
+    """Give it as cursor to get the next page; null: this is the last."""
+
+
 class Tenants(Output):
     """A page of tenants."""
 
     items: list[Tenant]
+    damaged: list[Damaged]
+    """Those of the page that cannot be read; told to admins."""
     next: str | None
     """Give it as cursor to get the next page; null: this is the last."""
 
@@ -370,6 +405,8 @@ class Models(Output):
     """A page of models."""
 
     items: list[Model]
+    damaged: list[Damaged]
+    """Those of the page that cannot be read; told to admins."""
     next: str | None
     """Give it as cursor to get the next page; null: this is the last."""
 
@@ -378,6 +415,8 @@ class Publications(Output):
     """A page of published models."""
 
     items: list[Publication]
+    damaged: list[Damaged]
+    """Those of the page that cannot be read; told to admins."""
     next: str | None
     """Give it as cursor to get the next page; null: this is the last."""
 

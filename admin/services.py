@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import redis.asyncio
@@ -27,8 +27,8 @@ from ratelimit.learning import Lessons
 from ratelimit.usage import Series, Usage
 from runtime.clock import Clock
 
-UsageReader = Callable[[str, int], Awaitable[Usage]]
-"""Reads the usage of a subject (``p:<uid>``) as of a time in ms by the store's clock."""
+UsageReader = Callable[[Sequence[str], int], Awaitable[Mapping[str, Usage | None]]]
+"""Reads the usage of subjects (``p:<uid>``) as of a time in ms by the store's clock; ``None`` where it is damaged."""
 
 SeriesReader = Callable[[str, int], Awaitable[Series]]
 """Reads a subject's calls and tokens over time, up to a time in ms by the store's clock."""
@@ -73,7 +73,7 @@ class Services:
     throttler: Throttler
     prober: Prober
     publisher: Publisher
-    usage: UsageReader
+    usages: UsageReader
     series: SeriesReader
     budgets: BudgetsReader
     lessons: LessonsReader

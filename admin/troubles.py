@@ -22,9 +22,9 @@ BUDGETS_UNTOLD: Final = Ailment(
 )
 METERING_MISSING: Final = Ailment(
     "metering_missing",
-    "GET /api/published-models lists which: their metering is missing. See that Envoy's settlement filter stands on "
-    "their listener, asks this gate, and that its runtime flag is on (docs/troubleshooting.md). Until then each call "
-    "is charged what it was presumed to cost.",
+    "GET /api/published-models?usage=true lists which: their metering is missing. See that Envoy's settlement filter "
+    "stands on their listener, asks this gate, and that its runtime flag is on (docs/troubleshooting.md). Until then "
+    "each call is charged what it was presumed to cost.",
 )
 MODELS_BEHIND: Final = Ailment(
     "models_behind",

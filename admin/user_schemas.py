@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, SecretStr
 
 from admin.fields import MAX_SECRET_TEXT, Input, NewPassword, NewUserName, Output, UserTenants
+from admin.schemas import Damaged
 from catalog.records import Role
 
 
@@ -62,5 +63,7 @@ class UserAccounts(Output):
     """A page of users."""
 
     items: list[UserAccount]
+    damaged: list[Damaged]
+    """Those of the page that cannot be read."""
     next: str | None
     """Give it as cursor to get the next page; null: this is the last."""

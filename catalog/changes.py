@@ -20,15 +20,16 @@ REFS_MAX: Final = 100
 """Most references of one entry of a feed; of more changes at once readers are told that all may have changed."""
 
 CORRUPT: Final = -1
-"""Version of a stored record whose version cannot be read. Only a ``Delete`` may expect it."""
+"""Version of a stored record that cannot be read: what expects it removes that record, or writes a good one over it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Write a record. It is stored as version ``expected_version + 1``, whatever its own says."""
+    """Write a record: as version ``expected_version + 1``, whatever its own says, over a corrupt one as 1."""
 
     record: Record
-    expected_version: int  # what the stored one must be; 0: there must be none
+    expected_version: int  # what the stored one must be; 0: there must be none; CORRUPT: it cannot be read
+    stored: str = ""  # with CORRUPT, the digest of what is stored: its version alone may read well
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ class Delete:
     id: str
     expected_version: int  # what the stored one must be; CORRUPT removes one that cannot be read
     created_at_ms: int | None = None  # when the stored one must have been made: one made again may have its version
+    stored: str = ""  # as of ``Put``
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import heapq
+import itertools
 import json
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
@@ -26,8 +28,9 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, 
 from catalog import names
 from catalog.announcing import EPOCH_BYTES, Announcer
 from catalog.changes import CORRUPT, REFS_MAX, UNREAD, Audit, Change, Check, Committed, Delete, Note, Put, Room
+from catalog.damage import CorruptRecord, decoded, read
 from catalog.health import SETTINGS, Health, health_of
-from catalog.records import KIND_OF, Kind, Record, decode, encode, ref
+from catalog.records import KIND_OF, Kind, Record, encode, ref
 
 TIMEOUT_S: Final = 3.0
 """Longest wait for an answer: after it the outcome is unknown and the operator looks."""
@@ -45,6 +48,7 @@ MAX_CHANGES: Final = 1_000
 """Most changes of one commit: the store does nothing else meanwhile (some ms)."""
 
 MAX_ID_BYTES: Final = 512
+_WRONG_TYPE: Final = "WRONGTYPE"
 
 _REFUSALS: Final = (ResponseError, BusyLoadingError, AuthenticationError)  # replies, not lost connections
 _log: Final = logging.getLogger(__name__)
@@ -82,14 +86,6 @@ class StoreUnavailable(Exception):  # noqa: N818
 
 class StoreRefused(StoreUnavailable):
     """The store answered that it does not run the command: no disk, no memory, a replica, no permission."""
-
-
-class CorruptRecord(Exception):  # noqa: N818
-    """A stored record cannot be read."""
-
-    def __init__(self, ref: str) -> None:
-        super().__init__(f"{ref}: the stored record cannot be read")
-        self.ref = ref
 
 
 _DONE: Final = 1
@@ -139,17 +135,29 @@ class CatalogStore:
 
     async def get(self, kind: Kind, record_id: str) -> Record | None:
         """Read one record, None when there is none; raises ``CorruptRecord`` when it cannot be read."""
-        raw = await self._ask("GET", names.record(ref(kind, record_id)))
-        return None if raw is None else _decoded(kind, record_id, raw)
+        name = ref(kind, record_id)
+        try:
+            raw = await self._ask("GET", names.record(name))
+        except StoreRefused as error:
+            if _WRONG_TYPE in str(error):
+                raise CorruptRecord(name) from error
+            raise
+        return None if raw is None else decoded(kind, record_id, raw)
 
     async def get_many(self, kind: Kind, ids: Sequence[str]) -> dict[str, Record]:
         """Read records by id, in the order asked; those that do not exist or cannot be read (logged) are left out."""
         found: dict[str, Record] = {}
         for start in range(0, len(ids), PAGE):
-            page = ids[start : start + PAGE]
-            values = await self._ask("MGET", *(names.record(ref(kind, record_id)) for record_id in page))
-            found |= _readable(kind, zip(page, values, strict=True))
+            found |= _readable(await self.read_page(kind, ids[start : start + PAGE]))
         return found
+
+    async def read_page(self, kind: Kind, ids: Sequence[str]) -> dict[str, Record | CorruptRecord | None]:
+        """Read at most ``PAGE`` records by id, in the order asked: ``None`` for those that MGET finds nothing of.
+
+        These do not exist, or are no strings, which ``get`` tells apart.
+        """
+        values = await self._ask("MGET", *(names.record(ref(kind, record_id)) for record_id in ids)) if ids else []
+        return {one: None if raw is None else read(kind, one, raw) for one, raw in zip(ids, values, strict=True)}
 
     async def ids(self, kind: Kind, *, after: str = "", prefix: str = "", limit: int = PAGE) -> list[str]:
         """Read the ids of a kind in lexicographic order: those after ``after`` that begin with ``prefix``.
@@ -159,6 +167,13 @@ class CatalogStore:
         first, last = _lexical_range(after, prefix)
         reply = await self._ask("ZRANGE", names.index(kind), first, last, "BYLEX", "LIMIT", 0, limit)
         return [raw.decode() for raw in reply]
+
+    async def ids_of(self, kind: Kind, tenants: Sequence[str], *, after: str = "", limit: int = PAGE) -> list[str]:
+        """Read the ids of these tenants' records in lexicographic order, those after ``after``, in one round trip."""
+        first, last = _lexical_range(after, "")
+        ranges = (names.group(kind, tenant, allowed=False) for tenant in tenants)
+        replies = await self._ask_all([("ZRANGE", one, first, last, "BYLEX", "LIMIT", 0, limit) for one in ranges])
+        return [raw.decode() for raw in itertools.islice(heapq.merge(*replies), limit)]
 
     async def count(self, room: Room) -> int:
         """Count the records that a ``Room`` is about."""
@@ -262,22 +277,32 @@ class CatalogStore:
 
     async def _ask(self, *command: Any) -> Any:
         """Run a command that changes nothing."""
+        return (await self._ask_all([command]))[0]
+
+    async def _ask_all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        """Run commands that change nothing, in one round trip."""
         try:
-            return await _exchange(self._pool, command, self._timeout_s)
+            return await _exchange_all(self._pool, commands, self._timeout_s)
         except OutcomeUnknown as error:
             raise StoreUnavailable(str(error)) from error
 
 
 async def _exchange(pool: redis.asyncio.ConnectionPool, command: Sequence[Any], timeout_s: float) -> Any:
     """Send one command once and return the reply as it came."""
+    return (await _exchange_all(pool, [command], timeout_s))[0]
+
+
+async def _exchange_all(
+    pool: redis.asyncio.ConnectionPool, commands: Sequence[Sequence[Any]], timeout_s: float
+) -> list[Any]:
+    """Send commands once, together, and return the replies as they came."""
     sent = False
     try:
         async with asyncio.timeout(timeout_s):
             connection = await pool.get_connection()  # type: ignore[no-untyped-call]  # its decorator hides its type
             sent = True
             try:
-                await connection.send_command(*command)  # what is left half-way here, redis-py disconnects
-                return await connection.read_response(disable_decoding=True)
+                return await _replies(connection, commands)
             finally:
                 await pool.release(connection)
     except _REFUSALS as error:
@@ -287,6 +312,20 @@ async def _exchange(pool: redis.asyncio.ConnectionPool, command: Sequence[Any], 
         if sent:
             raise OutcomeUnknown(f"no answer from the store: {why}") from error
         raise StoreUnavailable(f"the store cannot be reached: {why}") from error
+
+
+async def _replies(connection: redis.asyncio.Connection, commands: Sequence[Sequence[Any]]) -> list[Any]:
+    """Send and read everything, so that no reply is left for who comes next; raises the first refusal."""
+    await connection.send_packed_command(connection.pack_commands(commands))  # left half-way, redis-py disconnects
+    replies: list[Any] = []
+    for _ in commands:
+        try:
+            replies.append(await connection.read_response(disable_decoding=True))
+        except ResponseError as refused:
+            replies.append(refused)
+    if refusals := [one for one in replies if isinstance(one, ResponseError)]:
+        raise refusals[0]
+    return replies
 
 
 def _refusal(error: Exception) -> StoreRefused | OutcomeUnknown:
@@ -312,7 +351,8 @@ def _held_key(change: Change) -> str:
 
 
 def _change_arguments(change: Change) -> list[Any]:
-    return [type(change).__name__.lower(), _ref(change), _bound(change), _id(change), _content(change)]
+    bound = f"{_bound(change)} {change.stored if isinstance(change, Put | Delete) else ''}".rstrip()
+    return [type(change).__name__.lower(), _ref(change), bound, _id(change), _content(change)]
 
 
 def _content(change: Change) -> bytes | int:
@@ -358,7 +398,8 @@ def _versioned(change: Change) -> Change:
     """Give a record to be put the version it will have."""
     if not isinstance(change, Put):
         return change
-    return dataclasses.replace(change, record=structs.replace(change.record, version=change.expected_version + 1))
+    version = max(change.expected_version, 0) + 1
+    return dataclasses.replace(change, record=structs.replace(change.record, version=version))
 
 
 def _refuse_nonsense(changes: Sequence[Change]) -> None:
@@ -369,7 +410,7 @@ def _refuse_nonsense(changes: Sequence[Change]) -> None:
         raise ValueError("a commit names each record once")
     for change in changes:
         _refuse_bad_id(_id(change))
-        least = CORRUPT if isinstance(change, Delete) else 0
+        least = CORRUPT if isinstance(change, Delete | Put) else 0
         if _bound(change) < least:
             raise ValueError(f"{_ref(change)}: expected version must be at least {least}")
 
@@ -406,28 +447,20 @@ def _is_read(changes: Sequence[Change]) -> bool:
     return not written or any(_kind(change) not in UNREAD for change in written)
 
 
-def _decoded(kind: Kind, record_id: str, raw: bytes) -> Record:
-    try:
-        return decode(kind, raw)
-    except ValueError:  # its text would quote the record
-        raise CorruptRecord(ref(kind, record_id)) from None
-
-
 def _lexical_range(after: str, prefix: str) -> tuple[bytes, bytes]:
     """Bounds of the ids after one and beginning with a prefix; no id has the byte FF, so that every one is below it."""
     first = f"({after}" if after and after >= prefix else f"[{prefix}" if prefix else "-"
     return first.encode(), b"(" + prefix.encode() + b"\xff" if prefix else b"+"
 
 
-def _readable(kind: Kind, values: Iterable[tuple[str, bytes | None]]) -> dict[str, Record]:
-    """Decode what is there; a corrupt record fails alone."""
-    found = {}
-    for record_id, raw in values:
-        try:
-            if raw is not None:
-                found[record_id] = _decoded(kind, record_id, raw)
-        except CorruptRecord as error:
-            _log.error("%s; it is left out", error)
+def _readable(read: Mapping[str, Record | CorruptRecord | None]) -> dict[str, Record]:
+    """Keep what could be read; a corrupt record fails alone."""
+    found: dict[str, Record] = {}
+    for record_id, one in read.items():
+        if isinstance(one, CorruptRecord):
+            _log.error("%s; it is left out", one)
+        elif one is not None:
+            found[record_id] = one
     return found
 
 

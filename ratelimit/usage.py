@@ -81,20 +81,44 @@ def hours_of_day(now_ms: int) -> range:
 
 
 async def read_usage(client: redis.asyncio.Redis, cell: str, subject: str, now_ms: int) -> Usage:
-    """Read a subject's usage in one round trip; raises what the client raises."""
+    """Read a subject's usage in one round trip; raises what the client raises, ``ValueError`` where it is damaged."""
+    (found,) = await read_usages(client, [(cell, subject)], now_ms)
+    if found is None:
+        raise ValueError(f"the usage of {subject} cannot be read")
+    return found
+
+
+async def read_usages(
+    client: redis.asyncio.Redis, subjects: Sequence[tuple[str, str]], now_ms: int
+) -> list[Usage | None]:
+    """Read the usage of subjects, each a cell and a name, in one round trip: ``None`` where it is damaged.
+
+    Raises what the client raises.
+    """
+    hours = hours_of_day(now_ms)
     pipeline = client.pipeline(transaction=False)
-    pipeline.hmget(usage_key(cell, subject), ["total", "last_ms", "tokens", "settled_ms", "unsettled"])
-    for hour in hours_of_day(now_ms):
-        pipeline.hgetall(usage_hour_key(cell, subject, hour))
-    (total, last_ms, tokens, settled_ms, unsettled), *hours = await pipeline.execute()
-    return Usage(
-        total=_number(total),
-        today=sum(map(_calls, hours)),
-        last_access_ms=_number(last_ms),
-        tokens=_number(tokens),
-        settled_ms=_number(settled_ms),
-        unsettled=_number(unsettled),
-    )
+    for cell, subject in subjects:
+        pipeline.hmget(usage_key(cell, subject), ["total", "last_ms", "tokens", "settled_ms", "unsettled"])
+        for hour in hours:
+            pipeline.hgetall(usage_hour_key(cell, subject, hour))
+    replies = await pipeline.execute(raise_on_error=False)
+    width = 1 + len(hours)
+    return [_usage(replies[at : at + width]) for at in range(0, len(replies), width)]
+
+
+def _usage(replies: Sequence[Any]) -> Usage | None:
+    try:
+        (total, last_ms, tokens, settled_ms, unsettled), *hours = replies
+        return Usage(
+            total=_number(total),
+            today=sum(map(_calls, hours)),
+            last_access_ms=_number(last_ms),
+            tokens=_number(tokens),
+            settled_ms=_number(settled_ms),
+            unsettled=_number(unsettled),
+        )
+    except (TypeError, ValueError, AttributeError):  # a refusal in place of a reply, or no number
+        return None
 
 
 async def read_metering(client: redis.asyncio.Redis, subjects: Sequence[tuple[str, str]]) -> list[Metering]:

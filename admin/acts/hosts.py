@@ -15,11 +15,16 @@ from catalog.records import HostRecord, Kind, ModelType, PublicationRecord
 def claim(host: HostRecord | None, publication: PublicationRecord) -> Change:
     """Enter a publication into its host's table in place of whatever entries it had."""
     table = host or HostRecord(publication.host, {}, {}, version=0, created_at_ms=publication.updated_at_ms)
+    return Put(entered(table, publication), table.version)
+
+
+def entered(table: HostRecord, publication: PublicationRecord) -> HostRecord:
+    """Return a table with the publication in it, in place of whatever entries it had."""
     models = without(table.models, publication.uid)
     if publication.type is ModelType.OPENAI:
         models[f"{publication.tenant}/{publication.model}"] = publication.uid
     paths = without(table.paths, publication.uid) | {publication.path: publication.uid}
-    return Put(structs.replace(table, paths=paths, models=models), table.version)
+    return structs.replace(table, paths=paths, models=models)
 
 
 def release(host: HostRecord, uid: str) -> Change:

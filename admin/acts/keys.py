@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from typing import Final
 
 from msgspec import structs
 
@@ -17,6 +18,7 @@ from catalog.records import UNLIMITED, Credential, KeyRecord, PublicationRecord
 from catalog.recovery import encrypt
 from catalog.secrets import Secrets
 
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 Entropy = Callable[[int], bytes]
 
 
@@ -105,7 +107,7 @@ def changed(key: KeyRecord, body: KeyChange, publications: tuple[str, ...] | Non
 
 def in_ms(time: datetime | None) -> int | None:
     """A time as it is stored: milliseconds since the epoch."""
-    return None if time is None else int(time.timestamp() * 1000)
+    return None if time is None else (time - _EPOCH) // timedelta(milliseconds=1)
 
 
 def rotated(key: KeyRecord, mint: Mint, *, grace_ms: int, now_ms: int) -> NewText:

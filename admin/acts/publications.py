@@ -122,13 +122,6 @@ def update(old: PublicationRecord, new: PublicationRecord, tables: Mapping[str, 
     return changes
 
 
-def unpublish(
-    model: ModelRecord, publication: PublicationRecord, key: KeyRecord | None, host: HostRecord | None, now_ms: int
-) -> list[Change]:
-    """The changes that take a model away from callers, its own key with it."""
-    return [Put(without_publication(model, now_ms), model.version), *retract(publication, key, host)]
-
-
 def without_publication(model: ModelRecord, now_ms: int) -> ModelRecord:
     """Return a model as it is when it is not published."""
     return structs.replace(model, publication=None, updated_at_ms=now_ms)

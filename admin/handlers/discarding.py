@@ -1,81 +1,110 @@
 """Removing records that cannot be read any more, as far as their names can still be told. For admins only.
 
 What such a record said is lost, so what else belonged to it is found by looking: the publication of a model by its
-name, a publication's places in the tables of hosts by its uid. Keys that named it are left: it opens nothing again.
+name, a publication's model and its places in the tables of hosts by its uid, what stands on a host by the
+publications. Keys that named it are left: it opens nothing again.
 """
 
 from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import TypeVar
 
 from admin import lookups
 from admin.acts import hosts, publications
 from admin.calls import ApiCall
 from catalog.changes import CORRUPT, Change, Delete, Put
+from catalog.damage import CorruptRecord
 from catalog.ids import shard_of, shard_prefix
 from catalog.keytext import mask
-from catalog.records import HostRecord, Kind, ModelRecord, PublicationRecord, Role
-from catalog.store import PAGE, CatalogStore, CorruptRecord
+from catalog.records import HostRecord, Kind, ModelRecord, PublicationRecord, Record, Role
+from catalog.store import PAGE, CatalogStore
 from ratelimit.names import usage_key
 
+R = TypeVar("R", bound=Record)
 
-def require_admin(call: ApiCall, error: CorruptRecord, kind: Kind) -> str:
-    """Return the id of a damaged record of this kind that the caller may remove; raises ``error`` where not."""
+
+def require_admin(call: ApiCall, error: CorruptRecord, kind: Kind) -> Delete:
+    """Return what removes a damaged record of this kind; raises ``error`` where the caller may not."""
     call.require_match()
-    found, _, record_id = error.ref.partition(":")
-    if call.caller.role is not Role.ADMIN or found != kind.value:
+    if call.caller.role is not Role.ADMIN or error.kind is not kind:
         raise error
-    return record_id
+    return error.removal()
 
 
-async def discard_key(call: ApiCall, key_id: str) -> None:
+async def discard_key(call: ApiCall, removal: Delete) -> None:
     """Remove a key that cannot be read."""
-    audit = call.audit("key.discard", key_id, "", {"apiKey": mask(key_id)})
-    forget = [usage_key(call.services.cell(key_id), f"k:{key_id}")]
-    await call.services.committer.commit([Delete(Kind.KEY, key_id, CORRUPT)], audit, forget)
+    audit = call.audit("key.discard", removal.id, "", {"apiKey": mask(removal.id)})
+    forget = [usage_key(call.services.cell(removal.id), f"k:{removal.id}")]
+    await call.services.committer.commit([removal], audit, forget)
 
 
-async def discard_model(call: ApiCall, model_id: str) -> None:
+async def discard_model(call: ApiCall, removal: Delete) -> None:
     """Remove a model that cannot be read, and its publication with it."""
     store = call.services.store
-    changes: list[Change] = [Delete(Kind.MODEL, model_id, CORRUPT)]
-    for publication in await _publications_of(store, model_id):
+    changes: list[Change] = [removal]
+    async for publication in _publications_of(store, removal.id):
         key = await lookups.key_of(store, publication)
         changes += publications.retract(publication, key, await lookups.host(store, publication.host))
-    await call.services.committer.commit(changes, call.audit("model.discard", model_id, model_id.partition("/")[0], {}))
+    tenant = removal.id.partition("/")[0]
+    await call.services.committer.commit(changes, call.audit("model.discard", removal.id, tenant, {}))
 
 
-async def discard_publication(call: ApiCall, model: ModelRecord, uid: str) -> None:
-    """Take a model away from callers whose publication cannot be read."""
-    store = call.services.store
-    unpublished = publications.without_publication(model, await store.now_ms())
-    changes: list[Change] = [Put(unpublished, model.version), Delete(Kind.PUBLICATION, uid, CORRUPT)]
-    changes += [hosts.release(host, uid) for host in await _hosts_of(store, uid)]
+async def discard_publication(call: ApiCall, model: ModelRecord | None, removal: Delete) -> None:
+    """Take away from callers what cannot be read; ``model``: the one that it publishes, where there is one still."""
+    store, uid = call.services.store, removal.id
+    changes: list[Change] = [removal]
+    if model is not None:
+        changes.append(Put(publications.without_publication(model, await store.now_ms()), model.version))
+    changes += [hosts.release(host, uid) async for host in _hosts_of(store, uid)]
     forget = [usage_key(call.services.cell(uid), f"p:{uid}")]
-    audit = call.audit("publication.discard", model.id, model.tenant, {})
-    await call.services.committer.commit(changes, audit, forget)
+    target, tenant = (model.id, model.tenant) if model else (uid, "")
+    await call.services.committer.commit(changes, call.audit("publication.discard", target, tenant, {}), forget)
 
 
-async def _publications_of(store: CatalogStore, model_id: str) -> list[PublicationRecord]:
+async def discard_host(call: ApiCall, removal: Delete) -> None:
+    """Make a host's table again from the publications that say they stand there; without any it goes."""
+    store, name = call.services.store, removal.id
+    table = HostRecord(name, {}, {}, created_at_ms=await store.now_ms())
+    standing = [one async for one in _all(store, Kind.PUBLICATION, PublicationRecord) if one.host == name]
+    for one in standing:
+        table = hosts.entered(table, one)
+    change = Put(table, CORRUPT, removal.stored) if standing else removal
+    audit = call.audit("host.discard", name, "", {"publications": str(len(standing))})
+    await call.services.committer.commit([change], audit)
+
+
+async def model_publishing(store: CatalogStore, uid: str) -> ModelRecord | None:
+    """Find the model whose publication this is."""
+    async for model in _all(store, Kind.MODEL, ModelRecord, lambda one: one.publication == uid):
+        return model
+    return None
+
+
+def _publications_of(store: CatalogStore, model_id: str) -> AsyncIterator[PublicationRecord]:
     """Find by its name what a model's record would have told."""
     prefix = shard_prefix(shard_of(model_id.partition("/")[0]))
-    found: list[PublicationRecord] = []
-    after = ""
-    while ids := await store.ids(Kind.PUBLICATION, after=after, prefix=prefix):
-        known = (await lookups.publications(store, ids)).values()
-        found += [one for one in known if f"{one.tenant}/{one.model}" == model_id]
-        after = ids[-1]
-        if len(ids) < PAGE:
-            break
-    return found
+
+    def is_its_own(one: PublicationRecord) -> bool:
+        return f"{one.tenant}/{one.model}" == model_id
+
+    return _all(store, Kind.PUBLICATION, PublicationRecord, is_its_own, prefix=prefix)
 
 
-async def _hosts_of(store: CatalogStore, uid: str) -> list[HostRecord]:
+def _hosts_of(store: CatalogStore, uid: str) -> AsyncIterator[HostRecord]:
     """Find the tables that a publication stands in."""
-    found: list[HostRecord] = []
+    return _all(store, Kind.HOST, HostRecord, lambda one: uid in one.paths.values())
+
+
+async def _all(
+    store: CatalogStore, kind: Kind, form: type[R], keep: Callable[[R], bool] = lambda _: True, *, prefix: str = ""
+) -> AsyncIterator[R]:
+    """Yield all records of a kind that can be read and are wanted, a page at a time."""
     after = ""
-    while ids := await store.ids(Kind.HOST, after=after):
-        tables = (await store.get_many(Kind.HOST, ids)).values()
-        found += [one for one in tables if isinstance(one, HostRecord) and uid in one.paths.values()]
+    while ids := await store.ids(kind, after=after, prefix=prefix):
+        for one in (await store.get_many(kind, ids)).values():
+            if isinstance(one, form) and keep(one):
+                yield one
         after = ids[-1]
         if len(ids) < PAGE:
-            break
-    return found
+            return

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 from admin import lookups, naming
 from admin.acts import limits
-from admin.acts.keys import Mint, NewText
+from admin.acts.keys import NewText
+from admin.calls import ApiCall
+from admin.handlers.listing import listed
 from admin.handlers.views import at, at_or_never, usage
 from admin.key_schemas import Key
+from admin.paging import Page
+from admin.schemas import Damaged
 from admin.services import Services
 from catalog.keytext import KeyText, mask
 from catalog.records import KeyRecord, PublicationRecord
 from catalog.recovery import RecoveryError, decrypt
 from ratelimit.usage import Usage
 
-_AT_ONCE: Final = 20
 _UNUSED: Final = Usage()
 _log: Final = logging.getLogger(__name__)
 
@@ -29,49 +31,60 @@ async def show(
     known: Mapping[str, PublicationRecord] | None = None,
     text: KeyText | None = None,
 ) -> Key:
-    """Show a key as it is now. ``known``: its publications where they are at hand; ``text``: one just made."""
+    """Show a key as it is now. ``known``: its publications where they are at hand; ``text``: the one it may be shown.
+
+    Without a text the masked form of one stands for it.
+    """
     if known is None:
         known = await lookups.publications(services.store, key.publications)
-    counted = await services.usage(f"k:{key.id}", await services.store.now_ms())
-    return _shown(key, known.values(), counted, text.reveal() if text else visible_text(key, services.mint))
+    subject = f"k:{key.id}"
+    counted = (await services.usages([subject], await services.store.now_ms()))[subject]
+    return _shown(key, known.values(), counted, text)
 
 
 def shown_new(new: NewText, named: Iterable[PublicationRecord]) -> Key:
     """Show a key just made. Asks nobody, so that after the commit nothing stands between it and its answer."""
-    return _shown(new.record, named, _UNUSED, new.text.reveal())
+    return _shown(new.record, named, _UNUSED, new.text)
 
 
-async def show_all(services: Services, keys: Sequence[KeyRecord]) -> list[Key]:
-    """Show keys in their order, a bounded number of questions to the store at once."""
-    known = await lookups.publications(services.store, {uid for key in keys for uid in key.publications})
-    slots = asyncio.Semaphore(_AT_ONCE)
+async def show_page(services: Services, page: Page[KeyRecord], *, with_usage: bool) -> tuple[list[Key], list[Damaged]]:
+    """Show the keys of a page and what is damaged among them, texts masked; usage in one round trip, or none."""
+    known = await lookups.publications(services.store, {uid for key in page.records for uid in key.publications})
+    counted: Mapping[str, Usage | None] = {}
+    if with_usage and page.records:
+        counted = await services.usages([f"k:{key.id}" for key in page.records], await services.store.now_ms())
 
-    async def one(key: KeyRecord) -> Key:
-        async with slots:
-            return await show(services, key, {uid: known[uid] for uid in key.publications if uid in known})
+    def one(key: KeyRecord) -> Key:
+        mine = (known[uid] for uid in key.publications if uid in known)
+        return _shown(key, mine, counted.get(f"k:{key.id}"), None)
 
-    return list(await asyncio.gather(*map(one, keys)))
+    return listed(services.metrics, page, one)
 
 
-def visible_text(key: KeyRecord, mint: Mint) -> str:
-    """The key's text where key recovery is on and has it, else its masked form."""
-    masked = mask(key.id)
+async def reveal(call: ApiCall, key: KeyRecord) -> KeyText | None:
+    """Return the key's text where key recovery is on and has it, once the audit stream says who was shown it.
+
+    Raises ``StoreUnavailable`` where that could not be written down: then nobody is shown anything.
+    """
+    mint = call.services.mint
     if not mint.recovery or key.recovery is None:
-        return masked
+        return None
     try:
-        return decrypt(key.recovery, key.id, mint.secrets).reveal()
+        text = decrypt(key.recovery, key.id, mint.secrets)
     except RecoveryError as error:
-        _log.warning("the text of key %s cannot be recovered: %s", masked, error)
-        return masked
+        _log.warning("the text of key %s cannot be recovered: %s", mask(key.id), error)
+        return None
+    await call.services.store.note(call.audit("key.reveal", key.id, key.tenant, {"apiKey": mask(key.id)}).note)
+    return text
 
 
-def _shown(key: KeyRecord, known: Iterable[PublicationRecord], counted: Usage, api_key: str) -> Key:
+def _shown(key: KeyRecord, known: Iterable[PublicationRecord], counted: Usage | None, text: KeyText | None) -> Key:
     mine = list(known)
     return Key(
         id=key.id,
         tenant_id=key.tenant,
         name=key.name,
-        api_key=api_key,
+        api_key=text.reveal() if text else mask(key.id),
         publications=sorted(naming.name_for(key.tenant, one) for one in naming.callable_by(key.tenant, mine)),
         publication_key=any(one.key_id == key.id for one in mine),
         rate_limiting=limits.shown(key.limits),

@@ -12,16 +12,17 @@ from admin.acts.rules import NOT_TOGETHER
 from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
 from admin.handlers.discarding import discard_key, require_admin
-from admin.handlers.key_showing import show, show_all, shown_new
+from admin.handlers.key_showing import reveal, show, show_page, shown_new
 from admin.handlers.rotation import rotate
 from admin.key_schemas import KeyChange, KeyInput, Keys
 from admin.preconditions import tagged
 from admin.problems import Code, Fault, Problem, Rule, invalid
 from catalog.changes import Change, Check, Delete, Put
+from catalog.damage import CorruptRecord
 from catalog.ids import cell_of, shard_of
 from catalog.keytext import mask
 from catalog.records import KeyRecord, Kind, PublicationRecord, TenantRecord
-from catalog.store import CorruptRecord, NoRoom
+from catalog.store import NoRoom
 from ratelimit.names import usage_key
 
 _NO_STORE: Final = {"Cache-Control": "no-store"}
@@ -41,9 +42,11 @@ async def list_keys(call: ApiCall) -> Reply:
         lambda one: (
             call.caller.sees(one.tenant) and owner in {None, one.tenant} and (uid is None or uid in one.publications)
         ),
-        beneath=paging.shards_of(call.caller, owner),
+        caller=call.caller,
+        beneath=paging.tenants_beneath(call.caller, owner),
     )
-    return Reply(200, Keys(items=await show_all(call.services, page.records), next=page.next), _NO_STORE)
+    items, damaged = await show_page(call.services, page, with_usage=paging.asks_usage(call.query))
+    return Reply(200, Keys(items=items, damaged=damaged, next=page.next), _NO_STORE)
 
 
 async def _uid_of(call: ApiCall, name: str) -> str:
@@ -56,7 +59,8 @@ async def _uid_of(call: ApiCall, name: str) -> str:
 async def show_key(call: ApiCall) -> Reply:
     """Show a key."""
     key = await lookups.key(call.services.store, call.caller, call.path["k"])
-    return Reply(200, await show(call.services, key), {**_NO_STORE, **tagged(key)})
+    shown = await show(call.services, key, text=await reveal(call, key))
+    return Reply(200, shown, {**_NO_STORE, **tagged(key)})
 
 
 async def create_key(call: ApiCall) -> Reply:

@@ -17,12 +17,14 @@ from admin.committing import until_settled
 from admin.discovery import Finding, as_wanted
 from admin.handlers import views
 from admin.handlers.discarding import discard_model, require_admin
+from admin.handlers.listing import listed
 from admin.preconditions import tagged
 from admin.problems import Code, Fault, Problem, Rule, invalid
 from admin.schemas import ModelInput, Models
 from catalog.changes import Check, Delete, Put
+from catalog.damage import CorruptRecord
 from catalog.records import Kind, ModelRecord, ModelType, Role, Source, TenantRecord
-from catalog.store import Conflict, CorruptRecord, NoRoom
+from catalog.store import Conflict, NoRoom
 
 _UID_BYTES: Final = 10
 _REPLACE: Final = "to register it anew, with another URL or type, DELETE it first"
@@ -37,9 +39,11 @@ async def list_models(call: ApiCall) -> Reply:
         ModelRecord,
         call.query,
         lambda one: call.caller.sees(one.tenant) and owner in {None, one.tenant},
+        caller=call.caller,
         beneath=paging.models_beneath(call.caller, owner),
     )
-    return Reply(200, Models(items=[views.model(one) for one in page.records], next=page.next))
+    items, damaged = listed(call.services.metrics, page, views.model)
+    return Reply(200, Models(items=items, damaged=damaged, next=page.next))
 
 
 async def register_model(call: ApiCall) -> Reply:

@@ -6,15 +6,15 @@ from admin import lookups, paging
 from admin.acts import differences, publications
 from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
-from admin.handlers.discarding import discard_publication, require_admin
+from admin.handlers.discarding import discard_publication, model_publishing, require_admin
 from admin.handlers.rotation import rotate
-from admin.handlers.showing import show, show_all
+from admin.handlers.showing import show, show_page
 from admin.handlers.views import at, at_or_never
 from admin.preconditions import tagged
 from admin.schemas import Publications, RotatedKey
-from catalog.changes import Check
-from catalog.records import Kind, PublicationRecord
-from catalog.store import CorruptRecord
+from catalog.changes import Check, Put
+from catalog.damage import CorruptRecord
+from catalog.records import Kind, ModelRecord, PublicationRecord
 from ratelimit.names import usage_key
 
 
@@ -27,7 +27,7 @@ async def _published(call: ApiCall) -> lookups.Published:
 async def show_publication(call: ApiCall) -> Reply:
     """Show a published model."""
     found = await _published(call)
-    answer = await show(call.services, found.publication)
+    answer = await show(call, found.publication)
     return Reply(200, answer, {"Cache-Control": "no-store", **tagged(found.publication)})
 
 
@@ -40,9 +40,11 @@ async def list_publications(call: ApiCall) -> Reply:
         PublicationRecord,
         call.query,
         lambda one: call.caller.sees(one.tenant) and owner in {None, one.tenant},
-        beneath=paging.shards_of(call.caller, owner),
+        caller=call.caller,
+        beneath=paging.tenants_beneath(call.caller, owner),
     )
-    shown = Publications(items=await show_all(call.services, page.records), next=page.next)
+    items, damaged = await show_page(call.services, page, with_usage=paging.asks_usage(call.query))
+    shown = Publications(items=items, damaged=damaged, next=page.next)
     return Reply(200, shown, {"Cache-Control": "no-store"})
 
 
@@ -53,18 +55,44 @@ async def unpublish(call: ApiCall) -> Reply:
 
 
 async def _unpublish(call: ApiCall) -> None:
-    store = call.services.store
-    model = await lookups.model(store, call.caller, call.path["m"], call.query.get("tenantId"))
+    model = await lookups.model(call.services.store, call.caller, call.path["m"], call.query.get("tenantId"))
     try:
-        publication = (await lookups.publication_of(store, model)).publication
+        publication = (await lookups.publication_of(call.services.store, model)).publication
     except CorruptRecord as damaged:
         await discard_publication(call, model, require_admin(call, damaged, Kind.PUBLICATION))
         return
     call.require_match(publication)
+    await _take_back(call, model, publication)
+
+
+async def remove_publication(call: ApiCall) -> Reply:
+    """Take a publication away by its uid, whether it and its model can be read or not."""
+    await until_settled(lambda: _remove(call))
+    return Reply(204)
+
+
+async def _remove(call: ApiCall) -> None:
+    store, uid = call.services.store, call.path["p"]
+    try:
+        publication = await lookups.publication(store, call.caller, uid)
+    except CorruptRecord as damaged:
+        removal = require_admin(call, damaged, Kind.PUBLICATION)
+        await discard_publication(call, await model_publishing(store, uid), removal)
+        return
+    call.require_match(publication)
+    await _take_back(call, await model_publishing(store, uid), publication)
+
+
+async def _take_back(call: ApiCall, model: ModelRecord | None, publication: PublicationRecord) -> None:
+    """Remove a publication that can be read; ``model``: the one that it publishes, where there is one still."""
+    store = call.services.store
     key = await lookups.key_of(store, publication)
     table = await lookups.host(store, publication.host)
-    changes = publications.unpublish(model, publication, key, table, await store.now_ms())
-    audit = call.audit("publication.delete", model.id, model.tenant, differences.of_publication(publication))
+    changes = publications.retract(publication, key, table)
+    if model is not None:
+        changes.append(Put(publications.without_publication(model, await store.now_ms()), model.version))
+    target = f"{publication.tenant}/{publication.model}"
+    audit = call.audit("publication.delete", target, publication.tenant, differences.of_publication(publication))
     subjects = (f"p:{publication.uid}", f"k:{publication.key_id}")
     cell = call.services.cell(publication.uid)
     forget = [usage_key(cell, subject) for subject in subjects]

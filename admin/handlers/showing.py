@@ -2,44 +2,40 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from admin import lookups
 from admin.acts.keys import NewText
+from admin.calls import ApiCall
 from admin.handlers import views
-from admin.handlers.key_showing import visible_text
-from admin.schemas import Publication
+from admin.handlers.key_showing import reveal
+from admin.handlers.listing import listed
+from admin.paging import Page
+from admin.schemas import Damaged, Publication
 from admin.services import Services
-from catalog.keytext import mask
+from catalog.keytext import KeyText, mask
 from catalog.records import PublicationRecord
 from ratelimit.usage import Usage
 
-_AT_ONCE: Final = 20
 
-
-@dataclass(frozen=True, slots=True, repr=False)
+@dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a publication beside its record. Never printed: it may hold a key's text."""
+    """What is known of a publication beside its record."""
 
-    api_key: str  # masked, or whole where it may be seen
-    counted: Usage
-
-    def __repr__(self) -> str:
-        return "Facts(***)"
+    counted: Usage | None  # None: nobody asked, or it cannot be read
+    text: KeyText | None = None  # of its key, where it may be seen
 
 
 async def facts_of(services: Services, publication: PublicationRecord) -> Facts:
-    """Read what is known; the key is masked unless key recovery is on. Raises ``StoreUnavailable``."""
-    counted = await services.usage(f"p:{publication.uid}", await services.store.now_ms())
-    return Facts(await _visible_key(services, publication), counted)
+    """Read what is known; the key is masked. Raises ``StoreUnavailable``."""
+    subject = f"p:{publication.uid}"
+    return Facts((await services.usages([subject], await services.store.now_ms()))[subject])
 
 
 def facts_of_new(key: NewText) -> Facts:
     """What is known of a publication just made: the whole text of its key, and that nobody called."""
-    return Facts(key.text.reveal(), Usage())
+    return Facts(Usage(), key.text)
 
 
 def shown(services: Services, publication: PublicationRecord, known: Facts) -> Publication:
@@ -47,28 +43,25 @@ def shown(services: Services, publication: PublicationRecord, known: Facts) -> P
     return views.publication(
         publication,
         gateway=services.gateway,
-        api_key=known.api_key,
+        api_key=known.text.reveal() if known.text else mask(publication.key_id),
         status=services.publisher.status(publication.uid, publication.version),
         counted=known.counted,
     )
 
 
-async def show(services: Services, publication: PublicationRecord) -> Publication:
-    """Show a publication as it is now."""
-    return shown(services, publication, await facts_of(services, publication))
-
-
-async def show_all(services: Services, records: Sequence[PublicationRecord]) -> list[Publication]:
-    """Show publications in their order, a bounded number of questions to the store at once."""
-    slots = asyncio.Semaphore(_AT_ONCE)
-
-    async def one(publication: PublicationRecord) -> Publication:
-        async with slots:
-            return await show(services, publication)
-
-    return list(await asyncio.gather(*map(one, records)))
-
-
-async def _visible_key(services: Services, publication: PublicationRecord) -> str:
+async def show(call: ApiCall, publication: PublicationRecord) -> Publication:
+    """Show a publication as it is now, with its key where key recovery is on, which the audit stream then says."""
+    services = call.services
+    counted = (await facts_of(services, publication)).counted
     key = await lookups.key_of(services.store, publication) if services.mint.recovery else None
-    return visible_text(key, services.mint) if key else mask(publication.key_id)
+    return shown(services, publication, Facts(counted, await reveal(call, key) if key else None))
+
+
+async def show_page(
+    services: Services, page: Page[PublicationRecord], *, with_usage: bool
+) -> tuple[list[Publication], list[Damaged]]:
+    """Show the publications of a page and what is damaged among them; usage in one round trip, or none."""
+    counted: Mapping[str, Usage | None] = {}
+    if with_usage and page.records:
+        counted = await services.usages([f"p:{one.uid}" for one in page.records], await services.store.now_ms())
+    return listed(services.metrics, page, lambda one: shown(services, one, Facts(counted.get(f"p:{one.uid}"))))

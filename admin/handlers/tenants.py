@@ -9,10 +9,13 @@ from admin.acts import differences, tenants
 from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
 from admin.handlers import views
+from admin.handlers.discarding import require_admin
+from admin.handlers.listing import listed
 from admin.preconditions import tagged
 from admin.problems import Code, Problem
 from admin.schemas import TenantChange, TenantInput, Tenants
-from catalog.changes import Change, Delete, Put, Room
+from catalog.changes import Audit, Change, Delete, Put, Room
+from catalog.damage import CorruptRecord
 from catalog.records import Kind, TenantRecord
 from catalog.store import CatalogStore, Conflict, NoRoom
 
@@ -27,9 +30,11 @@ async def list_tenants(call: ApiCall) -> Reply:
         TenantRecord,
         call.query,
         lambda one: call.caller.sees(one.id),
+        caller=call.caller,
         beneath=paging.tenants_of(call.caller),
     )
-    return Reply(200, Tenants(items=[views.tenant(one) for one in page.records], next=page.next))
+    items, damaged = listed(call.services.metrics, page, views.tenant)
+    return Reply(200, Tenants(items=items, damaged=damaged, next=page.next))
 
 
 async def show_tenant(call: ApiCall) -> Reply:
@@ -75,14 +80,24 @@ async def delete_tenant(call: ApiCall) -> Reply:
 
 
 async def _delete(call: ApiCall) -> None:
-    old = await lookups.tenant(call.services.store, call.caller, call.path["t"])
+    try:
+        old = await lookups.tenant(call.services.store, call.caller, call.path["t"])
+    except CorruptRecord as damaged:
+        await _delete_it(
+            call, require_admin(call, damaged, Kind.TENANT), call.audit("tenant.discard", damaged.id, damaged.id, {})
+        )
+        return
     call.require_match(old)
     audit = call.audit("tenant.delete", old.id, old.id, differences.of_tenant(old))
-    changes: list[Change] = [Delete(Kind.TENANT, old.id, old.version), *tenants.nothing_left(old.id)]
+    await _delete_it(call, Delete(Kind.TENANT, old.id, old.version), audit)
+
+
+async def _delete_it(call: ApiCall, removal: Delete, audit: Audit) -> None:
+    changes: list[Change] = [removal, *tenants.nothing_left(removal.id)]
     try:
         await call.services.committer.commit(changes, audit)
     except NoRoom:
-        raise Problem(Code.TENANT_IN_USE, await _what_is_left(call.services.store, old.id)) from None
+        raise Problem(Code.TENANT_IN_USE, await _what_is_left(call.services.store, removal.id)) from None
 
 
 async def _what_is_left(store: CatalogStore, tenant: str) -> str:

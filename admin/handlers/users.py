@@ -12,11 +12,14 @@ from admin.acts import differences, users
 from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
 from admin.handlers import views
+from admin.handlers.discarding import require_admin
+from admin.handlers.listing import listed
 from admin.preconditions import tagged
 from admin.problems import Code, Problem, invalid
 from admin.user_schemas import UserAccounts, UserChange, UserInput
 from admin.users import acting_admins
 from catalog.changes import Audit, Change, Check, Delete, Put
+from catalog.damage import CorruptRecord
 from catalog.records import Kind, TenantRecord, UserRecord
 from catalog.store import CatalogStore, NoRoom
 
@@ -27,8 +30,9 @@ _LAST: Final = "there is no other admin who can act: make or enable one first"
 
 async def list_users(call: ApiCall) -> Reply:
     """List users."""
-    page = await paging.page(call.services.store, Kind.USER, UserRecord, call.query, lambda _: True)
-    return Reply(200, UserAccounts(items=[views.user(one) for one in page.records], next=page.next))
+    page = await paging.page(call.services.store, Kind.USER, UserRecord, call.query, lambda _: True, caller=call.caller)
+    items, damaged = listed(call.services.metrics, page, views.user)
+    return Reply(200, UserAccounts(items=items, damaged=damaged, next=page.next))
 
 
 async def show_user(call: ApiCall) -> Reply:
@@ -104,7 +108,12 @@ async def delete_user(call: ApiCall) -> Reply:
 
 
 async def _delete(call: ApiCall) -> None:
-    old = await lookups.user(call.services.store, call.caller, call.path["u"])
+    try:
+        old = await lookups.user(call.services.store, call.caller, call.path["u"])
+    except CorruptRecord as damaged:  # who cannot be read cannot log in: he is not the last admin who can act
+        removal = require_admin(call, damaged, Kind.USER)
+        await call.services.committer.commit([removal], call.audit("user.discard", damaged.id, "", {}))
+        return
     call.require_match(old)
     changes: list[Change] = [Delete(Kind.USER, old.id, old.version, old.created_at_ms)]
     if users.is_acting_admin(old):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 from admin import lookups
@@ -11,9 +12,11 @@ from admin.handlers.views import at_or_never
 from admin.schemas import ValidateInput, Validation
 from admin.services import Services
 from admin.throttle import validate_throttles
+from catalog.damage import CorruptRecord
 from catalog.keytext import ParsedKey, parse
 from catalog.records import KeyRecord, Kind, PublicationRecord, TenantRecord
 
+_log: Final = logging.getLogger(__name__)
 _INVALID: Final = Validation(valid=False)
 
 
@@ -27,11 +30,15 @@ async def validate_key(call: ApiCall) -> Reply:
 
 
 async def _validate(services: Services, parsed: ParsedKey) -> Validation:
-    key = await lookups.record(services.store, Kind.KEY, parsed.id, KeyRecord)
-    if key is None:
+    try:
+        key = await lookups.record(services.store, Kind.KEY, parsed.id, KeyRecord)
+        if key is None:
+            return _INVALID
+        verdict = accepted(key, parsed.text, services.mint.secrets, await services.store.now_ms())
+        return _INVALID if verdict is None else await _described(services, key, verdict)
+    except CorruptRecord as damaged:  # of the key or its tenant: no call with it is let through
+        _log.error("%s", damaged)
         return _INVALID
-    verdict = accepted(key, parsed.text, services.mint.secrets, await services.store.now_ms())
-    return _INVALID if verdict is None else await _described(services, key, verdict)
 
 
 async def _described(services: Services, key: KeyRecord, verdict: Accepted) -> Validation:

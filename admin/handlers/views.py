@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from admin.acts import limits, tokens
@@ -12,6 +12,7 @@ from admin.schemas import (
     Authentication,
     Bucket,
     Examples,
+    Host,
     LearnedCosts,
     LiveBudget,
     Model,
@@ -25,7 +26,7 @@ from admin.schemas import (
 from admin.services import Gateway
 from admin.sessions import Token
 from admin.user_schemas import UserAccount
-from catalog.records import ModelRecord, ModelType, Protocol, PublicationRecord, TenantRecord, UserRecord
+from catalog.records import HostRecord, ModelRecord, ModelType, Protocol, PublicationRecord, TenantRecord, UserRecord
 from catalog.status import Status
 from ratelimit.budgets import BudgetState, Window
 from ratelimit.learning import Lessons
@@ -33,6 +34,9 @@ from ratelimit.usage import Series, Usage, Used
 
 _MINUTE_MS: Final = 60_000
 _HOUR_MS: Final = 3_600_000
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_FIRST_MS: Final = (datetime.min.replace(tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
+_LAST_MS: Final = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
 BUDGETS: Final = {
     Window.SECOND: "burstLimit",
     Window.MINUTE: "requestsPerMinute",
@@ -43,8 +47,8 @@ BUDGETS: Final = {
 
 
 def at(time_ms: int) -> datetime:
-    """A stored time as a date in UTC."""
-    return datetime.fromtimestamp(time_ms / 1000, UTC)
+    """A stored time as a date in UTC: the first or last that can be written for one that lies beyond it."""
+    return EPOCH + timedelta(milliseconds=min(max(time_ms, _FIRST_MS), _LAST_MS))
 
 
 def at_or_never(time_ms: int | None) -> datetime | None:
@@ -85,6 +89,11 @@ def model(record: ModelRecord) -> Model:
     )
 
 
+def host(record: HostRecord) -> Host:
+    """A host as it is shown."""
+    return Host(name=record.id, publications=len(record.paths))
+
+
 def user(record: UserRecord) -> UserAccount:
     """A user as he is shown."""
     return UserAccount(
@@ -103,7 +112,12 @@ def session(record: UserRecord, token: Token) -> Session:
     return Session(token=token.text, expires_at=at(token.expires_at_ms), user=who)
 
 
-def usage(counted: Usage) -> UsageAnswer:
+def usage(counted: Usage | None) -> UsageAnswer | None:
+    """Usage as it is shown, where it was asked for and can be read."""
+    return None if counted is None else usage_told(counted)
+
+
+def usage_told(counted: Usage) -> UsageAnswer:
     """Usage as it is shown."""
     return UsageAnswer(
         total_requests=counted.total,
@@ -127,7 +141,7 @@ def learned_costs(lessons: Lessons) -> LearnedCosts:
 def usage_series(counted: Usage, series: Series, now_ms: int, states: Iterable[BudgetState]) -> UsageSeries:
     """Usage in all, over time, and by what is left of budgets, as it is shown."""
     return UsageSeries(
-        **dict(usage(counted)),
+        **dict(usage_told(counted)),
         last_day=_buckets(series.hours, _HOUR_MS, now_ms),
         last_hour=_buckets(series.minutes, _MINUTE_MS, now_ms),
         budgets=[_live(state) for state in states],
@@ -152,7 +166,7 @@ def _buckets(counts: Sequence[Used], width_ms: int, now_ms: int) -> list[Bucket]
 
 
 def publication(
-    record: PublicationRecord, *, gateway: Gateway, api_key: str, status: Status, counted: Usage
+    record: PublicationRecord, *, gateway: Gateway, api_key: str, status: Status, counted: Usage | None
 ) -> Publication:
     """A publication as it is shown; ``api_key`` is masked or whole, as the caller may see."""
     return Publication(
@@ -175,7 +189,7 @@ def publication(
         key_id=record.key_id,
         status=status.state,
         status_reason=status.reason,
-        metering=counted.metering if record.type is ModelType.OPENAI else None,
+        metering=counted.metering if counted and record.type is ModelType.OPENAI else None,
         usage=usage(counted),
         examples=examples(record, gateway),
         created_at=at(record.created_at_ms),

@@ -6,8 +6,9 @@
 --       4 actor, 5 action, 6 target, 7 tenant, 8 request id, 9 detail (JSON),
 --       10 the last ms of the store's clock at which anything may be written, 0: any;
 --       then five for each change: put | delete | check | room, reference, expected version (0: there is no such
---       record, -1: one whose version cannot be read), record id, JSON of the record to put, or of one to delete or
---       check when it must have been made in ms, empty: whenever;
+--       record; -1: one that cannot be read, and behind a space the SHA-1 of what is stored where that is a string: its
+--       version alone may read well), record id, JSON of the record to put, or of one to delete or check when it must
+--       have been made in ms, empty: whenever;
 --       of a room the first key is a group, and instead of a version stands how many records it may have at most
 -- Returns {1, epoch in force} when everything is written, {0, reference, version found} when nothing is, because a
 --         record is another than expected, {2, reference, records found} when nothing is, because a group has too many,
@@ -32,7 +33,8 @@ local function change(n)
   local keys, args = 4 + 2 * (n - 1), 10 + 5 * (n - 1)
   return {
     record = KEYS[keys + 1], index = KEYS[keys + 2],
-    act = ARGV[args + 1], ref = ARGV[args + 2], expected = tonumber(ARGV[args + 3]),
+    act = ARGV[args + 1], ref = ARGV[args + 2], expected = tonumber(string.match(ARGV[args + 3], '^%S+')),
+    damaged = string.match(ARGV[args + 3], ' (%x+)$'),
     id = ARGV[args + 4], json = ARGV[args + 5],
   }
 end
@@ -47,6 +49,13 @@ local function stored(record)
   if not json then return nil, 0 end
   local value = parsed(json)
   return value, value and tonumber(value.version) or -1
+end
+
+-- What a change meets: the record that is stored, nil where it is no table, and its version.
+local function meet(c)
+  c.old, c.found = stored(c.record)
+  local json = c.damaged and redis.pcall('GET', c.record)
+  if type(json) == 'string' and redis.sha1hex(json) == c.damaged then c.old, c.found = nil, -1 end
 end
 
 local function groups_of(value, index)
@@ -135,7 +144,7 @@ for n = 1, CHANGES do
     local count = redis.call('ZCARD', c.record)
     if count > c.expected then return {2, c.ref, count} end
   else
-    c.old, c.found = stored(c.record)
+    meet(c)
     if c.found ~= c.expected or not is_same(c) then return {0, c.ref, c.found} end
   end
   if c.act == 'put' or c.act == 'delete' then

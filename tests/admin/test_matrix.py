@@ -87,12 +87,14 @@ def _set(store: Any, world: World) -> None:
 
 async def _furnished(api: Any, tenant: str, kserve: str) -> dict[str, str]:
     """Give a tenant one of everything; returns what the variables of paths name it by."""
-    await api.tenant(tenant, upstreamAllow=["127.0.0.0/8"])
+    host = f"{tenant}.example.com"
+    await api.tenant(tenant, upstreamAllow=["127.0.0.0/8"], hosts=[host])
     await api.model(f"{tenant}-model", kserve, tenant)
-    published = await api.publish(f"{tenant}-model")
+    published = await api.publish(f"{tenant}-model", publicHostname=host)
     user = UserRecord(f"{tenant}-user", "", Role.VIEWER, (tenant,), 0, 0)
     await api.services.store.commit([Put(user, 0)], audit=Audit(Recordless.START, "user.create", user.id, "", ""))
-    return {"t": tenant, "m": f"{tenant}-model", "u": user.id, "k": published.body["keyId"]}
+    made = published.body
+    return {"t": tenant, "m": f"{tenant}-model", "u": user.id, "h": host, "k": made["keyId"], "p": made["uid"]}
 
 
 @pytest.fixture

@@ -37,7 +37,7 @@ def note(store: Any, publication: Any, **fields: int) -> None:
 async def told(api: Any) -> list[str | None]:
     """What each answer that shows the openai publication says, and each that shows the other one."""
     shown = [(await api.show(LLM)).body, (await api.update(LLM, metadata={"a": "b"})).body]
-    listed = {one["modelName"]: one for one in (await api.ask("GET", "/api/published-models")).body["items"]}
+    listed = {one["modelName"]: one for one in (await api.ask("GET", "/api/published-models?usage=true")).body["items"]}
     assert (await api.show("my-model")).body["metering"] is listed["my-model"]["metering"] is None
     return [one["metering"] for one in (*shown, listed[LLM])]
 

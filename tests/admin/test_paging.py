@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 from typing import Any, Final
 
 import pytest
@@ -11,10 +12,14 @@ from hypothesis import strategies as st
 
 from admin import paging
 from admin.callers import Caller
+from catalog.damage import CorruptRecord
+from catalog.ids import shard_of
 from catalog.records import Kind, Role, TenantRecord
 from catalog.store import PAGE
 
 NAMES: Final = [f"t{number:02}" for number in range(24)]
+ADMIN: Final = Caller("a", Role.ADMIN, frozenset({"*"}))
+SOMEBODY: Final = Caller("u", Role.OPERATOR, frozenset({"*"}))
 ALL: Final = frozenset(NAMES)
 
 
@@ -31,9 +36,14 @@ class Shelf:
         self.looked_at += len(found)
         return found
 
-    async def get_many(self, kind: Kind, ids: list[str]) -> dict[str, TenantRecord]:
+    async def read_page(self, kind: Kind, ids: list[str]) -> dict[str, TenantRecord | CorruptRecord]:
         assert kind is Kind.TENANT
-        return {name: TenantRecord(name, 0, 0, 0) for name in ids if name in self.names}
+        return {name: TenantRecord(name, 0, 0, 0) if name[-1] != "7" else damaged(name) for name in ids}
+
+
+def damaged(name: str) -> CorruptRecord:
+    """A tenant that cannot be read."""
+    return CorruptRecord(f"tenant:{name}", b"{")
 
 
 def _run(coroutine: Any) -> Any:
@@ -53,16 +63,16 @@ def test_pages_repeat_nothing_and_hide_nothing(
     there: set[str], changes: list[Any], limit: int, read_at_once: int, scanned: int
 ) -> None:
     """What is there throughout and may be shown is on exactly one page, in order, whatever comes and goes between."""
-    shelf, kept = Shelf(set(there)), {name for name in NAMES if int(name[1:]) % 3}
+    shelf, kept = Shelf(set(there)), {name for name in NAMES if int(name[1:]) % 3 or name[-1] == "7"}
     throughout, shown, cursor, left = set(there), [], "", iter(changes)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(paging, "PAGE", read_at_once)
         patch.setattr(paging, "MAX_SCANNED", scanned)
         while True:
             query = {"limit": str(limit), "cursor": cursor}
-            page = _run(paging.page(shelf, Kind.TENANT, TenantRecord, query, lambda one: one.id in kept))  # type: ignore[arg-type]
-            assert len(page.records) <= limit
-            shown += [one.id for one in page.records]
+            page = _run(paging.page(shelf, Kind.TENANT, TenantRecord, query, lambda one: one.id in kept, caller=ADMIN))  # type: ignore[arg-type]
+            assert len(page.records) + len(page.damaged) <= limit
+            shown += sorted(one.id for one in (*page.records, *page.damaged))
             if page.next is None:
                 break
             assert page.next > cursor
@@ -77,7 +87,7 @@ def test_pages_repeat_nothing_and_hide_nothing(
 def test_a_list_that_shows_little_looks_at_a_bounded_number() -> None:
     """Where nearly nothing may be shown, a request ends after its share of ids and says where to go on."""
     shelf = Shelf({f"t{number:05}" for number in range(3 * paging.MAX_SCANNED)})
-    page = _run(paging.page(shelf, Kind.TENANT, TenantRecord, {}, lambda _one: False))  # type: ignore[arg-type]
+    page = _run(paging.page(shelf, Kind.TENANT, TenantRecord, {}, lambda _one: False, caller=SOMEBODY))  # type: ignore[arg-type]
     assert page.records == []
     assert page.next is not None
     assert shelf.looked_at <= paging.MAX_SCANNED + PAGE
@@ -97,12 +107,30 @@ async def test_the_true_store_pages_beneath_a_beginning(api: Any) -> None:
     assert await store.ids(Kind.TENANT, prefix="b", limit=1) == ["b"]
 
 
-def test_a_caller_of_some_tenants_looks_at_their_shards_only() -> None:
-    """Ids of keys and publications begin with their tenant's shard, those of models with its name."""
+def test_a_caller_of_some_tenants_looks_at_their_groups_only() -> None:
+    """Keys and publications are found in the groups of their tenants, in the order of shards; models by their name."""
     some = Caller("u", Role.OPERATOR, frozenset({"tenant-b", "tenant-a"}))
     assert paging.models_beneath(some, None) == ("tenant-a/", "tenant-b/")
     assert paging.models_beneath(some, "tenant-b") == ("tenant-b/",)
-    shards = paging.shards_of(some, None)
-    assert list(shards) == sorted(shards)
-    assert set(shards) == {*paging.shards_of(some, "tenant-a"), *paging.shards_of(some, "tenant-b")}
-    assert paging.shards_of(Caller("u", Role.ADMIN, frozenset({"*"})), None) == paging.EVERYTHING
+    (both,) = paging.tenants_beneath(some, None)
+    assert sorted(both) == ["tenant-a", "tenant-b"]
+    assert paging.tenants_beneath(some, "tenant-b") == (("tenant-b",),)
+    assert paging.tenants_beneath(ADMIN, None) == paging.EVERYTHING
+    assert paging.tenants_beneath(ADMIN, "no tenant's name") == ()
+
+
+def test_a_shard_is_in_one_section() -> None:
+    """However many tenants: sections of some at a time, every shard in one, so that what they give is in order."""
+    sections = paging.groups_of(f"tenant-{number}" for number in range(5_000))
+    shards = [[shard_of(name) for name in section] for section in sections]
+    assert [one for section in shards for one in section] == sorted(one for section in shards for one in section)
+    assert all(before[-1] < after[0] for before, after in pairwise(shards))
+    assert max(map(len, sections)) <= 2 * paging.GROUPS_AT_ONCE
+
+
+def test_a_tenant_that_cannot_be_read_is_told_to_admins_only() -> None:
+    """Whose a damaged record was is lost, so it is nobody else's."""
+    shelf = Shelf({"t07", "t08"})
+    for caller, told in ((ADMIN, ["t07"]), (SOMEBODY, [])):
+        page = _run(paging.page(shelf, Kind.TENANT, TenantRecord, {}, lambda _: True, caller=caller))  # type: ignore[arg-type]
+        assert ([one.id for one in page.records], [one.id for one in page.damaged]) == (["t08"], told)

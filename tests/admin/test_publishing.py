@@ -234,7 +234,7 @@ async def test_published_models_are_listed_in_pages(api: Any, kserve: str) -> No
         assert all(item["apiKey"].endswith("…") for item in page["items"])
         cursor = page["next"]
     assert sorted(seen) == names
-    assert (await api.ask("GET", "/api/published-models?tenantId=tenant-b")).body == {"items": [], "next": None}
+    assert (await api.ask("GET", "/api/published-models?tenantId=tenant-b")).body["items"] == []
     for bad in ("0", "501", "x", "-1", "٣"):
         assert (await api.ask("GET", f"/api/published-models?limit={bad}")).faults == {"limit": "range"}
 

@@ -14,10 +14,11 @@ from msgspec import structs
 from catalog import names
 from catalog import store as store_module
 from catalog.actors import Recordless
-from catalog.changes import CORRUPT, Audit, Check, Delete, Put
+from catalog.changes import CORRUPT, Audit, Change, Check, Delete, Put
+from catalog.damage import CorruptRecord
 from catalog.health import Health
-from catalog.records import Credential, HostRecord, KeyRecord, Kind, Limits, Record, TenantRecord
-from catalog.store import CatalogStore, Conflict, CorruptRecord, StoreRefused
+from catalog.records import Credential, HostRecord, KeyRecord, Kind, Limits, Record, TenantRecord, encode
+from catalog.store import CatalogStore, Conflict, StoreRefused
 
 TENANT = TenantRecord("tenant-a", shard=0x0A1, created_at_ms=1, updated_at_ms=1)
 KEY = KeyRecord(
@@ -225,7 +226,7 @@ class _Catalogs:
     ("changes", "rule"),
     [
         ([Put(TENANT, 0), Delete(Kind.TENANT, "tenant-a", 1)], "each record once"),
-        ([Put(TENANT, -1)], "at least 0"),
+        ([Put(TENANT, -2)], "at least -1"),
         ([Check(Kind.TENANT, "tenant-a", CORRUPT)], "at least 0"),
         ([Delete(Kind.TENANT, "tenant-a", -2)], "at least -1"),
         ([Delete(Kind.TENANT, "", 1)], "1 to 512 bytes"),
@@ -251,7 +252,7 @@ async def test_nonsense_is_refused_before_it_is_sent(
 async def test_a_damaged_record_can_be_removed(
     catalog: CatalogStore, store: redis.Redis, audit: Audit, damaged: bytes
 ) -> None:
-    """A record whose version cannot be read conflicts with every write and goes by the one delete meant for it."""
+    """A record that cannot be read conflicts with every write and goes by the one delete meant for it."""
     store.set("tk:rec:tenant:tenant-a", damaged)
     with pytest.raises(CorruptRecord, match="tenant:tenant-a"):
         await catalog.get(Kind.TENANT, "tenant-a")
@@ -262,11 +263,58 @@ async def test_a_damaged_record_can_be_removed(
     await catalog.commit([Put(TENANT, 0)], audit=audit)
 
 
+READS_WELL = [
+    b'{"id": "tenant-a", "version": 3}',
+    b'{"version": "7", "created_at_ms": 5}',
+    encode(structs.replace(TENANT, id="tenant-z", version=4)),  # another record
+    encode(structs.replace(TENANT, version=0)),  # what stands for there is none
+    encode(structs.replace(TENANT, version=2**60)),  # no double
+]
+
+
+@pytest.mark.parametrize("damaged", READS_WELL)
+@pytest.mark.parametrize("is_made_again", [False, True])
+async def test_a_damaged_record_whose_version_reads_well_goes_too(
+    catalog: CatalogStore, store: redis.Redis, audit: Audit, damaged: bytes, *, is_made_again: bool
+) -> None:
+    """It is named by what is stored: removed or written over, and a record that somebody mended meanwhile is not."""
+    store.set("tk:rec:tenant:tenant-a", damaged)
+    with pytest.raises(CorruptRecord) as caught:
+        await catalog.get(Kind.TENANT, "tenant-a")
+    removal: Change = caught.value.removal()
+    if is_made_again:
+        removal = Put(TENANT, CORRUPT, caught.value.digest)
+    store.set("tk:rec:tenant:tenant-a", encode(TENANT))
+    with pytest.raises(Conflict):
+        await catalog.commit([removal], audit=audit)
+    store.set("tk:rec:tenant:tenant-a", damaged)
+    await catalog.commit([removal], audit=audit)
+    made = structs.replace(TENANT, version=1) if is_made_again else None
+    assert await catalog.get(Kind.TENANT, "tenant-a") == made
+
+
+async def test_ids_of_some_tenants_are_read_together(catalog: CatalogStore, audit: Audit, store: redis.Redis) -> None:
+    """In order, after a cursor, as many as asked for, in one round trip; a group that is no set is a refusal."""
+    for name in ("a", "b", "c"):
+        keys = [structs.replace(KEY, id=f"{n}{name}", tenant=name) for n in range(3)]
+        await catalog.commit([Put(key, 0) for key in keys], audit=audit)
+    store.config_resetstat()
+    assert await catalog.ids_of(Kind.KEY, ["a", "c"]) == ["0a", "0c", "1a", "1c", "2a", "2c"]
+    assert await catalog.ids_of(Kind.KEY, ["c", "a"], after="0a", limit=2) == ["0c", "1a"]
+    store.set("tk:index:key:d", "no set")
+    with pytest.raises(StoreRefused):
+        await catalog.ids_of(Kind.KEY, ["a", "d", "b"])
+    assert await catalog.ids_of(Kind.KEY, ["b"]) == ["0b", "1b", "2b"]
+    store.delete("tk:index:key:d")
+
+
 async def test_a_key_of_another_type_is_a_damaged_record(
     catalog: CatalogStore, store: redis.Redis, audit: Audit
 ) -> None:
     """Whatever stands where a record should, it can be removed."""
     store.lpush("tk:rec:tenant:tenant-a", "x")
+    with pytest.raises(CorruptRecord):
+        await catalog.get(Kind.TENANT, "tenant-a")
     await catalog.commit([Delete(Kind.TENANT, "tenant-a", CORRUPT)], audit=audit)
     assert store.exists("tk:rec:tenant:tenant-a") == 0
 

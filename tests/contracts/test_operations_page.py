@@ -16,6 +16,7 @@ from admin.kserve.metrics import FollowerMetrics
 from admin.metrics import AdminMetrics
 from catalog.live_secrets import LiveSecrets
 from catalog.metrics import Load, SecretsMetrics
+from catalog.records import Kind
 from catalog.secrets import create_secrets
 from catalog.status import State
 from catalog.versions import Family
@@ -56,6 +57,7 @@ LABELS: Mapping[str, Mapping[str, Iterable[str]]] = {
     "tollkeeper_store_errors_total": {"kind": StoreFault},
     "tollkeeper_admin_requests_total": {"route": BOUNDED, "method": BOUNDED, "status": BOUNDED},
     "tollkeeper_admin_request_seconds": {"route": BOUNDED},
+    "tollkeeper_admin_damaged_records_total": {"kind": Kind},
     "tollkeeper_admin_acts_total": {
         "action": BOUNDED,
         "outcome": ("committed", "conflict", "unknown", "unavailable"),

@@ -20,8 +20,9 @@ from catalog import names
 from catalog.actors import Recordless
 from catalog.announcing import announce
 from catalog.changes import Audit, Change, Check, Delete, Put, Room
+from catalog.damage import CorruptRecord
 from catalog.records import Kind, Limits, TenantRecord, encode
-from catalog.store import CatalogStore, Conflict, CorruptRecord, NoRoom, OutcomeUnknown, StoreUnavailable
+from catalog.store import CatalogStore, Conflict, NoRoom, OutcomeUnknown, StoreUnavailable
 from tests.fuzz.found import Found, Tally
 from tests.fuzz.texts import mutated, odd_text
 
