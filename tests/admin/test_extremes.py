@@ -105,7 +105,7 @@ def _is_read(kind: Kind, fields: dict[str, Any]) -> bool:
 
 
 async def read_everything(api: Any, values: Mapping[str, str]) -> None:
-    """Every GET of the document that shows records, with usage where a list can say it: 200, and nothing in it is damaged."""
+    """Every GET that shows records, with usage where a list can say it: 200, and nothing in it is damaged."""
     document = (await api.ask("GET", "/openapi.json")).body
     read = [one for one in operations(document, {}) if one.method == "GET" and not one.is_open]
     assert {"/api/keys", "/api/keys/{k}", "/api/published-models", "/api/tenants", "/api/users", "/api/hosts"} <= {
