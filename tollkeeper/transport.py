@@ -42,8 +42,9 @@ class TransportSettings(Settings):
     insecure_plaintext: bool = False
     """Allow `--listen` on an address that other machines reach, without TLS: only inside a mesh that encrypts."""
 
-    store_wait_ms: int = Field(default=50, ge=20, le=190)
-    """Milliseconds after taking a call at which any wait on the store ends with a 503; keep it below Envoy's 200."""
+    store_wait_ms: int = Field(default=50, ge=20, le=1_000)
+    """Milliseconds after taking a call at which any wait on the store ends with a 503. Envoy's ext_authz timeout (200)
+    must be longer: twice as long and 100 ms, since a call may wait behind another batch first."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """TLS is whole and by grpcio; plaintext beyond this machine only if the operator insists."""

@@ -46,9 +46,9 @@ def up_command(state: Path, *options: str) -> list[str]:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Return the environment of a machine: free ports and patience on a busy machine, unless said otherwise."""
+    """Return the environment of a machine: free ports unless said otherwise."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("TOLLKEEPER_")}
-    return {**clean, **FREE_PORTS, "TOLLKEEPER_STORE_WAIT_MS": "190", **settings}
+    return {**clean, **FREE_PORTS, **settings}
 
 
 def refused(state: Path, *options: str, **settings: str) -> subprocess.CompletedProcess[str]:

@@ -24,7 +24,7 @@ from runtime.settings import option_of, variable_of
 from runtime.tls import TlsFiles
 from tollkeeper.processes import child_environment
 from tollkeeper.up import machine as plan
-from tollkeeper.up import ports, screen, seed, state
+from tollkeeper.up import ports, screen, seed, state, warming
 from tollkeeper.up.certificates import ensure_certificate, system_authorities
 from tollkeeper.up.children import Children, ChildSpec
 from tollkeeper.up.https import HttpsCertificates
@@ -88,6 +88,7 @@ async def _start_and_serve(
     async with screen.patience("setting up tenants and models"), seed.AdminClient(machine.admin_url) as client:
         known = await log_in(client, machine, password)
         samples = await _seed(client, machine, last, memory)
+        await warming.warm(client, machine, samples.values())
     up = _up_json(machine, known, samples)
     state.write_up_json(machine.layout, up)
     state.write_json(machine.layout.memory, memory | {"handed_out": True})

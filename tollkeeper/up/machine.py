@@ -27,6 +27,9 @@ OPENAI_NAMES: Final = (CHAT, "my-llm")
 MAX_HEAP_BYTES: Final = 512 * 1024 * 1024
 """Envoy's memory on a machine that does other work too."""
 
+CHECK_SLACK_MS: Final = 100
+"""How much longer than two waits on the store Envoy waits for the gate: a call may wait behind a batch that waits."""
+
 Command = Sequence[str]
 
 
@@ -234,6 +237,7 @@ def envoy_options(machine: Machine) -> BootstrapOptions:
         max_body_bytes=machine.max_body_bytes,
         meter=machine.meter,
         max_heap_bytes=MAX_HEAP_BYTES,
+        check_timeout_ms=2 * machine.store_wait_ms + CHECK_SLACK_MS,
     )
 
 

@@ -19,8 +19,8 @@ GUIDE_ADMIN_PORT: Final = 8085
 PATIENCE_S: Final = 2.0
 """After this many seconds of silence the operator is told what is being waited for."""
 
-_INSTANCES: Final = {"instances": [{"feature1": 1.0, "feature2": 2.0}]}
-_CHAT: Final = [{"role": "user", "content": "Hello!"}]
+INSTANCES: Final = {"instances": [{"feature1": 1.0, "feature2": 2.0}]}
+CHAT_MESSAGES: Final = [{"role": "user", "content": "Hello!"}]
 
 
 @contextlib.asynccontextmanager
@@ -75,7 +75,7 @@ def keyless_call(machine: Machine, sample: Mapping[str, Any]) -> str:
 
 def chat_call(machine: Machine, sample: Mapping[str, Any]) -> str:
     """Return a command that is answered 200: a chat with the openai sample, over https."""
-    body = json.dumps({"model": sample["model"], "messages": _CHAT})
+    body = json.dumps({"model": sample["model"], "messages": CHAT_MESSAGES})
     headers = ("-H", f"X-API-Key: {sample['api_key']}", "-H", "Content-Type: application/json")
     return _over_https(machine, ("-sS", "-i", *headers, "-d", body), f"https://{sample['host']}/v1/chat/completions")
 
@@ -100,7 +100,7 @@ def _predict(
     query: str = "",
 ) -> str:
     """Over http, name the sample's host in a header, so that no name server is needed."""
-    body = ("-H", "Content-Type: application/json", "-d", json.dumps(_INSTANCES))
+    body = ("-H", "Content-Type: application/json", "-d", json.dumps(INSTANCES))
     path = f"/models/{sample['model']}/predict{query}"
     if machine.tls:
         return _over_https(machine, (*shown, *credentials, *body), f"https://{sample['host']}{path}")

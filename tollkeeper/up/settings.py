@@ -63,9 +63,9 @@ class UpSettings(Settings):
     workers: Annotated[int, Field(ge=1, le=64)] = 1
     """How many processes decide calls; Envoy asks them in turn."""
 
-    store_wait_ms: int = Field(default=50, ge=20, le=190)
-    """Milliseconds after taking a call at which any wait on the store ends with a 503; more where this machine is busy
-    with other things. Envoy waits 200."""
+    store_wait_ms: int = Field(default=200, ge=20, le=1_000)
+    """Milliseconds after taking a call at which any wait on the store ends with a 503: more than a gate's own 50, for a
+    machine that does other work too. Envoy waits for the gate twice as long and 100 ms more (500)."""
 
     admin_username: str = "admin"
     """The admin user that is made, or whose password is set, at the start."""
