@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from importlib.resources import files
 from typing import Any, Final
 
@@ -30,13 +30,22 @@ _ANNOUNCE: Final = files("catalog").joinpath("lua/announce.lua").read_bytes()
 _log: Final = logging.getLogger(__name__)
 
 
-def announce(cell: int, refs: Iterable[str], entropy: Callable[[int], bytes] = os.urandom) -> tuple[Any, ...]:
+def announce(
+    cell: int, refs: Iterable[str], records: str = "", entropy: Callable[[int], bytes] = os.urandom
+) -> tuple[Any, ...]:
     """Give the command that raises a cell's epoch; it replies the new one. No ``refs``: all records may have changed.
 
-    It needs no script to be loaded and may be sent again.
+    ``records``: the epoch of the records' store that has the change; "" where nobody knows it. It needs no script to be
+    loaded and may be sent again.
     """
-    keys = (names.epoch(str(cell)), names.feed(str(cell)))
-    return ("EVAL", _ANNOUNCE, len(keys), *keys, entropy(EPOCH_BYTES).hex(), " ".join(refs))
+    name = str(cell)
+    keys = (names.epoch(name), names.feed(name), names.records(name))
+    return ("EVAL", _ANNOUNCE, len(keys), *keys, entropy(EPOCH_BYTES).hex(), " ".join(refs), records)
+
+
+async def _nowhere() -> str:
+    """Tell no epoch: nobody is known who could."""
+    return ""
 
 
 class Announcer:
@@ -52,8 +61,11 @@ class Announcer:
         *,
         owes: bool = True,
         on_error: Callable[[], object] = lambda: None,
+        records_epoch: Callable[[], Awaitable[str]] = _nowhere,
     ) -> None:
+        """``records_epoch`` reads the epoch of the records' store; raises ``RedisError``, ``OSError``."""
         self._client = client
+        self._records_epoch = records_epoch
         self._cells = cells
         self._on_error = on_error
         self._owed_to = int(owes)  # counts what could not be told
@@ -70,25 +82,27 @@ class Announcer:
         self._owed_to += 1
         self._wake.set()
 
-    async def announce_all(self, refs: Iterable[str], timeout_s: float) -> None:
+    async def announce_all(self, refs: Iterable[str], timeout_s: float, records: str = "") -> None:
         """Tell every cell; raises ``RedisError``, ``OSError`` where one could not be told, which then is owed.
 
-        Where something is owed, everything is said to have changed: that covers what was owed when this telling began,
-        and nothing that came to be owed since.
+        ``records``: the records' epoch with the change. Where something is owed, everything is said to have changed:
+        that covers what was owed when this telling began, and nothing that came to be owed since.
         """
         owed_to, owes = self._owed_to, self.owes
         try:
-            await self._tell(() if owes else tuple(refs), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                newest = await self._records_epoch() if owes else ""  # what is owed may have come after `records`
+                await self._tell(() if owes else tuple(refs), newest or records)
         except BaseException:  # a cancellation too: nobody knows how far it came
             self.owe()
             raise
         if owes:
             self._told_to = max(self._told_to, owed_to)
 
-    async def _tell(self, refs: Sequence[str], timeout_s: float) -> None:
-        async with asyncio.timeout(timeout_s), self._client.pipeline(transaction=False) as pipeline:
+    async def _tell(self, refs: Sequence[str], records: str) -> None:
+        async with self._client.pipeline(transaction=False) as pipeline:
             for cell in range(self._cells):
-                pipeline.execute_command(*announce(cell, refs))
+                pipeline.execute_command(*announce(cell, refs, records))
             await pipeline.execute()
 
     async def forget(self, keys: Sequence[str], timeout_s: float) -> None:

@@ -5,6 +5,7 @@ The only module of the catalog that holds key strings. ``<cell>`` is ``0`` while
 key                   type                                                          TTL   written by
 tk:epoch:{<cell>}     string ``<counter>-<16 hex>``                                 none  lua/commit.lua
 tk:feed:{<cell>}      stream, entry ``<counter>-0``: epoch, refs; newest 10,000     none  lua/commit.lua
+tk:records:{<cell>}   string, the records' epoch a cell was told of last            none  lua/announce.lua
 tk:rec:<kind>:<id>    string, JSON of catalog.records                               none  lua/commit.lua
 tk:index:<kind>       sorted set of record ids, every score 0                       none  lua/commit.lua
 tk:index:<kind>:<tenant>          the same, of the records that belong to a tenant  none  lua/commit.lua
@@ -19,7 +20,7 @@ from typing import Final
 from catalog.records import Kind
 
 AUDIT: Final = "tk:audit"
-PERMANENT: Final = ("tk:epoch:", "tk:feed:", "tk:rec:", "tk:index:", AUDIT)
+PERMANENT: Final = ("tk:epoch:", "tk:feed:", "tk:records:", "tk:rec:", "tk:index:", AUDIT)
 """Beginnings of the keys that live without a TTL; any other key without one is a leak."""
 
 
@@ -31,6 +32,11 @@ def epoch(cell: str) -> str:
 def feed(cell: str) -> str:
     """Key of the change feed: ``tk:feed:{0}``."""
     return f"tk:feed:{{{cell}}}"
+
+
+def records(cell: str) -> str:
+    """Key of the newest epoch of the records' store that a cell of the budgets' store was told of."""
+    return f"tk:records:{{{cell}}}"
 
 
 def record(ref: str) -> str:

@@ -85,6 +85,20 @@ def catch_up(execute: Execute, epoch: str, *, cell: str) -> Delta | None:
     return Delta(entries[-1].epoch, frozenset(ref for entry in entries[1:] for ref in entry.refs))
 
 
+def knows(execute: Execute, epoch: str, *, cell: str) -> bool:
+    """Whether an epoch was in force here, within the time that the feed tells of; ``""`` was everywhere."""
+    if not epoch:
+        return True
+    name = f"{counter_of(epoch)}-0"
+    return any(_entry(raw).epoch == epoch for raw in execute("XRANGE", names.feed(cell), name, name))
+
+
+def told(execute: Execute, *, cell: str) -> tuple[str, str]:
+    """Read at one instant the epoch of a cell of the budgets' store, and the records' epoch that it was told of."""
+    epoch, records = execute("MGET", names.epoch(cell), names.records(cell))
+    return _text(epoch), _text(records)
+
+
 def follow(execute_blocking: Execute, epoch: str, block_ms: int, *, cell: str) -> Delta | None:
     """Wait for a change after ``epoch``, ``block_ms`` at most, then answer as ``catch_up`` does.
 

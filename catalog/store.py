@@ -197,7 +197,7 @@ class CatalogStore:
         begun_s = time.monotonic()
         epoch = await self._write(written, audit, () if self._announcer else forget_usage)
         if self._announcer and _is_read(written):
-            await self._tell_budgets(self._announcer, written, forget_usage, begun_s + self._timeout_s)
+            await self._tell_budgets(self._announcer, written, forget_usage, begun_s + self._timeout_s, epoch)
         records = {_ref(change): change.record for change in written if isinstance(change, Put)}
         return Committed(epoch, records)
 
@@ -226,13 +226,13 @@ class CatalogStore:
         return await self.now_ms() + int(self._timeout_s * 1000) - 1 if self._announcer else 0
 
     async def _tell_budgets(
-        self, announcer: Announcer, changes: Sequence[Change], forget_usage: Sequence[str], until_s: float
+        self, announcer: Announcer, changes: Sequence[Change], forget_usage: Sequence[str], until_s: float, epoch: str
     ) -> None:
         """Make the change known where calls are admitted; it is in force only then."""
         left_s = max(LEAST_S, until_s - time.monotonic())
         changed = [_ref(change) for change in _written(changes) if _kind(change) not in UNREAD]
         try:
-            await announcer.announce_all(changed if len(changed) <= REFS_MAX else (), left_s)
+            await announcer.announce_all(changed if len(changed) <= REFS_MAX else (), left_s, epoch)
         except (RedisError, OSError) as error:
             raise OutcomeUnknown(f"written, but the budgets store does not know of it yet: {error}") from error
         if forget_usage:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -80,7 +81,7 @@ class _Batch:
     stores: Stores
     deadline_ms: float
     verdicts: list[Verdict | None]
-    behind: dict[int, str] = field(default_factory=dict)  # cells far ahead of what was decided on: the epochs there
+    behind: set[int] = field(default_factory=set)  # cells far ahead of what was decided on
 
     def open_calls(self) -> list[int]:
         """Indexes of the calls that have no verdict yet."""
@@ -107,7 +108,7 @@ class _Told:
     """What the cells of one try said of the records that were decided on."""
 
     proved: bool = False  # some cell found them to be as they are
-    stale: dict[int, str] = field(default_factory=dict)  # cells that did not, with the epochs in force there
+    stale: set[int] = field(default_factory=set)  # cells that did not
     error: RedisError | None = None  # some cell could not be asked
 
 
@@ -124,7 +125,7 @@ class Checker:
         cells: int = 1,
         now_ms: Callable[[], int] = lambda: 0,
         wall_ms: Callable[[], int] = lambda: 0,
-        begin_epoch: Callable[[Execute, int], str] = lambda _execute, _cell: "",
+        told_of: Callable[[Execute, int], tuple[str, str]] = lambda _execute, _cell: ("", ""),
         reserve: Callable[[Admission, Call], Admission] = RESERVE_UNLEARNED,
         denials: Denials | None = None,
         on: Events = UNHEARD,
@@ -136,7 +137,7 @@ class Checker:
         self._cells = cells
         self._now_ms = now_ms
         self._wall_ms = wall_ms
-        self._begin_epoch = begin_epoch
+        self._told_of = told_of
         self._reserve = reserve
         self._denials = denials
         self._on = on
@@ -199,15 +200,19 @@ class Checker:
         if batch.behind:
             self._catch_up(batch.stores, batch.behind)
 
-    def _catch_up(self, stores: Stores, stale: Mapping[int, str]) -> None:
-        """Bring the cache to the present, which then is what the epochs seen before stand for."""
+    def _catch_up(self, stores: Stores, stale: Iterable[int]) -> None:
+        """Bring the cache to the present, which then is what the epochs seen before stand for.
+
+        Raises ``RecordsBehindError`` where the records' store lacks a change that one of these cells was told of.
+        """
         if stores.proved is None:
             self._gatherer.catch_up(stores.records)
             return
-        in_force = {cell: epoch or self._begin_epoch(stores.budgets.execute, cell) for cell, epoch in stale.items()}
+        told = {cell: self._told_of(stores.budgets.execute, cell) for cell in stale}
         self._gatherer.catch_up(stores.records)
-        for cell, epoch in in_force.items():
-            stores.proved.prove(cell, epoch)
+        history = self._gatherer.require([records for _, records in told.values()], stores.records)
+        for cell, (epoch, _) in told.items():
+            stores.proved.prove(cell, epoch, history)
 
     def _decide_open(self, batch: _Batch) -> _Decided:
         """Decide the open calls on records of one epoch."""
@@ -240,10 +245,10 @@ class Checker:
                     decided.denied += 1
         decided.by_cell = {cell: asked for cell, asked in decided.by_cell.items() if asked}
 
-    def _settle(self, batch: _Batch, decided: _Decided, *, is_last: bool) -> Mapping[int, str] | None:
+    def _settle(self, batch: _Batch, decided: _Decided, *, is_last: bool) -> AbstractSet[int] | None:
         """Let stand what was decided on the records as they are; None when nothing is left to be decided again.
 
-        Otherwise the epochs in force in the cells that said that records have changed (none: the refusals' own).
+        Otherwise the cells that said that records have changed (none: the refusals' own store did).
         """
         told = self._take(batch, decided, is_last=is_last)
         proved = told.proved or is_last
@@ -252,7 +257,7 @@ class Checker:
         elif not proved and not told.stale and decided.refusals:
             proved = self._gatherer.in_force(batch.question, decided.epoch, batch.stores.records)
             if not proved:
-                return {}
+                return frozenset()
         if proved:
             for index, verdict in decided.refusals.items():
                 batch.verdicts[index] = verdict
@@ -264,7 +269,7 @@ class Checker:
         told = _Told()
         if not decided.by_cell:
             return told
-        asks = {cell: _ask(batch.stores, decided, cell) for cell in decided.by_cell}
+        asks = {cell: self._ask(batch.stores, decided, cell) for cell in decided.by_cell}
         answers = self._limiter.take(batch.stores.budgets, asks, deadline_ms=batch.deadline_ms)
         for cell, answer in answers.items():
             admissions = decided.by_cell[cell]
@@ -272,18 +277,22 @@ class Checker:
                 told.error = answer
                 self._lose(batch, admissions, answer)
             elif answer.fence is Fence.STALE:
-                told.stale[cell] = answer.epoch
+                told.stale.add(cell)
             elif answer.fence is Fence.LATE:
                 batch.close(admissions, Reason.STORE_LATE)
             else:
                 if not _close_taken(batch, admissions, answer, is_last=is_last):
-                    told.stale[cell] = answer.epoch
+                    told.stale.add(cell)
                 if answer.epoch == asks[cell].epoch:
                     told.proved = True
                     self._note_denials(cell, asks[cell], answer, decided)
                 elif counter_of(answer.epoch) - counter_of(asks[cell].epoch) > LAG:
-                    batch.behind[cell] = answer.epoch
+                    batch.behind.add(cell)
         return told
+
+    def _ask(self, stores: Stores, decided: _Decided, cell: int) -> Ask:
+        epoch = decided.epoch if stores.proved is None else stores.proved.of(cell, self._cache.history)
+        return Ask([admission.charge for admission in decided.by_cell[cell].values()], epoch)
 
     def _note_denials(self, cell: int, ask: Ask, taken: Taken, decided: _Decided) -> None:
         """Remember the refusals of full budgets; only of an epoch that was in force."""
@@ -301,11 +310,6 @@ def _reason_of(error: RedisError) -> Reason:
     if isinstance(error, NotSentError):  # the store has answered all that it was asked
         return Reason.STORE_LATE
     return Reason.STORE_TIMEOUT if isinstance(error, StoreTimeoutError) else Reason.STORE_AWAY
-
-
-def _ask(stores: Stores, decided: _Decided, cell: int) -> Ask:
-    epoch = decided.epoch if stores.proved is None else stores.proved.of(cell)
-    return Ask([admission.charge for admission in decided.by_cell[cell].values()], epoch)
 
 
 def _close_taken(batch: _Batch, admissions: Mapping[int, Admission | Telling], taken: Taken, *, is_last: bool) -> bool:

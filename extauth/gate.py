@@ -35,7 +35,7 @@ from extauth.reserving import Reserver
 from extauth.settlement_metrics import SettlementMetrics
 from extauth.settler import BEHIND_S, Settler
 from extauth.store_links import RECORDS_CELL, StoreLinks, StoreRecords, StoreUrls
-from extauth.stores import Execute
+from extauth.stores import Execute, RecordsBehindError
 from extauth.taker import Offsets, Taker
 from ratelimit.budgets import Answer, Charge, Taken
 from ratelimit.limiter import Limiter
@@ -142,7 +142,7 @@ class Gate:
             limiter=self._taker,
             secrets=secrets,
             cells=cells,
-            begin_epoch=_begin_epoch,
+            told_of=_told_of,
             reserve=Reserver(os.urandom, self._lessons.of),
             denials=denials,
             now_ms=lambda: self._offset.deadline_on_store_ms(self._clock.monotonic_ms()),
@@ -314,6 +314,8 @@ class Gate:
     def _call_failed(self, error: Exception) -> None:
         """Count it and have new links proved."""
         self._store_failed(error)
+        if isinstance(error, RecordsBehindError):
+            self._links.doubt_records()
         self._links.renew()
 
 
@@ -323,6 +325,10 @@ def limiter_of(cell: int) -> Limiter:
     return Limiter(cell=name, epoch_key=names.epoch(name), feed_key=names.feed(name))
 
 
-def _begin_epoch(execute: Execute, cell: int) -> str:
-    """Set an epoch where the budgets store has none, new or emptied: an absent one would look the same next time."""
-    return str(execute(*announce(cell, ())).decode())
+def _told_of(execute: Execute, cell: int) -> tuple[str, str]:
+    """Read a cell's epoch, and the records' epoch that it was told of.
+
+    Sets an epoch where there is none, the store being new or emptied: an absent one would look the same next time.
+    """
+    epoch, records = reader.told(execute, cell=str(cell))
+    return epoch or execute(*announce(cell, ())).decode(), records

@@ -9,14 +9,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from catalog.reader import Delta, Snapshot
+from catalog.reader import Delta, Snapshot, counter_of
 from extauth.cache import RecordCache
 from extauth.call import Call
 from extauth.decide import Facts
 from extauth.entries import Entry, entry_of
 from extauth.events import UNHEARD, Events
 from extauth.facts import Presented, facts_of, first_refs, needed_refs, second_refs
-from extauth.stores import Execute
+from extauth.stores import Execute, RecordsBehindError
 
 GATHER_ROUNDS: Final = 8
 """Rounds of reading before giving up on records that change faster than they can be read."""
@@ -31,6 +31,10 @@ class Records(Protocol):
 
     def catch_up(self, execute: Execute, epoch: str) -> Delta | None:
         """Tell what changed since ``epoch``; ``None`` when nobody can tell."""
+        ...
+
+    def knows(self, execute: Execute, epoch: str) -> bool:
+        """Whether an epoch was ever in force where this is asked."""
         ...
 
 
@@ -127,6 +131,17 @@ class Gatherer:
     def in_force(self, question: Question, epoch: str, execute: Execute) -> bool:
         """Whether this epoch was in force since the calls came: a refusal must not rest on what was put right."""
         return question.read_epoch == epoch or self._records.read(execute, ()).epoch == epoch
+
+    def require(self, epochs: Iterable[str], execute: Execute) -> int:
+        """Hold the cache to epochs that others know; returns the history of the cache that has them all.
+
+        Raises ``RecordsBehindError``, also where the cache was read in another store than the one that is asked.
+        """
+        history, current = self._cache.history, self._cache.epoch  # in this order: a newer history is proved anew
+        for epoch in {*epochs, current}:
+            if counter_of(epoch) > counter_of(current) or not self._records.knows(execute, epoch):
+                raise RecordsBehindError(epoch)
+        return history
 
     def catch_up(self, execute: Execute) -> None:
         """Bring the cache to the present by the feed, or empty it when the feed cannot tell what changed."""

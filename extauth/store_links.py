@@ -12,13 +12,13 @@ from functools import partial
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from redis.exceptions import NoScriptError, ResponseError
+from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from catalog import reader
+from catalog import names, reader
 from catalog.health import read_health
 from catalog.reader import Delta, Snapshot
 from catalog.troubles import doubts
-from extauth.stores import Budgets, Execute, ProvedEpochs, Stores
+from extauth.stores import Budgets, Execute, ProvedEpochs, RecordsBehindError, Stores
 from extauth.taker import Taker
 from extauth.troubles import AILMENT_OF, STORE_AWAY, evictions
 from runtime.clock import Clock
@@ -68,6 +68,10 @@ class StoreRecords:
         """Tell what changed since ``epoch``."""
         return reader.catch_up(execute, epoch, cell=RECORDS_CELL)
 
+    def knows(self, execute: Execute, epoch: str) -> bool:
+        """Whether an epoch was ever in force there."""
+        return reader.knows(execute, epoch, cell=RECORDS_CELL)
+
 
 class ReplicaError(ResponseError):
     """A replica may lag behind: what it says of records proves nothing."""
@@ -89,6 +93,7 @@ class StoreLinks:
         self._urls = urls
         self._taker = taker
         self._clock = clock
+        self._on_error = on_error
         self._doubts: dict[str, tuple[Trouble, ...]] = {}  # by store: what may cost what it has answered
         self._proved: WeakKeyDictionary[AnyLink, ProvedEpochs] = WeakKeyDictionary()
         keeper = partial(StoreKeeper, clock=clock, on_proved=on_proved, on_error=on_error, on_fault=on_fault)
@@ -154,6 +159,11 @@ class StoreLinks:
         for keeper in self._keepers.values():
             keeper.renew()
 
+    def doubt_records(self) -> None:
+        """Give up the link to the records store, which lacks what others know: it may lead to a deposed primary."""
+        if self._records is not None:
+            self._records.discard()
+
     def until(self, deadline_ms: float) -> Stores:
         """Return the stores for one batch; no wait on them outlasts the deadline (monotonic clock)."""
         link = self._budgets.current(deadline_ms)
@@ -201,11 +211,28 @@ class StoreLinks:
         return partial(self._taker.learn_clocks, readings)
 
     def _prove_records(self, link: StoreLink) -> TakeUp:
-        """See that it is the store that is written to, and that records can be read."""
+        """See that it is the store that is written to, that records can be read, and that they are the newest."""
         execute = self._for_proof(link)
         take_up = _read_by(execute)
+        for epoch in self._told():
+            if not reader.knows(execute, epoch, cell=RECORDS_CELL):
+                raise RecordsBehindError(epoch)
         self._note("records", doubts(read_health(execute)))
         return take_up
+
+    def _told(self) -> set[str]:
+        """Read the records' epochs that the budgets store was told of; none where it cannot be asked: calls ask too."""
+        link = self.new_budgets_link()
+        questions = [("GET", names.records(str(cell))) for cell in range(self._urls.cells)]
+        try:
+            link.connect()
+            replies = link.execute_many(self._clock.monotonic_ms() + PREPARE_MS, questions)
+        except (RedisError, OSError, UnicodeError) as error:
+            self._on_error(error)
+            return set()
+        finally:
+            link.close()
+        return {reply.decode() for reply in replies if isinstance(reply, bytes)}
 
     def _look_at_records(self, link: StoreLink) -> TakeUp:
         """See the same of a link proved before, within the time of a call."""

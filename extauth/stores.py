@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from redis.exceptions import ResponseError
+
 Execute = Callable[..., Any]
 """Sends one command to a store and returns its reply, within the batch's deadline; raises redis-py's errors."""
 
@@ -22,19 +24,30 @@ UNPROVED: Final = "-"
 """An epoch that is never in force."""
 
 
+class RecordsBehindError(ResponseError):
+    """The records store does not have what the budgets store was told of: it is deposed, or it has lost changes."""
+
+    def __init__(self, epoch: str) -> None:
+        super().__init__(f"BEHIND it does not have change {epoch}, of which the budgets store was told")
+
+
 class ProvedEpochs:
-    """The epochs of one link to a budgets store, by cell, for which the cache is known to be current."""
+    """The epochs of one link to a budgets store, by cell, for which the cache is known to be current.
+
+    Each holds for one history of the cache: one that begins anew may have been read in another store.
+    """
 
     def __init__(self) -> None:
-        self._epochs: dict[int, str] = {}
+        self._epochs: dict[int, tuple[str, int]] = {}
 
-    def of(self, cell: int) -> str:
+    def of(self, cell: int, history: int) -> str:
         """The epoch to ask for in this cell."""
-        return self._epochs.get(cell, UNPROVED)
+        epoch, proved = self._epochs.get(cell, (UNPROVED, history))
+        return epoch if proved == history else UNPROVED
 
-    def prove(self, cell: int, epoch: str) -> None:
+    def prove(self, cell: int, epoch: str, history: int) -> None:
         """Take in an epoch that was in force before the cache was found to be current."""
-        self._epochs[cell] = epoch
+        self._epochs[cell] = (epoch, history)
 
 
 @dataclass(frozen=True, slots=True)

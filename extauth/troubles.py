@@ -36,10 +36,16 @@ STORE_DISK: Final = Ailment(
     "store_disk",
     "Mend the store's disk: it cannot write there and therefore takes no writes. The gate tries again by itself.",
 )
+RECORDS_BEHIND: Final = Ailment(
+    "records_behind",
+    "See that --records-url leads to the primary, not to one that was replaced; the gate asks again by itself. Where "
+    "the primary has lost changes (a failover, an older backup), start an admin: it mends that within seconds.",
+)
 AILMENT_OF: Final[Mapping[StoreFault, Ailment]] = {
     StoreFault.AUTH: STORE_PASSWORD,
     StoreFault.READONLY: STORE_READONLY,
     StoreFault.LOADING: STORE_LOADING,
+    StoreFault.BEHIND: RECORDS_BEHIND,
     StoreFault.MEMORY: STORE_FULL,
     StoreFault.DISK: STORE_DISK,
 }

@@ -22,6 +22,7 @@ class StoreFault(enum.StrEnum):
     LOADING = "loading"  # it reads its data from disk
     MEMORY = "memory"  # maxmemory is reached
     DISK = "disk"  # it cannot write to its disk
+    BEHIND = "behind"  # it lacks changes that another store was told of
     BUSY = "busy"  # somebody's script does not end
     REPLY = "reply"  # any other error reply
 
@@ -36,9 +37,10 @@ _BY_CODE: Final[Mapping[str, StoreFault]] = {
     "LOADING": StoreFault.LOADING,
     "OOM": StoreFault.MEMORY,
     "MISCONF": StoreFault.DISK,
+    "BEHIND": StoreFault.BEHIND,
     "BUSY": StoreFault.BUSY,
 }
-"""The first word of an error reply (valkey, src/server.c: shared.*err)."""
+"""The first word of an error reply (valkey, src/server.c: shared.*err), or of an error of ours."""
 
 _BY_TYPE: Final = (
     # While it connects, redis-py reads the replies itself and takes their first word away.

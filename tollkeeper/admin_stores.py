@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 
 import redis.asyncio
 
 from admin.services import Stores
 from catalog.announcing import Announcer
+from catalog.lifting import Lifter, records_epoch
 from catalog.store import TIMEOUT_S, CatalogStore
 from runtime.clients import client_of
 from runtime.lifecycle import running
@@ -28,6 +30,10 @@ async def admin_stores(settings: StoreSettings) -> AsyncIterator[Stores]:
             yield Stores(records, records, CatalogStore(records))
             return
         async with store_client(settings.budgets) as budgets:
-            announcer = Announcer(budgets, settings.cells)
-            async with running(announcer.run(), name="budgets-announcer"):
+            announcer = Announcer(budgets, settings.cells, records_epoch=partial(records_epoch, records))
+            lifter = Lifter(partial(store_client, settings.records), budgets, announcer, settings.cells)
+            async with (
+                running(announcer.run(), name="budgets-announcer"),
+                running(lifter.run(), name="records-lifter"),
+            ):
                 yield Stores(records, budgets, CatalogStore(records, announcer=announcer))

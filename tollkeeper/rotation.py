@@ -33,6 +33,7 @@ from catalog.key_changes import (
     wrapped,
 )
 from catalog.keytext import mask
+from catalog.lifting import records_epoch
 from catalog.records import KeyRecord
 from catalog.secrets import Secrets, SecretsError, change_secrets, load_secrets
 from catalog.store import CatalogStore, StoreUnavailable
@@ -192,7 +193,8 @@ async def _await_known(settings: RotateMacSettings, change: str) -> None:
 async def _store(settings: StoreSettings) -> AsyncIterator[CatalogStore]:
     async with store_client(settings.records) as records, store_client(settings.budgets) as budgets:
         apart = settings.budgets != settings.records
-        yield CatalogStore(records, announcer=Announcer(budgets, settings.cells) if apart else None)
+        announcer = Announcer(budgets, settings.cells, records_epoch=partial(records_epoch, records))
+        yield CatalogStore(records, announcer=announcer if apart else None)
 
 
 async def _change(store: CatalogStore, change: KeyChange, target: str) -> Progress:

@@ -156,8 +156,8 @@ class _SlowCells(Announcer):
         self.gates: dict[tuple[str, ...], asyncio.Event] = {}
         self.failing: set[tuple[str, ...]] = set()
 
-    async def _tell(self, refs: Sequence[str], timeout_s: float) -> None:
-        del timeout_s
+    async def _tell(self, refs: Sequence[str], records: str) -> None:
+        del records
         refs = tuple(refs)
         if refs in self.gates:
             await self.gates[refs].wait()
