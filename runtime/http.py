@@ -1,65 +1,35 @@
-"""A process's small HTTP face: ``/healthz``, ``/readyz``, ``/metrics``. Knows no process."""
+"""Serving HTTP by aiohttp: where to listen, and a process's face (``runtime.face``). Knows no process."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Final
 
 from aiohttp import web
-from prometheus_client import CollectorRegistry, disable_created_metrics, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from runtime.addresses import Address, TcpAddress, UnixAddress
+from runtime.face import FIXED_HEADERS, Page, ProcessFace
 from runtime.lifecycle import CannotStart
-from runtime.process_metrics import register_process_metrics
-from runtime.readiness import Readiness
-
-_FIXED_HEADERS: Final = {"X-Content-Type-Options": "nosniff", "Server": "tollkeeper"}
-
-
-def new_registry() -> CollectorRegistry:
-    """Make a process's registry, the process's own numbers in it already.
-
-    Without the ``_created`` series, which double what is scraped and tell nothing.
-    """
-    disable_created_metrics()  # type: ignore[no-untyped-call]
-    registry = CollectorRegistry()
-    register_process_metrics(registry)
-    return registry
 
 
 async def dressed(_request: web.Request, response: web.StreamResponse) -> None:
     """Give every answer its fixed headers; the library's own ``Server`` would tell the software's versions."""
-    response.headers.update(_FIXED_HEADERS)
+    response.headers.update(FIXED_HEADERS)
 
 
-async def _as_it_is() -> None:
-    """Nothing has to be asked first."""
+def process_face(face: ProcessFace) -> web.Application:
+    """Build the application that shows a process's face."""
 
+    def shown(page: Callable[[], Awaitable[Page]]) -> Callable[[web.Request], Awaitable[web.Response]]:
+        async def handler(_request: web.Request) -> web.Response:
+            status, content_type, body = await page()
+            return web.Response(status=status, body=body, headers={"Content-Type": content_type})
 
-def process_face(
-    readiness: Callable[[], Readiness],
-    registry: CollectorRegistry,
-    refresh: Callable[[], Awaitable[None]] = _as_it_is,
-) -> web.Application:
-    """Build the application; ``refresh`` is awaited before it tells anything."""
-
-    async def healthz(_request: web.Request) -> web.Response:
-        return web.json_response({"status": "alive"})
-
-    async def readyz(_request: web.Request) -> web.Response:
-        await refresh()
-        state = readiness()
-        return web.json_response(state.document(), status=200 if state.ready else 503)
-
-    async def metrics(_request: web.Request) -> web.Response:
-        await refresh()
-        return web.Response(body=generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+        return handler
 
     app = web.Application()
     app.on_response_prepare.append(dressed)
-    app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", metrics)])
+    app.add_routes([web.get(path, shown(page)) for path, page in face.pages.items()])
     return app
 
 

@@ -85,6 +85,7 @@ class Settings(BaseSettings):
         extra="forbid",
         hide_input_in_errors=True,
         use_attribute_docstrings=True,
+        defer_build=True,  # of the classes that one inherits, none is ever read
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"

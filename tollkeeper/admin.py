@@ -36,7 +36,8 @@ from publisher.metrics import PublisherMetrics
 from publisher.publisher import Publisher
 from runtime.addresses import TcpAddress
 from runtime.clock import SystemClock
-from runtime.http import listening, new_registry, process_face
+from runtime.face import ProcessFace, new_registry
+from runtime.http import listening, process_face
 from runtime.lifecycle import CannotStart, running, stop_requested
 from runtime.settings import ListenAddress, Metavar, Port, Secret, Words
 from tollkeeper.admin_stores import admin_stores, store_client
@@ -150,7 +151,7 @@ async def serve(settings: AdminSettings) -> None:
             registry=registry,
         )
         await services.readiness.look()
-        face = process_face(services.readiness.readiness, registry)
+        face = process_face(ProcessFace(services.readiness.readiness, registry))
         async with (
             running(services.readiness.keep(), name="readiness-watch"),
             running(services.metering.keep(), name="metering-watch"),

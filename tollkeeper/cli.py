@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from runtime import log
 from runtime.lifecycle import CannotStart
-from runtime.options import command_from
-from runtime.settings import Settings
 from runtime.version import VERSION
 from tollkeeper.processes import KEY_COMMANDS, PROCESSES, Process, all_settings
 from tollkeeper.secrets_command import secrets_command
+
+if TYPE_CHECKING:
+    from runtime.settings import Settings
 
 _KEY_TEXT: Final = re.compile(r"tk_[0-9a-z]{19}_[0-9A-Za-z]+")
 """The whole text of a key; the log masks it should one ever slip in."""
@@ -66,6 +67,8 @@ def log_as_asked(settings: Settings, process: str = "") -> None:
 
 
 def _command(name: str, process: Process) -> click.Command:
+    from runtime.options import command_from  # noqa: PLC0415  the settings' library; not for --version and --help
+
     def run(settings: Settings) -> None:
         log_as_asked(settings)
         try:

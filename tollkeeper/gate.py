@@ -26,7 +26,7 @@ from ratelimit.descriptors import DescriptorsError
 from runtime.addresses import MAX_PORT, TcpAddress
 from runtime.clock import SystemClock
 from runtime.collector import spare_what_lives
-from runtime.http import listening, new_registry, process_face
+from runtime.face import ProcessFace, facing, new_registry
 from runtime.lifecycle import CannotStart, running, stop_requested
 from runtime.readiness import Readiness
 from runtime.settings import ListenAddress, Metavar, Words, option_of
@@ -102,9 +102,9 @@ async def serve(settings: GateSettings) -> None:
 async def _serve_alone(settings: GateSettings) -> None:
     registry = new_registry()
     with making_gate(settings, registry) as made:
-        face = process_face(made.readiness, registry)
+        face = ProcessFace(made.readiness, registry)
         async with (
-            listening(face, settings.http_listen, option="--http-listen") as http,
+            facing(face, settings.http_listen, option="--http-listen") as http,
             running(made.keep_secrets(), name="secrets-watch"),
             running(made.keep_descriptors(), name="descriptors-watch"),
         ):

@@ -9,7 +9,7 @@ import socket
 import sys
 
 from runtime.collector import spare_what_lives
-from runtime.http import new_registry
+from runtime.face import new_registry
 from runtime.lifecycle import CannotStart, running
 from runtime.settings import read
 from runtime.worker import Worker, refusals_told

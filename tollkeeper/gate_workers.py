@@ -9,7 +9,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from runtime.addresses import Address, numbered
-from runtime.http import listening, new_registry, process_face
+from runtime.face import ProcessFace, facing, new_registry
 from runtime.lifecycle import stop_requested
 from runtime.settings import as_text
 from runtime.snapshots import Summed, snapshot_of
@@ -33,8 +33,8 @@ async def serve_workers(settings: TransportSettings, count: int, http_listen: Ad
             await workers.refresh()
             sums.update("parent", snapshot_of(own))
 
-        face = process_face(workers.readiness, shown, refresh)
-        async with listening(face, http_listen, option="--http-listen") as http:
+        face = ProcessFace(workers.readiness, shown, refresh)
+        async with facing(face, http_listen, option="--http-listen") as http:
             await workers.start()
             _log.info("listening: %d workers, http %s", count, http)
             await workers.keep_until(stop_requested())

@@ -7,10 +7,12 @@ import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from runtime.lifecycle import CannotStart
-from runtime.settings import Settings, environment_without_settings
+
+if TYPE_CHECKING:
+    from runtime.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,8 @@ KEY_COMMANDS: Final = {
 
 def child_environment() -> dict[str, str]:
     """Return what a child process of ours is given: no settings, and the way to this very code from any folder."""
+    from runtime.settings import environment_without_settings  # noqa: PLC0415  who starts children has read settings
+
     environment = environment_without_settings()
     inherited = environment.get("PYTHONPATH", "")
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), inherited)))

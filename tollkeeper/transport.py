@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from prometheus_client import CollectorRegistry, Counter
 from pydantic import Field
@@ -18,7 +18,9 @@ from runtime.grpc_front import FrontFactory, QueueLimits
 from runtime.native_front import NativeFront
 from runtime.readiness import Readiness, Trouble
 from runtime.settings import ListenAddress, Settings, option_of
-from runtime.tls import Certificates, TlsFiles
+
+if TYPE_CHECKING:
+    from runtime.tls import Certificates
 
 
 class TransportSettings(Settings):
@@ -89,6 +91,8 @@ def front_factory(
 def _certificates(settings: TransportSettings, registry: CollectorRegistry) -> Certificates | None:
     if settings.tls_certificate is None or settings.tls_key is None:
         return None
+    from runtime.tls import Certificates, TlsFiles  # noqa: PLC0415  reading certificates loads a tenth of a second
+
     reloads = tls_reloads(registry)
     files = TlsFiles(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
     return Certificates(files, lambda outcome: reloads.labels(outcome).inc())

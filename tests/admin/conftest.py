@@ -34,6 +34,7 @@ from catalog.status import State, Status
 from catalog.store import CatalogStore
 from runtime.addresses import TcpAddress
 from runtime.clock import SystemClock
+from runtime.face import ProcessFace
 from runtime.http import listening, process_face
 from runtime.readiness import Trouble
 
@@ -256,7 +257,7 @@ def start_api(
         )
         face = await stack.enter_async_context(
             listening(
-                process_face(services.readiness.readiness, registry),
+                process_face(ProcessFace(services.readiness.readiness, registry)),
                 TcpAddress("127.0.0.1", 0),
                 option="--http-listen",
             )

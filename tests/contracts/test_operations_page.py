@@ -26,7 +26,7 @@ from publisher.metrics import ClusterMetrics, PublisherMetrics
 from ratelimit import ledger
 from ratelimit.tokens import Ending
 from ratelimit.usage import Metering
-from runtime.http import new_registry
+from runtime.face import new_registry
 from runtime.kube_api import Cause
 from runtime.readiness import Ailment
 from runtime.store_faults import StoreFault
