@@ -20,6 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from runtime.addresses import Address, TcpAddress, UnixAddress
 from runtime.lifecycle import CannotStart
+from runtime.private_socket import PrivateSocket
 from runtime.process_metrics import register_process_metrics
 from runtime.readiness import Readiness
 
@@ -99,13 +100,15 @@ async def facing(face: ProcessFace, address: Address, *, option: str) -> AsyncIt
     """
     connections = _Connections(face)
     try:
-        server = await _bound(connections.serve, address)
+        server, socket = await _bound(connections.serve, address)
     except OSError as error:
         raise CannotStart(f"{option} {address}: cannot be bound: {error.strerror or error}") from error
     try:
         yield _reached(server, address)
     finally:
         server.close()
+        if socket is not None:
+            socket.remove()
         connections.end()
         await server.wait_closed()
 
@@ -113,12 +116,12 @@ async def facing(face: ProcessFace, address: Address, *, option: str) -> AsyncIt
 _Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-async def _bound(serve: _Serve, address: Address) -> asyncio.Server:
-    match address:
-        case UnixAddress(path):
-            return await asyncio.start_unix_server(serve, path, limit=MAX_HEAD)
-        case TcpAddress(host, port):
-            return await asyncio.start_server(serve, host, port, limit=MAX_HEAD)
+async def _bound(serve: _Serve, address: Address) -> tuple[asyncio.Server, PrivateSocket | None]:
+    if isinstance(address, TcpAddress):
+        return await asyncio.start_server(serve, address.host, address.port, limit=MAX_HEAD), None
+    socket = PrivateSocket(address.path)
+    with socket.binding() as path:
+        return await asyncio.start_unix_server(serve, path, limit=MAX_HEAD), socket
 
 
 def _reached(server: asyncio.Server, address: Address) -> str:

@@ -9,13 +9,15 @@ would wait too long behind others is answered by ``overloaded`` without being lo
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, Protocol
 
 from runtime.clock import Clock
 from runtime.lifecycle import CannotStart
+from runtime.private_socket import PrivateSocket
 
 _UNIX: Final = "unix:"
 
@@ -140,14 +142,29 @@ class Answering:
                 service.undelivered(answer)
 
 
-def free_socket_path(target: str) -> Path | None:
-    """Return a Unix target's path, ``None`` for TCP; raises ``CannotStart`` where another process listens there."""
-    if not target.startswith(_UNIX):
-        return None
-    path = Path(target.removeprefix(_UNIX))
-    if _answers(path):
-        raise CannotStart(f"{target}: another process listens there")
-    return path
+class Place:
+    """Where a front listens; a Unix socket is private from its bind on."""
+
+    def __init__(self, target: str) -> None:
+        self._target = target
+        self._path = Path(target.removeprefix(_UNIX)) if target.startswith(_UNIX) else None
+        self._socket = PrivateSocket(self._path) if self._path else None
+
+    @contextmanager
+    def binding(self) -> Iterator[str]:
+        """Give the target to bind and listen at; raises ``CannotStart`` where it cannot be, or somebody listens."""
+        if self._path is not None and _answers(self._path):
+            raise CannotStart(f"{self._target}: another process listens there")
+        try:
+            with self._socket.binding() if self._socket else nullcontext() as path:
+                yield self._target if path is None else f"{_UNIX}{path}"
+        except (OSError, RuntimeError) as error:
+            raise CannotStart(f"{self._target}: cannot be bound: {error}") from error
+
+    def leave(self) -> None:
+        """Take a Unix socket away; idempotent."""
+        if self._socket is not None:
+            self._socket.remove()
 
 
 def dialled(target: str, port: int | None) -> str:

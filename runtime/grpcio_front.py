@@ -11,7 +11,6 @@ import asyncio
 import itertools
 import logging
 import queue
-import stat
 import threading
 from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -29,11 +28,10 @@ from runtime.grpc_front import (
     BatchService,
     Failure,
     Incoming,
+    Place,
     QueueLimits,
     dialled,
-    free_socket_path,
 )
-from runtime.lifecycle import CannotStart
 from runtime.tls import Certificates, Identity
 
 START_S: Final = 10.0
@@ -74,7 +72,8 @@ class GrpcioFront:
         limits: QueueLimits,
         certificates: Certificates | None = None,
     ) -> None:
-        self._target = target
+        self._target = self._binding = target
+        self._place = Place(target)
         self._services = services
         self._clock = clock
         self._on_fault = on_fault
@@ -92,14 +91,9 @@ class GrpcioFront:
 
     def start(self) -> None:
         """Bind and begin to answer; raises ``CannotStart`` where the target cannot be bound."""
-        path = free_socket_path(self._target)
-        self._io.start()
-        try:
+        with self._place.binding() as self._binding:
+            self._io.start()
             self._bound.result(START_S)
-            if path is not None:
-                path.chmod(stat.S_IRUSR | stat.S_IWUSR)
-        except (OSError, RuntimeError) as error:
-            raise CannotStart(f"{self._target}: cannot be bound: {error}") from error
         self._decider.start()
 
     @property
@@ -121,6 +115,7 @@ class GrpcioFront:
             self._decider.join(timeout_s + 1)
         if self._io.is_alive():
             self._io.join(1)
+        self._place.leave()
 
     # The event loop's thread
 
@@ -161,8 +156,8 @@ class GrpcioFront:
 
     def _bind(self, server: grpc.aio.Server) -> int:
         if self._certificates is None:
-            return int(server.add_insecure_port(self._target))
-        return int(server.add_secure_port(self._target, _credentials(self._certificates)))
+            return int(server.add_insecure_port(self._binding))
+        return int(server.add_secure_port(self._binding, _credentials(self._certificates)))
 
     def _handler(self, path: str) -> Callable[[bytes, Any], Awaitable[Answer]]:
         async def handle(payload: bytes, context: Any) -> Answer:

@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 
 from aiohttp import web
 
-from runtime.addresses import Address, TcpAddress, UnixAddress
+from runtime.addresses import Address, TcpAddress
 from runtime.face import FIXED_HEADERS, Page, ProcessFace
 from runtime.lifecycle import CannotStart
+from runtime.private_socket import PrivateSocket
 
 
 async def dressed(_request: web.Request, response: web.StreamResponse) -> None:
@@ -42,23 +43,31 @@ async def listening(app: web.Application, address: Address, *, option: str) -> A
     runner = web.AppRunner(app, access_log=None, auto_decompress=False)  # a packed body would grow unseen
     await runner.setup()
     try:
-        yield await _bind_or_say(runner, address, option)
+        async with _bound(runner, address, option) as reached:
+            yield reached
     finally:
         await runner.cleanup()
 
 
-async def _bind_or_say(runner: web.AppRunner, address: Address, option: str) -> str:
+@asynccontextmanager
+async def _bound(runner: web.AppRunner, address: Address, option: str) -> AsyncIterator[str]:
     try:
-        return await _bind(runner, address)
+        socket = await bind(runner, address)
     except OSError as error:
         raise CannotStart(f"{option} {address}: cannot be bound: {error.strerror or error}") from error
+    try:
+        yield str(TcpAddress(address.host, runner.addresses[0][1])) if isinstance(address, TcpAddress) else str(address)
+    finally:
+        if socket is not None:
+            socket.remove()
 
 
-async def _bind(runner: web.AppRunner, address: Address) -> str:
-    match address:
-        case UnixAddress(path):
-            await web.UnixSite(runner, str(path)).start()
-            return str(address)
-        case TcpAddress(host, port):
-            await web.TCPSite(runner, host, port).start()
-            return str(TcpAddress(host, runner.addresses[0][1]))
+async def bind(runner: web.AppRunner, address: Address) -> PrivateSocket | None:
+    """Have a runner listen; returns the Unix socket, which is its owner's alone. Raises ``OSError``."""
+    if isinstance(address, TcpAddress):
+        await web.TCPSite(runner, address.host, address.port).start()
+        return None
+    socket = PrivateSocket(address.path)
+    with socket.binding() as path:
+        await web.UnixSite(runner, str(path)).start()
+    return socket

@@ -6,7 +6,6 @@ One thread, ``grpc-batches``, takes whatever has arrived, hands it to the method
 from __future__ import annotations
 
 import logging
-import stat
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
@@ -22,11 +21,10 @@ from runtime.grpc_front import (
     BatchService,
     Failure,
     Incoming,
+    Place,
     QueueLimits,
     dialled,
-    free_socket_path,
 )
-from runtime.lifecycle import CannotStart
 
 if TYPE_CHECKING:  # the stub has this type, the module does not
     from pygrpc_native._native import DetailedEvent
@@ -54,6 +52,7 @@ class NativeFront:
         self._answering = Answering(clock, limits)
         self._services = list(services.values())
         self._target = target
+        self._place = Place(target)
         self._methods = [(path, False) for path in services]
         self._front: NativeGrpcFront | None = None
         self._stopping = threading.Event()
@@ -69,14 +68,9 @@ class NativeFront:
         self._thread.start()
 
     def _bound(self) -> NativeGrpcFront:
-        path = free_socket_path(self._target)
-        try:
-            front = NativeGrpcFront(self._target, self._methods, io_threads=1, call_details=True)
+        with self._place.binding() as target:
+            front = NativeGrpcFront(target, self._methods, io_threads=1, call_details=True)
             front.start()
-            if path is not None:
-                path.chmod(stat.S_IRUSR | stat.S_IWUSR)
-        except (OSError, RuntimeError) as error:
-            raise CannotStart(f"{self._target}: cannot be bound: {error}") from error
         return front
 
     @property
@@ -91,6 +85,7 @@ class NativeFront:
             self._thread.join(timeout_s)
         if self._front is not None:
             self._front.close()
+        self._place.leave()
 
     def _run(self, front: NativeGrpcFront) -> None:
         try:

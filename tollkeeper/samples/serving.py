@@ -6,13 +6,13 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from aiohttp import web
 
 from runtime import log
-from runtime.addresses import Address, UnixAddress
+from runtime.addresses import Address
+from runtime.http import bind
 from runtime.lifecycle import stop_requested
 from runtime.options import command_from
 from runtime.settings import ListenAddress, Settings, Words
@@ -51,18 +51,11 @@ async def _serve(application: web.Application, listen: Address) -> None:
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     try:
-        await _site(runner, listen).start()
+        await bind(runner, listen)
         _log.info("listening %s", listen)
         await stop_requested()
     finally:
         await runner.cleanup()
-
-
-def _site(runner: web.AppRunner, listen: Address) -> web.BaseSite:
-    if isinstance(listen, UnixAddress):
-        Path(listen.path).unlink(missing_ok=True)
-        return web.UnixSite(runner, str(listen.path))
-    return web.TCPSite(runner, listen.host, listen.port)
 
 
 async def json_body(request: web.Request) -> Any:
