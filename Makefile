@@ -47,7 +47,7 @@ e2e-kube: $(VENV)/dev.stamp  ## the tests on a real Kubernetes API server, which
 helm-golden: $(VENV)/dev.stamp  ## write down anew what the chart renders (needs what e2e-kube builds)
 	@$(PY) tests/helm/golden.py
 
-image-check: $(VENV)/dev.stamp  ## lint the Dockerfile and run its steps and its processes without an engine
+image-check: $(VENV)/dev.stamp  ## the image without an engine, and the wheel installed by pip and pipx
 	@$(VENV)/bin/hadolint Dockerfile
 	@$(PY) -m pytest -q -m image tests/image
 

@@ -6,10 +6,10 @@ import importlib
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from runtime.lifecycle import CannotStart
+from tollkeeper.start import rooms
 
 if TYPE_CHECKING:
     from runtime.settings import Settings
@@ -82,7 +82,7 @@ def child_environment() -> dict[str, str]:
 
     environment = environment_without_settings()
     inherited = environment.get("PYTHONPATH", "")
-    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(Path(__file__).parents[1]), inherited)))
+    environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(rooms()), inherited)))
     return environment
 
 

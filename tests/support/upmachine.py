@@ -8,10 +8,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 ROOT = Path(__file__).parents[2]
 START_S = 90
@@ -40,9 +40,13 @@ def processes_logging_to(folder: Path) -> dict[int, str]:
     return found
 
 
-def up_command(state: Path, *options: str) -> list[str]:
+SOURCE: Final = (sys.executable, "-m", "tollkeeper")
+"""The command ``tollkeeper`` of the source tree."""
+
+
+def up_command(state: Path, *options: str, program: Sequence[str] = SOURCE) -> list[str]:
     """Return the command line of a machine."""
-    return [sys.executable, "-m", "tollkeeper", "up", "--state", str(state), *options]
+    return [*program, "up", "--state", str(state), *options]
 
 
 def environment(**settings: str) -> dict[str, str]:
@@ -107,13 +111,19 @@ class UpMachine:
 
 
 @contextmanager
-def up_machine(state: Path, *options: str, **settings: str) -> Iterator[UpMachine]:
+def up_machine(
+    state: Path, *options: str, program: Sequence[str] = SOURCE, cwd: Path = ROOT, **settings: str
+) -> Iterator[UpMachine]:
     """Start a machine on this folder; it is stopped at the end unless the test did."""
     output = state.with_name(f"{state.name}.output")
     with (
         output.open("wb") as written,
         subprocess.Popen(
-            up_command(state, *options), cwd=ROOT, env=environment(**settings), stdout=written, stderr=written
+            up_command(state, *options, program=program),
+            cwd=cwd,
+            env=environment(**settings),
+            stdout=written,
+            stderr=written,
         ) as process,
     ):
         try:
