@@ -22,7 +22,7 @@ from admin.passwords import Passwords
 from admin.ports import Publisher
 from admin.probing import Prober
 from admin.proxies import NO_PROXIES, TrustedProxies
-from admin.services import Gateway, Services, Stores, UsageReader
+from admin.services import Gateway, PastOwnerReader, Services, Stores, UsageReader
 from admin.throttle import Throttler
 from admin.watching import ReadinessWatch
 from catalog import names
@@ -33,7 +33,7 @@ from ratelimit.budgets import BudgetState, Subject
 from ratelimit.learning import Lessons, read_learned
 from ratelimit.limiter import Limiter
 from ratelimit.looking import look
-from ratelimit.usage import Metering, Usage, read_metering, read_series, read_usages
+from ratelimit.usage import Metering, Usage, read_metering, read_past_owner, read_series, read_usages
 from runtime.clock import Clock
 
 T = TypeVar("T")
@@ -76,6 +76,7 @@ def assemble(
         publisher=publisher,
         usages=_usage_reader(stores.budgets, facts.cells),
         series=_reader(read_series, stores.budgets, facts.cells),
+        past_owner=_past_owner_reader(stores.budgets, facts.cells),
         budgets=_looker(stores.budgets, facts.cells),
         lessons=_lessons_reader(stores.budgets, facts.cells),
         metering=metering,
@@ -111,6 +112,15 @@ def _usage_reader(client: redis.asyncio.Redis, cells: int) -> UsageReader:
         return dict(zip(subjects, await _answered(read_usages(client, asked, now_ms)), strict=True))
 
     return usages_of
+
+
+def _past_owner_reader(client: redis.asyncio.Redis, cells: int) -> PastOwnerReader:
+    """Make a reader of whose something was likewise."""
+
+    async def past_owner_of(subject: str) -> str | None:
+        return await _answered(read_past_owner(client, _cell(subject, cells), subject))
+
+    return past_owner_of
 
 
 def _looker(client: redis.asyncio.Redis, cells: int) -> Callable[[Subject], Awaitable[tuple[BudgetState, ...]]]:

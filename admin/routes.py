@@ -339,6 +339,14 @@ ROUTES: Final[tuple[Route, ...]] = (
         refusals=(Code.INVALID_REQUEST,),
     ),
     Route(
+        "GET",
+        "/api/published-models/{p}/usage",
+        usage.show_publication_usage,
+        "Show what a publication was used, by its uid, also when it is no more.",
+        {200: schemas.UsageSeries},
+        refusals=(Code.NOT_PUBLISHED,),
+    ),
+    Route(
         "DELETE",
         "/api/published-models/{p}",
         publications.remove_publication,
@@ -423,7 +431,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         "GET",
         "/api/keys/{k}/usage",
         usage.show_key_usage,
-        "Show what a key was used, in all and over time.",
+        "Show what a key was used, in all and over time, also when it is no more.",
         {200: schemas.UsageSeries},
         refusals=(Code.KEY_NOT_FOUND,),
     ),

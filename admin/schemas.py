@@ -252,7 +252,7 @@ class UsageAnswer(Output):
 
 
 class Bucket(Output):
-    """Calls admitted, and tokens charged to calls that ended, in one clock minute or hour."""
+    """Calls admitted, and tokens charged to calls that ended, in one clock minute, hour or day."""
 
     start: datetime
     requests: int
@@ -291,6 +291,10 @@ class UsageSeries(UsageAnswer):
     """The last 24 clock hours, UTC, the oldest first."""
     last_hour: list[Bucket]
     """The last 60 clock minutes, UTC, the oldest first."""
+    hours: list[Bucket]
+    """Clock hours, UTC, of the last eight days in which it was used, the oldest first."""
+    days: list[Bucket]
+    """Days, UTC, of the last 13 months in which it was used, the oldest first."""
     budgets: list[LiveBudget]
     """Those that have a limit; none where their state cannot be read."""
     learned: LearnedCosts | None = None

@@ -33,6 +33,9 @@ UsageReader = Callable[[Sequence[str], int], Awaitable[Mapping[str, Usage | None
 SeriesReader = Callable[[str, int], Awaitable[Series]]
 """Reads a subject's calls and tokens over time, up to a time in ms by the store's clock."""
 
+PastOwnerReader = Callable[[str], Awaitable[str | None]]
+"""Says whose a subject was that is no more and whose usage is still kept; "" where that is lost."""
+
 LessonsReader = Callable[[str], Awaitable[Lessons]]
 """Says what a subject's calls turned out to cost."""
 
@@ -75,6 +78,7 @@ class Services:
     publisher: Publisher
     usages: UsageReader
     series: SeriesReader
+    past_owner: PastOwnerReader
     budgets: BudgetsReader
     lessons: LessonsReader
     metering: MeteringWatch

@@ -23,6 +23,9 @@ from catalog import names
 EPOCH_BYTES: Final = 8  # 64 random bits: a counter that comes again never makes the same epoch
 FIRST_RETRY_S: Final = 0.1
 LAST_RETRY_S: Final = 5.0
+RETIRED_S: Final = 397 * 24 * 3600
+"""How long the usage of what is no more is kept: 13 months, as commit.lua has it."""
+
 PATIENCE_S: Final = 3.0
 """Longest time for one telling of all cells."""
 
@@ -105,16 +108,19 @@ class Announcer:
                 pipeline.execute_command(*announce(cell, refs, records))
             await pipeline.execute()
 
-    async def forget(self, keys: Sequence[str], timeout_s: float) -> None:
-        """Remove counters of what is no more. Counters that stay count nothing, so a failure is only counted."""
+    async def retire(self, usage: Sequence[str], tenant: str, timeout_s: float) -> None:
+        """Let the usage of what is no more end in its time, and say whose it was; a failure is only counted."""
         try:
             async with asyncio.timeout(timeout_s), self._client.pipeline(transaction=False) as pipeline:
-                for key in keys:
-                    pipeline.unlink(key)
+                for key in usage:
+                    pipeline.expire(key, RETIRED_S)
+                kept = [key for key, is_there in zip(usage, await pipeline.execute(), strict=True) if is_there]
+                for key in kept:
+                    pipeline.hset(key, "tenant", tenant)
                 await pipeline.execute()
         except (RedisError, OSError) as error:
             self._on_error()
-            _log.warning("usage counters stay in the budgets store: %s", error)
+            _log.warning("usage of what is no more stays in the budgets store: %s", error)
 
     async def run(self) -> None:
         """Tell what is owed, until cancelled."""

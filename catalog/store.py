@@ -187,7 +187,7 @@ class CatalogStore:
     async def commit(self, changes: Sequence[Change], *, audit: Audit, forget_usage: Sequence[str] = ()) -> Committed:
         """Write all changes, a new epoch, the feed's entry and the audit entry, or nothing.
 
-        ``forget_usage`` are full names of keys to remove along with it. Raises ``ActorChanged`` when the acting user's
+        ``forget_usage`` names usage hashes that are nobody's any more. Raises ``ActorChanged`` when the acting user's
         record is not as it was when they were authorised, ``Conflict`` when another expectation fails, ``NoRoom`` when
         a tenant has too many, ``OutcomeUnknown`` when no answer came, ``StoreUnavailable`` when it surely did not run,
         ``ValueError`` for changes that make no sense (the same record twice, an id with spaces).
@@ -197,7 +197,8 @@ class CatalogStore:
         begun_s = time.monotonic()
         epoch = await self._write(written, audit, () if self._announcer else forget_usage)
         if self._announcer and _is_read(written):
-            await self._tell_budgets(self._announcer, written, forget_usage, begun_s + self._timeout_s, epoch)
+            await self._tell_budgets(self._announcer, written, begun_s + self._timeout_s, epoch)
+            await self._retire(self._announcer, forget_usage, audit.tenant, begun_s + self._timeout_s)
         records = {_ref(change): change.record for change in written if isinstance(change, Put)}
         return Committed(epoch, records)
 
@@ -225,9 +226,7 @@ class CatalogStore:
         """
         return await self.now_ms() + int(self._timeout_s * 1000) - 1 if self._announcer else 0
 
-    async def _tell_budgets(
-        self, announcer: Announcer, changes: Sequence[Change], forget_usage: Sequence[str], until_s: float, epoch: str
-    ) -> None:
+    async def _tell_budgets(self, announcer: Announcer, changes: Sequence[Change], until_s: float, epoch: str) -> None:
         """Make the change known where calls are admitted; it is in force only then."""
         left_s = max(LEAST_S, until_s - time.monotonic())
         changed = [_ref(change) for change in _written(changes) if _kind(change) not in UNREAD]
@@ -235,8 +234,10 @@ class CatalogStore:
             await announcer.announce_all(changed if len(changed) <= REFS_MAX else (), left_s, epoch)
         except (RedisError, OSError) as error:
             raise OutcomeUnknown(f"written, but the budgets store does not know of it yet: {error}") from error
-        if forget_usage:
-            await announcer.forget(forget_usage, left_s)
+
+    async def _retire(self, announcer: Announcer, usage: Sequence[str], tenant: str, until_s: float) -> None:
+        if usage:
+            await announcer.retire(usage, tenant, max(LEAST_S, until_s - time.monotonic()))
 
     async def note(self, note: Note) -> None:
         """Write down an act that changed no record: neither epoch nor feed move."""

@@ -3,18 +3,28 @@
     tk:budget:{<cell>}:<subject>         string, packed windows        longest window + one bucket   take, settle
     tk:held:{<cell>}                     hash: id -> reservation       none; swept                   take, settle
     tk:due:{<cell>}                      sorted set: id by due_ms      none; swept                   take, settle
-    tk:usage:{<cell>}:<subject>          hash: total, last_ms, tokens, none; deleted with its owner  take, settle
-                                         settled_ms, unsettled
-    tk:usage:{<cell>}:<subject>:<hour>   hash: minute -> calls,        8 days                        take, settle
+    tk:usage:{<cell>}:<subject>          hash: total, last_ms, tokens, none; 13 months once its      take, settle
+                                         now (packed), settled_ms,     owner is gone
+                                         unsettled
+    tk:usage:{<cell>}:<subject>:m<hour>  hash: minute -> calls,        2 hours                       take, settle
                                          t<minute> -> tokens
-    tk:due:{<cell>}:rest                 string, us since the epoch    2 s                           settle
+    tk:usage:{<cell>}:<subject>:h<day>   hash: hour likewise           8 days                        take, settle
+    tk:usage:{<cell>}:<subject>:d<days>  hash: day likewise            13 months and 32 days         take, settle
+    tk:usage:{<cell>}:<subject>:<hour>   hash: minute likewise         8 days                        the version before
     tk:learned:{<cell>}:<subject>        hash: quantity:bin -> calls   90 days                       learn
 
-``<hour>`` counts the hours since the Unix epoch (UTC) by the store's clock. The scripts append it themselves.
+``<hour>`` and ``<day>`` count from the Unix epoch (UTC) by the store's clock, ``<days>`` 32 of them. The scripts append
+these themselves. Minutes and hours are of their hour and day, days are whole numbers of days.
 The hash tag is the cell, so that one script may touch all subjects of a batch.
 """
 
 from __future__ import annotations
+
+from typing import Final
+
+DAYS_A_HASH: Final = 32
+USAGE_KEPT_S: Final = 397 * 24 * 3600
+"""How long the usage of what is no more stays: 13 months."""
 
 
 def budget_prefix(cell: str) -> str:
@@ -37,8 +47,23 @@ def usage_key(cell: str, subject: str) -> str:
     return usage_prefix(cell) + subject
 
 
+def usage_minutes_key(cell: str, subject: str, hour: int) -> str:
+    """Name of a subject's usage by the minutes of one hour; ``hour`` = hours since the Unix epoch."""
+    return f"{usage_prefix(cell)}{subject}:m{hour}"
+
+
+def usage_hours_key(cell: str, subject: str, day: int) -> str:
+    """Name of a subject's usage by the hours of one day; ``day`` = days since the Unix epoch."""
+    return f"{usage_prefix(cell)}{subject}:h{day}"
+
+
+def usage_days_key(cell: str, subject: str, day: int) -> str:
+    """Name of the hash that holds a subject's usage of this day, among its neighbours."""
+    return f"{usage_prefix(cell)}{subject}:d{day // DAYS_A_HASH}"
+
+
 def usage_hour_key(cell: str, subject: str, hour: int) -> str:
-    """Name of a subject's usage in one hour; ``hour`` = hours since the Unix epoch."""
+    """Name of a subject's usage in one hour as the version before wrote it; ``hour`` = hours since the Unix epoch."""
     return f"{usage_prefix(cell)}{subject}:{hour}"
 
 

@@ -33,27 +33,37 @@ _REVOKE: Final = "rotate it, disable it with PATCH, or unpublish the model"
 async def list_keys(call: ApiCall) -> Reply:
     """List the caller's keys."""
     owner, named = call.query.get("tenantId"), call.query.get("model")
-    uid = None if named is None else await _uid_of(call, named)
+    published = None if named is None else await _named_by(call, named)
     page = await paging.page(
         call.services.store,
         Kind.KEY,
         KeyRecord,
         call.query,
         lambda one: (
-            call.caller.sees(one.tenant) and owner in {None, one.tenant} and (uid is None or uid in one.publications)
+            call.caller.sees(one.tenant)
+            and owner in {None, one.tenant}
+            and (published is None or published.uid in one.publications)
         ),
         caller=call.caller,
-        beneath=paging.tenants_beneath(call.caller, owner),
+        beneath=_beneath(call, owner, published),
     )
     items, damaged = await show_page(call.services, page, with_usage=paging.asks_usage(call.query))
     return Reply(200, Keys(items=items, damaged=damaged, next=page.next), _NO_STORE)
 
 
-async def _uid_of(call: ApiCall, name: str) -> str:
+def _beneath(call: ApiCall, owner: str | None, published: PublicationRecord | None) -> Sequence[paging.Section]:
+    """Return where the keys are that are asked for: those that may call a model are its allowed tenants'."""
+    if published is None:
+        return paging.tenants_beneath(call.caller, owner)
+    allowed = [one for one in published.allowed_tenants if call.caller.sees(one) and owner in {None, one}]
+    return paging.groups_of(allowed)
+
+
+async def _named_by(call: ApiCall, name: str) -> PublicationRecord:
     """Return the publication that ``?model=`` names: NAME, or TENANT/NAME; raises ``Problem`` where there is none."""
     owner, _, model_name = name.rpartition("/")
     model = await lookups.model(call.services.store, call.caller, model_name, owner or None)
-    return (await lookups.publication_of(call.services.store, model)).publication.uid
+    return (await lookups.publication_of(call.services.store, model)).publication
 
 
 async def show_key(call: ApiCall) -> Reply:

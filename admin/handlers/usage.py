@@ -5,8 +5,10 @@ from __future__ import annotations
 from admin import lookups
 from admin.calls import ApiCall, Reply
 from admin.handlers import views
+from admin.problems import Problem
 from admin.schemas import LearnedCosts
-from catalog.records import UNLIMITED, Limits
+from catalog.ids import is_id
+from catalog.records import UNLIMITED, Limits, PublicationRecord, Role
 from extauth.entries import limits_held, subject_of
 from ratelimit.budgets import Subject
 from ratelimit.levels import Level
@@ -14,18 +16,46 @@ from ratelimit.usage import Usage
 
 
 async def show_key_usage(call: ApiCall) -> Reply:
-    """Show what a key was used."""
-    key = await lookups.key(call.services.store, call.caller, call.path["k"])
+    """Show what a key was used; of one that is no more as long as it is kept."""
+    key_id = call.path["k"]
+    try:
+        key = await lookups.key(call.services.store, call.caller, key_id)
+    except Problem as gone:
+        return await _show_past(call, Level.KEY, key_id, gone)
     return await _show(call, _subject(Level.KEY, key.id, key.limits))
 
 
 async def show_model_usage(call: ApiCall) -> Reply:
     """Show what a published model was used since it was published, by all its callers."""
     model = await lookups.model(call.services.store, call.caller, call.path["m"], call.query.get("tenantId"))
-    publication = (await lookups.publication_of(call.services.store, model)).publication
+    return await _show_publication(call, (await lookups.publication_of(call.services.store, model)).publication)
+
+
+async def show_publication_usage(call: ApiCall) -> Reply:
+    """Show the same by the publication's uid; of one that is no more as long as it is kept."""
+    uid = call.path["p"]
+    try:
+        publication = await lookups.publication(call.services.store, call.caller, uid)
+    except Problem as gone:
+        return await _show_past(call, Level.PUBLICATION, uid, gone)
+    return await _show_publication(call, publication)
+
+
+async def _show_publication(call: ApiCall, publication: PublicationRecord) -> Reply:
     subject = _subject(Level.PUBLICATION, publication.uid, limits_held(publication))
     lessons = await call.services.lessons(subject.name)
     return await _show(call, subject, views.learned_costs(lessons))
+
+
+async def _show_past(call: ApiCall, level: Level, record_id: str, gone: Problem) -> Reply:
+    """Show the usage of what is no more to those whose it was, and to admins; raises ``gone`` where there is none."""
+    if not is_id(record_id):
+        raise gone
+    subject = subject_of(level, record_id, UNLIMITED)
+    owner = await call.services.past_owner(subject.name)
+    if owner is None or not (call.caller.role is Role.ADMIN or (owner and call.caller.sees(owner))):
+        raise gone
+    return await _show(call, subject)
 
 
 def _subject(level: Level, record_id: str, limits: Limits) -> Subject:

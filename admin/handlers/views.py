@@ -34,6 +34,7 @@ from ratelimit.usage import Series, Usage, Used
 
 _MINUTE_MS: Final = 60_000
 _HOUR_MS: Final = 3_600_000
+_DAY_MS: Final = 24 * _HOUR_MS
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_MS: Final = (datetime.min.replace(tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
 _LAST_MS: Final = (datetime.max.replace(tzinfo=UTC) - EPOCH) // timedelta(milliseconds=1)
@@ -144,6 +145,8 @@ def usage_series(counted: Usage, series: Series, now_ms: int, states: Iterable[B
         **dict(usage_told(counted)),
         last_day=_buckets(series.hours, _HOUR_MS, now_ms),
         last_hour=_buckets(series.minutes, _MINUTE_MS, now_ms),
+        hours=[_bucket(number * _HOUR_MS, one) for number, one in series.by_hour.items()],
+        days=[_bucket(number * _DAY_MS, one) for number, one in series.by_day.items()],
         budgets=[_live(state) for state in states],
     )
 
@@ -159,10 +162,11 @@ def _live(state: BudgetState) -> LiveBudget:
 
 def _buckets(counts: Sequence[Used], width_ms: int, now_ms: int) -> list[Bucket]:
     first = now_ms // width_ms - len(counts) + 1
-    return [
-        Bucket(start=at((first + n) * width_ms), requests=used.calls, tokens=used.tokens)
-        for n, used in enumerate(counts)
-    ]
+    return [_bucket((first + n) * width_ms, used) for n, used in enumerate(counts)]
+
+
+def _bucket(start_ms: int, used: Used) -> Bucket:
+    return Bucket(start=at(start_ms), requests=used.calls, tokens=used.tokens)
 
 
 def publication(

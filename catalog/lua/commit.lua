@@ -1,7 +1,7 @@
 #!lua
 -- Writes one change of the catalog, or nothing.
 --
--- KEYS  1 epoch, 2 feed, 3 audit, 4 index of tenants; then two for each change: its record, its kind's index; then keys to forget
+-- KEYS  1 epoch, 2 feed, 3 audit, 4 index of tenants; then two for each change: its record, its kind's index; then usage to retire
 -- ARGV  1 16 random hexadecimal characters, 2 number of changes, 3 how long audit entries are kept in ms,
 --       4 actor, 5 action, 6 target, 7 tenant, 8 request id, 9 detail (JSON),
 --       10 the last ms of the store's clock at which anything may be written, 0: any;
@@ -26,6 +26,7 @@
 local EPOCH, FEED, AUDIT, TENANTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local CHANGES = tonumber(ARGV[2])
 local FEED_LENGTH = 10000
+local RETIRED_S = 397 * 24 * 3600 -- 13 months
 local UNREAD = { user = true, model = true } -- kinds that no gate reads: they move no epoch
 local REFS_MAX = 100 -- of one entry; for more a counter is left out: nobody can tell which, and all may have changed
 
@@ -113,6 +114,11 @@ local function write(c)
   end
 end
 
+-- Usage of what is no more: kept for its time, and by whom it may be read.
+local function retire(usage)
+  if redis.call('EXPIRE', usage, RETIRED_S) == 1 then redis.pcall('HSET', usage, 'tenant', ARGV[7]) end
+end
+
 local function clock_ms()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -158,5 +164,5 @@ local epoch = tell(refs, is_read)
 record_act()  -- both streams before the records: a stream damaged by hand stops the script while nothing is in force
 if is_read then redis.call('SET', EPOCH, epoch) end
 for _, c in ipairs(changed) do write(c) end
-for n = 4 + 2 * CHANGES + 1, #KEYS do redis.call('DEL', KEYS[n]) end
+for n = 4 + 2 * CHANGES + 1, #KEYS do retire(KEYS[n]) end
 return {1, epoch}

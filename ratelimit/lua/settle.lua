@@ -35,7 +35,8 @@ local RESERVATION, HELD, NAME, ADMITTED = '<Hc0BI4I4I4d', '<BBI6Bc0', '<Bc0', '<
 local RESERVED, PRESUMED = byte('R'), byte('P')
 local HELD_IDS = 128 -- added to a window's id: its units that are held
 local UNITS_MAX = 4000000000 -- of a bucket, and of what a section says that all hold: they are four bytes
-local USAGE_HOUR_TTL_S = 8 * 24 * 3600
+local NOW, NOW_BYTES = '<I4I4i6I4i6I5i7I7I3', 46
+local MINUTES_TTL_S, HOURS_TTL_S, DAYS_TTL_S = 2 * 3600, 8 * 24 * 3600, (397 + 32) * 24 * 3600
 local LONGEST_REST_US = 1000000 -- a rest that is longer was not meant by this clock
 local READING = 0.5 -- of a run's time; the rest is for writing down what it changed
 
@@ -310,33 +311,91 @@ local function note_presumed(found)
   table.insert(presumed_since[key], found.admitted_ms)
 end
 
-local function write_tokens(key, tokens, now_ms)
-  if tokens == 0 then return true end
-  local hour_key, minute = key .. ':' .. floor(now_ms / 3600000), floor(now_ms / 60000) % 60
-  local total = redis.pcall('HINCRBY', key, 'tokens', tokens)
-  local in_minute = redis.pcall('HINCRBY', hour_key, 't' .. minute, tokens)
-  if type(in_minute) == 'number' then redis.call('EXPIRE', hour_key, USAGE_HOUR_TTL_S) end
-  return type(total) == 'number' and type(in_minute) == 'number'
+-- What a usage hash counts now, from its field `now`: the minute since the Unix epoch, calls and tokens of that minute,
+-- of its hour and of its day; what `total` was when it was written here last, and the day on which it was last found to
+-- be another: gates of the version before count beside.
+local function read_now(bytes, minute)
+  if not bytes or #bytes ~= NOW_BYTES then
+    return { minute = minute, mc = 0, mt = 0, hc = 0, ht = 0, dc = 0, dt = 0, seen = 0, old = 0 }
+  end
+  local now = {}
+  now.minute, now.mc, now.mt, now.hc, now.ht, now.dc, now.dt, now.seen, now.old = unpack_bytes(NOW, bytes)
+  return now
 end
 
-local function write_metering(key, now_ms)
-  if told[key] then return type(redis.pcall('HSET', key, 'settled_ms', now_ms, 'unsettled', 0)) == 'number' end
-  if not presumed_since[key] then return true end
-  local settled_ms = redis.pcall('HGET', key, 'settled_ms')
-  if type(settled_ms) == 'table' then return false end
-  local unsettled = 0
-  for _, admitted_ms in ipairs(presumed_since[key]) do
-    if admitted_ms > (tonumber(settled_ms) or 0) then unsettled = unsettled + 1 end
+local function pack_now(now)
+  return pack(NOW, now.minute, now.mc, now.mt, now.hc, now.ht, now.dc, now.dt, now.seen, now.old)
+end
+
+-- Adds what is over to the hash that keeps it; whether that could be done.
+local function keep(key, field, calls, tokens, ttl_s)
+  local is_kept = true
+  if calls ~= 0 then is_kept = type(redis.pcall('HINCRBY', key, field, calls)) == 'number' end
+  if tokens ~= 0 then is_kept = type(redis.pcall('HINCRBY', key, 't' .. field, tokens)) == 'number' and is_kept end
+  if calls ~= 0 or tokens ~= 0 then redis.call('EXPIRE', key, ttl_s) end
+  return is_kept
+end
+
+-- Brings `now` to a minute: a minute, an hour or a day that is over goes to the hash of its hour, day or 32 days.
+local function roll(key, now, minute)
+  if now.minute == minute then return true end
+  local hour, day = floor(now.minute / 60), floor(now.minute / 1440)
+  local is_kept = keep(key .. ':m' .. hour, now.minute % 60, now.mc, now.mt, MINUTES_TTL_S)
+  now.minute, now.mc, now.mt = minute, 0, 0
+  if floor(minute / 60) == hour then return is_kept end
+  is_kept = keep(key .. ':h' .. day, hour % 24, now.hc, now.ht, HOURS_TTL_S) and is_kept
+  now.hc, now.ht = 0, 0
+  if floor(minute / 1440) == day then return is_kept end
+  is_kept = keep(key .. ':d' .. floor(day / 32), day, now.dc, now.dt, DAYS_TTL_S) and is_kept
+  now.dc, now.dt = 0, 0
+  return is_kept
+end
+
+-- How many calls that were presumed were admitted after somebody told last how one ended.
+local function untold(key, settled_ms)
+  local count = 0
+  for _, admitted_ms in ipairs(presumed_since[key] or {}) do
+    if admitted_ms > (tonumber(settled_ms) or 0) then count = count + 1 end
   end
-  return unsettled == 0 or type(redis.pcall('HINCRBY', key, 'unsettled', unsettled)) == 'number'
+  return count
+end
+
+-- Adds to `fields` what a hash is to hold of its tokens; whether that could be done.
+local function note_tokens(key, counted, now, tokens, now_ms, fields)
+  if tokens == 0 then return true end
+  if not counted then return false end
+  local is_kept = roll(key, now, floor(now_ms / 60000))
+  now.mt, now.ht, now.dt = now.mt + tokens, now.ht + tokens, now.dt + tokens
+  fields[1], fields[2], fields[3], fields[4] = 'tokens', counted + tokens, 'now', pack_now(now)
+  return is_kept
+end
+
+local function note_metering(key, settled_ms, unsettled, now_ms, fields)
+  local last, late = #fields, told[key] and 0 or untold(key, settled_ms)
+  if told[key] then
+    fields[last + 1], fields[last + 2], fields[last + 3], fields[last + 4] = 'settled_ms', now_ms, 'unsettled', 0
+  elseif late > 0 then
+    if not unsettled then return false end
+    fields[last + 1], fields[last + 2] = 'unsettled', unsettled + late
+  end
+  return true
 end
 
 -- A hash that is gone went with its owner: it does not come back.
 local function write_usage(key, tokens, now_ms)
-  local is_noted = tokens ~= 0 or told[key] or presumed_since[key]
-  if not is_noted or redis.call('EXISTS', key) == 0 then return end
-  local is_counted, is_told = write_tokens(key, tokens, now_ms), write_metering(key, now_ms)
-  if not is_counted or not is_told then faults = faults + 1 end
+  if tokens == 0 and not told[key] and not presumed_since[key] then return end
+  local read = redis.pcall('HMGET', key, 'total', 'tokens', 'now', 'settled_ms', 'unsettled')
+  if read.err then
+    faults = faults + 1
+    return
+  end
+  local total, counted, now, settled_ms, unsettled = read[1], read[2], read[3], read[4], read[5]
+  if not (total or counted or now or settled_ms or unsettled) then return end
+  local fields, at = {}, read_now(now, floor(now_ms / 60000))
+  local is_counted = note_tokens(key, tonumber(counted or 0), at, tokens, now_ms, fields)
+  local is_told = note_metering(key, settled_ms, tonumber(unsettled or 0), now_ms, fields)
+  local is_written = #fields == 0 or type(redis.pcall('HSET', key, unpack(fields))) == 'number'
+  if not (is_counted and is_told and is_written) then faults = faults + 1 end
 end
 
 ----------------------------------------------------------------------------------------------------- the endings

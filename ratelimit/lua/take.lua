@@ -2,8 +2,9 @@
 -- take: decide a batch of calls against their budgets, count the admitted ones, change nothing for the others.
 --
 -- KEYS  1 the change feed (stream)   2 the epoch (string)   then S budget values, then U usage hashes; and where calls
---       hold, last, the reservations (hash) and when each is due (sorted set). All carry one hash tag. The script also writes KEYS[usage] .. ':' .. hour (the store's clock names the
---       hour, so the caller cannot declare it); the tag puts it in the same slot.
+--       hold, last, the reservations (hash) and when each is due (sorted set). All carry one hash tag. The script also writes KEYS[usage] .. ':m' .. hour,
+--       ':h' .. day and ':d' .. 32 days (the store's clock names them, so the caller cannot declare them); the tag
+--       puts them in the same slot.
 -- ARGV  1 base epoch the calls were decided on        2 '1': compare the calls' records if the epoch has moved
 --       3 '1': look only, write nothing               4 deadline_ms on the store's clock, 0 = none
 --       5 now_ms, '' = this store's TIME              6 S, number of budget values
@@ -50,7 +51,8 @@ local HELD_IDS = 128
 local HELD_RETRY_MS = 1000 -- what is held is given back when its call ends: nobody knows when
 local FEED_READ_MAX = 32 -- entries, of 100 references each at most; a base epoch further back is answered as stale
 local AHEAD_MAX_MS = 24 * 3600 * 1000 -- a clock that was further ahead than this stops nobody for longer
-local USAGE_HOUR_TTL_S = 8 * 24 * 3600
+local NOW, NOW_BYTES = '<I4I4i6I4i6I5i7I7I3', 46
+local MINUTES_TTL_S, HOURS_TTL_S, DAYS_TTL_S = 2 * 3600, 8 * 24 * 3600, (397 + 32) * 24 * 3600
 
 local started_s = os.clock() -- TIME stands still while a script runs
 
@@ -443,18 +445,63 @@ end
 
 ---------------------------------------------------------------------------------------------------- the usage
 
+-- What a usage hash counts now, from its field `now`: the minute since the Unix epoch, calls and tokens of that minute,
+-- of its hour and of its day; what `total` was when it was written here last, and the day on which it was last found to
+-- be another: gates of the version before count beside.
+local function read_now(bytes, minute)
+  if not bytes or #bytes ~= NOW_BYTES then
+    return { minute = minute, mc = 0, mt = 0, hc = 0, ht = 0, dc = 0, dt = 0, seen = 0, old = 0 }
+  end
+  local now = {}
+  now.minute, now.mc, now.mt, now.hc, now.ht, now.dc, now.dt, now.seen, now.old = unpack_bytes(NOW, bytes)
+  return now
+end
+
+local function pack_now(now)
+  return pack(NOW, now.minute, now.mc, now.mt, now.hc, now.ht, now.dc, now.dt, now.seen, now.old)
+end
+
+-- Adds what is over to the hash that keeps it; whether that could be done.
+local function keep(key, field, calls, tokens, ttl_s)
+  local is_kept = true
+  if calls ~= 0 then is_kept = type(redis.pcall('HINCRBY', key, field, calls)) == 'number' end
+  if tokens ~= 0 then is_kept = type(redis.pcall('HINCRBY', key, 't' .. field, tokens)) == 'number' and is_kept end
+  if calls ~= 0 or tokens ~= 0 then redis.call('EXPIRE', key, ttl_s) end
+  return is_kept
+end
+
+-- Brings `now` to a minute: a minute, an hour or a day that is over goes to the hash of its hour, day or 32 days.
+local function roll(key, now, minute)
+  if now.minute == minute then return true end
+  local hour, day = floor(now.minute / 60), floor(now.minute / 1440)
+  local is_kept = keep(key .. ':m' .. hour, now.minute % 60, now.mc, now.mt, MINUTES_TTL_S)
+  now.minute, now.mc, now.mt = minute, 0, 0
+  if floor(minute / 60) == hour then return is_kept end
+  is_kept = keep(key .. ':h' .. day, hour % 24, now.hc, now.ht, HOURS_TTL_S) and is_kept
+  now.hc, now.ht = 0, 0
+  if floor(minute / 1440) == day then return is_kept end
+  is_kept = keep(key .. ':d' .. floor(day / 32), day, now.dc, now.dt, DAYS_TTL_S) and is_kept
+  now.dc, now.dt = 0, 0
+  return is_kept
+end
+
+local function count_usage(key, calls, minute, now_ms)
+  local read = redis.pcall('HMGET', key, 'total', 'now')
+  local total = not read.err and tonumber(read[1] or 0)
+  if not total then return false end
+  local now = read_now(read[2], minute)
+  if now.seen ~= total then now.old = floor(minute / 1440) end
+  local is_kept = roll(key, now, minute)
+  now.mc, now.hc, now.dc, now.seen = now.mc + calls, now.hc + calls, now.dc + calls, total + calls
+  local written = redis.pcall('HSET', key, 'total', now.seen, 'last_ms', now_ms, 'now', pack_now(now))
+  return type(written) == 'number' and is_kept
+end
+
 -- Usage never decides a call: a hash that cannot be written is reported and passed over.
 local function write_usage(used, first_key, now_ms)
-  local failed = 0
-  local hour, minute = floor(now_ms / 3600000), floor(now_ms / 60000) % 60
+  local failed, minute = 0, floor(now_ms / 60000)
   for index, calls in pairs(used) do
-    local key = KEYS[first_key + index]
-    local hour_key = key .. ':' .. hour
-    local total = redis.pcall('HINCRBY', key, 'total', calls)
-    local in_minute = redis.pcall('HINCRBY', hour_key, minute, calls)
-    if type(total) == 'number' then redis.call('HSET', key, 'last_ms', now_ms) end
-    if in_minute == calls then redis.call('EXPIRE', hour_key, USAGE_HOUR_TTL_S) end
-    if type(total) ~= 'number' or type(in_minute) ~= 'number' then failed = failed + 1 end
+    if not count_usage(KEYS[first_key + index], calls, minute, now_ms) then failed = failed + 1 end
   end
   return failed
 end

@@ -134,8 +134,8 @@ async def test_null_limits_at_publishing_are_unlimited(api: Any, kserve: str) ->
     assert made.body["rateLimiting"]["requestsPerHour"] == 5000
 
 
-async def test_unpublish_forgets_key_claims_and_usage(api: Any, kserve: str, store: Any) -> None:
-    """DELETE leaves no publication, key, host entry or usage behind; the same name gets a new key when republished."""
+async def test_unpublish_forgets_key_and_claims_and_usage_has_an_end(api: Any, kserve: str, store: Any) -> None:
+    """DELETE leaves no publication, key or host entry; usage stays for its time; published again, all is new."""
     await api.model("my-model", kserve)
     made = (await api.publish("my-model")).body
     uid = store.zrange("tk:index:pub", 0, -1)[0].decode()
@@ -145,7 +145,9 @@ async def test_unpublish_forgets_key_claims_and_usage(api: Any, kserve: str, sto
     gone = await api.ask("DELETE", "/api/models/my-model/publish")
     assert (gone.status, gone.text) == (204, "")
     left = {name.decode() for name in store.keys("*")}
-    assert not {name for name in left if name.startswith(("tk:rec:pub", "tk:rec:key", "tk:rec:host", "tk:usage"))}
+    assert not {name for name in left if name.startswith(("tk:rec:pub", "tk:rec:key", "tk:rec:host"))}
+    for subject in (f"p:{uid}", f"k:{made['keyId']}"):
+        assert 396 * 86_400 < store.ttl(f"tk:usage:{{0}}:{subject}") <= 397 * 86_400
     assert (await api.show("my-model")).code == "NOT_PUBLISHED"
     assert (await api.ask("DELETE", "/api/models/my-model/publish")).status == 404
     again = (await api.publish("my-model")).body

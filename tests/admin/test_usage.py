@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+import os
+from typing import Any, Final
 
 import pytest
+from msgspec import structs
 
 from admin.acts.limits import shown
 from admin.handlers.views import BUDGETS
+from catalog.actors import Recordless
+from catalog.changes import Audit, Put
+from catalog.ids import new_id, shard_of
 from catalog.names import epoch, feed
-from catalog.records import Limits
+from catalog.records import Kind, Limits
 from extauth.entries import subject_of
 from ratelimit.budgets import Budget, Charge, Hold, Subject, Window
 from ratelimit.learning import Sample, learn
@@ -106,3 +111,75 @@ async def test_a_models_usage_tells_what_was_learnt_of_its_calls(shared: Any, st
     assert told == {"calls": 200, **ratios}
     made = (await make(shared)).body
     assert (await shared.ask("GET", f"{KEYS}/{made['id']}/usage")).body["learned"] is None
+
+
+async def test_usage_of_what_is_no_more_is_still_told(shared: Any, store: Any) -> None:
+    """Of a deleted key and an unpublished publication, by their ids: to those whose it was and to admins."""
+    made, publication = (await make(shared)).body, (await shared.show("my-model")).body
+    key_path, path = f"{KEYS}/{made['id']}/usage", f"/api/published-models/{publication['uid']}/usage"
+    limiter = Limiter(cell="0", epoch_key=epoch("0"), feed_key=feed("0"))
+    charge = Charge((), usage=(f"k:{made['id']}", f"p:{publication['uid']}"))
+    limiter.take(store.execute_command, [charge] * 3, epoch=store.get(epoch("0")).decode())
+    for name, tenant in (("olga", "tenant-a"), ("boris", "tenant-b")):
+        await shared.user(name, "operator", tenant)
+    live = [(await shared.ask("GET", one)).body for one in (key_path, path)]
+    assert live[1] == (await shared.ask("GET", "/api/models/my-model/usage")).body
+    assert (await shared.ask("DELETE", f"{KEYS}/{made['id']}")).status == 204
+    assert (await shared.ask("DELETE", "/api/models/my-model/publish")).status == 204
+    for user in ("admin", "olga"):
+        await shared.become(user)
+        for before, one in zip(live, (key_path, path), strict=True):
+            answer = await shared.ask("GET", one)
+            assert (answer.status, answer.body["days"]) == (200, before["days"]), answer.text
+            assert [day["requests"] for day in answer.body["days"]] == [3]
+    await shared.become("boris")
+    assert (await shared.ask("GET", key_path)).code == "KEY_NOT_FOUND"
+    assert (await shared.ask("GET", path)).code == "NOT_PUBLISHED"
+    await shared.become("admin")
+    assert (await shared.publish("my-model")).body["uid"] != publication["uid"]
+    assert (await shared.show("my-model")).body["usage"]["totalRequests"] == 0
+    never = f"{KEYS}/{made['id'][:3]}{'a' * 16}/usage"
+    assert (await shared.ask("GET", never)).code == "KEY_NOT_FOUND"
+
+
+MANY: Final = 500
+
+
+async def many_keys(api: Any, count: int) -> None:
+    """Give tenant-a so many keys, by one commit."""
+    own = await api.services.store.get(Kind.KEY, (await api.show("my-model")).body["keyId"])
+    keys = [structs.replace(own, id=new_id(shard_of("tenant-a"), os.urandom)) for _ in range(count)]
+    audit = Audit(Recordless.START, "key.create", "many", "tenant-a", "")
+    await api.services.store.commit([Put(key, 0) for key in keys], audit=audit)
+
+
+def commands(store: Any) -> dict[str, int]:
+    """How often each command was run since the last reset, those of the test's own aside."""
+    stats = store.info("commandstats")
+    ours = {"info", "config|resetstat", "client|setinfo", "hello", "select"}
+    return {name.removeprefix("cmdstat_"): one["calls"] for name, one in stats.items()} | dict.fromkeys(ours, 0)
+
+
+@pytest.mark.parametrize("query", ["", "tenantId=tenant-a", "model=tenant-a/my-model"])
+@pytest.mark.parametrize("with_usage", [False, True])
+async def test_a_page_of_keys_is_a_few_reads(shared: Any, store: Any, query: str, *, with_usage: bool) -> None:
+    """Usage only where it is asked for: a command a key, in one round trip, and one look at the clock."""
+    await many_keys(shared, MANY - 1)
+    store.config_resetstat()
+    page = await shared.ask("GET", f"{KEYS}?limit=500&{query}{'&usage=true' if with_usage else ''}")
+    assert (page.status, len(page.body["items"])) == (200, MANY)
+    assert all((one["usage"] is not None) is with_usage for one in page.body["items"])
+    run = commands(store)
+    assert (run.pop("hmget", 0), run.pop("time", 0)) == ((MANY, 1) if with_usage else (0, 0))
+    assert sum(run.values()) <= 9, run
+
+
+async def test_other_tenants_keys_cost_a_list_nothing(shared: Any, store: Any, kserve: str) -> None:
+    """A tenant's list reads its own group alone, however many keys others of its shard or of any have."""
+    await many_keys(shared, MANY - 1)
+    await shared.model("mine", kserve, "tenant-b")
+    await shared.ask("POST", "/api/models/mine/publish", {"config": {}})
+    for query in ("tenantId=tenant-b", "model=tenant-b/mine"):
+        store.config_resetstat()
+        assert len((await shared.ask("GET", f"{KEYS}?{query}")).body["items"]) == 1
+        assert sum(commands(store).values()) <= 12

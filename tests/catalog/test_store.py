@@ -115,15 +115,19 @@ async def test_the_feed_keeps_the_newest_ten_thousand(catalog: CatalogStore, sto
     assert (store.xlen(names.feed("0")), _entries(store)[0][0], _entries(store)[-1][0]) == (10_000, b"2-0", b"10001-0")
 
 
-async def test_forgotten_keys_go_with_the_commit(catalog: CatalogStore, store: redis.Redis, audit: Audit) -> None:
-    """Usage of what is deleted is deleted in the same step, and not when the commit fails."""
+async def test_usage_is_retired_with_the_commit(catalog: CatalogStore, store: redis.Redis, audit: Audit) -> None:
+    """Usage of what is deleted gets its end and its owner in the same step, and not when the commit fails."""
     usage = [f"tk:usage:{{0}}:p:{number}" for number in range(300)]
-    store.mset(dict.fromkeys(usage, "1"))
+    for name in usage[1:]:
+        store.hset(name, "total", 1)
+    store.set(usage[1], "no hash")
     with pytest.raises(Conflict):
         await catalog.commit([Check(Kind.KEY, "k", 1)], audit=audit, forget_usage=usage)
-    assert store.exists(*usage) == 300
+    assert {store.ttl(name) for name in usage[1:]} == {-1}
     await catalog.commit([], audit=audit, forget_usage=usage)
-    assert store.exists(*usage) == 0
+    assert all(396 * 86_400 < store.ttl(name) <= 397 * 86_400 for name in usage[1:])
+    assert store.hget(usage[2], "tenant") == audit.tenant.encode()
+    assert not store.exists(usage[0])
 
 
 # --- all or nothing --------------------------------------------------------------------------------------------------

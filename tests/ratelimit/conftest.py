@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,7 +18,7 @@ from runtime.slots import slot_of
 
 EPOCH_KEY = "tk:epoch:{0}"
 FEED_KEY = "tk:feed:{0}"
-_PERMANENT = ("tk:epoch:", "tk:feed:", "tk:usage:", "tk:held:", "tk:due:")
+_PERMANENT = re.compile(r"tk:(epoch|feed|held|due):.*|tk:usage:(?!.*:[mhd]\d+$)(?!.*:.*:.*:\d+$).*")
 _SCRIPTS = ("EVALSHA", "EVAL", "SCRIPT")
 _PATIENCE_MS = 20_000
 
@@ -73,5 +74,5 @@ def store(redis_url: str, link: StoreLink | ClusterLink) -> Iterator[redis.Redis
 def limiter(store: redis.Redis) -> Iterator[Limiter]:
     """The limiter of cell 0; afterwards no key without TTL but the allowed ones may be left."""
     yield Limiter(cell="0", epoch_key=EPOCH_KEY, feed_key=FEED_KEY)
-    leaked = [key for key in store.scan_iter() if store.ttl(key) == -1 and not key.decode().startswith(_PERMANENT)]
+    leaked = [key for key in store.scan_iter() if store.ttl(key) == -1 and not _PERMANENT.fullmatch(key.decode())]
     assert leaked == []

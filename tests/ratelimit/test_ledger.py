@@ -10,7 +10,7 @@ import redis
 from ratelimit.budgets import Answer, Budget, Charge, Grant, Hold, Subject, Window
 from ratelimit.ledger import Ledger, Outcome, Settlement
 from ratelimit.limiter import Limiter
-from ratelimit.names import budget_key, due_key, held_key, rest_key, usage_hour_key, usage_key
+from ratelimit.names import budget_key, due_key, held_key, rest_key, usage_key, usage_minutes_key
 
 NOW_MS = 1_800_000_000_000
 MINUTE_MS = 60_000
@@ -150,9 +150,10 @@ def test_tokens_are_counted_as_usage(limiter: Limiter, store: redis.Redis) -> No
     _settle(store, ("b", 20), now_ms=NOW_MS + MINUTE_MS)
     assert store.hget(usage_key("0", "k:1"), "tokens") == b"50"
     hour, minute = NOW_MS // HOUR_MS, NOW_MS // MINUTE_MS % 60
-    counted = store.hgetall(usage_hour_key("0", "k:1", hour))
-    assert (counted[f"t{minute}".encode()], counted[f"t{minute + 1}".encode()]) == (b"130", b"-80")
+    assert store.hget(usage_minutes_key("0", "k:1", hour), f"t{minute}") == b"130"
     assert not store.exists(usage_key("0", "p:1"))
+    _admit(limiter, store, "c", now_ms=NOW_MS + 2 * MINUTE_MS)
+    assert store.hget(usage_minutes_key("0", "k:1", hour), f"t{minute + 1}") == b"-80"
 
 
 def test_a_look_and_a_refusal_reserve_nothing(limiter: Limiter, store: redis.Redis) -> None:

@@ -85,7 +85,7 @@ def test_the_largest_batch(limiter: Limiter, store: redis.Redis) -> None:
     charges = [Charge(tuple(subjects[n : n + 4]), usage=tuple(names[n : n + 4])) for n in range(0, len(names), 4)]
     taken = limiter.take(store.execute_command, charges, epoch="")
     assert {grant.answer for grant in taken.grants} == {Answer.ADMITTED}
-    assert store.dbsize() == 3 * len(names)
+    assert store.dbsize() == 2 * len(names)
     with pytest.raises(ValueError, match="at most 1000 charges"):
         limiter.take(store.execute_command, [*charges, charges[0]], epoch="")
     five = Charge((*charges[0].subjects, Subject("more", SUBJECT.budgets)))
