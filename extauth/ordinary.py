@@ -1,8 +1,9 @@
 """Ordinary descriptors of the rate-limit service: what is said of each call. Free of protobuf.
 
-A call is counted in all the limits that it meets or in none, in one step; a limit in shadow mode is counted by itself
-and refuses nobody. The budgets are windows like all others (``ratelimit.limiter``), in the cell of the file's domain;
-nothing fences them, because no record stands behind them.
+A call is counted in all the limits that it meets or in none, in one step; a limit in shadow mode is counted with them
+where the call fits it, and refuses nobody. A batch is cut so that no script keeps the store longer than it should. The
+budgets are windows like all others (``ratelimit.limiter``), in the cell of the file's domain; nothing fences them,
+because no record stands behind them.
 """
 
 from __future__ import annotations
@@ -11,16 +12,21 @@ import enum
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter
 from redis.exceptions import RedisError
 
-from ratelimit.budgets import MAX_UNITS, Answer, BudgetState, Charge, Fence, Grant, Subject
+from extauth.sizing import BatchSizer
+from ratelimit.budgets import MAX_UNITS, Answer, BudgetState, Charge, Fence, Grant, Subject, Taken
 from ratelimit.descriptors import Descriptors, Entries, Limit, Met, met, subject_of
 from ratelimit.limiter import Limiter
 from ratelimit.names import UNFENCED
+from ratelimit.packing import MAX_CHARGES, MAX_NAMES
 
+FIRST_LIMITS: Final = 64
+"""So many limits are asked of the store at once before anything is known of what they cost it."""
 MAX_DESCRIPTORS: Final = 64
 """Most descriptors of one call that are looked at; a call with more is refused."""
 
@@ -88,13 +94,19 @@ class OrdinaryMetrics:
 
 @dataclass(slots=True)
 class _Plan:
-    """One call with the places of its charges among the batch's."""
+    """One call and what it asks of the store."""
 
     found: list[Met]
     subjects: list[Subject | None]
     is_banned: bool  # it never fits some limit, or the call has too many descriptors
-    charge: int | None = None  # of the limits that can refuse
-    shadows: tuple[int, ...] = ()
+    charge: Charge | None = None  # None: nothing has to be asked of the store
+
+
+class _Granted(NamedTuple):
+    """What the store said of one charge."""
+
+    grant: Grant
+    now_ms: int  # the store's clock
 
 
 class Ordinary:
@@ -104,6 +116,7 @@ class Ordinary:
         self._cells = cells
         self.metrics = metrics
         self._file: Descriptors | None = None
+        self._sizer = BatchSizer(first=FIRST_LIMITS, largest=MAX_NAMES)
         self.denies_undecided = True
         """Whether callers are refused while the store cannot be asked; to be set before the start."""
 
@@ -114,51 +127,75 @@ class Ordinary:
     @property
     def cell(self) -> int:
         """The cell that all of the file's limits are counted in."""
-        domain = self._file.domain if self._file else ""
+        return self._cell_of(self._file)
+
+    def _cell_of(self, file: Descriptors | None) -> int:
+        domain = file.domain if file else ""
         return int.from_bytes(hashlib.sha256(domain.encode()).digest()[:4]) % self._cells
 
     def decide(self, asked: Sequence[Asked], execute: Callable[..., Any], deadline_ms: int) -> list[Said]:
         """Answer every call, in order. ``deadline_ms``: by the store's clock, past which nothing is taken."""
-        charges: list[Charge] = []
-        plans = [_plan(self._file, one, charges) for one in asked]
-        grants, now_ms = self._take(charges, execute, deadline_ms) if charges else ((), 0)
-        said = [_say(plan, grants, now_ms) if grants is not None else _undecided(plan) for plan in plans]
+        file, subjects = self._file, dict[str, Subject]()
+        plans = [_plan(file, one, subjects) for one in asked]
+        charges = [plan.charge for plan in plans if plan.charge is not None]
+        take = partial(self._take, str(self._cell_of(file)), execute, deadline_ms)
+        granted = iter(self._take_all(charges, take))
+        said = [_say(plan, next(granted)) if plan.charge is not None else _say_alone(plan) for plan in plans]
         self.metrics.decided(said)
         return said
 
+    def _take_all(
+        self, charges: Sequence[Charge], take: Callable[[Sequence[Charge]], Taken | None]
+    ) -> list[_Granted | None]:
+        """Take in as many scripts as it needs; the charges of one that fails or comes too late stay undecided."""
+        granted: list[_Granted | None] = []
+        while len(granted) < len(charges):
+            part = self._part(charges, len(granted))
+            taken = take(part)
+            granted += [_Granted(one, taken.now_ms) for one in taken.grants] if taken else [None] * len(part)
+        return granted
+
+    def _part(self, charges: Sequence[Charge], first: int) -> Sequence[Charge]:
+        """The next charges that fit one script, by their limits: each of them costs the store about the same."""
+        end, limits = first, 0
+        while end < len(charges) and end - first < MAX_CHARGES:
+            limits += len(charges[end].subjects)
+            if end > first and limits > self._sizer.calls:
+                break
+            end += 1
+        return charges[first:end]
+
     def _take(
-        self, charges: Sequence[Charge], execute: Callable[..., Any], deadline_ms: int
-    ) -> tuple[Sequence[Grant] | None, int]:
-        cell = str(self.cell)
+        self, cell: str, execute: Callable[..., Any], deadline_ms: int, charges: Sequence[Charge]
+    ) -> Taken | None:
         limiter = Limiter(cell=cell, epoch_key=UNFENCED.format(cell), feed_key=UNFENCED.format(cell))
         try:
             taken = limiter.take(execute, charges, epoch="", deadline_ms=deadline_ms)
         except RedisError:  # counted as undecided
-            return None, 0
-        return (taken.grants if taken.fence is Fence.PASSED else None), taken.now_ms
+            return None
+        if taken.fence is not Fence.PASSED:
+            return None
+        self._sizer.learn(sum(len(one.subjects) for one in charges), taken.spent_us)
+        return taken
 
 
-def _plan(file: Descriptors | None, asked: Asked, charges: list[Charge]) -> _Plan:
-    """Find what a call meets, and add its charges to the batch's."""
+def _plan(file: Descriptors | None, asked: Asked, known: dict[str, Subject]) -> _Plan:
+    """Find what a call meets; ``known``: the subjects of the batch, each once however many calls meet it."""
     mine = file if file and file.domain == asked.domain else None
     found = met(mine, asked.descriptors[:MAX_DESCRIPTORS])
-    subjects = [subject_of(asked.domain, one.entries, one.limit) if one.limit else None for one in found]
+    made = [subject_of(asked.domain, one.entries, one.limit) if one.limit else None for one in found]
+    subjects = [known.setdefault(one.name, one) if one else None for one in made]
     plan = _Plan(found, subjects, mine is not None and len(asked.descriptors) > MAX_DESCRIPTORS)
     plan.is_banned |= any(map(_never_fits, found))
     counted: dict[str, tuple[Subject, int]] = {}
     for one, subject in zip(found, subjects, strict=True):
         if one.limit is None or subject is None or not subject.budgets:
             continue
-        if one.limit.is_shadow:
-            plan.shadows += (len(charges),)
-            charges.append(Charge((subject,), costs=(min(one.hits, MAX_UNITS),)))
-        else:
-            counted[subject.name] = (subject, counted.get(subject.name, (subject, 0))[1] + one.hits)
-    plan.is_banned |= any(hits > MAX_UNITS for _, hits in counted.values())
+        counted[subject.name] = (subject, counted.get(subject.name, (subject, 0))[1] + one.hits)
+    plan.is_banned |= any(hits > MAX_UNITS and not subject.is_shadow for subject, hits in counted.values())
     if counted and not plan.is_banned:
-        plan.charge = len(charges)
-        subjects_held, costs = zip(*counted.values(), strict=True)
-        charges.append(Charge(subjects_held, costs=costs))
+        subjects_held, hits = zip(*counted.values(), strict=True)
+        plan.charge = Charge(subjects_held, costs=tuple(min(MAX_UNITS, one) for one in hits))
     return plan
 
 
@@ -175,21 +212,23 @@ def _counts(limit: Limit, hits: int) -> bool:
     return hits > 0 and not limit.is_shadow
 
 
-def _undecided(plan: _Plan) -> Said:
-    return Said(Outcome.UNDECIDED, (Status(),) * len(plan.found))
-
-
-def _say(plan: _Plan, grants: Sequence[Grant], now_ms: int) -> Said:
-    told = [grants[place] for place in (plan.charge, *plan.shadows) if place is not None]
-    if any(grant.answer is Answer.CORRUPT for grant in told):
-        return _undecided(plan)
-    states = {state.subject.name: (state, grant) for grant in told for state in grant.states}
-    refused = plan.is_banned or (plan.charge is not None and grants[plan.charge].answer is not Answer.ADMITTED)
+def _say(plan: _Plan, granted: _Granted | None) -> Said:
+    if granted is None or granted.grant.answer is Answer.CORRUPT:
+        return Said(Outcome.UNDECIDED, (Status(),) * len(plan.found))
+    grant, now_ms = granted
+    states = {state.subject: state for state in grant.states}
+    refused = grant.answer is not Answer.ADMITTED
     statuses = tuple(
-        _status(one, states.get(subject.name) if subject else None, now_ms, refused=refused)
+        _status(one, (states[subject], grant) if subject in states else None, now_ms, refused=refused)
         for one, subject in zip(plan.found, plan.subjects, strict=True)
     )
     return Said(Outcome.OVER_LIMIT if refused else Outcome.OK, statuses)
+
+
+def _say_alone(plan: _Plan) -> Said:
+    """What is said of a call for which nothing had to be asked of the store."""
+    statuses = tuple(_status(one, None, 0, refused=plan.is_banned) for one in plan.found)
+    return Said(Outcome.OVER_LIMIT if plan.is_banned else Outcome.OK, statuses)
 
 
 def _status(one: Met, found: tuple[BudgetState, Grant] | None, now_ms: int, *, refused: bool) -> Status:

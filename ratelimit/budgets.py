@@ -61,6 +61,7 @@ class Subject:
 
     name: str  # "p:0a1…": opaque here, names its counters in the store
     budgets: tuple[Budget, ...]  # at most one per window; may be empty
+    is_shadow: bool = False  # counted where an admitted call fits; refuses nobody, and holds no tokens
 
     def __post_init__(self) -> None:
         """Refuse two limits on one window."""

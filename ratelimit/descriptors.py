@@ -88,7 +88,7 @@ def subject_of(domain: str, entries: Entries, limit: Limit) -> Subject:
     text = json.dumps([domain, entries], ensure_ascii=False).encode(errors="surrogatepass")
     window = limit.window
     budgets = (Budget(window, limit.per_window),) if window is not None and limit.per_window else ()
-    return Subject(f"d:{hashlib.sha256(text).hexdigest()[:40]}", budgets)
+    return Subject(f"d:{hashlib.sha256(text).hexdigest()[:40]}", budgets, limit.is_shadow)
 
 
 def parse(text: str) -> Descriptors:

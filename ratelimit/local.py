@@ -3,7 +3,7 @@
 The same promise as ``lua/take.lua``: a window of ``n`` buckets counts the current one and the ``n`` before it; a call
 is counted in all of its budgets or in none, and what a write does not limit any more is forgotten. The difference:
 each limit is divided by the number of gates that share it, rounded down, so that all shares together are never more
-than the limit.
+than the limit. Subjects in shadow mode do not come here.
 """
 
 from __future__ import annotations

@@ -20,6 +20,9 @@ MAX_NAMES: Final = 4_000
 MAX_HELD_NAME: Final = 200
 """Longest name of a subject, in characters, where tokens are held: a reservation says whose budgets it is in."""
 
+_SHADOW: Final = 128
+"""Added to the number of budgets of a plan in shadow mode."""
+
 SHAPES: Final = b"".join(
     struct.pack("<BBBd", shape.id, shape.n, shape.counts_tokens, shape.bucket_ms)
     for shape in sorted((window.value for window in Window), key=lambda shape: shape.id)
@@ -92,6 +95,8 @@ def _check(charge: Charge) -> None:
         raise ValueError("a charge names each of its subjects once")
     if charge.hold is not None and max((len(name) for name in _names(charge)), default=0) > MAX_HELD_NAME:
         raise ValueError(f"a charge that holds tokens names subjects of at most {MAX_HELD_NAME} characters")
+    if charge.hold is not None and any(subject.is_shadow for subject in subjects):
+        raise ValueError("a charge that holds tokens names no subject in shadow mode")
 
 
 def _names(charge: Charge) -> list[str]:
@@ -117,7 +122,8 @@ def _hold(hold: Hold) -> bytes:
 
 def _plan(value: int, subject: Subject) -> bytes:
     numbers = [number for budget in subject.budgets for number in (budget.shape.id, budget.limit)]
-    return _plan_layout(len(subject.budgets)).pack(value, len(subject.budgets), *numbers)
+    count = len(subject.budgets) + (_SHADOW if subject.is_shadow else 0)
+    return _plan_layout(len(subject.budgets)).pack(value, count, *numbers)
 
 
 @functools.cache

@@ -87,7 +87,7 @@ def _admitted(charge: Charge, rows: list[_Row]) -> Grant:
     states: list[BudgetState] = []
     for subject, budget, limit, tally in rows:
         cost = tokens if budget.shape.counts_tokens else costs[subject] if costs else own_cost
-        if cost:
+        if cost and not (subject.is_shadow and tally.total + cost > limit):
             tally.total += cost
             tally.reset_ms = tally.reset_used_ms
         states.append(BudgetState(subject, budget, max(0, limit - tally.total), tally.reset_ms))

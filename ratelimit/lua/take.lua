@@ -9,7 +9,8 @@
 --       3 '1': look only, write nothing               4 deadline_ms on the store's clock, 0 = none
 --       5 now_ms, '' = this store's TIME              6 S, number of budget values
 --       7 shapes   '<BBBd' each, ids ascending: window id, buckets, 1 = counts tokens, bucket_ms
---       8 plans    '<HB' budget value, budgets; then '<BI' each: window id, limit
+--       8 plans    '<HB' budget value, budgets (+ SHADOW: what of a call does not fit is not counted, and refuses
+--                  nobody); then '<BI' each: window id, limit
 --       9 calls    '<IdBBB' tokens, valid_until_ms (0 = always), plans, usages, 1 = holds; then '<HI' a plan and
 --                  what it costs, each; then '<H' each usage hash
 --       10 holds   of the calls that hold, '<Bc0IIdHc0' id, ceiling, presumed, timeout_ms, terms
@@ -48,6 +49,7 @@ local RESERVATION, HELD, NAME, ADMITTED = '<Hc0BI4I4I4d', '<BBI6Bc0', '<Bc0', '<
 local RESERVED = string.byte('R')
 local UNITS_MAX = 4000000000 -- of a bucket, and of what a section says that all hold; settle.lua keeps to it
 local HELD_IDS = 128
+local SHADOW = 128 -- added to the number of a plan's budgets
 local HELD_RETRY_MS = 1000 -- what is held is given back when its call ends: nobody knows when
 local FEED_READ_MAX = 32 -- entries, of 100 references each at most; a base epoch further back is answered as stale
 local AHEAD_MAX_MS = 24 * 3600 * 1000 -- a clock that was further ahead than this stops nobody for longer
@@ -268,14 +270,15 @@ end
 
 local NO_WINDOW = { before = 0, newest = 0, stepped = false } -- stands in for the windows of a corrupt value
 
--- Plans: one version of a subject's limits, as { window, limit, window, limit .., subject = }.
+-- Plans: one version of a subject's limits, as { window, limit, window, limit .., subject =, shadow = }.
 local function read_plans(blob, subjects, shapes, now_ms, tallies)
   local plans, at, steps = {}, 1, 0
   while at <= #blob do
     local index, count, id, limit
     index, count, at = unpack_bytes('<HB', blob, at)
     local subject = subjects[index]
-    local plan = { subject = subject }
+    local plan = { subject = subject, shadow = count >= SHADOW }
+    count = count % SHADOW
     for i = 2, 2 * count, 2 do
       id, limit, at = unpack_bytes('<BI4', blob, at)
       local window = subject.stored and window_of(subject, shapes[id], now_ms) or NO_WINDOW
@@ -312,8 +315,8 @@ local function refusal(plans, asked, count, tokens, now_ms)
       local window, limit = plan[j], plan[j + 1]
       local cost = window.tokens and tokens or asked[i + 1]
       place = place + 1
-      if cost > limit then return 'N', place, 0, 0 end
-      if cost > 0 and window.total + cost > limit then
+      if cost > limit and not plan.shadow then return 'N', place, 0, 0 end
+      if cost > 0 and not plan.shadow and window.total + cost > limit then
         local retry_ms, held = wait_of(window, plan.subject.value, cost, limit, now_ms)
         if retry_ms > worst_ms then worst_place, worst_ms, worst_held = place, retry_ms, held end
       end
@@ -327,8 +330,8 @@ local function fits(plans, asked, count, tokens)
   local answer = 'A'
   for i = 1, count, 2 do
     local plan = plans[asked[i]]
-    if not plan.subject.stored then return 'C' end
-    for j = 1, #plan, 2 do
+    if not plan.subject.stored and not plan.shadow then return 'C' end
+    for j = 1, plan.shadow and 0 or #plan, 2 do
       local cost = plan[j].tokens and tokens or asked[i + 1]
       if cost > 0 and plan[j].total + cost > plan[j + 1] then answer = 'R' end
     end
@@ -353,7 +356,8 @@ local function count_call(plans, asked, count, tokens, holds)
     for j = 1, #plan, 2 do
       local window = plan[j]
       local cost = window.tokens and tokens or asked[i + 1]
-      if cost > 0 then
+      local is_left_out = plan.shadow and (not plan.subject.stored or window.total + cost > plan[j + 1])
+      if cost > 0 and not is_left_out then
         window.total = window.total + cost
         if holds == 1 and window.tokens then hold_units(plan.subject, window, cost) end
         plan.subject.changed = true

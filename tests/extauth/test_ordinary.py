@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -16,8 +17,9 @@ from prometheus_client import CollectorRegistry
 from catalog.secrets import Secrets
 from extauth.descriptor_file import DescriptorFile
 from extauth.gate import Gate
-from extauth.ordinary import Ordinary, OrdinaryMetrics
-from extauth.rate_limit_edge import RATE_LIMIT_PATH, RateLimitService
+from extauth.ordinary import Asked, Ordinary, OrdinaryMetrics, Outcome
+from extauth.rate_limit_edge import MAX_BATCH, RATE_LIMIT_PATH, RateLimitService
+from extauth.sizing import SCRIPT_BUDGET_US
 from protos.rate_limit_pb2 import RateLimitRequest, RateLimitResponse
 from ratelimit.descriptors import DescriptorsError, parse
 from runtime.grpc_front import INVALID_ARGUMENT, Failure
@@ -149,6 +151,27 @@ def test_shadow_mode_counts_and_refuses_nobody(service: Service) -> None:
         assert (answer.overall_code, answer.statuses[0].code) == (OK, OK)
     assert answer.statuses[0].limit_remaining == 0
     assert service.ask({"trial": "x"}, {"user": "ann"}, hits=4).overall_code == OVER
+
+
+def test_a_refused_call_costs_a_limit_in_shadow_mode_nothing(service: Service) -> None:
+    """It is counted with the rest of the call; beside a limit in shadow mode that is full, the others count on."""
+    service.ask({"user": "ann"}, hits=2)
+    refused = service.ask({"trial": "y"}, {"user": "ann"}, each=(1, 2))
+    assert [one.code for one in refused.statuses] == [OK, OVER]
+    assert refused.statuses[0].limit_remaining == 2
+    assert service.ask({"trial": "y"}, {"user": "bob"}, hits=2).statuses[0].limit_remaining == 0
+    beside = service.ask({"trial": "y"}, {"user": "bob"})
+    assert (beside.overall_code, [one.limit_remaining for one in beside.statuses]) == (OK, [0, 0])
+    assert service.ask({"user": "bob"}).overall_code == OVER
+
+
+def test_a_limit_in_shadow_mode_that_cannot_be_read_refuses_nobody(service: Service, store: redis.Redis) -> None:
+    """Not even by a store's value that is broken."""
+    service.ask({"trial": "z"})
+    (key,) = store.scan_iter("tk:budget:*")
+    store.set(key, b"garbage")
+    assert service.ask({"trial": "z"}, {"user": "ann"}).overall_code == OK
+    assert service.ask({"user": "ann"}).statuses[0].limit_remaining == 1
 
 
 def test_a_replaced_limit_does_not_count(service: Service) -> None:
@@ -283,3 +306,95 @@ def test_a_gate_does_not_start_with_a_bad_file(tmp_path: Path) -> None:
 def test_the_example_is_good() -> None:
     """What config/ shows can be used."""
     assert parse(EXAMPLE.read_text()).domain == "shop"
+
+
+LIMIT = "rate_limit: {unit: minute, requests_per_unit: 9}"
+SHADOWS = "domain: shop\ndescriptors:\n" + "".join(
+    f"  - {{key: k{number}, shadow_mode: {str(number > 0).lower()}, {LIMIT}}}\n" for number in range(4)
+)
+MANY = "domain: shop\ndescriptors:\n" + "".join(f"  - {{key: k{number}, {LIMIT}}}\n" for number in range(64))
+
+
+class Scripts:
+    """The real store, which tells how long each script kept it."""
+
+    def __init__(self, store: redis.Redis) -> None:
+        self.spent_us: list[int] = []
+        self.before: Callable[[], object] = lambda: None
+        self._store = store
+
+    def __call__(self, *command: Any) -> Any:
+        """Run a command."""
+        self.before()
+        reply = self._store.execute_command(*command)
+        if isinstance(reply, list) and len(reply) > 5:
+            self.spent_us.append(reply[5])
+        return reply
+
+
+def _whole_batch(keys: int, first: int = 0) -> list[Asked]:
+    """As many calls as one batch has, each with values of its own."""
+    calls = range(first, first + MAX_BATCH)
+    return [Asked("shop", tuple((((f"k{key}", str(call)),), 1) for key in range(keys))) for call in calls]
+
+
+def _ordinary(file: str) -> tuple[Ordinary, CollectorRegistry]:
+    registry = CollectorRegistry()
+    ordinary = Ordinary(cells=1, metrics=OrdinaryMetrics(registry))
+    ordinary.use(parse(file))
+    return ordinary, registry
+
+
+@pytest.mark.parametrize(("file", "keys"), [(SHADOWS, 4), (MANY, 16), (MANY, 64)])
+def test_a_full_batch_is_decided_whatever_its_calls_ask(store: redis.Redis, file: str, keys: int) -> None:
+    """Three limits in shadow mode a call, or sixteen, or as many as a call may have: each of 256 calls is counted."""
+    scripts, (ordinary, _) = Scripts(store), _ordinary(file)
+    for left in (8, 7):
+        said = ordinary.decide(_whole_batch(keys), scripts, 0)
+        assert {one.outcome for one in said} == {Outcome.OK}
+        assert {status.remaining for one in said for status in one.statuses} == {left}
+
+
+def test_a_full_batch_keeps_the_store_no_longer_than_two_milliseconds_at_once(store: redis.Redis) -> None:
+    """Fifteen limits a call: cut into scripts by what the ones before took, so that others have their turn between."""
+    scripts, (ordinary, _) = Scripts(store), _ordinary(MANY)
+    for number in range(6):
+        ordinary.decide(_whole_batch(15, number * MAX_BATCH), scripts, 0)
+    assert len(scripts.spent_us) > 30
+    assert sorted(scripts.spent_us)[int(0.98 * len(scripts.spent_us))] <= 5 * SCRIPT_BUDGET_US
+
+
+def test_what_of_a_batch_comes_too_late_is_undecided(store: redis.Redis) -> None:
+    """Those that were in time are decided; the others are counted as undecided, and nothing is taken for them."""
+    scripts, (ordinary, registry) = Scripts(store), _ordinary(MANY)
+    deadline_ms = int(store.time()[0] * 1_000 + store.time()[1] / 1_000) + 5_000
+
+    def until_it_is_late() -> None:
+        if scripts.spent_us:
+            wait_until(lambda: store.time()[0] * 1_000 > deadline_ms + 1_000)
+
+    scripts.before = until_it_is_late
+    said = ordinary.decide(_whole_batch(15), scripts, deadline_ms)
+    decided = sum(one.outcome is Outcome.OK for one in said)
+    assert 0 < decided < MAX_BATCH
+    assert [one.outcome for one in said] == [Outcome.OK] * decided + [Outcome.UNDECIDED] * (MAX_BATCH - decided)
+    counted = registry.get_sample_value("tollkeeper_descriptor_decisions_total", {"outcome": "undecided"})
+    assert counted == MAX_BATCH - decided
+    assert len(list(store.scan_iter("tk:budget:*", count=10_000))) == 15 * decided
+
+
+def test_a_part_that_fails_leaves_the_others_decided(store: redis.Redis) -> None:
+    """A call that asks nothing of the store is decided anyhow."""
+    scripts, (ordinary, _) = Scripts(store), _ordinary(MANY)
+
+    def break_once() -> None:
+        if len(scripts.spent_us) == 1:
+            scripts.spent_us.append(0)
+            raise redis.ConnectionError
+
+    scripts.before = break_once
+    said = ordinary.decide([*_whole_batch(15), Asked("shop", (((("other", "x"),), 1),))], scripts, 0)
+    undecided = [number for number, one in enumerate(said) if one.outcome is Outcome.UNDECIDED]
+    assert 0 < len(undecided) < MAX_BATCH
+    assert undecided == list(range(undecided[0], undecided[-1] + 1))
+    assert {one.outcome for one in said[undecided[-1] + 1 :]} == {Outcome.OK}

@@ -33,14 +33,14 @@ class Step:
     settled: tuple[Settlement, ...] = ()  # before the charges; of reservations that were admitted or not
 
 
-def subject(name: str, limits: Sequence[int | None]) -> Subject:
+def subject(name: str, limits: Sequence[int | None], *, is_shadow: bool = False) -> Subject:
     """Build a subject limited in some windows.
 
     An hour is always among them: a value's time to live goes by the real clock, which must not end a simulated
     second while the machine is busy.
     """
     given = [Budget(window, limit) for window, limit in zip(WINDOWS, limits, strict=True) if limit]
-    return Subject(name, (*given, Budget(Window.HOUR, 40)))
+    return Subject(name, (*given, Budget(Window.HOUR, 40)), is_shadow)
 
 
 def _hold(number: int) -> Hold:
@@ -107,7 +107,10 @@ def long(seed: int, steps: int) -> Iterator[Step]:
         charges = [_any_charge(dice, subjects) for _ in range(dice.choice((1, 1, 2, 8, 20)))]
         settled = [_any_settlement(dice, held) for _ in range(dice.choice((0, 0, 1, 3)))] if held else []
         if dice.random() < 0.5:
-            charges = [replace(one, hold=_hold(held + number)) for number, one in enumerate(charges)]
+            charges = [
+                one if any(each.is_shadow for each in one.subjects) else replace(one, hold=_hold(held + number))
+                for number, one in enumerate(charges)
+            ]
             held += len(charges)
         yield Step(now_ms, tuple(charges), tuple(settled))
 
@@ -117,7 +120,9 @@ def _any_settlement(dice: random.Random, held: int) -> Settlement:
 
 
 def _any_subjects(dice: random.Random) -> list[Subject]:
-    return [subject(name, [dice.choice((None, *LIMITS)) for _ in WINDOWS]) for name in NAMES]
+    return [
+        subject(name, [dice.choice((None, *LIMITS)) for _ in WINDOWS], is_shadow=dice.random() < 0.2) for name in NAMES
+    ]
 
 
 def _any_move(dice: random.Random, now_ms: int) -> int:

@@ -65,7 +65,11 @@ class Model:
         if 0 < charge.valid_until_ms <= now_ms:
             return Grant(Answer.EXPIRED)
         states = self._states(charge, now_ms)
-        never = [state for state, cost in zip(states, _costs(charge), strict=True) if cost > state.budget.limit]
+        never = [
+            state
+            for state, cost in zip(states, _costs(charge), strict=True)
+            if cost > state.budget.limit and not state.subject.is_shadow
+        ]
         if never:
             return Grant(Answer.NEVER_FITS, states, never[0])
         if self._fits(charge, now_ms):
@@ -77,9 +81,10 @@ class Model:
         return self._refusal(charge, now_ms)
 
     def _fits(self, charge: Charge, now_ms: int) -> bool:
-        """What costs nothing is not refused, however full the budget is."""
+        """What costs nothing is not refused, however full the budget is; nothing is in shadow mode."""
         return all(
             cost == 0
+            or subject.is_shadow
             or _counted(self._window(subject.name, budget.window.value), budget.window.value, now_ms) + cost
             <= budget.limit
             for (subject, budget), cost in zip(_budgets(charge), _costs(charge), strict=True)
@@ -94,7 +99,7 @@ class Model:
 
     def _count(self, subject: Subject, charge: Charge, now_ms: int) -> None:
         """A write keeps what is counted, of windows that have a limit now; where nothing is taken, none is made."""
-        costs = [_cost(charge, subject, budget) for budget in subject.budgets]
+        costs = [self._counted_cost(charge, subject, budget, now_ms) for budget in subject.budgets]
         if not any(costs):
             return
         kept: dict[WindowShape, Held] = {}
@@ -112,6 +117,12 @@ class Model:
         self.held[subject.name] = kept
         self.unsettled[subject.name] = unsettled
 
+    def _counted_cost(self, charge: Charge, subject: Subject, budget: Budget, now_ms: int) -> int:
+        """What is counted of an admitted call: in shadow mode only what fits."""
+        cost, shape = _cost(charge, subject, budget), budget.window.value
+        fits = _counted(self._window(subject.name, shape), shape, now_ms) + cost <= budget.limit
+        return cost if fits or not subject.is_shadow else 0
+
     def _unsettled(self, name: str, shape: WindowShape) -> Held:
         return self.unsettled.get(name, {}).get(shape, Counter())
 
@@ -127,6 +138,8 @@ class Model:
 
     def _wait(self, subject: Subject, budget: Budget, cost: int, now_ms: int) -> tuple[int, int]:
         """When the cost fits; a second from now, and what is held, where it fitted if only what is spent counted."""
+        if subject.is_shadow:
+            return 0, 0
         shape, fits_at = budget.window.value, self._fits_at(subject, budget, cost, now_ms)
         held = self._window(subject.name, shape)
         unsettled = _since(_current(held, shape, now_ms) - shape.n, self._unsettled(subject.name, shape)).total()
