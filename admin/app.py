@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from admin.edge import MAX_BODY_BYTES, Edge, explained, identified
+from admin.edge import BODY_S, Edge, explained, identified
 from admin.metrics import AdminMetrics
 from admin.openapi import document
 from admin.routes import ROUTES, Route
@@ -19,13 +19,11 @@ _UNKNOWN_ROUTE: Final = "none"
 _KNOWN_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
-def create_app(services: Services) -> web.Application:
-    """Build the application from its parts."""
-    app = web.Application(
-        client_max_size=MAX_BODY_BYTES, middlewares=[identified, _counted(services.metrics), explained]
-    )
+def create_app(services: Services, *, body_s: float = BODY_S) -> web.Application:
+    """Build the application from its parts; ``body_s``: how long a body may take to come."""
+    app = web.Application(middlewares=[identified, _counted(services.metrics), explained])
     app.on_response_prepare.append(dressed)
-    edge = Edge(services)
+    edge = Edge(services, body_s)
     for route in ROUTES:
         app.router.add_route(route.method, route.path, _bound(edge, route))
     app.router.add_get("/openapi.json", _described())

@@ -6,6 +6,7 @@ document. Every answer and every log line of a request carries its id.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 import re
@@ -34,25 +35,29 @@ from runtime import log
 MAX_BODY_BYTES: Final = 1024 * 1024
 MAX_OPEN_BODY_BYTES: Final = 8 * 1024
 """Of calls that need no login: anybody can send them."""
+BODY_S: Final = 30.0
+"""Longest time for a body to come, from the headers on: a megabyte at 35 kB/s."""
 REQUEST_ID: Final = "X-Request-Id"
 _GOOD_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _FORWARDED: Final = "X-Forwarded-For"
 _RETRY: Final = {"Retry-After": "1"}
+_CLOSE: Final = {"Connection": "close"}
 _log: Final = logging.getLogger(__name__)
 
 
 class Edge:
     """Turns a route into an aiohttp handler."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, body_s: float = BODY_S) -> None:
         self._services = services
+        self._body_s = body_s
 
     async def answer(self, route: Route, request: web.Request) -> web.Response:
         """Answer one request of a route."""
         caller = await self._caller(route, request)
         path, query = dict(request.match_info), _checked_query(route, request.query)
         await require_permission(self._services.store, caller, route.access, path, query)
-        raw = await _read_body(route, request)
+        raw = await _read_body(route, request, self._body_s)
         call = ApiCall(
             services=self._for(caller),
             caller=caller,
@@ -106,17 +111,37 @@ def _checked_query(route: Route, query: MultiMapping[str]) -> Mapping[str, str]:
     return dict(query)
 
 
-async def _read_body(route: Route, request: web.Request) -> bytes:
+async def _read_body(route: Route, request: web.Request, within_s: float) -> bytes:
     if route.body is None:
         return b""
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, "send the body without Content-Encoding")
-    raw = await request.read()
-    if route.access is Access.OPEN and len(raw) > MAX_OPEN_BODY_BYTES:
-        raise Problem(Code.BODY_TOO_LARGE, f"at most {MAX_OPEN_BODY_BYTES} bytes")
+    try:
+        async with asyncio.timeout(within_s):
+            raw = await _read_bounded(request, MAX_OPEN_BODY_BYTES if route.access is Access.OPEN else MAX_BODY_BYTES)
+    except TimeoutError:
+        raise Problem(
+            Code.BODY_TOO_SLOW, f"it has to be complete {within_s:.0f} s after the headers", headers=_CLOSE
+        ) from None
     if (raw or not route.body_optional) and request.content_type != "application/json":
         raise Problem(Code.UNSUPPORTED_MEDIA_TYPE, "send Content-Type: application/json")
     return raw
+
+
+async def _read_bounded(request: web.Request, most: int) -> bytes:
+    """Read a body, no more of it than it may have."""
+    if (request.content_length or 0) > most:
+        raise _too_large(most)
+    raw = bytearray()
+    async for piece in request.content.iter_any():
+        raw += piece
+        if len(raw) > most:
+            raise _too_large(most)
+    return bytes(raw)
+
+
+def _too_large(most: int) -> Problem:
+    return Problem(Code.BODY_TOO_LARGE, f"at most {most} bytes")
 
 
 def _response(reply: Reply) -> web.Response:
@@ -179,8 +204,6 @@ def _of_http(error: web.HTTPException) -> Problem:
     if isinstance(error, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(error.allowed_methods))
         return Problem(Code.METHOD_NOT_ALLOWED, f"allowed: {allowed}", headers={"Allow": allowed})
-    if isinstance(error, web.HTTPRequestEntityTooLarge):
-        return Problem(Code.BODY_TOO_LARGE, f"at most {MAX_BODY_BYTES} bytes")
     if isinstance(error, web.HTTPNotFound):
         return Problem(Code.NOT_FOUND, "there is no such path")
     return Problem(Code.INVALID_REQUEST, error.reason)

@@ -73,7 +73,13 @@ class Route:
         return getattr(self.handler, "__name__", "")
 
 
-_BODY: Final = (Code.MALFORMED_JSON, Code.INVALID_REQUEST, Code.UNSUPPORTED_MEDIA_TYPE, Code.BODY_TOO_LARGE)
+_BODY: Final = (
+    Code.MALFORMED_JSON,
+    Code.INVALID_REQUEST,
+    Code.UNSUPPORTED_MEDIA_TYPE,
+    Code.BODY_TOO_LARGE,
+    Code.BODY_TOO_SLOW,
+)
 _CONFIG: Final = (*_BODY, Code.INVALID_CONFIG, Code.INVALID_TENANT)
 _MODEL: Final = (Code.INVALID_REQUEST, Code.MODEL_NOT_FOUND, Code.AMBIGUOUS_MODEL)
 _PLACE: Final = (Code.MODEL_NOT_READY, Code.PATH_TAKEN, Code.CONFLICT)

@@ -1,8 +1,7 @@
 """What a process says of itself: ``/healthz``, ``/readyz``, ``/metrics``; and a server of these alone.
 
 The server speaks just enough HTTP/1.1 for them: GET and HEAD without a body, one request a connection, everything
-bounded. The gate uses it, because a whole web framework costs it a third of its start. Where a process has a framework
-at hand anyway, ``runtime.http`` serves the same face by it. Knows no process.
+bounded. A whole web framework would cost the gate a third of its start. Knows no process.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from prometheus_client import CollectorRegistry, disable_created_metrics, genera
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from runtime.addresses import Address, TcpAddress, UnixAddress
+from runtime.connections import uncounted
 from runtime.lifecycle import CannotStart
 from runtime.private_socket import PrivateSocket
 from runtime.process_metrics import register_process_metrics
@@ -93,12 +93,15 @@ def _said(status: http.HTTPStatus) -> Page:
 
 
 @asynccontextmanager
-async def facing(face: ProcessFace, address: Address, *, option: str) -> AsyncIterator[str]:
+async def facing(
+    face: ProcessFace, address: Address, *, option: str, refused: Callable[[], object] = uncounted
+) -> AsyncIterator[str]:
     """Serve the face while the body runs; yields where it listens (the real port where 0 was asked).
 
-    Raises ``CannotStart`` naming the ``option`` that gave the address where it cannot be bound.
+    ``refused`` is called for each connection that was one too many. Raises ``CannotStart`` naming the ``option`` that
+    gave the address where it cannot be bound.
     """
-    connections = _Connections(face)
+    connections = _Connections(face, refused)
     try:
         server, socket = await _bound(connections.serve, address)
     except OSError as error:
@@ -133,14 +136,16 @@ def _reached(server: asyncio.Server, address: Address) -> str:
 class _Connections:
     """Answers one request on each connection, and ends those that are open when the face goes."""
 
-    def __init__(self, face: ProcessFace) -> None:
+    def __init__(self, face: ProcessFace, refused: Callable[[], object]) -> None:
         self._pages = face.pages
+        self._refused = refused
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer a connection's request and close it."""
         task = asyncio.current_task()
         if task is None or len(self._tasks) >= MAX_CONNECTIONS:
+            self._refused()
             writer.close()
             return
         self._tasks.add(task)

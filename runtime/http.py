@@ -1,14 +1,16 @@
-"""Serving HTTP by aiohttp: where to listen, and a process's face (``runtime.face``). Knows no process."""
+"""Serving HTTP by aiohttp: where to listen, and within which bounds. Knows no process."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from aiohttp import web
 
-from runtime.addresses import Address, TcpAddress
-from runtime.face import FIXED_HEADERS, Page, ProcessFace
+from runtime.addresses import Address, TcpAddress, UnixAddress
+from runtime.connections import API, MAX_HEADERS, MAX_LINE_BYTES, Connections, HttpBounds, MakeProtocol, uncounted
+from runtime.face import FIXED_HEADERS
 from runtime.lifecycle import CannotStart
 from runtime.private_socket import PrivateSocket
 
@@ -18,56 +20,74 @@ async def dressed(_request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(FIXED_HEADERS)
 
 
-def process_face(face: ProcessFace) -> web.Application:
-    """Build the application that shows a process's face."""
-
-    def shown(page: Callable[[], Awaitable[Page]]) -> Callable[[web.Request], Awaitable[web.Response]]:
-        async def handler(_request: web.Request) -> web.Response:
-            status, content_type, body = await page()
-            return web.Response(status=status, body=body, headers={"Content-Type": content_type})
-
-        return handler
-
-    app = web.Application()
-    app.on_response_prepare.append(dressed)
-    app.add_routes([web.get(path, shown(page)) for path, page in face.pages.items()])
-    return app
-
-
 @asynccontextmanager
-async def listening(app: web.Application, address: Address, *, option: str) -> AsyncIterator[str]:
+async def listening(
+    app: web.Application,
+    address: Address,
+    *,
+    option: str,
+    refused: Callable[[], object] = uncounted,
+    bounds: HttpBounds = API,
+) -> AsyncIterator[str]:
     """Serve ``app`` while the body runs; yields where it listens (the real port where 0 was asked).
 
-    Raises ``CannotStart`` naming the ``option`` that gave the address where it cannot be bound.
+    ``refused`` is called for each connection that was one too many. Raises ``CannotStart`` naming the ``option`` that
+    gave the address where it cannot be bound.
     """
-    runner = web.AppRunner(app, access_log=None, auto_decompress=False)  # a packed body would grow unseen
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        auto_decompress=False,  # a packed body would grow unseen
+        keepalive_timeout=bounds.idle_s,
+        lingering_time=bounds.lingering_s,
+        max_line_size=MAX_LINE_BYTES,
+        max_field_size=MAX_LINE_BYTES,
+        max_headers=MAX_HEADERS,
+    )
     await runner.setup()
     try:
-        async with _bound(runner, address, option) as reached:
+        async with _bound_or_said(Connections(made(runner), bounds, refused), address, option) as reached:
             yield reached
     finally:
         await runner.cleanup()
 
 
+def made(runner: web.AppRunner) -> MakeProtocol:
+    """What makes the protocol of each connection to a runner that is set up."""
+    if runner.server is None:
+        raise RuntimeError("the runner is not set up")
+    return runner.server
+
+
 @asynccontextmanager
-async def _bound(runner: web.AppRunner, address: Address, option: str) -> AsyncIterator[str]:
+async def _bound_or_said(connections: Connections, address: Address, option: str) -> AsyncIterator[str]:
+    async with AsyncExitStack() as stack:
+        try:
+            server = await stack.enter_async_context(bound(connections, address))
+        except OSError as error:
+            raise CannotStart(f"{option} {address}: cannot be bound: {error.strerror or error}") from error
+        yield _place(server, address)
+
+
+def _place(server: asyncio.Server, address: Address) -> str:
+    if isinstance(address, UnixAddress):
+        return str(address)
+    return str(TcpAddress(address.host, server.sockets[0].getsockname()[1]))
+
+
+@asynccontextmanager
+async def bound(connections: MakeProtocol, address: Address) -> AsyncIterator[asyncio.Server]:
+    """Accept connections while the body runs; a Unix socket is its owner's alone. Raises ``OSError``."""
+    loop, socket = asyncio.get_running_loop(), None
+    if isinstance(address, TcpAddress):
+        server = await loop.create_server(connections, address.host, address.port)
+    else:
+        socket = PrivateSocket(address.path)
+        with socket.binding() as path:
+            server = await loop.create_unix_server(connections, str(path))
     try:
-        socket = await bind(runner, address)
-    except OSError as error:
-        raise CannotStart(f"{option} {address}: cannot be bound: {error.strerror or error}") from error
-    try:
-        yield str(TcpAddress(address.host, runner.addresses[0][1])) if isinstance(address, TcpAddress) else str(address)
+        yield server
     finally:
+        server.close()
         if socket is not None:
             socket.remove()
-
-
-async def bind(runner: web.AppRunner, address: Address) -> PrivateSocket | None:
-    """Have a runner listen; returns the Unix socket, which is its owner's alone. Raises ``OSError``."""
-    if isinstance(address, TcpAddress):
-        await web.TCPSite(runner, address.host, address.port).start()
-        return None
-    socket = PrivateSocket(address.path)
-    with socket.binding() as path:
-        await web.UnixSite(runner, str(path)).start()
-    return socket

@@ -36,14 +36,16 @@ from publisher.metrics import PublisherMetrics
 from publisher.publisher import Publisher
 from runtime.addresses import TcpAddress
 from runtime.clock import SystemClock
-from runtime.face import ProcessFace, new_registry
-from runtime.http import listening, process_face
+from runtime.connections import FACE, refused_connections
+from runtime.face import ProcessFace, facing, new_registry
+from runtime.http import listening
 from runtime.lifecycle import CannotStart, running, stop_requested
 from runtime.settings import ListenAddress, Metavar, Port, Secret, Words
 from tollkeeper.admin_stores import admin_stores, store_client
 from tollkeeper.publishing import CLUSTER, PublishingSettings, publishing_sink
 from tollkeeper.store_settings import StoreSettings
 
+_API: Final = "--listen"
 _HOLDER_BYTES: Final = 8
 _LEASE_TIMEOUT_S: Final = 1.0  # of one question for the lease: a third of its life
 _log: Final = logging.getLogger(__name__)
@@ -151,13 +153,13 @@ async def serve(settings: AdminSettings) -> None:
             registry=registry,
         )
         await services.readiness.look()
-        face = process_face(ProcessFace(services.readiness.readiness, registry))
+        face, refused = ProcessFace(services.readiness.readiness, registry), refused_connections(registry)
         async with (
             running(services.readiness.keep(), name="readiness-watch"),
             running(services.metering.keep(), name="metering-watch"),
             _models(settings, services, registry),
-            listening(face, settings.http_listen, option="--http-listen") as told_at,
-            listening(create_app(services), settings.listen, option="--listen") as address,
+            facing(face, settings.http_listen, option=FACE, refused=refused.labels(FACE).inc) as told_at,
+            listening(create_app(services), settings.listen, option=_API, refused=refused.labels(_API).inc) as address,
         ):
             _log.info("health and metrics: %s", told_at)
             _log.info("listening: %s", address)

@@ -26,6 +26,7 @@ from ratelimit.descriptors import DescriptorsError
 from runtime.addresses import MAX_PORT, TcpAddress
 from runtime.clock import SystemClock
 from runtime.collector import spare_what_lives
+from runtime.connections import FACE, refused_connections
 from runtime.face import ProcessFace, facing, new_registry
 from runtime.lifecycle import CannotStart, running, stop_requested
 from runtime.readiness import Readiness
@@ -102,9 +103,9 @@ async def serve(settings: GateSettings) -> None:
 async def _serve_alone(settings: GateSettings) -> None:
     registry = new_registry()
     with making_gate(settings, registry) as made:
-        face = ProcessFace(made.readiness, registry)
+        face, refused = ProcessFace(made.readiness, registry), refused_connections(registry)
         async with (
-            facing(face, settings.http_listen, option="--http-listen") as http,
+            facing(face, settings.http_listen, option=FACE, refused=refused.labels(FACE).inc) as http,
             running(made.keep_secrets(), name="secrets-watch"),
             running(made.keep_descriptors(), name="descriptors-watch"),
         ):

@@ -9,6 +9,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from runtime.addresses import Address, numbered
+from runtime.connections import FACE, refused_connections
 from runtime.face import ProcessFace, facing, new_registry
 from runtime.lifecycle import stop_requested
 from runtime.settings import as_text
@@ -33,8 +34,8 @@ async def serve_workers(settings: TransportSettings, count: int, http_listen: Ad
             await workers.refresh()
             sums.update("parent", snapshot_of(own))
 
-        face = ProcessFace(workers.readiness, shown, refresh)
-        async with facing(face, http_listen, option="--http-listen") as http:
+        face, refused = ProcessFace(workers.readiness, shown, refresh), refused_connections(own)
+        async with facing(face, http_listen, option=FACE, refused=refused.labels(FACE).inc) as http:
             await workers.start()
             _log.info("listening: %d workers, http %s", count, http)
             await workers.keep_until(stop_requested())

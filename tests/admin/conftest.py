@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from admin.addresses import AddressRules
 from admin.app import create_app
 from admin.assembly import Facts, assemble
+from admin.edge import BODY_S
 from admin.passwords import MAX_AT_ONCE, Passwords
 from admin.proxies import TrustedProxies
 from admin.services import Gateway, Services, Stores
@@ -34,8 +35,8 @@ from catalog.status import State, Status
 from catalog.store import CatalogStore
 from runtime.addresses import TcpAddress
 from runtime.clock import SystemClock
-from runtime.face import ProcessFace
-from runtime.http import listening, process_face
+from runtime.face import ProcessFace, facing
+from runtime.http import listening
 from runtime.readiness import Trouble
 
 DEFAULT_HOST = "api.router.inference-in-a-box"
@@ -233,6 +234,7 @@ def start_api(
         own_ports: tuple[int, ...] = (),
         logged_in: bool = True,
         gateway: Gateway | None = None,
+        body_s: float = BODY_S,
     ) -> Api:
         facts = Facts(
             gateway or Gateway(DEFAULT_HOST),
@@ -251,13 +253,14 @@ def start_api(
             clock=SystemClock(),
             registry=registry,
         )
+        await services.readiness.look()
         user = await _admin(CatalogStore(redis_client), password_hash)
         address = await stack.enter_async_context(
-            listening(create_app(services), TcpAddress("127.0.0.1", 0), option="--listen")
+            listening(create_app(services, body_s=body_s), TcpAddress("127.0.0.1", 0), option="--listen")
         )
         face = await stack.enter_async_context(
-            listening(
-                process_face(ProcessFace(services.readiness.readiness, registry)),
+            facing(
+                ProcessFace(services.readiness.readiness, registry),
                 TcpAddress("127.0.0.1", 0),
                 option="--http-listen",
             )

@@ -6,11 +6,14 @@ import asyncio
 import gzip
 import io
 import json
+import time
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from admin.edge import BODY_S, MAX_BODY_BYTES, MAX_OPEN_BODY_BYTES
 
 LIMITS = "config.rateLimiting"
 TOKENS = "config.tokens"
@@ -321,3 +324,42 @@ async def test_a_body_of_very_many_fields_is_refused_whole(api: Any) -> None:
     answer = await api.ask("PUT", "/api/models/my-model/publish", {"config": many})
     assert (answer.status, answer.code) == (400, "MALFORMED_JSON")
     assert "holds too much" in answer.body["detail"]
+
+
+_JSON = b"Content-Type: application/json\r\n"
+LENGTH, CHUNKED = b"Content-Length: 50\r\n", b"Transfer-Encoding: chunked\r\n"
+
+
+async def _slow(api: Any, path: str, head: bytes, sent: bytes) -> tuple[int, Any, float]:
+    """Send a part of a body and wait; status and answer, and after how many seconds."""
+    host, _, port = api.url.removeprefix("http://").rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    token = f"Authorization: Bearer {api.token}\r\n".encode()
+    begun_s = time.monotonic()
+    writer.write(b"POST " + path.encode() + b" HTTP/1.1\r\nHost: x\r\n" + token + _JSON + head + b"\r\n" + sent)
+    try:
+        async with asyncio.timeout(60):
+            answer = await reader.readuntil(b"}")
+            return int(answer.split()[1]), json.loads(answer.partition(b"\r\n\r\n")[2]), time.monotonic() - begun_s
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("head", "sent"), [(LENGTH, b'{"name'), (LENGTH, b""), (CHUNKED, b"1\r\n{\r\n"), (CHUNKED, b"")]
+)
+async def test_a_body_has_its_time(start_api: Any, head: bytes, sent: bytes) -> None:
+    """One that never ends is 408, with and without a login; whoever sends it holds nothing any longer."""
+    api = await start_api(body_s=0.5)
+    for path in ("/api/users", "/api/admin/login"):
+        status, problem, _ = await _slow(api, path, head, sent)
+        assert (status, problem["code"]) == (408, "BODY_TOO_SLOW")
+
+
+async def test_what_is_too_large_is_said_before_it_came(api: Any) -> None:
+    """Neither a megabyte nor, without a login, eight kilobytes are waited for."""
+    for path, most in (("/api/users", MAX_BODY_BYTES), ("/api/admin/login", MAX_OPEN_BODY_BYTES)):
+        chunk = b"%x\r\n" % (most + 1) + b" " * (most + 1) + b"\r\n"
+        for head, sent in ((b"Content-Length: %d\r\n" % (most + 1), b""), (CHUNKED, chunk)):
+            status, problem, took_s = await _slow(api, path, head, sent)
+            assert (status, problem["code"], took_s < BODY_S) == (413, "BODY_TOO_LARGE", True)

@@ -26,6 +26,7 @@ from publisher.metrics import ClusterMetrics, PublisherMetrics
 from ratelimit import ledger
 from ratelimit.tokens import Ending
 from ratelimit.usage import Metering
+from runtime.connections import refused_connections
 from runtime.face import new_registry
 from runtime.kube_api import Cause
 from runtime.readiness import Ailment
@@ -73,6 +74,7 @@ LABELS: Mapping[str, Mapping[str, Iterable[str]]] = {
     "tollkeeper_secrets_current_version": {"secret": Family},
     "tollkeeper_secrets_newest_version": {"secret": Family},
     "tollkeeper_worker_restarts_total": {"worker": BOUNDED},
+    "tollkeeper_http_connections_refused_total": {"listener": ("--listen", "--http-listen")},
     "tollkeeper_tls_reloads_total": {"outcome": ("reloaded", "failed")},
     "tollkeeper_build_info": {"version": BOUNDED, "python": BOUNDED},
 }
@@ -92,11 +94,13 @@ def _gate(registry: CollectorRegistry, folder: Path) -> None:
     make_gate(f"unix:{folder}/gate.sock", "redis://127.0.0.1:1", secrets, registry)
     tls_reloads(registry)
     restarts_counter(registry)
+    refused_connections(registry)
 
 
 def _admin(registry: CollectorRegistry, _folder: Path) -> None:
     SecretsMetrics(registry)
     AdminMetrics(registry)
+    refused_connections(registry)
     PublisherMetrics(registry)
     ClusterMetrics(registry)
     FollowerMetrics(registry)

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from runtime import log
 from runtime.addresses import Address
-from runtime.http import bind
+from runtime.http import bound, made
 from runtime.lifecycle import stop_requested
 from runtime.options import command_from
 from runtime.settings import ListenAddress, Settings, Words
@@ -51,9 +51,9 @@ async def _serve(application: web.Application, listen: Address) -> None:
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_S)
     await runner.setup()
     try:
-        await bind(runner, listen)
-        _log.info("listening %s", listen)
-        await stop_requested()
+        async with bound(made(runner), listen):
+            _log.info("listening %s", listen)
+            await stop_requested()
     finally:
         await runner.cleanup()
 
