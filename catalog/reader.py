@@ -77,8 +77,16 @@ def catch_up(execute: Execute, epoch: str, *, cell: str) -> Delta | None:
         return Delta(epoch, frozenset())
     if not (now and epoch):
         return None
-    first = f"{counter_of(epoch)}-0"
-    reply = execute("XRANGE", names.feed(cell), first, "+", "COUNT", MAX_DELTA_ENTRIES + 2)
+    return delta_of(epoch, now, execute(*history(epoch, cell=cell)))
+
+
+def history(epoch: str, *, cell: str) -> tuple[Any, ...]:
+    """Give the command that reads the feed from an epoch on."""
+    return ("XRANGE", names.feed(cell), f"{counter_of(epoch)}-0", "+", "COUNT", MAX_DELTA_ENTRIES + 2)
+
+
+def delta_of(epoch: str, now: str, reply: Iterable[Sequence[Any]]) -> Delta | None:
+    """Make of the feed's entries what ``catch_up`` tells; ``now``: the epoch that was read before them."""
     entries = [_entry(raw) for raw in reply]
     if len(entries) > MAX_DELTA_ENTRIES + 1 or not _tells(entries, epoch, now):
         return None

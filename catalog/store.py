@@ -30,6 +30,7 @@ from catalog.announcing import EPOCH_BYTES, Announcer
 from catalog.changes import CORRUPT, REFS_MAX, UNREAD, Audit, Change, Check, Committed, Delete, Note, Put, Room
 from catalog.damage import CorruptRecord, decoded, read
 from catalog.health import SETTINGS, Health, health_of
+from catalog.reader import Delta, delta_of, history
 from catalog.records import KIND_OF, Kind, Record, encode, ref
 
 TIMEOUT_S: Final = 3.0
@@ -178,6 +179,19 @@ class CatalogStore:
     async def count(self, room: Room) -> int:
         """Count the records that a ``Room`` is about."""
         return int(await self._ask("ZCARD", _held_key(room)))
+
+    async def epoch(self) -> str:
+        """Read the epoch in force; "" where nothing was ever committed."""
+        return (await self._ask("GET", names.epoch(self._cell)) or b"").decode("utf-8", "replace")
+
+    async def changes_since(self, epoch: str) -> Delta | None:
+        """Tell what changed since an epoch, as ``reader.catch_up`` does: ``None`` where everything may have."""
+        now = await self.epoch()
+        if now == epoch:
+            return Delta(epoch, frozenset())
+        if not (now and epoch):
+            return None
+        return delta_of(epoch, now, await self._ask(*history(epoch, cell=self._cell)))
 
     async def now_ms(self) -> int:
         """Return the store's clock in milliseconds."""

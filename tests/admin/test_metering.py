@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import Any
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
 
 import pytest
+from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from admin.metering import MeteringWatch
 from admin.metrics import AdminMetrics
+from catalog.actors import Recordless
+from catalog.changes import Audit, Put
+from catalog.ids import new_id
+from catalog.records import Kind
 from catalog.store import StoreUnavailable
 from ratelimit.usage import Metering
 from runtime.lifecycle import running
@@ -92,6 +98,78 @@ async def test_a_store_that_is_away_is_counted_and_what_was_found_stays(both: An
     async with running(watch.keep(), name="metering"), asyncio.timeout(20):
         await counted.wait()
         assert [one.code for one in watch.troubles()] == ["metering_missing"]
+
+
+COUNT: Final = 1_300
+
+
+@pytest.fixture
+async def many(both: Any) -> Callable[..., Awaitable[list[str]]]:
+    """What publishes many more like one of the two, by the store's own commits; gives their uids."""
+
+    async def publish(name: str, count: int) -> list[str]:
+        one = await both.services.store.get(Kind.PUBLICATION, (await both.show(name)).body["uid"])
+        uids = [new_id(number % 4096, os.urandom) for number in range(count)]
+        audit = Audit(Recordless.START, "publication.create", name, "tenant-a", "")
+        for start in range(0, count, 500):
+            made = [Put(structs.replace(one, uid=uid), 0) for uid in uids[start : start + 500]]
+            await both.services.store.commit(made, audit=audit)
+        return uids
+
+    return publish
+
+
+async def looks(api: Any, store: Any) -> dict[str, int]:
+    """What one look of the watch asks of the store."""
+    store.config_resetstat()
+    await api.services.metering.look()
+    run = {name.removeprefix("cmdstat_"): one["calls"] for name, one in store.info("commandstats").items()}
+    return {name: calls for name, calls in run.items() if name not in {"info", "config|resetstat"}}
+
+
+async def test_a_catalog_that_did_not_change_costs_a_look_one_read(both: Any, store: Any, many: Any) -> None:
+    """Of many publications that are no openai's: the epoch, and the counters of the one that is; no record is read."""
+    await many("my-model", COUNT)
+    assert (await looks(both, store))["mget"] > 1
+    assert await looks(both, store) == {"get": 1, "hmget": 1}
+    await both.update("my-model", metadata={"a": "b"})
+    assert await looks(both, store) == {"get": 1, "xrange": 1, "mget": 1, "hmget": 1}
+    assert await looks(both, store) == {"get": 1, "hmget": 1}
+
+
+async def test_many_openai_publications_are_looked_at_in_turns(both: Any, store: Any, many: Any) -> None:
+    """A sixth at a look and all in a minute; those that are missing at each, so that it ends at once."""
+    uids = await many(LLM, COUNT)
+    assert (await looks(both, store))["hmget"] == COUNT + 1
+    note(store, {"uid": uids[0]}, unsettled=20)
+    note(store, {"uid": uids[-1]}, settled_ms=5)
+    asked = [(await looks(both, store)).get("hmget", 0) for _ in range(6)]
+    assert max(asked) <= COUNT // 6 + 2
+    assert (gauge(both, "missing"), gauge(both, "seen")) == (1, 1)
+    note(store, {"uid": uids[0]}, settled_ms=7, unsettled=0)
+    await looks(both, store)
+    assert (gauge(both, "missing"), gauge(both, "seen"), gauge(both, "unproved")) == (0, 2, COUNT - 1)
+
+
+async def test_what_is_published_changed_and_taken_back_is_noticed(both: Any, store: Any) -> None:
+    """By the next look: a new one, one whose type changes, one that goes, and all after the feed was lost."""
+    note(store, (await both.show("my-model")).body, unsettled=20)
+    note(store, (await both.show(LLM)).body, unsettled=20)
+    for change, missing in (
+        (None, 1),
+        (both.update("my-model", modelType="openai"), 2),
+        (both.update("my-model", modelType="traditional"), 1),
+        (both.ask("DELETE", f"/api/models/{LLM}/publish"), 0),
+        (both.update("my-model", modelType="openai"), 1),
+    ):
+        if change is not None:
+            assert (await change).status in {200, 204}
+        await both.services.metering.look()
+        assert gauge(both, "missing") == missing
+    store.delete("tk:feed:{0}")
+    await both.update("my-model", modelType="traditional")
+    await both.services.metering.look()
+    assert gauge(both, "missing") == 0
 
 
 async def warned(api: Any) -> list[Any]:
