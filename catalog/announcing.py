@@ -69,7 +69,7 @@ class Announcer:
         """``records_epoch`` reads the epoch of the records' store; raises ``RedisError``, ``OSError``."""
         self._client = client
         self._records_epoch = records_epoch
-        self._cells = cells
+        self.cells = cells
         self._on_error = on_error
         self._owed_to = int(owes)  # counts what could not be told
         self._told_to = 0  # how far that was told since
@@ -104,8 +104,10 @@ class Announcer:
 
     async def _tell(self, refs: Sequence[str], records: str) -> None:
         async with self._client.pipeline(transaction=False) as pipeline:
-            for cell in range(self._cells):
+            for cell in range(self.cells):
                 pipeline.execute_command(*announce(cell, refs, records))
+                if not refs:  # perhaps at a new or emptied store
+                    pipeline.set(names.cells(str(cell)), self.cells, nx=True)
             await pipeline.execute()
 
     async def retire(self, usage: Sequence[str], tenant: str, timeout_s: float) -> None:

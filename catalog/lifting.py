@@ -12,7 +12,7 @@ import asyncio
 import json
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from importlib.resources import files
 from typing import Any, Final
@@ -45,10 +45,18 @@ async def records_epoch(client: redis.asyncio.Redis) -> str:
 
 async def lift(client: redis.asyncio.Redis, lost: str) -> str:
     """Set an epoch above ``lost``, unless it is above already, and note it in the audit; returns the one in force."""
-    detail = json.dumps({"lost": lost})
+    return await _rise(client, str(counter_of(lost)), (_ACTOR, "records.lift", "epoch"), {"lost": lost})
+
+
+async def bump(client: redis.asyncio.Redis, actor: str, action: str, target: str, detail: Mapping[str, str]) -> str:
+    """Set another epoch, which says that all may have changed, and note why in the audit; returns it."""
+    return await _rise(client, "", (actor, action, target), detail)
+
+
+async def _rise(client: redis.asyncio.Redis, floor: str, act: tuple[str, str, str], detail: Mapping[str, str]) -> str:
     keys = (names.epoch(CELL), names.feed(CELL), names.AUDIT)
-    note = (_ACTOR, "records.lift", "epoch", "", "", detail)
-    arguments = (os.urandom(EPOCH_BYTES).hex(), counter_of(lost), AUDIT_AGE_MS, *note)
+    note = (*act, "", "", json.dumps(dict(detail)))
+    arguments = (os.urandom(EPOCH_BYTES).hex(), floor, AUDIT_AGE_MS, *note)
     reply: Any = await client.execute_command("EVAL", _LIFT, len(keys), *keys, *arguments)  # type: ignore[no-untyped-call]  # as they are
     return _text(reply)
 

@@ -6,6 +6,7 @@ key                   type                                                      
 tk:epoch:{<cell>}     string ``<counter>-<16 hex>``                                 none  lua/commit.lua
 tk:feed:{<cell>}      stream, entry ``<counter>-0``: epoch, refs; newest 10,000     none  lua/commit.lua
 tk:records:{<cell>}   string, the records' epoch a cell was told of last            none  lua/announce.lua
+tk:cells:{<cell>}     string, the number of cells agreed on                         none  catalog/cells.py
 tk:rec:<kind>:<id>    string, JSON of catalog.records                               none  lua/commit.lua
 tk:index:<kind>       sorted set of record ids, every score 0                       none  lua/commit.lua
 tk:index:<kind>:<tenant>          the same, of the records that belong to a tenant  none  lua/commit.lua
@@ -20,7 +21,7 @@ from typing import Final
 from catalog.records import Kind
 
 AUDIT: Final = "tk:audit"
-PERMANENT: Final = ("tk:epoch:", "tk:feed:", "tk:records:", "tk:rec:", "tk:index:", AUDIT)
+PERMANENT: Final = ("tk:epoch:", "tk:feed:", "tk:records:", "tk:cells:", "tk:rec:", "tk:index:", AUDIT)
 """Beginnings of the keys that live without a TTL; any other key without one is a leak."""
 
 
@@ -37,6 +38,11 @@ def feed(cell: str) -> str:
 def records(cell: str) -> str:
     """Key of the newest epoch of the records' store that a cell of the budgets' store was told of."""
     return f"tk:records:{{{cell}}}"
+
+
+def cells(cell: str) -> str:
+    """Key of the number of cells that is agreed on: in the records' store that of cell 0, in the budgets' of each."""
+    return f"tk:cells:{{{cell}}}"
 
 
 def record(ref: str) -> str:

@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import Any, Final
 
 from catalog import names
+from catalog.cell_number import require
 from catalog.records import Kind, Record, decode
 
 Execute = Callable[..., Any]
@@ -101,9 +102,13 @@ def knows(execute: Execute, epoch: str, *, cell: str) -> bool:
     return any(_entry(raw).epoch == epoch for raw in execute("XRANGE", names.feed(cell), name, name))
 
 
-def told(execute: Execute, *, cell: str) -> tuple[str, str]:
-    """Read at one instant the epoch of a cell of the budgets' store, and the records' epoch that it was told of."""
-    epoch, records = execute("MGET", names.epoch(cell), names.records(cell))
+def told(execute: Execute, *, cell: str, cells: int) -> tuple[str, str]:
+    """Read at one instant the epoch of a cell of the budgets' store, and the records' epoch that it was told of.
+
+    ``cells``: into how many the reader splits the budgets; raises ``CellsDifferError`` where the cell has another.
+    """
+    epoch, records, agreed = execute("MGET", names.epoch(cell), names.records(cell), names.cells(cell))
+    require([agreed], cells)
     return _text(epoch), _text(records)
 
 

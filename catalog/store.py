@@ -27,6 +27,7 @@ from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, 
 
 from catalog import names
 from catalog.announcing import EPOCH_BYTES, Announcer
+from catalog.cell_number import differing
 from catalog.changes import CORRUPT, REFS_MAX, UNREAD, Audit, Change, Check, Committed, Delete, Note, Put, Room
 from catalog.damage import CorruptRecord, decoded, read
 from catalog.health import SETTINGS, Health, health_of
@@ -90,6 +91,7 @@ class StoreRefused(StoreUnavailable):
 
 
 _DONE: Final = 1
+_OTHER_CELLS: Final = 4
 _CONFLICT: Final = 0
 _LATE: Final = 3
 _OUTCOMES: Final = {_CONFLICT: Conflict, 2: NoRoom}
@@ -123,6 +125,7 @@ class CatalogStore:
         announcer: Announcer | None = None,
     ) -> None:
         self._announcer = announcer
+        self._cells = announcer.cells if announcer else 1
         self._pool = client.connection_pool
         self._cell = cell
         self._timeout_s = timeout_s
@@ -226,6 +229,8 @@ class CatalogStore:
             if self._announcer and _is_read(changes):
                 self._announcer.owe()
             raise
+        if done == _OTHER_CELLS:
+            raise StoreRefused(differing(self._cells, int(answer[0])))
         if done == _LATE:
             raise StoreUnavailable("the store came to it too late and wrote nothing")
         if done != _DONE:
@@ -275,8 +280,9 @@ class CatalogStore:
     ) -> tuple[list[str], list[Any]]:
         """Lay out commit.lua's keys and arguments."""
         keys = [names.epoch(self._cell), names.feed(self._cell), names.AUDIT, names.index(Kind.TENANT)]
+        keys.append(names.cells(self._cell))
         arguments: list[Any] = [self._entropy(EPOCH_BYTES).hex(), len(changes), AUDIT_AGE_MS]
-        arguments += [*_note_arguments(note), last_ms]
+        arguments += [*_note_arguments(note), last_ms, self._cells]
         for change in changes:
             keys += [_held_key(change), names.index(_kind(change))]
             arguments += _change_arguments(change)

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as StoreTimeoutError
 
+from catalog.cell_number import CellsDifferError
 from catalog.reader import counter_of
 from catalog.records import Kind, ref
 from catalog.secrets import Secrets
@@ -125,6 +126,7 @@ class Checker:
         cells: int = 1,
         now_ms: Callable[[], int] = lambda: 0,
         wall_ms: Callable[[], int] = lambda: 0,
+        on_new_history: Callable[[Execute], None] = lambda _execute: None,
         told_of: Callable[[Execute, int], tuple[str, str]] = lambda _execute, _cell: ("", ""),
         reserve: Callable[[Admission, Call], Admission] = RESERVE_UNLEARNED,
         denials: Denials | None = None,
@@ -138,6 +140,8 @@ class Checker:
         self._now_ms = now_ms
         self._wall_ms = wall_ms
         self._told_of = told_of
+        self._on_new_history = on_new_history  # raises what keeps this gate from deciding
+        self._history = cache.history
         self._reserve = reserve
         self._denials = denials
         self._on = on
@@ -189,6 +193,7 @@ class Checker:
             if not batch.open_calls():
                 return
             decided = self._decide_open(batch)
+            self._heed_history(batch.stores)
             if tried < TRIES:  # after the last try no epoch is proved
                 self._deny(decided)
             stale = self._settle(batch, decided, is_last=tried == TRIES)
@@ -199,6 +204,13 @@ class Checker:
             batch.behind.clear()
         if batch.behind:
             self._catch_up(batch.stores, batch.behind)
+
+    def _heed_history(self, stores: Stores) -> None:
+        """A cache that begins anew may do so because something else than a record has changed for all."""
+        history = self._cache.history
+        if history != self._history:
+            self._on_new_history(stores.records)
+            self._history = history
 
     def _catch_up(self, stores: Stores, stale: Iterable[int]) -> None:
         """Bring the cache to the present, which then is what the epochs seen before stand for.
@@ -307,6 +319,8 @@ class Checker:
 
 
 def _reason_of(error: RedisError) -> Reason:
+    if isinstance(error, CellsDifferError):
+        return Reason.CROSS_CELL
     if isinstance(error, NotSentError):  # the store has answered all that it was asked
         return Reason.STORE_LATE
     return Reason.STORE_TIMEOUT if isinstance(error, StoreTimeoutError) else Reason.STORE_AWAY

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from catalog import names, reader
 from catalog.announcing import announce
+from catalog.cell_number import require
 from catalog.ids import cell_of
 from catalog.records import Kind, ref
 from catalog.secrets import Secrets
@@ -35,7 +36,7 @@ from extauth.reserving import Reserver
 from extauth.settlement_metrics import SettlementMetrics
 from extauth.settler import BEHIND_S, Settler
 from extauth.store_links import RECORDS_CELL, StoreLinks, StoreRecords, StoreUrls
-from extauth.stores import Execute, RecordsBehindError
+from extauth.stores import Execute
 from extauth.taker import Offsets, Taker
 from ratelimit.budgets import Answer, Charge, Taken
 from ratelimit.limiter import Limiter
@@ -142,7 +143,8 @@ class Gate:
             limiter=self._taker,
             secrets=secrets,
             cells=cells,
-            told_of=_told_of,
+            told_of=partial(_told_of, cells),
+            on_new_history=partial(_require_cells, cells),
             reserve=Reserver(os.urandom, self._lessons.of),
             denials=denials,
             now_ms=lambda: self._offset.deadline_on_store_ms(self._clock.monotonic_ms()),
@@ -242,7 +244,7 @@ class Gate:
         """Say whether calls can be decided, and if not, what is wrong and what to do."""
         facts = {"grpc": self.address, "epoch": self.cache.epoch}
         away, warnings = self._links.troubles(), [*self._links.warnings(), *self._own_warnings()]
-        if away and self._bounded and (mode := self._bounded.told()):
+        if away and self._bounded and not self._links.differ and (mode := self._bounded.told()):
             away, warnings = [], [mode, *away, *warnings]
         return Readiness((*self._own_problems(), *away), tuple(warnings), facts)
 
@@ -274,7 +276,9 @@ class Gate:
 
     def _check(self, calls: Sequence[Call], deadline_ms: float) -> list[Verdict]:
         verdicts = self._checker.check(calls, self._links.until(deadline_ms), deadline_ms)
-        return self._bounded.instead(calls, verdicts) if self._bounded else verdicts
+        if self._bounded and not self._links.differ:
+            return self._bounded.instead(calls, verdicts)
+        return verdicts
 
     def _observe(self, verdicts: Sequence[Verdict], spent_ms: float) -> None:
         self._metrics.batch(verdicts, spent_ms)
@@ -314,8 +318,7 @@ class Gate:
     def _call_failed(self, error: Exception) -> None:
         """Count it and have new links proved."""
         self._store_failed(error)
-        if isinstance(error, RecordsBehindError):
-            self._links.doubt_records()
+        self._links.doubt(error)
         self._links.renew()
 
 
@@ -325,10 +328,15 @@ def limiter_of(cell: int) -> Limiter:
     return Limiter(cell=name, epoch_key=names.epoch(name), feed_key=names.feed(name))
 
 
-def _told_of(execute: Execute, cell: int) -> tuple[str, str]:
+def _require_cells(cells: int, execute: Execute) -> None:
+    """See that the records' store has agreed on our number of cells; raises ``CellsDifferError``."""
+    require([execute("GET", names.cells(RECORDS_CELL))], cells)
+
+
+def _told_of(cells: int, execute: Execute, cell: int) -> tuple[str, str]:
     """Read a cell's epoch, and the records' epoch that it was told of.
 
     Sets an epoch where there is none, the store being new or emptied: an absent one would look the same next time.
     """
-    epoch, records = reader.told(execute, cell=str(cell))
+    epoch, records = reader.told(execute, cell=str(cell), cells=cells)
     return epoch or execute(*announce(cell, ())).decode(), records

@@ -15,10 +15,11 @@ from weakref import WeakKeyDictionary
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from catalog import names, reader
+from catalog.cell_number import CellsDifferError, require
 from catalog.health import read_health
 from catalog.reader import Delta, Snapshot
 from catalog.troubles import doubts
-from extauth.stores import Budgets, Execute, ProvedEpochs, RecordsBehindError, Stores
+from extauth.stores import Budgets, Execute, ExecuteMany, ProvedEpochs, RecordsBehindError, Stores
 from extauth.taker import Taker
 from extauth.troubles import AILMENT_OF, STORE_AWAY, evictions
 from runtime.clock import Clock
@@ -27,6 +28,7 @@ from runtime.keeper import StoreKeeper
 from runtime.link import Command, NotConnectedError, StoreLink
 from runtime.readiness import Trouble
 from runtime.spare import TakeUp
+from runtime.store_faults import StoreFault
 from runtime.store_urls import is_cluster
 
 _log: Final = logging.getLogger(__name__)
@@ -94,6 +96,7 @@ class StoreLinks:
         self._taker = taker
         self._clock = clock
         self._on_error = on_error
+        self._differs = False
         self._doubts: dict[str, tuple[Trouble, ...]] = {}  # by store: what may cost what it has answered
         self._proved: WeakKeyDictionary[AnyLink, ProvedEpochs] = WeakKeyDictionary()
         keeper = partial(StoreKeeper, clock=clock, on_proved=on_proved, on_error=on_error, on_fault=on_fault)
@@ -159,10 +162,23 @@ class StoreLinks:
         for keeper in self._keepers.values():
             keeper.renew()
 
-    def doubt_records(self) -> None:
-        """Give up the link to the records store, which lacks what others know: it may lead to a deposed primary."""
-        if self._records is not None:
+    def doubt(self, error: Exception) -> None:
+        """Give up a link by which nothing may be decided: new ones are held to the same before they are used.
+
+        To a records store that lacks what others know, perhaps a deposed primary; to any with other cells than ours.
+        """
+        if isinstance(error, RecordsBehindError) and self._records is not None:
             self._records.discard()
+        if isinstance(error, CellsDifferError):
+            self._differs = True
+            for keeper in self._keepers.values():
+                keeper.discard()
+
+    @property
+    def differ(self) -> bool:
+        """Whether a store was found to have agreed on another number of cells than ours."""
+        refused = (keeper.fault is StoreFault.CELLS and not keeper.ready for keeper in self._keepers.values())
+        return self._differs or any(refused)
 
     def until(self, deadline_ms: float) -> Stores:
         """Return the stores for one batch; no wait on them outlasts the deadline (monotonic clock)."""
@@ -195,6 +211,7 @@ class StoreLinks:
             _refuse_replica(execute)
             self._note("records", doubts(read_health(execute)))
         self._note("budgets", evictions(read_health(execute)))
+        self._require_cells(partial(link.execute_many, self._clock.monotonic_ms() + PREPARE_MS))
         self._taker.limiter(0).load(execute)
         return self._decide_by(link, self._in_time())
 
@@ -214,11 +231,20 @@ class StoreLinks:
         """See that it is the store that is written to, that records can be read, and that they are the newest."""
         execute = self._for_proof(link)
         take_up = _read_by(execute)
+        require([execute("GET", names.cells(RECORDS_CELL))], self._urls.cells)
         for epoch in self._told():
             if not reader.knows(execute, epoch, cell=RECORDS_CELL):
                 raise RecordsBehindError(epoch)
         self._note("records", doubts(read_health(execute)))
         return take_up
+
+    def _require_cells(self, execute_many: ExecuteMany) -> None:
+        """Hold every cell to our number; one that has none says nothing."""
+        found = execute_many([("GET", names.cells(str(cell))) for cell in range(self._urls.cells)])
+        for refused in filter(_is_refusal, found):
+            raise refused
+        require(found, self._urls.cells)
+        self._differs = False
 
     def _told(self) -> set[str]:
         """Read the records' epochs that the budgets store was told of; none where it cannot be asked: calls ask too."""

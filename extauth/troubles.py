@@ -41,11 +41,17 @@ RECORDS_BEHIND: Final = Ailment(
     "See that --records-url leads to the primary, not to one that was replaced; the gate asks again by itself. Where "
     "the primary has lost changes (a failover, an older backup), start an admin: it mends that within seconds.",
 )
+CELLS_DIFFER: Final = Ailment(
+    "cells_differ",
+    "Start the gate with the number of cells that the stores have agreed on (--cells), or change that for all "
+    "processes with 'tollkeeper cells set N' and start them with N. Until then this gate admits nothing.",
+)
 AILMENT_OF: Final[Mapping[StoreFault, Ailment]] = {
     StoreFault.AUTH: STORE_PASSWORD,
     StoreFault.READONLY: STORE_READONLY,
     StoreFault.LOADING: STORE_LOADING,
     StoreFault.BEHIND: RECORDS_BEHIND,
+    StoreFault.CELLS: CELLS_DIFFER,
     StoreFault.MEMORY: STORE_FULL,
     StoreFault.DISK: STORE_DISK,
 }

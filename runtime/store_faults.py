@@ -23,6 +23,7 @@ class StoreFault(enum.StrEnum):
     MEMORY = "memory"  # maxmemory is reached
     DISK = "disk"  # it cannot write to its disk
     BEHIND = "behind"  # it lacks changes that another store was told of
+    CELLS = "cells"  # it has agreed on another number of cells
     BUSY = "busy"  # somebody's script does not end
     REPLY = "reply"  # any other error reply
 
@@ -38,6 +39,7 @@ _BY_CODE: Final[Mapping[str, StoreFault]] = {
     "OOM": StoreFault.MEMORY,
     "MISCONF": StoreFault.DISK,
     "BEHIND": StoreFault.BEHIND,
+    "CELLS": StoreFault.CELLS,
     "BUSY": StoreFault.BUSY,
 }
 """The first word of an error reply (valkey, src/server.c: shared.*err), or of an error of ours."""

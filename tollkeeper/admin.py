@@ -42,6 +42,7 @@ from runtime.http import listening
 from runtime.lifecycle import CannotStart, running, stop_requested
 from runtime.settings import ListenAddress, Metavar, Port, Secret, Words
 from tollkeeper.admin_stores import admin_stores, store_client
+from tollkeeper.agreeing import agree_on_cells
 from tollkeeper.publishing import CLUSTER, PublishingSettings, publishing_sink
 from tollkeeper.store_settings import StoreSettings
 
@@ -137,6 +138,7 @@ async def serve(settings: AdminSettings) -> None:
     """Run until a signal, then stop taking requests, finish those in flight, and stop publishing."""
     registry, passwords = new_registry(), Passwords()
     secrets = _secrets(settings, registry)
+    await agree_on_cells(settings)
     async with (
         admin_stores(settings) as stores,
         _publisher(settings, stores.catalog, registry, secrets) as publisher,

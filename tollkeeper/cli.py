@@ -1,4 +1,4 @@
-"""The command line: ``tollkeeper gate | admin | publish | up | keys … | secrets …``.
+"""The command line: ``tollkeeper gate | admin | publish | up | keys … | cells … | secrets …``.
 
 Each process is imported only when it is run. What the operator can mend is one sentence on stderr, never a traceback.
 """
@@ -15,7 +15,7 @@ import click
 from runtime import log
 from runtime.lifecycle import CannotStart
 from runtime.version import VERSION
-from tollkeeper.processes import KEY_COMMANDS, PROCESSES, Process, all_settings
+from tollkeeper.processes import CELL_COMMANDS, KEY_COMMANDS, PROCESSES, Process, all_settings
 from tollkeeper.secrets_command import secrets_command
 
 if TYPE_CHECKING:
@@ -58,6 +58,11 @@ def keys_command() -> None:
     """Give a deployment that runs new peppers and MAC keys."""
 
 
+@main.group("cells", cls=_Commands, processes=CELL_COMMANDS)
+def cells_command() -> None:
+    """Change into how many cells budgets are split."""
+
+
 main.add_command(secrets_command)
 
 
@@ -78,7 +83,12 @@ def _command(name: str, process: Process) -> click.Command:
                 raise
             raise click.ClickException(f"tollkeeper {name}: {sentence}") from error
 
-    return command_from(process.settings(), run, name=name, all_settings=all_settings)
+    command = command_from(process.settings(), run, name=name, all_settings=all_settings)
+    command.params = [
+        click.Argument([str(param.name)], metavar="N") if param.name == process.argument else param
+        for param in command.params
+    ]
+    return command
 
 
 async def _serve(process: Process, settings: Settings) -> None:

@@ -14,10 +14,12 @@ from typing import Annotated, Literal
 from prometheus_client import CollectorRegistry
 from pydantic import AfterValidator, Field
 
+from catalog.cell_number import CellsDifferError
 from catalog.live_secrets import LiveSecrets
 from catalog.metrics import SecretsMetrics
 from catalog.secrets import SecretsError
 from extauth.admissions import AdmissionLog
+from extauth.agreed import require_cells
 from extauth.bounded import BoundedPolicy
 from extauth.descriptor_file import DescriptorFile
 from extauth.gate import SERVICES, Gate
@@ -94,10 +96,23 @@ class GateSettings(TransportSettings, StoreSettings):
 
 async def serve(settings: GateSettings) -> None:
     """Run until a signal, then drain: unready first, then answer what was taken, then close."""
+    await _require_cells(settings)
     if settings.workers > 1:
         await serve_workers(settings, settings.workers, settings.http_listen, settings.drain_s)
     else:
         await _serve_alone(settings)
+
+
+async def _require_cells(settings: GateSettings) -> None:
+    """See that the stores have agreed on the number of cells given, if they can be asked; raises ``CannotStart``."""
+    try:
+        await asyncio.to_thread(require_cells, _urls(settings), SystemClock())
+    except CellsDifferError as error:
+        raise CannotStart(error.sentence) from error
+
+
+def _urls(settings: GateSettings) -> StoreUrls:
+    return StoreUrls(settings.records, settings.budgets, settings.cells, settings.store_wait_ms)
 
 
 async def _serve_alone(settings: GateSettings) -> None:
@@ -179,7 +194,7 @@ def _gate(
     clock = SystemClock()
     return Gate(
         front=front_factory(settings, registry, clock, on_fault),
-        stores=StoreUrls(settings.records, settings.budgets, settings.cells, settings.store_wait_ms),
+        stores=_urls(settings),
         secrets=secrets.current(),
         clock=clock,
         registry=registry,

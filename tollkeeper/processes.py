@@ -24,6 +24,7 @@ class Process:
     summary: str
     serve_name: str = "serve"
     settings_module: str = ""  # where the settings class is, if not there
+    argument: str = ""  # the setting that is given by its place on the command line, without an option's name
     extra: str = ""  # what its packages are called in pyproject.toml, if an image may lack them
 
     def settings(self) -> type[Settings]:
@@ -76,6 +77,18 @@ KEY_COMMANDS: Final = {
 """``tollkeeper keys …``: work on the secrets and the keys of a deployment that runs."""
 
 
+CELL_COMMANDS: Final = {
+    "set": Process(
+        "tollkeeper.agreeing",
+        "SetCellsSettings",
+        "Change the number of cells for all processes, which then have to be started with it.",
+        "set_number",
+        argument="cells",
+    ),
+}
+"""``tollkeeper cells …``: into how many parts budgets are split."""
+
+
 def child_environment() -> dict[str, str]:
     """Return what a child process of ours is given: no settings, and the way to this very code from any folder."""
     from runtime.settings import environment_without_settings  # noqa: PLC0415  who starts children has read settings
@@ -88,4 +101,4 @@ def child_environment() -> dict[str, str]:
 
 def all_settings() -> list[type[Settings]]:
     """Return the settings class of every process and command; imports them all."""
-    return [process.settings() for process in (*PROCESSES.values(), *KEY_COMMANDS.values())]
+    return [process.settings() for process in (*PROCESSES.values(), *KEY_COMMANDS.values(), *CELL_COMMANDS.values())]

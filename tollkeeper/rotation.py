@@ -41,6 +41,7 @@ from catalog.versions import Family, NoSuchVersion, added, current, made_current
 from runtime.lifecycle import CannotStart
 from runtime.settings import Settings
 from tollkeeper.admin_stores import store_client
+from tollkeeper.agreeing import agree_on_cells
 from tollkeeper.store_settings import StoreSettings
 
 _SHOWN: Final = 5  # keys named in a refusal
@@ -191,6 +192,7 @@ async def _await_known(settings: RotateMacSettings, change: str) -> None:
 
 @contextlib.asynccontextmanager
 async def _store(settings: StoreSettings) -> AsyncIterator[CatalogStore]:
+    await agree_on_cells(settings)
     async with store_client(settings.records) as records, store_client(settings.budgets) as budgets:
         apart = settings.budgets != settings.records
         announcer = Announcer(budgets, settings.cells, records_epoch=partial(records_epoch, records))

@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from runtime.options import default_of, metavar_of
 from runtime.settings import Settings, option_of, variable_of
-from tollkeeper.processes import KEY_COMMANDS, PROCESSES
+from tollkeeper.processes import CELL_COMMANDS, KEY_COMMANDS, PROCESSES, Process
 
 _HEAD = """\
 # Settings
@@ -25,18 +25,21 @@ show in the list of processes.
 def page() -> str:
     """Return the page: a section a command, an entry a setting."""
     commands = {**PROCESSES, **{f"keys {name}": process for name, process in KEY_COMMANDS.items()}}
-    sections = (_section(name, process.settings()) for name, process in commands.items())
+    commands |= {f"cells {name}": process for name, process in CELL_COMMANDS.items()}
+    sections = (_section(name, process) for name, process in commands.items())
     return "\n".join([_HEAD, *(line for section in sections for line in section)])
 
 
-def _section(name: str, settings: type[Settings]) -> Iterator[str]:
-    yield f"## `tollkeeper {name}`"
+def _section(name: str, process: Process) -> Iterator[str]:
+    settings = process.settings()
+    yield f"## `tollkeeper {name}{' N' if process.argument else ''}`"
     yield ""
     yield f"{settings.__doc__}"
     yield ""
     own = {field: info for field, info in settings.model_fields.items() if field not in Settings.model_fields}
     for field, info in (own | Settings.model_fields).items():
-        yield _entry(field, info)
+        if field != process.argument:
+            yield _entry(field, info)
     yield ""
 
 

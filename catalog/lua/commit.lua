@@ -1,10 +1,11 @@
 #!lua
 -- Writes one change of the catalog, or nothing.
 --
--- KEYS  1 epoch, 2 feed, 3 audit, 4 index of tenants; then two for each change: its record, its kind's index; then usage to retire
+-- KEYS  1 epoch, 2 feed, 3 audit, 4 index of tenants, 5 the agreed number of cells; then two for each
+--       change: its record, its kind's index; then usage to retire
 -- ARGV  1 16 random hexadecimal characters, 2 number of changes, 3 how long audit entries are kept in ms,
 --       4 actor, 5 action, 6 target, 7 tenant, 8 request id, 9 detail (JSON),
---       10 the last ms of the store's clock at which anything may be written, 0: any;
+--       10 the last ms of the store's clock at which anything may be written, 0: any, 11 the writer's number of cells;
 --       then five for each change: put | delete | check | room, reference, expected version (0: there is no such
 --       record; -1: one that cannot be read, and behind a space the SHA-1 of what is stored where that is a string: its
 --       version alone may read well), record id, JSON of the record to put, or of one to delete or check when it must
@@ -12,7 +13,8 @@
 --       of a room the first key is a group, and instead of a version stands how many records it may have at most
 -- Returns {1, epoch in force} when everything is written, {0, reference, version found} when nothing is, because a
 --         record is another than expected, {2, reference, records found} when nothing is, because a group has too many,
---         {3, '', 0} when nothing is, because it is too late
+--         {3, '', 0} when nothing is, because it is too late, {4, number, 0} when nothing is, because another number of
+--         cells is agreed on
 --
 -- Groups tell what belongs to a tenant: each record stands in <its index>:<tenant> for its `tenant` or each of its
 -- `tenants`, and in <its index>:allowed:<tenant> for each of its `allowed_tenants`. Their names are made here, because
@@ -31,7 +33,7 @@ local UNREAD = { user = true, model = true } -- kinds that no gate reads: they m
 local REFS_MAX = 100 -- of one entry; for more a counter is left out: nobody can tell which, and all may have changed
 
 local function change(n)
-  local keys, args = 4 + 2 * (n - 1), 10 + 5 * (n - 1)
+  local keys, args = 5 + 2 * (n - 1), 11 + 5 * (n - 1)
   return {
     record = KEYS[keys + 1], index = KEYS[keys + 2],
     act = ARGV[args + 1], ref = ARGV[args + 2], expected = tonumber(string.match(ARGV[args + 3], '^%S+')),
@@ -142,6 +144,8 @@ end
 
 local LAST_MS = tonumber(ARGV[10])
 if LAST_MS > 0 and clock_ms() > LAST_MS then return {3, '', 0} end
+local cells = redis.call('GET', KEYS[5])
+if cells and cells ~= ARGV[11] then return {4, cells, 0} end
 
 local changed, refs = {}, {}
 for n = 1, CHANGES do
@@ -164,5 +168,5 @@ local epoch = tell(refs, is_read)
 record_act()  -- both streams before the records: a stream damaged by hand stops the script while nothing is in force
 if is_read then redis.call('SET', EPOCH, epoch) end
 for _, c in ipairs(changed) do write(c) end
-for n = 4 + 2 * CHANGES + 1, #KEYS do retire(KEYS[n]) end
+for n = 5 + 2 * CHANGES + 1, #KEYS do retire(KEYS[n]) end
 return {1, epoch}

@@ -155,6 +155,7 @@ def records_away(gate: Gate) -> Iterator[None]:
     """No link to the records store works while the body runs."""
     keeper = gate._links._records
     make = keeper._make
+    wait_until(lambda: keeper._spare.ready)  # no link is on its way
     keeper._make = lambda: StoreLink("unix:///nonexistent/store.sock", SystemClock())
     keeper.discard()
     yield
