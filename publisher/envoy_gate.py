@@ -21,7 +21,8 @@ MAX_CALLS: Final = 4096
 """Calls at once to the gate, waiting ones included; more are answered 503."""
 
 LEFT_OUT: Final = "2s"
-"""For how long a worker that failed a call is not asked: longer than a health check takes to see if it is there."""
+"""For how long a worker that failed a call is not asked: longer than a health check takes to see if it is there. The
+first good health check ends it, so one that only paused is asked again as soon as it is back."""
 
 _TYPE: Final = "type.googleapis.com/envoy."
 
@@ -96,6 +97,7 @@ def _leaving_out(count: int) -> Json:
         "base_ejection_time": LEFT_OUT,
         "max_ejection_time": LEFT_OUT,
         "max_ejection_percent": 100 * (count - 1) // count,
+        "successful_active_health_check_uneject_host": True,
     }
     return {
         "health_checks": [health],
