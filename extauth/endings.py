@@ -16,6 +16,8 @@ from ratelimit.tokens import MAX_TOKENS, Ended
 DOMAIN: Final = "tollkeeper"
 """Of the ratelimit calls that settle; every other domain holds ordinary descriptors."""
 MAX_ID: Final = 64
+ID_HEAD: Final = 35
+"""So much of a reservation's id names its cell and makes it hard to guess; who made the call stands behind it."""
 UNFORMATTED: Final = "%"
 """What a value begins with where the proxy does not format it (its runtime flag is off): nothing is known."""
 UNKNOWN: Final = "-"
@@ -32,6 +34,11 @@ class Told:
     reservation: str
     publication: str  # uid, "" where it was not told
     ended: Ended
+
+    @property
+    def caller(self) -> str:
+        """What tells callers apart, and says no more of them; "" for all who have no key."""
+        return self.reservation[ID_HEAD:]
 
 
 def read_told(entries: Mapping[str, str]) -> Told | None:

@@ -282,7 +282,7 @@ class Settler:
         publication = told.publication
         self._metrics.settled(self._name_of(publication), told.ended, due.cost, outcome)
         if outcome is Outcome.SETTLED and publication:
-            self._lessons.note(cell, publication, due.sample)
+            self._lessons.note(cell, publication, told.caller, due.sample)
 
     def _due(self, one: Waiting, raw_terms: bytes | None) -> _Due | None:
         """What a call is charged; ``None`` where the ledger does not know it, or its terms are left to the sweep."""

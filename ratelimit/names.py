@@ -12,6 +12,7 @@
     tk:usage:{<cell>}:<subject>:d<days>  hash: day likewise            13 months and 32 days         take, settle
     tk:usage:{<cell>}:<subject>:<hour>   hash: minute likewise         8 days                        the version before
     tk:learned:{<cell>}:<subject>        hash: quantity:bin -> calls   90 days                       learn
+    tk:learned:{<cell>}:<subject>:by     hash: caller -> calls         90 days                       learn
 
 ``<hour>`` and ``<day>`` count from the Unix epoch (UTC) by the store's clock, ``<days>`` 32 of them. The scripts append
 these themselves. Minutes and hours are of their hour and day, days are whole numbers of days.
@@ -89,3 +90,8 @@ UNFENCED = "tk:unfenced:{{{}}}"
 def learned_key(cell: str, subject: str) -> str:
     """Name of what a subject's calls turned out to cost."""
     return f"tk:learned:{{{cell}}}:{subject}"
+
+
+def taught_key(cell: str, subject: str) -> str:
+    """Name of who taught that, and by how many calls."""
+    return f"{learned_key(cell, subject)}:by"

@@ -105,7 +105,7 @@ async def test_a_models_usage_tells_what_was_learnt_of_its_calls(shared: Any, st
     uid = (await shared.show("my-model")).body["uid"]
     before = (await shared.ask("GET", "/api/models/my-model/usage")).body["learned"]
     assert (before["calls"], before["promptTokensPerByte"]) == (0, None)
-    learn(store.execute_command, "0", f"p:{uid}", [Sample(0.25, 0.5, 0.125)] * 200)
+    learn(store.execute_command, "0", f"p:{uid}", {"a": [Sample(0.25, 0.5, 0.125)] * 200})
     told = (await shared.ask("GET", "/api/models/my-model/usage")).body["learned"]
     ratios = {"promptTokensPerByte": 0.25, "completionShare": 0.5, "completionTokensPerByte": 0.125}
     assert told == {"calls": 200, **ratios}

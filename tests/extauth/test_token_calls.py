@@ -12,10 +12,12 @@ from tokenbench import BODY_BYTES, CONTEXT, HELD, Teller, ending, openai_publica
 
 from catalog import names
 from catalog.records import Limits, ModelType, Protocol, PublicationRecord
+from extauth.endings import Told
 from extauth.gate import Gate
 from protos.external_auth_pb2 import CheckResponse
 from ratelimit.ledger import Ledger
-from ratelimit.tokens import Asked, Terms
+from ratelimit.names import taught_key
+from ratelimit.tokens import Asked, Ended, Terms
 
 
 @pytest.fixture
@@ -58,6 +60,25 @@ def test_two_hundred_at_once_on_a_budget_for_twenty(
     assert all(0 < one["retry_after_ms"] <= 3_660_000 for one in refused)
 
 
+def test_a_reservation_tells_callers_apart(
+    catalog: Catalog, asker: Asker, gate: Gate, store: redis.Redis, llm: PublicationRecord, key: str
+) -> None:
+    """By its id, whoever hears of its end: what a key's calls teach is counted as that key's, without naming it."""
+    record, other = catalog.key(llm)
+    mine, again, theirs = (
+        reservation_of(asker.ask(token_call(one, llm, max_tokens=10))) or "" for one in (key, key, other)
+    )
+    callers = [Told(name, llm.uid, Ended(200)).caller for name in (mine, again, theirs)]
+    assert callers[0] == callers[1] != callers[2]
+    assert record.id not in theirs
+    teller = Teller(gate.address)
+    teller.tell(*(ending(name, llm, total="30", prompt="20", completion="10") for name in (mine, again, theirs)))
+    by = taught_key("0", f"p:{llm.uid}")
+    wait_until(lambda: bool(store.exists(by)))
+    assert {name.decode(): int(calls) for name, calls in store.hgetall(by).items()} == {callers[0]: 2, callers[2]: 1}
+    teller.close()
+
+
 def test_one_call_after_another_is_not_told_to_give_up(catalog: Catalog, asker: Asker, gate: Gate) -> None:
     """The call before holds all the room until its end is settled: ask again in a second; then it passes.
 
@@ -89,7 +110,7 @@ def test_a_reservation_is_written_with_the_terms_of_its_call(
     answer = asker.ask(token_call(key, llm, max_tokens=7, max_completion_tokens=20, n=2))
     found = reservation_of(answer)
     assert found is not None
-    assert (found[:3], len(found)) == (llm.uid[:3], 3 + 32)
+    assert (found[:3], len(found)) == (llm.uid[:3], 3 + 32 + 8)
     assert answer.dynamic_metadata.fields["publication"].string_value == llm.uid
     (raw,) = Ledger("0").terms(store.execute_command, [found])
     terms = Terms.unpack(raw or b"")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ratelimit.learning import (
     LEAST_CALLS,
+    MOST_CALLERS,
     MOST_CALLS,
     Lessons,
     Sample,
@@ -20,7 +21,7 @@ from ratelimit.learning import (
     read_lessons,
     sample_of,
 )
-from ratelimit.names import learned_key
+from ratelimit.names import learned_key, taught_key
 from ratelimit.tokens import UNLEARNED, Asked, Cost, Ended, Ending, Policy, charge_of, terms_of
 
 TERMS = terms_of(Asked(400, 100, choices=2), Policy(1_000))
@@ -28,7 +29,7 @@ TOLD = Ended(200, 800, total=140, prompt=100, completion=40)
 
 
 def _teach(store: redis.Redis, *samples: Sample) -> Lessons:
-    return learn(store.execute_command, "0", "p:1", samples)
+    return learn(store.execute_command, "0", "p:1", {"a": samples})
 
 
 def test_a_call_teaches_its_ratios() -> None:
@@ -115,8 +116,87 @@ def _fields_of(ratio: float) -> list[bytes]:
     seen: list[bytes] = []
 
     def execute(*command: object) -> list[object]:
-        seen.append(str(command[7]).encode())
+        seen.append(str(command[-2]).encode())
         return []
 
-    learn(execute, "0", "p:1", [Sample(ratio, None, None)])
+    learn(execute, "0", "p:1", {"a": [Sample(ratio, None, None)]})
     return seen
+
+
+SHARES = [Sample(0.25, number / 20, 0.25) for number in range(1, 21)]
+"""Calls of which one in twenty takes all that it asks for, and half take half of it."""
+TINY = [Sample(0.002, 0.002, 0.002)] * 50
+"""Calls that ask for very much and take next to nothing."""
+
+
+def _learn(store: redis.Redis, day: int = 1, **taught: list[Sample]) -> Lessons:
+    return learn(store.execute_command, "0", "p:1", taught, day=day)
+
+
+def _share(lessons: Lessons) -> float:
+    assert lessons.learned.completion_share is not None
+    return lessons.learned.completion_share
+
+
+def test_one_caller_that_floods_does_not_make_the_others_reservations_small(store: redis.Redis) -> None:
+    """With a hundred tiny calls to each of theirs, for days: what is learnt stays at least their 90th percentile."""
+    before = _share([_learn(store, **{f"k{key}": SHARES for key in range(20)}) for _ in range(2)][-1])
+    for day in range(1, 4):
+        for _ in range(40):
+            _learn(store, day, flood=TINY)
+            flooded = _learn(store, day, **{f"k{day}": SHARES[:1]})
+            assert _share(flooded) >= 0.85 * before
+
+
+def test_a_flood_that_comes_first_is_outvoted_by_the_first_calls_of_others(store: redis.Redis) -> None:
+    """It may have taught thousands; a few dozen calls of others and what is learnt covers nine in ten of theirs."""
+    for _ in range(90):
+        _learn(store, flood=TINY)
+    assert _learn(store, flood=TINY).calls > 4_000
+    for round_ in range(4):
+        _learn(store, flood=TINY)
+        seen = _learn(store, **{f"k{round_}": SHARES})
+    assert seen.calls < 600
+    assert _share(seen) >= 0.75
+
+
+def test_a_flood_ends_being_remembered_alone_only_after_days_without_others(store: redis.Redis) -> None:
+    """Halved once a day at most, however much of it is left out."""
+    for key in range(20):
+        _learn(store, **{f"k{key}": SHARES})
+    calls = [_learn(store, day, flood=TINY).calls for day in (1, 2, 2, 2, 3) for _ in range(10)]
+    assert calls[9] <= 2 * 400 + 50  # as much as all others, at most a telling more
+    assert min(calls) >= 200
+    assert len({calls[20], calls[25], calls[39]}) == 1
+
+
+@pytest.mark.parametrize("callers", [1, 2, 3, 40])
+def test_what_is_learnt_follows_the_calls_of_many(store: redis.Redis, callers: int) -> None:
+    """One, two or many that call alike: what they cost now is soon what is learnt, as long as all change."""
+    names = [f"k{number}" for number in range(callers)]
+    old, new = [Sample(1.0, 1.0, 1.0)] * 50, [Sample(0.25, 0.25, 0.25)] * 50
+    for _ in range(6_000 // (50 * callers) + 1):
+        _learn(store, **dict.fromkeys(names, old))
+    for _ in range(40_000 // (50 * callers) + 1):
+        lessons = _learn(store, **dict.fromkeys(names, new))
+    assert _share(lessons) == 0.25
+    assert lessons.calls <= MOST_CALLS
+
+
+def test_callers_told_apart_are_bounded(store: redis.Redis) -> None:
+    """The others are taken for one; what is kept ends some day."""
+    one = [Sample(0.5, 0.5, 0.5)]
+    for number in range(0, 1_200, 100):
+        lessons = _learn(store, **{f"k{caller}": one for caller in range(number, number + 100)})
+    assert store.hlen(taught_key("0", "p:1")) <= MOST_CALLERS + 2
+    assert lessons.calls >= 900
+    assert store.ttl(taught_key("0", "p:1")) > 0
+
+
+def test_what_an_older_gate_learnt_counts_as_that_of_others(store: redis.Redis) -> None:
+    """It did not write down whose it was: it stays, and a flood does not outvote it."""
+    store.hset(learned_key("0", "p:1"), mapping={"calls": 1_000, "prompt:80": 1_000, "share:80": 1_000})
+    for _ in range(60):
+        lessons = _learn(store, flood=TINY)
+    assert lessons.calls <= 2_000 + 50
+    assert _share(lessons) == 1.0
