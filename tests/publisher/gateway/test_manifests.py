@@ -293,3 +293,12 @@ def test_a_gate_is_asked_for_its_health_only_by_a_name_that_it_takes(patches: bo
         if "path" in patch["operation"]
     ]
     assert ("/health_checks/0/grpc_health_check/authority" in patched) is patches
+
+
+@pytest.mark.parametrize("patches", [True, False])
+def test_no_header_makes_another_call_of_the_checked_one(patches: bool) -> None:  # noqa: FBT001  a case
+    """Every way of claiming another method is taken off before Check and the model see the call, as on plain Envoy."""
+    objects = base(replace(OPTIONS, patches=patches))
+    (policy,) = (one for one in objects if one["kind"] == "ClientTrafficPolicy")
+    removed = policy["spec"]["headers"]["earlyRequestHeaders"]["remove"]
+    assert {"x-http-method-override", "x-http-method", "x-method-override"} <= set(removed)
