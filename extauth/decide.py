@@ -38,6 +38,7 @@ class Facts:
     publication: PublicationEntry | None
     host: HostEntry | None  # of a body-routed call
     listed: tuple[PublicationEntry, ...] = ()  # of a question about all models: those of the host that the key names
+    closed: frozenset[str] = frozenset()  # uids out of all these: their owner is disabled, and they serve nobody
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -161,6 +162,8 @@ def _without_key(call: Call, reason: Reason, facts: Facts) -> Decision:
     anonymous = reason is Reason.KEY_MISSING and call.publication
     if not anonymous or publication is None or publication.record.require_api_key:
         return Refusal(reason, publication)
+    if publication.id in facts.closed:
+        return Refusal(Reason.NO_PUBLICATION, publication)
     address = publication.address_subject(call.address)
     asked = models_asked(call, publication.record)
     if asked is not None:
@@ -169,7 +172,7 @@ def _without_key(call: Call, reason: Reason, facts: Facts) -> Decision:
     if body_fault is not None:
         return Refusal(body_fault, publication)
     subjects = (address, publication.subject) if publication.budgets else (address,)
-    charge = Charge(subjects=subjects, refs=(publication.ref,), usage=(publication.subject.name,))
+    charge = Charge(subjects=subjects, refs=publication.refs, usage=(publication.subject.name,))
     return Admission(None, None, publication, charge)
 
 
@@ -214,7 +217,7 @@ def _authorise(call: Call, facts: Facts, key: KeyEntry, tenant: TenantEntry, cre
 def _authorised(call: Call, facts: Facts, key: KeyEntry, *, reads_body: bool) -> PublicationEntry | Reason:
     """Find the publication that the key may call, or why it may not."""
     publication = facts.publication
-    visible = publication is not None and key.tenant in publication.record.allowed_tenants
+    visible = publication is not None and _is_visible(publication, facts, key)
     if not visible and not call.openai_host:
         return Reason.NO_PUBLICATION
     body_fault = _body_fault(call, facts) if reads_body else None
@@ -225,6 +228,11 @@ def _authorised(call: Call, facts: Facts, key: KeyEntry, *, reads_body: bool) ->
     return publication if publication.record.uid in key.publications else Reason.NOT_ALLOWED
 
 
+def _is_visible(publication: PublicationEntry, facts: Facts, key: KeyEntry) -> bool:
+    """Whether there is such a publication, as far as the key's tenant may know."""
+    return key.tenant in publication.record.allowed_tenants and publication.id not in facts.closed
+
+
 def _tell(asked: Asked, facts: Facts, key: KeyEntry, tenant: TenantEntry, credential: Credential) -> Telling | Refusal:
     publication = facts.publication
     answer = tell_key(
@@ -232,6 +240,7 @@ def _tell(asked: Asked, facts: Facts, key: KeyEntry, tenant: TenantEntry, creden
         key,
         tenant,
         facts.listed if publication is None else (publication,),
+        closed=facts.closed,
         by_path=publication if facts.host is None else None,
         host=facts.host,
         valid_until_ms=_valid_until_ms(key, credential),
@@ -287,6 +296,8 @@ def _charge(
 ) -> Charge:
     subjects = tuple(entry.subject for entry in (key, tenant, publication) if entry.budgets)
     refs = (key.ref, tenant.ref, publication.ref) + ((facts.host.ref,) if facts.host else ())
+    if publication.owner_ref != tenant.ref:
+        refs += (publication.owner_ref,)
     return Charge(
         subjects=subjects,
         valid_until_ms=_valid_until_ms(key, credential),

@@ -125,6 +125,12 @@ class PublicationEntry(_Counted, frozen=True, eq=False, gc=False):
 
     record: PublicationRecord
     policy: Policy  # how the tokens of its calls are held back
+    owner_ref: str  # names the record of the tenant whose it is
+
+    @property
+    def refs(self) -> tuple[str, str]:
+        """The records that say whether it serves anybody: its own and its owner's."""
+        return self.ref, self.owner_ref
 
     def address_subject(self, address: str) -> Subject:
         """Name what is counted of callers without a key from one site: ``a:<uid>:192.0.2.1``."""
@@ -176,7 +182,8 @@ def _key_entry(record: KeyRecord) -> KeyEntry:
 def _publication_entry(record: PublicationRecord) -> PublicationEntry:
     held = structs.replace(record, allowed_tenants=_shared(record.allowed_tenants))
     budgets = _budgets_of(limits_held(record))
-    return PublicationEntry(ref(Kind.PUBLICATION, record.uid), budgets, held, policy_of(record.tokens))
+    own, owner = ref(Kind.PUBLICATION, record.uid), _shared(ref(Kind.TENANT, record.tenant))
+    return PublicationEntry(own, budgets, held, policy_of(record.tokens), owner)
 
 
 def _slim(credential: Credential) -> Credential:

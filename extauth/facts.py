@@ -1,7 +1,7 @@
 """Which records a call needs, and what they say about it once they are there. Pure.
 
 A call names some records itself (its key, its route's publication or host); those name others (the key's tenant, the
-publication that the host's table gives).
+publication that the host's table gives); and a publication names the tenant whose it is.
 """
 
 from __future__ import annotations
@@ -42,7 +42,15 @@ def needed_refs(call: Call, presented: Presented, entries: Entries) -> list[str]
 
     A list of models is told without those that cannot be read.
     """
-    return first_refs(call, presented) + _indispensable(call, _key(presented, entries), entries)
+    named = first_refs(call, presented) + _indispensable(call, _key(presented, entries), entries)
+    found = [entries[name] for name in named if name in entries]
+    return named + [entry.owner_ref for entry in found if isinstance(entry, PublicationEntry)]
+
+
+def owner_refs(entries: Entries) -> set[str]:
+    """Name the tenants of the publications here, as far as their records are not here too."""
+    owners = {entry.owner_ref for entry in entries.values() if isinstance(entry, PublicationEntry)}
+    return owners - entries.keys()
 
 
 def _indispensable(call: Call, key: KeyEntry | None, entries: Entries) -> list[str]:
@@ -57,14 +65,20 @@ def facts_of(call: Call, presented: Presented, entries: Entries) -> Facts:
     tenant = entries.get(ref(Kind.TENANT, key.tenant)) if key else None
     uid = call.publication or resolve_model(host, key, model_named(call))
     publication = entries.get(ref(Kind.PUBLICATION, uid)) if uid else None
-    listed = [entries.get(ref(Kind.PUBLICATION, one)) for one in listed_uids(call, host, key)]
+    named = [publication, *(entries.get(ref(Kind.PUBLICATION, one)) for one in listed_uids(call, host, key))]
     return Facts(
         key=key,
         tenant=tenant if isinstance(tenant, TenantEntry) else None,
         publication=publication if isinstance(publication, PublicationEntry) else None,
         host=host,
-        listed=tuple(entry for entry in listed if isinstance(entry, PublicationEntry)),
+        listed=tuple(entry for entry in named[1:] if isinstance(entry, PublicationEntry)),
+        closed=frozenset([one.id for one in named if isinstance(one, PublicationEntry) and _is_closed(one, entries)]),
     )
+
+
+def _is_closed(publication: PublicationEntry, entries: Entries) -> bool:
+    owner = entries.get(publication.owner_ref)
+    return not isinstance(owner, TenantEntry) or owner.record.disabled
 
 
 def _key(presented: Presented, entries: Entries) -> KeyEntry | None:

@@ -15,7 +15,7 @@ from extauth.call import Call
 from extauth.decide import Facts
 from extauth.entries import Entry, entry_of
 from extauth.events import UNHEARD, Events
-from extauth.facts import Presented, facts_of, first_refs, needed_refs, second_refs
+from extauth.facts import Presented, facts_of, first_refs, needed_refs, owner_refs, second_refs
 from extauth.stores import Execute, RecordsBehindError
 
 GATHER_ROUNDS: Final = 8
@@ -106,6 +106,13 @@ class Gatherer:
                     continue
                 entries |= more
                 missing = question.unknown(epoch, second, entries)
+            if not missing and (owners := owner_refs(entries)):  # as a rule the key's tenant, which is here
+                second |= owners
+                epoch_then, more = self._cache.look(owners)
+                if epoch_then != epoch:
+                    continue
+                entries |= more
+                missing = question.unknown(epoch, owners, entries)
             if not missing:
                 self._on.gathered(len(first | second), read)
                 return _gathered(question, indexes, epoch, entries)

@@ -6,6 +6,7 @@ answer is written is ``extauth.model_cards``' business.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -94,7 +95,7 @@ def tell_anybody(asked: Asked, publication: PublicationEntry, address: Subject) 
     """Answer who has no key on the path of a publication that asks for none; held by the address's budget."""
     if not _is_of(publication, asked):
         return Reason.MODEL_NOT_FOUND
-    charge = Charge(subjects=(address,), refs=(publication.ref,))
+    charge = Charge(subjects=(address,), refs=publication.refs)
     return Telling(None, None, publication, (publication,), asked == ALL_MODELS, charge)
 
 
@@ -104,23 +105,27 @@ def tell_key(
     tenant: TenantEntry,
     models: tuple[PublicationEntry, ...],
     *,
+    closed: Collection[str],
     by_path: PublicationEntry | None,
     host: HostEntry | None,
     valid_until_ms: int,
 ) -> Telling | Reason:
     """Answer a key. ``models``: what it asks about; ``by_path``: on whose path, which serves no other model.
 
+    ``closed``: uids of those that serve nobody at present.
+
     It costs one request of the key and its tenant, one question of the key, nothing of any publication.
     """
     if by_path is not None and not _is_of(by_path, asked):
         return Reason.MODEL_NOT_FOUND
-    told = tuple(one for one in models if key.tenant in one.record.allowed_tenants)
+    told = tuple(one for one in models if key.tenant in one.record.allowed_tenants and one.id not in closed)
     questions = subject_of(Level.MODEL_LIST, key.id, _LIMITS)
-    held = (entry.subject for entry in (key, tenant) if entry.budgets)
+    counted = (entry.subject for entry in (key, tenant) if entry.budgets)
+    held = (entry.ref for entry in (key, tenant, host) if entry is not None)
     charge = Charge(
-        subjects=(*held, questions),
+        subjects=(*counted, questions),
         valid_until_ms=valid_until_ms,
-        refs=tuple(entry.ref for entry in (key, tenant, host, *models) if entry is not None),
+        refs=tuple(dict.fromkeys([*held, *(name for one in models for name in one.refs)])),
         usage=(key.subject.name,),
     )
     return Telling(key, tenant, by_path, told, asked == ALL_MODELS, charge)

@@ -136,6 +136,8 @@ def _by_body(attributes: AttributeContext, world: World, holder: Holder) -> Pass
 
 
 def _may_enter(place: Place, holder: Holder | None) -> bool:
+    if place.is_closed:
+        return False
     if holder is None:
         return place.is_open
     return holder.tenant in place.allowed and place.uid in holder.uids

@@ -15,7 +15,7 @@ from msgspec import structs
 
 from catalog.hashing import Match
 from catalog.secrets import SecretsError
-from extauth import decide, edge, ordinary, rate_limit_edge
+from extauth import decide, edge, facts, ordinary, rate_limit_edge
 from tests.fuzz.found import Found
 from tests.fuzz.rig import Rig, rig
 
@@ -74,6 +74,7 @@ BREAKS = {
     "any secret fits a known id": (decide, "compare", _any_secret),
     "disabled keys pass": (decide, "_accepted", _blind_to("disabled", value=False)),
     "every key may call every model": (decide, "_authorise", _everything_visible),
+    "a disabled tenant's models are called": (facts, "_is_closed", lambda _publication, _entries: False),
     "answers change places": (edge.CheckService, "_verdicts", _mixed_up),
     "descriptors count as one hit": (rate_limit_edge, "_hits", lambda _one, _hits: 1),
     "hits beyond all limits make a fault": (ordinary, "_never_fits", lambda _one: False),

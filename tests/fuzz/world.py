@@ -33,6 +33,7 @@ class Place:
     is_openai: bool = False
     allowed: frozenset[str] = frozenset()
     is_open: bool = False  # to callers without a key
+    is_closed: bool = False  # to everybody: its tenant is disabled
 
     @property
     def path(self) -> str:
@@ -75,6 +76,9 @@ class World:
         self._publish("tenant-b", "hidden", is_openai=True)
         self._publish("tenant-b", "plain")
         self._publish("tenant-b", "free", is_openai=True, is_open=True)
+        self._publish("tenant-off", "asleep", allowed=("tenant-a",), is_closed=True)
+        self._publish("tenant-off", "dozing", is_openai=True, allowed=("tenant-a",), is_closed=True)
+        self._publish("tenant-off", "ajar", is_open=True, is_closed=True)
         self._host()
         self._keys()
         return self
