@@ -84,6 +84,8 @@ EXAMPLES: dict[tuple[str, str], Example] = {
     ("POST", "/api/models/{m}/publish/rotate-key"): Example(
         "/api/models/mine/publish/rotate-key", {"gracePeriodSeconds": 1}
     ),
+    ("DELETE", "/api/published-models/{p}"): Example("/api/published-models/UID"),
+    ("DELETE", "/api/hosts/{h}"): Example("/api/hosts/damaged.example"),
     ("POST", "/api/keys"): Example("/api/keys", {"tenantId": "tenant-a", "name": "backdoor", "publications": ["mine"]}),
     ("PATCH", "/api/keys/{k}"): Example("/api/keys/KEY", {"name": "other"}),
     ("DELETE", "/api/keys/{k}"): Example("/api/keys/KEY"),
@@ -116,6 +118,7 @@ class Scene:
     held: Held
     others: CatalogStore
     key: str
+    uid: str  # of what is published
     store: Any
 
     async def actor(self, route: Route) -> UserRecord:
@@ -135,7 +138,10 @@ class Scene:
 
     async def send(self, route: Route) -> Any:
         example = EXAMPLES[route.method, route.path]
-        return await self.api.ask(route.method, example.path.replace("KEY", self.key), example.body)
+        return await self.api.ask(route.method, self.path(example), example.body)
+
+    def path(self, example: Example) -> str:
+        return example.path.replace("KEY", self.key).replace("UID", self.uid)
 
     def state(self) -> dict[bytes, bytes]:
         """Everything in the store but what counts attempts."""
@@ -151,13 +157,15 @@ async def scene(start_api: Any, redis_client: Any, store: Any, kserve: str) -> S
     await api.tenant("tenant-b")
     for name in ("mine", "spare", "changed"):
         await api.model(name, kserve)
-    assert (await api.publish("mine")).status == 201
+    published = await api.publish("mine")
+    assert published.status == 201
     await api.user("bystander", "viewer", "tenant-a")
     made = await api.ask("POST", "/api/keys", {"tenantId": "tenant-a", "name": "one", "publications": ["mine"]})
     changed = await held.get(Kind.MODEL, "tenant-a/changed")
     assert isinstance(changed, ModelRecord)
     await held.commit([Put(structs.replace(changed, ready=False), changed.version)], audit=TESTER)
-    return Scene(api, held, CatalogStore(redis_client), made.body["id"], store)
+    store.set("tk:rec:host:damaged.example", b"{")
+    return Scene(api, held, CatalogStore(redis_client), made.body["id"], published.body["uid"], store)
 
 
 @pytest.mark.parametrize("route", WRITING, ids=lambda route: f"{route.method} {route.path}")
@@ -218,7 +226,7 @@ async def test_a_body_that_comes_late_does_nothing_for_who_was_deleted(scene: Sc
         raw, headers = json.dumps(example.body).encode(), {"Content-Type": "application/json"}
         reached = _noticed(scene)
         options = {"data": _slowly(go, raw), "headers": headers}
-        call = asyncio.create_task(scene.api.ask(route.method, example.path.replace("KEY", scene.key), **options))
+        call = asyncio.create_task(scene.api.ask(route.method, scene.path(example), **options))
         await reached()
         await scene.others.commit([Delete(Kind.USER, "leaver", 1)], audit=TESTER)
         if again:
@@ -277,6 +285,8 @@ async def test_a_server_that_takes_its_time_gives_nobody_time(api: Any, start_se
 
 DAMAGED = [
     ("key", Kind.KEY, "/api/keys/{}"),
+    ("tenant", Kind.TENANT, "/api/tenants/tenant-b"),
+    ("user", Kind.USER, "/api/users/bystander"),
     ("model", Kind.MODEL, "/api/models/spare?tenantId=tenant-a"),
     ("publication", Kind.PUBLICATION, "/api/models/mine/publish"),
 ]
@@ -287,7 +297,8 @@ async def test_a_damaged_record_is_removed_by_who_is_still_an_admin(
     scene: Scene, name: str, kind: Kind, path: str
 ) -> None:
     """Discarding goes by the same rule as every other act: an admin who was disabled meanwhile removes nothing."""
-    record_id = {"key": scene.key, "model": "tenant-a/spare"}.get(name) or (await scene.held.ids(kind))[0]
+    known = {"key": scene.key, "model": "tenant-a/spare", "tenant": "tenant-b", "user": "bystander"}
+    record_id = known.get(name) or (await scene.held.ids(kind))[0]
     scene.store.set(f"tk:rec:{kind.value}:{record_id}", b"{")
     user = await scene.actor(next(route for route in ROUTES if route.access is Access.ADMIN))
     scene.held.hold()
