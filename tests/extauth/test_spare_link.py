@@ -164,3 +164,34 @@ def test_a_hung_server_of_a_cluster_costs_the_calls_that_waited(
         assert [status(asker.ask(ask)) for _ in range(20)] == [200] * 20
         assert gate._links.current() is not link
     valkey_cluster.flush()
+
+
+def test_a_records_store_that_came_back_older_is_not_believed_by_the_spare(
+    redis_url: str, another_redis_url: str, secrets: Secrets, registry: CollectorRegistry
+) -> None:
+    """The spare of the records was proved before its store lost a change that the budgets store was told of."""
+    stores = StoreUrls(redis_url, another_redis_url, wait_ms=WAIT_MS)
+    catalog = Catalog(stores.records, secrets, stores)
+    catalog.tenant()
+    publication = catalog.publication(limits=Limits(per_minute=10**6))
+    (key, text), (_, unread) = catalog.key(publication), catalog.key(publication)
+    asks = [question(key=one, publication=publication) for one in (text, unread)]
+    with (
+        running_gate(stores, secrets, registry) as (gate, asker),
+        redis.Redis.from_url(stores.records) as records,
+    ):
+        gate._follower.stop(5)
+        assert status(asker.ask(asks[0])) == 200
+        kept = {name: records.dump(name) for name in records.scan_iter()}
+        catalog.change(key, disabled=True)
+        assert status(asker.ask(asks[0])) == 401
+        without_new_links(gate)
+        records.flushdb()
+        for name, value in kept.items():
+            records.restore(name, 0, value)  # type: ignore[arg-type]
+        keeper = gate._links._records
+        assert keeper is not None
+        assert keeper._link is not None
+        keeper._link.close()
+        statuses = {status(asker.ask(ask)) for ask in (asks[1], asks[0], asks[1], asks[0])}
+        assert 200 not in statuses
