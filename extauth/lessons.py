@@ -17,7 +17,7 @@ MAX_PUBLICATIONS: Final = 10_000
 """Publications of which something is remembered here; beyond it all is read from the store again."""
 MAX_CALLERS: Final = 100
 """Callers of one publication whose samples wait for the next telling."""
-MAX_SAMPLES: Final = 50
+MAX_SAMPLES: Final = 200
 """Samples of one caller that do; more say nothing new."""
 
 

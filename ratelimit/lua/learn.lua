@@ -8,8 +8,7 @@
 --       6.. for each caller: caller, calls, number of fields; then field, calls, field, calls ..
 -- Returns { field, calls, field, calls .. }: the histograms as they are now.
 --
--- Beside others a caller's calls are counted only while those that are counted are no more than those of all others
--- together (or ARGV[3]).
+-- Beside others a caller's calls are counted only up to those of all others together (or ARGV[3]) and STEP.
 -- Who taught alone fills the histograms as it likes; as soon as another caller comes they shrink to ARGV[3] calls.
 --
 -- One script, so that gates which learn at once do not halve the hash between each other's counts. When more calls are
@@ -18,6 +17,7 @@
 
 local floor, sub = math.floor, string.sub
 local most, least, most_callers = tonumber(ARGV[1]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local STEP = 50 -- calls; by so many those who call alike outgrow one another
 local DROPPED, REST = '#dropped', '*' -- callers beyond those that are told apart
 
 local function today()
@@ -51,8 +51,16 @@ local function scale_all(factor)
   calls = tonumber(redis.call('HGET', KEYS[1], 'calls')) or 0
 end
 
-local function may_teach(own)
-  return own == calls or own <= math.max(least, calls - own)
+-- How many of a caller's calls are counted.
+local function welcome(own, told)
+  if own == calls then return told end
+  return math.max(0, math.min(told, math.max(least, calls - own) + STEP - own))
+end
+
+local function note_dropped()
+  if taught[DROPPED] then return end
+  taught[DROPPED] = today()
+  redis.call('HSET', KEYS[2], DROPPED, taught[DROPPED])
 end
 
 -- Counts a caller's calls, whose fields begin at `at`.
@@ -60,16 +68,16 @@ local function count(caller, told, fields, at)
   if not taught[caller] and callers >= most_callers then caller = REST end
   if not taught[caller] and callers == 1 and calls > least then scale_all(least / calls) end
   local own = taught[caller] or 0
-  if not may_teach(own) then
-    if not taught[DROPPED] then redis.call('HSET', KEYS[2], DROPPED, today()) end
-    taught[DROPPED] = taught[DROPPED] or today()
-    return
+  local taken = welcome(own, told)
+  if taken < told then note_dropped() end
+  if taken == 0 then return end
+  for i = at, at + 2 * fields - 2, 2 do
+    redis.call('HINCRBY', KEYS[1], ARGV[i], math.ceil(ARGV[i + 1] * taken / told)) -- what is rare stays
   end
-  for i = at, at + 2 * fields - 2, 2 do redis.call('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end
-  calls = redis.call('HINCRBY', KEYS[1], 'calls', told)
-  redis.call('HSET', KEYS[2], caller, own + told)
+  calls = redis.call('HINCRBY', KEYS[1], 'calls', taken)
+  redis.call('HSET', KEYS[2], caller, own + taken)
   if not taught[caller] then callers = callers + 1 end
-  taught[caller] = own + told
+  taught[caller] = own + taken
   if calls > most then scale_all(0.5) end
 end
 
