@@ -18,6 +18,7 @@ from extauth.endings import DOMAIN
 from extauth.ordinary import MAX_DESCRIPTORS
 from extauth.rate_limit_edge import RateLimitService
 from protos.rate_limit_pb2 import RateLimitRequest, RateLimitResponse
+from runtime.grpc_front import INVALID_ARGUMENT, Answer, Failure
 from tests.fuzz.found import Found, Tally
 from tests.fuzz.texts import mutated, odd_text
 
@@ -109,7 +110,9 @@ class DescriptorTarget:
         kinds = [[("user", value)]] * 6 + [[path, ("verb", rng.choice(_VALUES))]] * 6 + [[path]]
         return rng.choice([*kinds, [("user", value), path], *([other] for other in others)])
 
-    def _judge(self, payload: bytes, answer: bytes) -> None:
+    def _judge(self, payload: bytes, answer: Answer) -> None:
+        if isinstance(answer, Failure):
+            return self._judge_failure(payload, answer)
         try:
             response = RateLimitResponse.FromString(answer)
         except DecodeError:
@@ -126,6 +129,13 @@ class DescriptorTarget:
             self._judge_decision(request, response)
         except Found as found:
             raise Found(f"{found}: {request}"[:2_000]) from None
+
+    def _judge_failure(self, payload: bytes, answer: Failure) -> None:
+        """Only what asks nothing gets an error."""
+        request = RateLimitRequest.FromString(payload)
+        if answer.code != INVALID_ARGUMENT or (request.domain and request.descriptors):
+            raise Found(f"answered {answer}: {request}"[:2_000])
+        self._tally.add(self.name, "no question")
 
     def _judge_silence(self, response: RateLimitResponse, outcome: str) -> None:
         """Whoever tells an ending, or nothing, learns nothing and is kept from nothing."""
