@@ -3,47 +3,32 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from extauth.batch import Verdict
+from extauth.bounded_labels import BoundedLabels
 from extauth.reasons import WIRE, Reason
 
 MAX_PUBLICATIONS: Final = 500
-"""Most publications that get a label of their own in one process; the rest are ``other``."""
+"""Most publications that have a label of their own in one process; the rest are ``other``."""
 MAX_PAIRS: Final = 2_000
 """Most combinations of a publication and a caller's tenant: a scrape must not hold up the calls."""
-OTHER: Final = "other"
 NONE: Final = ""
 
 _LATENCY_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 _BATCH: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
-class BoundedLabels:
-    """Lets the first ``limit`` combinations of labels through and calls the rest ``other``."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._known: set[tuple[str, ...]] = set()
-
-    def of(self, *labels: str) -> tuple[str, ...]:
-        """Return the labels, or as many times ``other``."""
-        if labels not in self._known:
-            if len(self._known) >= self._limit:
-                return (OTHER,) * len(labels)
-            self._known.add(labels)
-        return labels
-
-
 class CheckMetrics:
     """The instruments and what a batch adds to them."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._publications = BoundedLabels(MAX_PUBLICATIONS)
-        self._pairs = BoundedLabels(MAX_PAIRS)
+    def __init__(self, registry: CollectorRegistry, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._publications = BoundedLabels(MAX_PUBLICATIONS, self._publication_gone, now_s)
+        self._pairs = BoundedLabels(MAX_PAIRS, self._pair_gone, now_s)
         self._decisions = Counter(
             "tollkeeper_decisions",
             "Calls decided, by outcome, reason, publication (tenant/model) and the caller's tenant.",
@@ -145,6 +130,14 @@ class CheckMetrics:
             self.latency_s.observe(spent_ms / 1000)
         for labels, calls in collections.Counter(map(self._labels, verdicts)).items():
             self._decisions.labels(*labels).inc(calls)
+
+    def _publication_gone(self, labels: tuple[str, ...]) -> None:
+        """Take the pairs of a publication along, which had no calls for as long."""
+        for pair in self._pairs.with_first(labels[0]):
+            self._pairs.forget(pair)
+
+    def _pair_gone(self, pair: tuple[str, ...]) -> None:
+        self._decisions.remove_by_labels({"publication": pair[0], "tenant": pair[1]})
 
     def _labels(self, verdict: Verdict) -> tuple[str, ...]:
         return WIRE[verdict.reason].outcome.value, verdict.reason.value, *self._names(verdict)

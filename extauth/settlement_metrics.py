@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from extauth.metrics import MAX_PUBLICATIONS, OTHER, BoundedLabels
+from extauth.bounded_labels import OTHER, BoundedLabels
+from extauth.metrics import MAX_PUBLICATIONS
 from ratelimit.ledger import Outcome, Settled
 from ratelimit.tokens import Cost, Ended
 
@@ -18,8 +21,8 @@ _SCRIPT_S: Final = (0.0005, 0.001, 0.002, 0.004, 0.01, 0.02, 0.05, 0.1)
 class SettlementMetrics:
     """The instruments and what an ended call adds to them."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._publications = BoundedLabels(MAX_PUBLICATIONS)
+    def __init__(self, registry: CollectorRegistry, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._publications = BoundedLabels(MAX_PUBLICATIONS, self._publication_gone, now_s)
         self._settlements = Counter(
             "tollkeeper_settlements",
             "Ended calls by the row of the endings table and what the ledger made of it.",
@@ -106,6 +109,10 @@ class SettlementMetrics:
             self._clamped.labels(label).inc()
         if ended.duration_ms is not None:
             self._upstream_s.labels(label).observe(ended.duration_ms / 1000)
+
+    def _publication_gone(self, labels: tuple[str, ...]) -> None:
+        for instrument in (self._clamped, self._tokens, self._upstream, self._upstream_s):
+            instrument.remove_by_labels({"publication": labels[0]})
 
     def unreadable(self) -> None:
         """Count a settlement of which nothing can be read."""

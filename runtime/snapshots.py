@@ -1,8 +1,8 @@
 """Metrics of several processes as one: snapshots of registries, and their sum. Pure but for reading a registry.
 
 What counts up (counters, histograms, summaries) is added, and the last snapshot of a process that ended stays in the
-sum, so a total never goes down. What is as it is now (gauges) is listed for each source under the label ``worker`` and
-goes with its process.
+sum, so a total never goes down. A series that a process gave up stays in the sum while another process has it. What is
+as it is now (gauges) is listed for each source under the label ``worker`` and goes with its process.
 """
 
 from __future__ import annotations
@@ -49,9 +49,22 @@ class Summed(Collector):
 
     def update(self, source: str, snapshot: Snapshot) -> None:
         """Take a source's newest snapshot in place of its last."""
-        self._newest[source] = {
+        before = self._newest.get(source, {})
+        now = self._newest[source] = {
             (family["name"], family["kind"], family["help"]): self._samples(source, family) for family in snapshot
         }
+
+        for family, samples in before.items():
+            if family[1] in _ADDED:
+                self._give_up(family, {key: value for key, value in samples.items() if key not in now.get(family, {})})
+
+    def _give_up(self, family: _Family, gone: _Samples) -> None:
+        """Keep what a series had come to, unless no source has it any more."""
+        for key, value in gone.items():
+            if any(key in families.get(family, {}) for families in self._newest.values()):
+                _add(self._ended.setdefault(family, {}), {key: value})
+            else:
+                self._ended.get(family, {}).pop(key, None)
 
     def _samples(self, source: str, family: Mapping[str, Any]) -> _Samples:
         samples = {(name, tuple(labels.items())): value for name, labels, value in family["samples"]}

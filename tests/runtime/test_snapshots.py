@@ -55,6 +55,29 @@ def test_counters_and_histograms_are_added_and_gauges_listed() -> None:
     assert (seen["entries", "0"], seen["entries", "1"]) == (10, 20)
 
 
+def test_a_series_that_one_gives_up_does_not_go_down_while_another_has_it() -> None:
+    """A falling sum would be taken for a restart, and all of it for new calls. Given up by all, it goes."""
+    first, second, sums = Process(), Process(), Summed()
+    first.calls.labels("a").inc(2)
+    first.calls.labels("b").inc()
+    second.calls.labels("a").inc(3)
+    for source, process in (("0", first), ("1", second)):
+        sums.update(source, process.report())
+    first.calls.remove("a")
+    sums.update("0", first.report())
+    second.calls.labels("a").inc()
+    sums.update("1", second.report())
+    assert (samples(sums)["calls_total", "a"], samples(sums)["calls_total", "b"]) == (6, 1)
+    first.calls.labels("a").inc(10)
+    sums.update("0", first.report())
+    assert samples(sums)["calls_total", "a"] == 16
+    for source, process in (("0", first), ("1", second)):
+        process.calls.remove("a")
+        sums.update(source, process.report())
+    assert ("calls_total", "a") not in samples(sums)
+    assert samples(sums)["calls_total", "b"] == 1
+
+
 def test_what_is_wanted_apart_is_counted_for_each() -> None:
     """A family apart has the source as a label, and goes on counting under it when the process is another."""
     process, sums = Process(), Summed(apart={"calls"})
