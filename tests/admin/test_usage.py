@@ -8,6 +8,7 @@ from typing import Any, Final
 import pytest
 from msgspec import structs
 
+from admin import paging
 from admin.acts.limits import shown
 from admin.handlers.views import BUDGETS
 from catalog.actors import Recordless
@@ -174,8 +175,11 @@ async def test_a_page_of_keys_is_a_few_reads(shared: Any, store: Any, query: str
     assert sum(run.values()) <= 9, run
 
 
-async def test_other_tenants_keys_cost_a_list_nothing(shared: Any, store: Any, kserve: str) -> None:
+async def test_other_tenants_keys_cost_a_list_nothing(
+    shared: Any, store: Any, kserve: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A tenant's list reads its own group alone, however many keys others of its shard or of any have."""
+    monkeypatch.setattr(paging, "PAGE", 10)
     await many_keys(shared, MANY - 1)
     await shared.model("mine", kserve, "tenant-b")
     await shared.ask("POST", "/api/models/mine/publish", {"config": {}})
