@@ -170,4 +170,4 @@ class CommitTarget:
 
 
 def _written(put: Put) -> Any:
-    return structs.replace(put.record, version=put.expected_version + 1)
+    return structs.replace(put.record, version=max(put.expected_version, 0) + 1)
