@@ -12,6 +12,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+MAX_NAMES: Final = 500
+"""Most names of one kind, such as publications, that get a label of their own in one process."""
 OTHER: Final = "other"
 IDLE_S: Final = 600.0
 """Longer than any scrape's interval: what was counted last has been read by then."""

@@ -10,11 +10,9 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from extauth.batch import Verdict
-from extauth.bounded_labels import BoundedLabels
+from extauth.bounded_labels import MAX_NAMES, BoundedLabels
 from extauth.reasons import WIRE, Reason
 
-MAX_PUBLICATIONS: Final = 500
-"""Most publications that have a label of their own in one process; the rest are ``other``."""
 MAX_PAIRS: Final = 2_000
 """Most combinations of a publication and a caller's tenant: a scrape must not hold up the calls."""
 NONE: Final = ""
@@ -27,7 +25,7 @@ class CheckMetrics:
     """The instruments and what a batch adds to them."""
 
     def __init__(self, registry: CollectorRegistry, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._publications = BoundedLabels(MAX_PUBLICATIONS, self._publication_gone, now_s)
+        self._publications = BoundedLabels(MAX_NAMES, self._publication_gone, now_s)
         self._pairs = BoundedLabels(MAX_PAIRS, self._pair_gone, now_s)
         self._decisions = Counter(
             "tollkeeper_decisions",

@@ -8,8 +8,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from extauth.bounded_labels import OTHER, BoundedLabels
-from extauth.metrics import MAX_PUBLICATIONS
+from extauth.bounded_labels import MAX_NAMES, OTHER, BoundedLabels
 from ratelimit.ledger import Outcome, Settled
 from ratelimit.tokens import Cost, Ended
 
@@ -22,7 +21,7 @@ class SettlementMetrics:
     """The instruments and what an ended call adds to them."""
 
     def __init__(self, registry: CollectorRegistry, now_s: Callable[[], float] = time.monotonic) -> None:
-        self._publications = BoundedLabels(MAX_PUBLICATIONS, self._publication_gone, now_s)
+        self._publications = BoundedLabels(MAX_NAMES, self._publication_gone, now_s)
         self._settlements = Counter(
             "tollkeeper_settlements",
             "Ended calls by the row of the endings table and what the ledger made of it.",

@@ -9,9 +9,9 @@ from prometheus_client import CollectorRegistry
 
 from catalog.records import Limits, ModelType, Protocol, PublicationRecord, TenantRecord
 from extauth.batch import Verdict
-from extauth.bounded_labels import IDLE_S
+from extauth.bounded_labels import IDLE_S, MAX_NAMES
 from extauth.entries import PublicationEntry, TenantEntry, entry_of
-from extauth.metrics import MAX_PUBLICATIONS, CheckMetrics
+from extauth.metrics import CheckMetrics
 from extauth.reasons import Reason
 from extauth.settlement_metrics import SettlementMetrics
 from ratelimit.ledger import Outcome
@@ -70,14 +70,14 @@ def test_names_that_came_and_went_leave_their_labels_to_new_ones() -> None:
     """600 publications that are gone do not make everybody's metrics ``other``; the series stay bounded."""
     counted = Counted()
     counted.call(*NAMES)
-    assert counted.calls("other") == len(NAMES) - MAX_PUBLICATIONS
+    assert counted.calls("other") == len(NAMES) - MAX_NAMES
     counted.clock.now_s += IDLE_S
     counted.call("new", "new")
     assert counted.calls("t/new") == 2
     counted.call(*(f"x{number}" for number in range(300)))
     assert counted.calls("t/x299") == 1
     assert counted.calls("t/m0") is None
-    assert counted.series() == MAX_PUBLICATIONS + 1
+    assert counted.series() == MAX_NAMES + 1
 
 
 def test_what_is_in_use_keeps_its_label_and_never_goes_down() -> None:
@@ -102,7 +102,7 @@ def test_a_publication_takes_its_callers_along() -> None:
     for caller in ("t", "u", "v"):
         counted.call("gone", caller=caller)
     counted.clock.now_s += IDLE_S
-    counted.call(*NAMES[:MAX_PUBLICATIONS])
+    counted.call(*NAMES[:MAX_NAMES])
     assert [counted.calls("t/gone", caller) for caller in ("t", "u", "v")] == [None] * 3
     counted.clock.now_s += IDLE_S
     counted.call("gone", caller="u")
