@@ -48,6 +48,12 @@ def _spoil(rng: random.Random, store: redis.Redis, key: str) -> None:
         store.set(key, mutated(rng, now or b'{"id":"a","version":1}'))
 
 
+def _records_epoch(rng: random.Random) -> str:
+    """What a teller may say of the records' store: nothing, an epoch, or odd text."""
+    epoch = f"{rng.choice((0, 7, 2**53, 10**30))}-{rng.randbytes(8).hex()}"
+    return str(rng.choice(("", epoch, odd_text(rng)[:200])))
+
+
 class AnnounceTarget:
     """Feeds announce.lua."""
 
@@ -64,14 +70,14 @@ class AnnounceTarget:
             if number % GAME == 0:
                 self._store.flushdb()
             if rng.random() < 0.03:
-                _spoil(rng, self._store, rng.choice((self._epoch_key, self._feed_key)))
+                _spoil(rng, self._store, rng.choice((self._epoch_key, self._feed_key, names.records(str(CELL)))))
             self._announce(rng)
 
     def _announce(self, rng: random.Random) -> None:
         refs = [odd_text(rng)[:2_000] for _ in range(rng.randrange(4))]
         before = self._dumps()
         try:
-            epoch = self._store.execute_command(*announce(CELL, refs, rng.randbytes))
+            epoch = self._store.execute_command(*announce(CELL, refs, _records_epoch(rng), rng.randbytes))
         except ResponseError:
             if self._dumps()[0] != before[0]:
                 raise Found("a refused announcement set an epoch") from None
