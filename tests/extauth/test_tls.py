@@ -106,8 +106,12 @@ def test_a_client_knows_whom_it_asks(tls_gate: Gate, ours: Authority, foreign: A
     assert not answers(tls_gate, foreign, ours.give("envoy"))
 
 
+HUNG_UP = {"SSLEOFError", "SSLZeroReturnError"}
+"""What OpenSSL calls it in one version or another when the server ends a handshake."""
+
+
 def handshake(gate: Gate, newest: ssl.TLSVersion, pair: Pair) -> str:
-    """Shake hands with at most this version; the version agreed, or why there is none."""
+    """Shake hands with at most this version; the version agreed, or the kind of error where there is none."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_ciphers("ALL:@SECLEVEL=0")
@@ -120,14 +124,14 @@ def handshake(gate: Gate, newest: ssl.TLSVersion, pair: Pair) -> str:
         with socket.create_connection((host, int(port)), timeout=10) as plain, context.wrap_socket(plain) as secure:
             return str(secure.version())
     except ssl.SSLError as error:
-        return str(error.reason)
+        return type(error).__name__
 
 
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_tls_older_than_1_2_is_refused(tls_gate: Gate, ours: Authority, capfd: pytest.CaptureFixture[str]) -> None:
     """The gate itself says that the version is too old; 1.2 and 1.3 are agreed on."""
     pair = ours.give("envoy")
-    assert handshake(tls_gate, ssl.TLSVersion.TLSv1_1, pair) == "UNEXPECTED_EOF_WHILE_READING"
+    assert handshake(tls_gate, ssl.TLSVersion.TLSv1_1, pair) in HUNG_UP
     assert "UNSUPPORTED_PROTOCOL" in capfd.readouterr().err
     assert handshake(tls_gate, ssl.TLSVersion.TLSv1_2, pair) == "TLSv1.2"
     assert handshake(tls_gate, ssl.TLSVersion.TLSv1_3, pair) == "TLSv1.3"
