@@ -18,6 +18,7 @@ from admin.kserve.report import Report
 from admin.logins import Logins
 from admin.metering import MeteringReader, MeteringWatch
 from admin.metrics import AdminMetrics
+from admin.pace import DEFAULT_PACES, Paces, TenantWrites, UserCalls
 from admin.passwords import Passwords
 from admin.ports import Publisher
 from admin.probing import Prober
@@ -49,6 +50,7 @@ class Facts:
     allow_anonymous: bool = False  # whether a publication may ask for no key
     cells: int = 1  # into how many the budgets are split
     proxies: TrustedProxies = NO_PROXIES  # whose X-Forwarded-For is believed
+    paces: Paces = DEFAULT_PACES  # how fast the API may be used
 
 
 def assemble(
@@ -86,6 +88,9 @@ def assemble(
         metrics=metrics,
         secrets=secrets,
         models=models,
+        calls=UserCalls(facts.paces.user_calls),
+        writes=TenantWrites(throttler, facts.paces.tenant_writes),
+        paces=facts.paces,
         readiness=ReadinessWatch(store, (publisher, models, secrets, metering)),
         allow_anonymous=facts.allow_anonymous,
         cells=facts.cells,

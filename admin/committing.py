@@ -12,11 +12,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
 from admin.metrics import AdminMetrics
+from admin.pace import TenantWrites
 from admin.ports import Publisher
 from admin.problems import Code, Problem
 from catalog.actors import told
 from catalog.changes import Audit, Change, Committed
-from catalog.store import ActorChanged, CatalogStore, Conflict, OutcomeUnknown
+from catalog.store import ActorChanged, CatalogStore, Conflict, NoRoom, OutcomeUnknown
 
 MAX_TRIES: Final = 20
 _PAUSE_S: Final = 0.005  # grows with each try, at random, so that writers of one record do not march in step
@@ -27,13 +28,31 @@ T = TypeVar("T")
 class Committer:
     """Writes acts."""
 
-    def __init__(self, store: CatalogStore, publisher: Publisher, metrics: AdminMetrics) -> None:
+    def __init__(
+        self, store: CatalogStore, publisher: Publisher, metrics: AdminMetrics, writes: TenantWrites | None = None
+    ) -> None:
+        """``writes`` holds how many there may be in a tenant; without it any number."""
         self._store = store
         self._publisher = publisher
         self._metrics = metrics
+        self._writes = writes
+
+    def paced(self, writes: TenantWrites) -> Committer:
+        """The same for who may write in a tenant only so often."""
+        return Committer(self._store, self._publisher, self._metrics, writes)
 
     async def commit(self, changes: Sequence[Change], audit: Audit, forget_usage: Sequence[str] = ()) -> Committed:
-        """Write an act whole or not at all; raises what ``CatalogStore.commit`` raises."""
+        """Write an act whole or not at all; raises what ``CatalogStore.commit`` raises, ``Problem`` where too often."""
+        if self._writes is None or not audit.tenant:
+            return await self._commit(changes, audit, forget_usage)
+        counted = await self._writes.count(audit.tenant)
+        try:
+            return await self._commit(changes, audit, forget_usage)
+        except (Conflict, ActorChanged, NoRoom):
+            await self._writes.give_back(counted)
+            raise
+
+    async def _commit(self, changes: Sequence[Change], audit: Audit, forget_usage: Sequence[str]) -> Committed:
         outcome = "unavailable"
         try:
             committed = await self._store.commit(changes, audit=audit, forget_usage=forget_usage)

@@ -22,6 +22,7 @@ from admin.bodies import MAX_NAME_SHOWN, nearest
 from admin.callers import ANONYMOUS, Caller
 from admin.calls import ApiCall, Reply
 from admin.committing import MAX_TRIES
+from admin.pace import refusal, told
 from admin.permissions import Access, require_permission
 from admin.problems import Code, Fault, Problem, Rule, invalid
 from admin.routes import Route
@@ -39,6 +40,7 @@ BODY_S: Final = 30.0
 """Longest time for a body to come, from the headers on: a megabyte at 35 kB/s."""
 REQUEST_ID: Final = "X-Request-Id"
 _GOOD_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_PACE: Final = web.RequestKey("pace", Mapping)
 _FORWARDED: Final = "X-Forwarded-For"
 _RETRY: Final = {"Retry-After": "1"}
 _CLOSE: Final = {"Connection": "close"}
@@ -55,6 +57,7 @@ class Edge:
     async def answer(self, route: Route, request: web.Request) -> web.Response:
         """Answer one request of a route."""
         caller = await self._caller(route, request)
+        self._count(caller, request)
         path, query = dict(request.match_info), _checked_query(route, request.query)
         await require_permission(self._services.store, caller, route.access, path, query)
         raw = await _read_body(route, request, self._body_s)
@@ -87,9 +90,20 @@ class Edge:
     def _for(self, caller: Caller) -> Services:
         """Give what a caller may work with: who only reads is shown no key's text, though it could be recovered."""
         services = self._services
+        if caller.role is not Role.ADMIN:  # who has to end what somebody floods is not held up by the flood
+            services = dataclasses.replace(services, committer=services.committer.paced(services.writes))
         if not services.mint.recovery or caller.role in {Role.ADMIN, Role.OPERATOR}:
             return services
         return dataclasses.replace(services, mint=dataclasses.replace(services.mint, recovery=False))
+
+    def _count(self, caller: Caller, request: web.Request) -> None:
+        """Count a call of somebody who is logged in; raises ``Problem`` TOO_MANY_REQUESTS."""
+        if caller.authorised is None:
+            return
+        counted = self._services.calls.count(caller.user, self._services.clock.monotonic_ms())
+        request[_PACE] = told(self._services.paces, counted)
+        if counted.wait_ms:
+            raise refusal(counted, self._services.paces.user_calls)
 
     async def _caller(self, route: Route, request: web.Request, *, may_call: MayCall = may_begin) -> Caller:
         if route.access is Access.OPEN:
@@ -161,11 +175,13 @@ def problem_response(problem: Problem) -> web.Response:
 
 @web.middleware
 async def identified(request: web.Request, handler: Any) -> web.StreamResponse:
-    """Give the request an id, the client's own where it is a plain one."""
+    """Give the request an id, the client's own where it is a plain one, and say how many more may follow."""
     sent = request.headers.get(REQUEST_ID, "")
     log.request_id.set(sent if _GOOD_REQUEST_ID.fullmatch(sent) else secrets.token_hex(8))
     response: web.StreamResponse = await handler(request)
     response.headers[REQUEST_ID] = log.request_id.get()
+    for name, value in request.get(_PACE, {}).items():
+        response.headers.setdefault(name, value)
     return response
 
 

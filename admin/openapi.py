@@ -21,9 +21,9 @@ _REF: Final = "#/components/schemas/{model}"
 _EVERY_CALL: Final = (Code.STORE_UNAVAILABLE, Code.INTERNAL, Code.CORRUPT_RECORD)
 _OF_ACCESS: Final = {
     Access.OPEN: (),
-    Access.READ: (Code.UNAUTHENTICATED,),
-    Access.OPERATE: (Code.UNAUTHENTICATED, Code.FORBIDDEN),
-    Access.ADMIN: (Code.UNAUTHENTICATED, Code.FORBIDDEN),
+    Access.READ: (Code.UNAUTHENTICATED, Code.TOO_MANY_REQUESTS),
+    Access.OPERATE: (Code.UNAUTHENTICATED, Code.FORBIDDEN, Code.TOO_MANY_REQUESTS),
+    Access.ADMIN: (Code.UNAUTHENTICATED, Code.FORBIDDEN, Code.TOO_MANY_REQUESTS),
 }
 _DOCUMENT: Final = "/openapi.json"
 _OWN_OPERATION: Final = {
@@ -40,6 +40,17 @@ _IF_MATCH: Final = {
 }
 _ETAG: Final = {
     "ETag": {"description": "Names this state of the record, for If-Match.", "schema": {"type": "string"}},
+}
+_PACE: Final = {
+    "RateLimit-Policy": {
+        "description": "How many calls of a user and writes in a tenant fit into a minute "
+        "(draft-ietf-httpapi-ratelimit-headers-10).",
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": "How many calls are left now, and in how many seconds all are again.",
+        "schema": {"type": "string"},
+    },
 }
 _VARIABLES: Final = {
     "m": "Name of a model.",
@@ -115,7 +126,12 @@ def _responses(route: Route) -> dict[str, Any]:
     for code in dict.fromkeys(codes):
         by_status.setdefault(str(problems.meaning(code).status.value), []).append(code)
     refusals = {status: _refusal(told) for status, told in by_status.items() if status not in answers}
-    return answers | refusals
+    responses = answers | refusals
+    return responses if route.access is Access.OPEN else {status: _paced(one) for status, one in responses.items()}
+
+
+def _paced(response: dict[str, Any]) -> dict[str, Any]:
+    return {**response, "headers": {**response.get("headers", {}), **_PACE}}
 
 
 def _answer(model: type[Output] | None, *, tagged: bool) -> dict[str, Any]:

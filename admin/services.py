@@ -13,6 +13,7 @@ from admin.kserve.report import Report
 from admin.logins import Logins
 from admin.metering import MeteringWatch
 from admin.metrics import AdminMetrics
+from admin.pace import Paces, TenantWrites, UserCalls
 from admin.passwords import Passwords
 from admin.ports import Publisher
 from admin.probing import Prober
@@ -90,6 +91,9 @@ class Services:
     secrets: LiveSecrets
     models: Report  # of following a cluster's models; says nothing where none is
     readiness: ReadinessWatch
+    calls: UserCalls
+    writes: TenantWrites
+    paces: Paces
     allow_anonymous: bool = False  # whether a publication may ask for no key
     cells: int = 1  # into how many the budgets are split: a key and what it calls must be in one
 

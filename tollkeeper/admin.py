@@ -11,12 +11,13 @@ from typing import Annotated, Final, Literal
 
 import click
 from prometheus_client import CollectorRegistry
-from pydantic import AfterValidator, BeforeValidator
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from admin.addresses import AddressRules, parse_target
 from admin.app import create_app
 from admin.assembly import Facts, assemble
 from admin.fields import user_fault
+from admin.pace import TENANT_WRITES, USER_CALLS, Paces
 from admin.passwords import Passwords
 from admin.places import host_fault
 from admin.ports import NoPublisher
@@ -127,6 +128,12 @@ class AdminSettings(PublishingSettings, StoreSettings):
     trusted_proxies: Annotated[Words, AfterValidator(_proxies), Metavar("NETS")] = ()
     """Networks of proxies before the API, `unix` for its socket: X-Forwarded-For is believed of these only."""
 
+    user_calls_per_minute: Annotated[int, Field(ge=1)] = USER_CALLS
+    """Most API calls of a user in any minute, at each admin: what is more gets 429."""
+
+    tenant_writes_per_minute: Annotated[int, Field(ge=1)] = TENANT_WRITES
+    """Most changes in a tenant in any minute by users who are no admins, over all admins: what is more gets 429."""
+
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """A cluster is named for something."""
         yield from super().conflicts()
@@ -189,6 +196,7 @@ def _facts(settings: AdminSettings) -> Facts:
         allow_anonymous=settings.allow_anonymous,
         cells=settings.cells,
         proxies=TrustedProxies.of(settings.trusted_proxies),
+        paces=Paces(settings.user_calls_per_minute, settings.tenant_writes_per_minute),
     )
 
 

@@ -21,6 +21,7 @@ from admin.addresses import AddressRules
 from admin.app import create_app
 from admin.assembly import Facts, assemble
 from admin.edge import BODY_S
+from admin.pace import Paces
 from admin.passwords import MAX_AT_ONCE, Passwords
 from admin.proxies import TrustedProxies
 from admin.services import Gateway, Services, Stores
@@ -235,6 +236,7 @@ def start_api(
         logged_in: bool = True,
         gateway: Gateway | None = None,
         body_s: float = BODY_S,
+        paces: Paces | None = None,
     ) -> Api:
         facts = Facts(
             gateway or Gateway(DEFAULT_HOST),
@@ -242,6 +244,7 @@ def start_api(
             key_recovery,
             allow_anonymous,
             proxies=TrustedProxies.of(trusted_proxies),
+            paces=paces or Paces(10**6, 10**6),
         )
         publisher, registry = RecordingPublisher(), CollectorRegistry()
         services = assemble(

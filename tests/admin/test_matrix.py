@@ -61,7 +61,8 @@ class Worlds:
 
 
 def _headers(answer: Any) -> dict[str, str]:
-    return {name: value for name, value in answer.headers.items() if name not in {"Date", "Retry-After"}}
+    counting = {"Date", "Retry-After", "RateLimit"}  # of the time and of the caller's own calls
+    return {name: value for name, value in answer.headers.items() if name not in counting}
 
 
 def _world(store: Any) -> World:

@@ -191,6 +191,7 @@ def rig(
 
 def _admin(shared: tuple[str, ...]) -> tuple[str, ...]:
     own = ("--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0")
+    own += ("--user-calls-per-minute", "1000000")
     return ("admin", *shared, *own, "--admin-password", PASSWORD, "--probe-allow", "127.0.0.0/8")
 
 

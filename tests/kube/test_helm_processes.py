@@ -90,7 +90,9 @@ class Machine:
         (container,) = spec["containers"]
         account = self.release.kube.account(spec["serviceAccountName"], self.release.namespace)
         pod = self._pod("admin", spec, self.release.namespace)
-        log = self._start(pod, container, {"KUBECONFIG": str(account)}, "--probe-allow=127.0.0.0/8")
+        log = self._start(
+            pod, container, {"KUBECONFIG": str(account)}, "--probe-allow=127.0.0.0/8", "--user-calls-per-minute=1000000"
+        )
         found = LISTENING.search(log)
         assert found, log
         return f"http://{found[1]}"

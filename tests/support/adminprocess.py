@@ -15,6 +15,8 @@ from gatebench import wait_until
 
 ROOT = Path(__file__).parents[2]
 LISTENING = re.compile(r"listening: (\S+)")
+UNHURRIED = "1000000"
+"""Calls a minute: tests ask in loops until something is so."""
 FACE = re.compile(r"health and metrics: (\S+)")
 
 
@@ -31,7 +33,7 @@ class AdminProcess:
 def admin_process(*options: str) -> Iterator[AdminProcess]:
     """Run the admin with these options until the body ends."""
     listen = ("--listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0")
-    command = [sys.executable, "-m", "tollkeeper", "admin", *listen, *options]
+    command = [sys.executable, "-m", "tollkeeper", "admin", *listen, "--user-calls-per-minute", UNHURRIED, *options]
     with tempfile.TemporaryDirectory(prefix="tk-admin-") as folder:
         log = Path(folder, "log")
         with log.open("wb") as written, subprocess.Popen(command, cwd=ROOT, stderr=written) as process:

@@ -235,7 +235,7 @@ class Parts:
     def admin(self, manifests: Path) -> Program:
         """Publishes to the folder; the gate may take its time on a busy machine."""
         http, https = (str(port) for port in self.listeners.values())
-        options = ["--listen", self.api, "--http-listen", "127.0.0.1:0"]
+        options = ["--listen", self.api, "--http-listen", "127.0.0.1:0", "--user-calls-per-minute", "1000000"]
         options += ["--admin-password", LOGIN["password"], "--probe-allow", "127.0.0.0/8"]
         options += ["--publish-to", f"folder:{manifests}", "--probe-url", f"http://127.0.0.1:{http}"]
         options += ["--envoy-version", ENVOY_VERSION, "--gateway-http-port", http, "--gateway-https-port", https]

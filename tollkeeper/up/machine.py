@@ -30,6 +30,9 @@ MAX_HEAP_BYTES: Final = 512 * 1024 * 1024
 CHECK_SLACK_MS: Final = 100
 """How much longer than two waits on the store Envoy waits for the gate: a call may wait behind a batch that waits."""
 
+CALLS_PER_MINUTE: Final = 60_000
+"""Of the one who has the machine: his scripts ask in loops."""
+
 Command = Sequence[str]
 
 
@@ -202,6 +205,7 @@ def admin_command(machine: Machine) -> Command:
                 "default-host": machine.default_host,
                 "admin-username": machine.admin_username,
                 "probe-allow": "127.0.0.0/8,::1",
+                "user-calls-per-minute": str(CALLS_PER_MINUTE),
                 "probe-refuse-ports": ",".join(map(str, machine.ports.own())),
             },
         ),
