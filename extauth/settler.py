@@ -40,6 +40,7 @@ thread that decides, from their work."""
 MAX_AGE_MS: Final = 1_800_000
 """An ended call waits for a store at most so long; what was presumed meanwhile then stands."""
 SWEEP_S: Final = 1.0
+MAX_REST_MS: Final = 20
 MAX_REFUSED: Final = 8
 """Most rests that are waited for at once where other gates settle too."""
 PATIENCE_MS: Final = 2_000
@@ -248,24 +249,28 @@ class Settler:
         self._backlog.done(cell, len(fresh), left=[due.one for due in dues])
         if not dues:
             return
+        sent_ms = self._now_ms()
         settled = ledger.settle(execute, [due.settlement for due in dues], sweep=0, most_us=SCRIPT_BUDGET_US)
+        took_ms = self._now_ms() - sent_ms
         ended = list(zip(dues, settled.outcomes, strict=False))
         early = [due.one for due, outcome in ended if _may_yet_be(due.one, outcome, settled.now_ms)]
         self._backlog.done(cell, len(ended), early=early)
         for due, outcome in ended:
             self._count(cell, due, outcome)
-        self._rest(self._sizer, "settle", len(ended), settled)
+        self._rest(self._sizer, "settle", len(ended), settled, took_ms)
 
-    def _rest(self, sizer: BatchSizer, work: str, calls: int, settled: Settled) -> None:
+    def _rest(self, sizer: BatchSizer, work: str, calls: int, settled: Settled, took_ms: float) -> None:
         """Take in what a script took of the store, and let others have it for as long as it says.
 
+        For as long as the answer took, if that is more (at most ``MAX_REST_MS``): the store is busy, or its machine is.
         Where another gate's script was in the way, wait longer each time: they must not all ask at every moment.
         """
         if calls:
             sizer.learn(calls, settled.spent_us)
         self._metrics.ran(work, settled)
         self._refused = self._refused + 1 if settled.is_resting else 0
-        self._abandoned.wait(min(MAX_REFUSED, 1 + self._refused) * settled.rest_us / 1_000_000)
+        rest_ms = max(settled.rest_us / 1_000, min(took_ms, MAX_REST_MS))
+        self._abandoned.wait(min(MAX_REFUSED, 1 + self._refused) * rest_ms / 1_000)
 
     def _is_too_old(self, one: Waiting) -> bool:
         is_old = self._now_ms() - one.since_ms > MAX_AGE_MS
@@ -308,10 +313,12 @@ class Settler:
 
     def _sweep(self, execute: Callable[..., Any], cell: int) -> None:
         """Presume some of a cell's overdue ones."""
+        sent_ms = self._now_ms()
         settled = self._ledgers[cell].settle(execute, (), sweep=self._sweep_sizer.calls, most_us=SCRIPT_BUDGET_US)
+        took_ms = self._now_ms() - sent_ms
         if not settled.has_more:
             self._to_sweep.discard(cell)
-        self._rest(self._sweep_sizer, "sweep", settled.presumed + settled.forgotten, settled)
+        self._rest(self._sweep_sizer, "sweep", settled.presumed + settled.forgotten, settled, took_ms)
 
     def _end_sweep(self, execute: Callable[..., Any]) -> None:
         """Note that nothing is overdue any more, if that is known of every cell."""

@@ -40,6 +40,8 @@ BUDGETS = (Budget(Window.MINUTE, 10**9), Budget(Window.HOUR, 10**9), Budget(Wind
 TERMS = terms_of(Asked(prompt_bytes=100, max_tokens=100), Policy())
 ENDED = Ended(200, 400, total=30, aborted=False)
 STORE_WAIT_MS = "100"
+FEW = 0.05
+"""Of the calls: what a machine may refuse that is busy with other things. Unsized scripts refused 75 and 96 of 100."""
 
 
 class Reservations:
@@ -110,6 +112,12 @@ class Callers:
         self._thread.start()
         return self
 
+    @property
+    def refused(self) -> float:
+        """Which part of the calls was not admitted, for want of a store that answers."""
+        assert set(self.answers) <= {200, 503}
+        return self.answers[503] / max(1, self.answers.total())
+
     def __exit__(self, *_error: object) -> None:
         """End."""
         self._stopping.set()
@@ -155,7 +163,7 @@ def test_a_full_backlog_is_settled_beside_calls(
         settler.stop(10)
     scripts, long_ones = _scripts(registry, "settle")
     assert store.hlen(held_key("0")) == 0
-    assert set(callers.answers) == {200}
+    assert callers.refused <= FEW
     assert callers.answers.total() > 100
     assert (scripts > 100, long_ones <= scripts / 100) == (True, True)
 
@@ -171,7 +179,7 @@ def test_what_a_killed_gate_leaves_is_swept_beside_calls(
         wait_until(lambda: gate.metric("tollkeeper_sweep_age_seconds") < 5)
         scripts = gate.metric('tollkeeper_settlement_script_seconds_count{work="sweep"}')
         short = gate.metric('tollkeeper_settlement_script_seconds_bucket{le="0.01",work="sweep"}')
-    assert set(callers.answers) <= {200}
+    assert callers.refused <= FEW
     assert (scripts > 50, scripts - short <= scripts / 100) == (True, True)
 
 
