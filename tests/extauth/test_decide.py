@@ -191,6 +191,18 @@ def test_every_refusal_has_openais_shape(reason: Reason) -> None:
     assert ("content-type", "application/json") in answer.headers
 
 
+def test_a_charge_names_the_owner_of_its_publication_too(parsed: ParsedKey, secrets: Secrets) -> None:
+    """So that disabling that tenant, or enabling it, makes the decision an old one, as a change of the others does."""
+    foreign = facts(parsed, secrets, publication={"tenant": "tenant-b", "allowed_tenants": ("tenant-a", "tenant-b")})
+    decision = decide(CALL, parsed, foreign, secrets, now_ms=0)
+    assert isinstance(decision, Admission)
+    assert set(decision.charge.refs) == {f"key:{parsed.id}", "tenant:tenant-a", "pub:uid", "tenant:tenant-b"}
+    opened = facts(parsed, secrets, publication={"tenant": "tenant-b", "require_api_key": False})
+    decision = decide(CALL, Reason.KEY_MISSING, opened, secrets, now_ms=0)
+    assert isinstance(decision, Admission)
+    assert set(decision.charge.refs) == {"pub:uid", "tenant:tenant-b"}
+
+
 def test_entries_are_made_of_the_records_that_decide() -> None:
     """Each deciding kind has its entry, with the subject that is counted for it."""
     tenant = entry_of(TENANT)
