@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode
 
 from runtime.addresses import TcpAddress, UnixAddress, parse_address
 
@@ -62,12 +62,12 @@ class NodeUrl:
 
 def is_cluster(url: str) -> bool:
     """Whether the URL names a Cluster."""
-    return urlsplit(url).scheme in _CLUSTER
+    return _split(url).scheme in _CLUSTER
 
 
 def is_sentinel(url: str) -> bool:
     """Whether the URL names a master by its Sentinels."""
-    return urlsplit(url).scheme in _SENTINEL
+    return _split(url).scheme in _SENTINEL
 
 
 def check_store_url(value: str) -> str:
@@ -90,7 +90,7 @@ def check_budgets_url(value: str) -> str:
 
 def parse_sentinel(url: str) -> SentinelUrl:
     """Read ``redis+sentinel://…``; raises ``ValueError`` with the rule."""
-    parts = urlsplit(url)
+    parts = _split(url)
     options = _options(parts, OPTIONS | SENTINEL_OPTIONS)
     master = unquote(parts.path.removeprefix("/"))
     if not master or "/" in master:
@@ -106,7 +106,7 @@ def parse_sentinel(url: str) -> SentinelUrl:
 
 def parse_cluster(url: str) -> ClusterUrl:
     """Read ``redis+cluster://…``; raises ``ValueError`` with the rule."""
-    parts = urlsplit(url)
+    parts = _split(url)
     options = _options(parts, OPTIONS - {"db"})
     if parts.path.strip("/"):
         raise ValueError("must have no path and no database: a Cluster is one space of keys")
@@ -115,7 +115,7 @@ def parse_cluster(url: str) -> ClusterUrl:
 
 
 def _check_plain(value: str) -> None:
-    parts = urlsplit(value)
+    parts = _split(value)
     if parts.scheme not in _PLAIN or not value.startswith(f"{parts.scheme}://"):
         raise ValueError("must start with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://")
     _options(parts, OPTIONS)
@@ -125,6 +125,15 @@ def _check_plain(value: str) -> None:
         parse_url(value)  # type: ignore[no-untyped-call]
     except (ValueError, TypeError):
         raise ValueError("must be a URL with host, port and database, or a socket's path") from None
+
+
+def _split(url: str) -> SplitResult:
+    """Split a URL as ``urlsplit`` does, which newer versions of Python refuse to do where brackets follow a comma."""
+    scheme, separator, rest = url.partition("://")
+    rest, _, fragment = rest.partition("#")
+    rest, _, query = rest.partition("?")
+    netloc, slash, path = rest.partition("/")
+    return SplitResult(scheme.lower() if separator else "", netloc, slash + path, query, fragment)
 
 
 def _options(parts: SplitResult, allowed: frozenset[str]) -> dict[str, str]:
