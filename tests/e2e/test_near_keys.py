@@ -126,15 +126,17 @@ def reads_and_decisions(machine: UpMachine) -> dict[str, int]:
     """How often the gate asked the store for records and for decisions.
 
     Others' commands of these kinds are taken off: the ledger's script looks once for what is due each time it runs,
-    and the admin, who looks at all publications now and then, asks for a page's names before it reads their records.
+    the admin, who looks at all publications now and then, asks for a page's names before it reads their records, and
+    a look at a link asks the store for its role before it asks it to decide, which reads the epoch.
     """
     with redis.Redis.from_url(machine.up["redis_url"]) as store:
         told = store.info("commandstats")
     calls = {
         command: told.get(f"cmdstat_{command}", {"calls": 0})["calls"]
-        for command in ("mget", "zrange", "evalsha", "zrangebyscore")
+        for command in ("mget", "zrange", "evalsha", "zrangebyscore", "role")
     }
-    return {"mget": calls["mget"] - calls["zrange"], "evalsha": calls["evalsha"] - calls["zrangebyscore"]}
+    decisions = calls["evalsha"] - calls["zrangebyscore"] - calls["role"]
+    return {"mget": calls["mget"] - calls["zrange"] - calls["role"], "evalsha": decisions}
 
 
 def decided(machine: UpMachine) -> dict[str, float]:
