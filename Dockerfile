@@ -21,6 +21,7 @@ COPY runtime packages/runtime
 COPY catalog packages/catalog
 COPY ratelimit packages/ratelimit
 COPY extauth packages/extauth
+COPY gate packages/gate
 COPY publisher packages/publisher
 COPY admin packages/admin
 COPY tollkeeper packages/tollkeeper

@@ -9,7 +9,7 @@ PYTHON ?=
 READY := $(if $(wildcard $(VENV)/dev.stamp),$(VENV)/dev.stamp,$(VENV)/up.stamp)
 PIP := $(PY) -m pip install --disable-pip-version-check --quiet --require-hashes
 
-PACKAGES := admin catalog extauth publisher ratelimit runtime tollkeeper
+PACKAGES := admin catalog extauth gate publisher ratelimit runtime tollkeeper
 LOCKS := requirements.lock requirements-image.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
@@ -61,7 +61,7 @@ soak: $(VENV)/dev.stamp  ## 200 power cuts of a store at work: what was answered
 
 fuzz: $(VENV)/dev.stamp  ## a million odd inputs to everything that reads what others wrote
 	@$(PY) -m tests.fuzz.run --inputs 1000000
-	@TOLLKEEPER_TEST_EXAMPLES=100 $(PY) -m pytest -q tests/admin/test_schemathesis.py
+	@TOLLKEEPER_TEST_EXAMPLES=100 $(PY) -m pytest -q tests/admin/http/test_schemathesis.py
 
 fuzz-smoke: $(VENV)/dev.stamp  ## a minute of `make fuzz`
 	@$(PY) -m tests.fuzz.run --inputs 1000000 --seconds 60

@@ -12,29 +12,29 @@ from prometheus_client import CollectorRegistry
 from redis.exceptions import RedisError
 
 from admin.acts.keys import Mint
-from admin.addresses import AddressRules
 from admin.committing import Committer
+from admin.http.proxies import NO_PROXIES, TrustedProxies
 from admin.kserve.report import Report
-from admin.logins import Logins
-from admin.metering import MeteringReader, MeteringWatch
 from admin.metrics import AdminMetrics
-from admin.pace import DEFAULT_PACES, Paces, TenantWrites, UserCalls
-from admin.passwords import Passwords
+from admin.models.addresses import AddressRules
+from admin.models.metering import MeteringReader, MeteringWatch
+from admin.models.probing import Prober
+from admin.people.logins import Logins
+from admin.people.pace import DEFAULT_PACES, Paces, TenantWrites, UserCalls
+from admin.people.passwords import Passwords
+from admin.people.throttle import Throttler
 from admin.ports import Publisher
-from admin.probing import Prober
-from admin.proxies import NO_PROXIES, TrustedProxies
 from admin.services import Gateway, PastOwnerReader, Services, Stores, UsageReader
-from admin.throttle import Throttler
 from admin.watching import ReadinessWatch
-from catalog import names
 from catalog.ids import cell_of
-from catalog.live_secrets import LiveSecrets
-from catalog.store import StoreUnavailable
-from ratelimit.budgets import BudgetState, Subject
-from ratelimit.learning import Lessons, read_learned
-from ratelimit.limiter import Limiter
-from ratelimit.looking import look
+from catalog.keys.live_secrets import LiveSecrets
+from catalog.store import names
+from catalog.store.store import StoreUnavailable
+from ratelimit.tokens.learning import Lessons, read_learned
 from ratelimit.usage import Metering, Usage, read_metering, read_past_owner, read_series, read_usages
+from ratelimit.windows.budgets import BudgetState, Subject
+from ratelimit.windows.limiter import Limiter
+from ratelimit.windows.looking import look
 from runtime.clock import Clock
 
 T = TypeVar("T")

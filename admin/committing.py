@@ -11,13 +11,13 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
+from admin.http.problems import Code, Problem
 from admin.metrics import AdminMetrics
-from admin.pace import TenantWrites
+from admin.people.pace import TenantWrites
 from admin.ports import Publisher
-from admin.problems import Code, Problem
 from catalog.actors import told
 from catalog.changes import Audit, Change, Committed
-from catalog.store import ActorChanged, CatalogStore, Conflict, NoRoom, OutcomeUnknown
+from catalog.store.store import ActorChanged, CatalogStore, Conflict, NoRoom, OutcomeUnknown
 
 MAX_TRIES: Final = 20
 _PAUSE_S: Final = 0.005  # grows with each try, at random, so that writers of one record do not march in step

@@ -6,9 +6,9 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from admin.callers import Caller
-from admin.fields import is_model_name, is_tenant_name, is_user_name
-from admin.problems import Code, Fault, Problem, Rule
+from admin.http.problems import Code, Fault, Problem, Rule
+from admin.people.callers import Caller
+from admin.schemas.fields import is_model_name, is_tenant_name, is_user_name
 from catalog.damage import CorruptRecord
 from catalog.ids import is_id
 from catalog.records import (
@@ -22,7 +22,7 @@ from catalog.records import (
     TenantRecord,
     UserRecord,
 )
-from catalog.store import PAGE, CatalogStore
+from catalog.store.store import PAGE, CatalogStore
 
 _TENANTS_TOLD: Final = 10
 _NO_NAME: Final = "what stands in the path is not a name"

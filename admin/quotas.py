@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from admin.problems import Code, Problem
+from admin.http.problems import Code, Problem
 from catalog.changes import Room
 from catalog.records import Kind
-from catalog.store import NoRoom
+from catalog.store.store import NoRoom
 
 PER_TENANT: Final = {Kind.MODEL: 500, Kind.PUBLICATION: 100, Kind.KEY: 1_000, Kind.USER: 50}
 """Also of the users who have every tenant."""

@@ -9,23 +9,23 @@ import redis.asyncio
 
 from admin.acts.keys import Mint
 from admin.committing import Committer
+from admin.http.proxies import TrustedProxies
 from admin.kserve.report import Report
-from admin.logins import Logins
-from admin.metering import MeteringWatch
 from admin.metrics import AdminMetrics
-from admin.pace import Paces, TenantWrites, UserCalls
-from admin.passwords import Passwords
+from admin.models.metering import MeteringWatch
+from admin.models.probing import Prober
+from admin.people.logins import Logins
+from admin.people.pace import Paces, TenantWrites, UserCalls
+from admin.people.passwords import Passwords
+from admin.people.throttle import Throttler
 from admin.ports import Publisher
-from admin.probing import Prober
-from admin.proxies import TrustedProxies
-from admin.throttle import Throttler
 from admin.watching import ReadinessWatch
 from catalog.ids import cell_of
-from catalog.live_secrets import LiveSecrets
-from catalog.store import CatalogStore
-from ratelimit.budgets import BudgetState, Subject
-from ratelimit.learning import Lessons
+from catalog.keys.live_secrets import LiveSecrets
+from catalog.store.store import CatalogStore
+from ratelimit.tokens.learning import Lessons
 from ratelimit.usage import Series, Usage
+from ratelimit.windows.budgets import BudgetState, Subject
 from runtime.clock import Clock
 
 UsageReader = Callable[[Sequence[str], int], Awaitable[Mapping[str, Usage | None]]]

@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from typing import Final, Protocol
 
 from admin.troubles import BUDGETS_UNTOLD, STORE_AWAY
-from catalog.health import Health
-from catalog.store import CatalogStore, StoreUnavailable
+from catalog.store.health import Health
+from catalog.store.store import CatalogStore, StoreUnavailable
 from catalog.troubles import doubts
 from runtime.lifecycle import going_on
 from runtime.readiness import Readiness, Trouble
 
 LOOK_S: Final = 1.0
-"""Between two looks at the store, in seconds. A look takes ``catalog.store.TIMEOUT_S`` for each question at most."""
+"""Between two looks at the store, in seconds. A look takes ``catalog.store.store.TIMEOUT_S`` for each question at
+most."""
 
 
 class Troubled(Protocol):

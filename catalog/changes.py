@@ -1,6 +1,6 @@
 """What can be asked of the catalog's store: changes by compare-and-set, with who did them. Pure values.
 
-Knows no store; ``catalog.store`` commits them.
+Knows no store; ``catalog.store.store`` commits them.
 """
 
 from __future__ import annotations

@@ -170,7 +170,7 @@ class PublicationRecord(msgspec.Struct, frozen=True, gc=False):
 class Credential(msgspec.Struct, frozen=True, gc=False):
     """One accepted text of a key, stored as a hash only."""
 
-    hash: str  # base64url of HMAC-SHA256 folded over `peppers`, see catalog.hashing
+    hash: str  # base64url of HMAC-SHA256 folded over `peppers`, see catalog.keys.hashing
     peppers: tuple[int, ...]  # pepper versions in the order applied: (1,) or after wrapping (1, 2)
     valid_until_ms: int | None = None  # the end of a rotated text's grace; None: no end of its own
     mac_key: int = 0  # version of the MAC key that made the text's check; 0 where nobody wrote it down

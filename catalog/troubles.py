@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from catalog.health import Health
+from catalog.store.health import Health
 from runtime.readiness import Ailment, Trouble
 
 STORE_NOT_DURABLE: Final = Ailment(

@@ -16,31 +16,31 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as StoreTimeoutError
 
 from catalog.cell_number import CellsDifferError
-from catalog.reader import counter_of
+from catalog.keys.secrets import Secrets
 from catalog.records import Kind, ref
-from catalog.secrets import Secrets
-from extauth.cache import RecordCache
-from extauth.call import Call
+from catalog.store.reader import counter_of
 from extauth.decide import Admission, Refusal, decide, needs_records, present
 from extauth.denials import Denials
-from extauth.entries import PublicationEntry, TenantEntry
 from extauth.events import UNHEARD, Events
 from extauth.facts import Presented, facts_of, first_refs
-from extauth.gathering import Gatherer, Question, Records, RecordsChangingError
 from extauth.listing import Telling
 from extauth.reasons import Reason
+from extauth.records.cache import RecordCache
+from extauth.records.entries import PublicationEntry, TenantEntry
+from extauth.records.gathering import Gatherer, Question, Records, RecordsChangingError
+from extauth.request.call import Call
 from extauth.reserving import RESERVE_UNLEARNED
 from extauth.stores import Budgets, Execute, Stores
-from ratelimit.budgets import Answer, Charge, Fence, Grant, Taken
-from runtime.link import NotSentError
-from runtime.store_faults import surely_not_run
+from ratelimit.windows.budgets import Answer, Charge, Fence, Grant, Taken
+from runtime.store.faults import surely_not_run
+from runtime.store.link import NotSentError
 
 TRIES: Final = 3
 """Decide, and decide again after catching up: every time the calls' own records are what is compared."""
 
 LAG: Final = 8
 """So many changes of others may lie between the epoch decided on and the one in force before the cache is brought on: a
-script reads each of them, and at most 32 (``ratelimit/lua/take.lua``)."""
+script reads each of them, and at most 32 (``ratelimit/windows/lua/take.lua``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Ask:
 
 
 class Limiter(Protocol):
-    """Takes from budgets; the gate binds ``ratelimit.limiter`` to the store's clock and measures it."""
+    """Takes from budgets; the gate binds ``ratelimit.windows.limiter`` to the store's clock and measures it."""
 
     def take(
         self, budgets: Budgets, asks: Mapping[int, Ask], *, deadline_ms: float

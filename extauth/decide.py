@@ -11,17 +11,17 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Final
 
-from catalog.hashing import Match, compare
 from catalog.ids import cell_of
-from catalog.keytext import Malformed, ParsedKey, parse
-from catalog.probetext import is_probe
+from catalog.keys.hashing import Match, compare
+from catalog.keys.keytext import Malformed, ParsedKey, parse
+from catalog.keys.probetext import is_probe
+from catalog.keys.secrets import Secrets
 from catalog.records import Credential, ModelType
-from catalog.secrets import Secrets
-from extauth.call import Call
-from extauth.entries import HostEntry, KeyEntry, PublicationEntry, TenantEntry
 from extauth.listing import ALL_MODELS, Asked, Telling, models_asked, placed, tell_anybody, tell_key
 from extauth.reasons import Reason
-from ratelimit.budgets import Charge
+from extauth.records.entries import HostEntry, KeyEntry, PublicationEntry, TenantEntry
+from extauth.request.call import Call
+from ratelimit.windows.budgets import Charge
 
 BEARER = "bearer "
 IDENTITY = frozenset({"", "identity"})

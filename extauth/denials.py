@@ -15,8 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple
 
-from ratelimit.budgets import MAX_UNITS, Answer, BudgetState, Charge, Grant, Taken
-from runtime.offset import ClockOffset
+from ratelimit.windows.budgets import MAX_UNITS, Answer, BudgetState, Charge, Grant, Taken
+from runtime.store.offset import ClockOffset
 
 LIFE_MS: Final = 1_000
 """How long a refusal is repeated at most: another gate may meanwhile have filled a budget that is full for longer."""

@@ -17,17 +17,17 @@ from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct, Value
 
-from catalog.keytext import TEXT_CHARACTERS, mask
+from catalog.keys.keytext import TEXT_CHARACTERS, mask
 from catalog.records import ModelType
-from extauth.answers import Denial, Headers, denial, limit_headers
+from extauth.answers.answers import Denial, Headers, denial, limit_headers
+from extauth.answers.model_cards import told
+from extauth.answers.refusal_log import LOGGED, RefusalLog
 from extauth.batch import Verdict
-from extauth.call import Call
-from extauth.counts import COUNT_FIELDS, NO_COUNTS, read_counts
 from extauth.decide import Admission
-from extauth.model_cards import told
 from extauth.reasons import Reason
-from extauth.refusal_log import LOGGED, RefusalLog
-from extauth.routed import routed
+from extauth.request.call import Call
+from extauth.request.counts import COUNT_FIELDS, NO_COUNTS, read_counts
+from extauth.request.routed import routed
 from protos.core_pb2 import HeaderValueOption
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
 from runtime.clock import Clock

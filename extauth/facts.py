@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from catalog.keytext import ParsedKey
+from catalog.keys.keytext import ParsedKey
 from catalog.records import Kind, ref
-from extauth.call import Call
 from extauth.decide import Facts, resolve_model
-from extauth.entries import Entry, HostEntry, KeyEntry, PublicationEntry, TenantEntry
 from extauth.listing import listed_uids, model_named
 from extauth.reasons import Reason
+from extauth.records.entries import Entry, HostEntry, KeyEntry, PublicationEntry, TenantEntry
+from extauth.request.call import Call
 
 Presented = ParsedKey | Reason
 Entries = Mapping[str, Entry]

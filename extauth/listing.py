@@ -1,7 +1,7 @@
 """Which models may this key call? The question, whose records it needs, and what it costs. Pure: no I/O, no clock.
 
 The gate answers it itself, and no model server is asked: a server knows its own names and nothing of keys. How the
-answer is written is ``extauth.model_cards``' business.
+answer is written is ``extauth.answers.model_cards``' business.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Final
 
 from catalog.ids import cell_of
 from catalog.records import Limits, ModelType, PublicationRecord
-from extauth.call import Call
-from extauth.entries import HostEntry, KeyEntry, PublicationEntry, TenantEntry, subject_of
 from extauth.reasons import Reason
-from ratelimit.budgets import Charge, Subject
-from ratelimit.levels import Level
+from extauth.records.entries import HostEntry, KeyEntry, PublicationEntry, TenantEntry, subject_of
+from extauth.request.call import Call
+from ratelimit.windows.budgets import Charge, Subject
+from ratelimit.windows.levels import Level
 
 MODELS_ROOT: Final = "/v1/models"
 """Where a host's models are asked for; one of them as ``/v1/models/NAME``."""

@@ -10,8 +10,8 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from extauth.batch import Verdict
-from extauth.bounded_labels import MAX_NAMES, BoundedLabels
 from extauth.reasons import WIRE, Reason
+from runtime.bounded_labels import MAX_NAMES, BoundedLabels
 
 MAX_PAIRS: Final = 2_000
 """Most combinations of a publication and a caller's tenant: a scrape must not hold up the calls."""

@@ -12,10 +12,10 @@ from collections.abc import Callable
 from typing import Final
 
 from catalog.records import ModelType
-from extauth.call import Call
 from extauth.decide import BODILESS_METHODS, Admission
-from ratelimit.budgets import Hold
-from ratelimit.tokens import UNLEARNED, Asked, Learned, terms_of
+from extauth.request.call import Call
+from ratelimit.tokens.costs import UNLEARNED, Asked, Learned, terms_of
+from ratelimit.windows.budgets import Hold
 
 NONCE_BYTES: Final = 16
 """Randomness of a reservation's id, 128 bits: who knows the id can settle it."""
@@ -59,7 +59,7 @@ RESERVE_UNLEARNED: Final = Reserver(os.urandom)
 
 
 def _caller(admission: Admission) -> str:
-    """Eight characters that tell keys apart (``extauth.endings.Told.caller``)."""
+    """Eight characters that tell keys apart (``ratelimit.tokens.endings.Told.caller``)."""
     return f"{zlib.crc32(admission.key.subject.name.encode()):08x}" if admission.key else ""
 
 

@@ -12,14 +12,14 @@ from typing import Final, NamedTuple
 from redis.exceptions import RedisError
 
 from extauth.batch import Ask
-from extauth.sizing import BatchSizer
 from extauth.stores import UNPROVED, Budgets, Execute, ExecuteMany
-from ratelimit import cells
-from ratelimit.budgets import Charge, Fence, Taken
-from ratelimit.limiter import Limiter
+from ratelimit.windows import cells
+from ratelimit.windows.budgets import Charge, Fence, Taken
+from ratelimit.windows.limiter import Limiter
+from ratelimit.windows.sizing import BatchSizer
 from runtime.clock import Clock
-from runtime.offset import ClockOffset
-from runtime.store_faults import surely_not_run
+from runtime.store.faults import surely_not_run
+from runtime.store.offset import ClockOffset
 
 FIRST_BATCH: Final = 32
 LARGEST_BATCH: Final = 256
@@ -47,7 +47,7 @@ class Reading(NamedTuple):
 
 
 class Taker:
-    """``ratelimit.limiter`` for every cell, bound to the store's clock, as ``extauth.batch`` wants it."""
+    """``ratelimit.windows.limiter`` for every cell, bound to the store's clock, as ``extauth.batch`` wants it."""
 
     def __init__(
         self,

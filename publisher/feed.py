@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import redis.asyncio
 
-from catalog import names
 from catalog.records import Kind
+from catalog.store import names
 
 BLOCK_MS: Final = 1_000
 """Longest silence before the feed's newest entry is looked at: a feed that was lost wakes nobody."""

@@ -1,7 +1,7 @@
 """Asks a gateway's listener, by probe calls, what its routes lead to, and remembers what was proved.
 
-Whoever answers must prove that it is a gate of ours (``catalog.probetext``), so it matters little who listens there: a
-certificate is not looked at, and a text that is overheard opens nothing.
+Whoever answers must prove that it is a gate of ours (``catalog.keys.probetext``), so it matters little who listens
+there: a certificate is not looked at, and a text that is overheard opens nothing.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from typing import Any, Final, Self
 
 import aiohttp
 
-from catalog.keytext import KeyText
-from catalog.probetext import LIFE_S, mint_probe
-from catalog.secrets import Secrets
-from extauth.probing import OPENAI_HOST, Told, read_answer
+from catalog.keys.keytext import KeyText
+from catalog.keys.probetext import LIFE_S, mint_probe
+from catalog.keys.secrets import Secrets
+from extauth.answers.probing import OPENAI_HOST, Told, read_answer
 from publisher.plan import Plan
 from publisher.probes import Basis, Question, bases
 from runtime.clock import Clock

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from extauth.probing import OPENAI_HOST, PUBLICATION
+from extauth.answers.probing import OPENAI_HOST, PUBLICATION
 from publisher.plan import OPENAI_ROOT, Plan, Route, Upstream
 
 NOWHERE: Final = ":probe"

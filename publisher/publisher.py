@@ -17,13 +17,13 @@ from redis.exceptions import RedisError
 
 from catalog.records import PublicationRecord
 from catalog.status import State, Status
-from catalog.store import CatalogStore, StoreUnavailable
-from publisher.board import Board, Failure
+from catalog.store.store import CatalogStore, StoreUnavailable
 from publisher.metrics import PublisherMetrics
 from publisher.plan import plan
 from publisher.reading import all_publications
 from publisher.sink import NotServed, Refused, Sink
 from publisher.troubles import BEHIND, REFUSED
+from publisher.turns.board import Board, Failure
 from runtime.lifecycle import going_on
 from runtime.readiness import Trouble
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from catalog.records import Kind, PublicationRecord
-from catalog.store import PAGE, CatalogStore
+from catalog.store.store import PAGE, CatalogStore
 
 
 async def all_publications(store: CatalogStore) -> list[PublicationRecord]:

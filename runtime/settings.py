@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from runtime.addresses import Address, parse_address
-from runtime.store_urls import check_budgets_url, check_store_url
+from runtime.store.urls import check_budgets_url, check_store_url
 
 PREFIX: Final = "TOLLKEEPER_"
 """Every option ``--kebab-name`` is also the variable ``TOLLKEEPER_KEBAB_NAME``."""

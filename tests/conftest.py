@@ -15,7 +15,7 @@ import pytest
 import redis
 from valkeycluster import Cluster, running_cluster
 
-pytest_plugins = ("upfixture", "kubeapi")
+pytest_plugins = ("upfixture", "kubeapi", "gatefixtures")
 
 _DATABASES = 4096
 

@@ -11,10 +11,10 @@ import click
 from redis.exceptions import RedisError
 
 from catalog.cell_number import CellsDifferError
-from catalog.cells import Stores, agree, set_cells
+from catalog.store.cells import Stores, agree, set_cells
 from ratelimit.names import due_key, held_key
-from runtime.clients import client_of
 from runtime.lifecycle import CannotStart
+from runtime.store.clients import client_of
 from tollkeeper.store_settings import StoreSettings
 
 PATIENCE_S: Final = 1.0

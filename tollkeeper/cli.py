@@ -16,7 +16,7 @@ from runtime import log
 from runtime.lifecycle import CannotStart
 from runtime.version import VERSION
 from tollkeeper.processes import CELL_COMMANDS, KEY_COMMANDS, PROCESSES, Process, all_settings
-from tollkeeper.secrets_command import secrets_command
+from tollkeeper.secrets.command import secrets_command
 
 if TYPE_CHECKING:
     from runtime.settings import Settings

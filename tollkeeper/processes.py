@@ -46,10 +46,12 @@ class Process:
 
 
 PROCESSES: Final = {
-    "gate": Process("tollkeeper.gate", "GateSettings", "Decide calls for Envoy: keys, permissions, budgets."),
-    "admin": Process("tollkeeper.admin", "AdminSettings", "Serve the admin API and publish to Envoy."),
+    "gate": Process("tollkeeper.gate.app", "GateSettings", "Decide calls for Envoy: keys, permissions, budgets."),
+    "admin": Process("tollkeeper.admin.app", "AdminSettings", "Serve the admin API and publish to Envoy."),
     "publish": Process(
-        "tollkeeper.publish", "PublishSettings", "Bring publications into force once, in Envoy Gateway's folder."
+        "tollkeeper.publishing.command",
+        "PublishSettings",
+        "Bring publications into force once, in Envoy Gateway's folder.",
     ),
     "up": Process(
         "tollkeeper.up.app",
@@ -61,7 +63,7 @@ PROCESSES: Final = {
     "probe": Process("tollkeeper.probe", "ProbeSettings", "Ask a process of this machine how it is."),
 }
 
-_ROTATION: Final = "tollkeeper.rotation"
+_ROTATION: Final = "tollkeeper.secrets.rotation"
 KEY_COMMANDS: Final = {
     "rotate-pepper": Process(
         _ROTATION, "RotatePepperSettings", "Put every stored credential under a new pepper.", "rotate_pepper"

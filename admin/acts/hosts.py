@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import structs
 
-from admin.places import obstacle, without
-from admin.problems import Code, Fault, Problem, Rule
+from admin.http.problems import Code, Fault, Problem, Rule
+from admin.models.places import obstacle, without
 from catalog.changes import Change, Delete, Put
 from catalog.records import HostRecord, Kind, ModelType, PublicationRecord
 

@@ -10,13 +10,13 @@ from typing import Final
 from msgspec import structs
 
 from admin.acts import limits
-from admin.key_schemas import KeyChange, KeyInput
-from catalog.hashing import hash_key
+from admin.schemas.keys import KeyChange, KeyInput
 from catalog.ids import new_id, shard_of
-from catalog.keytext import KeyText, mint
+from catalog.keys.hashing import hash_key
+from catalog.keys.keytext import KeyText, mint
+from catalog.keys.recovery import encrypt
+from catalog.keys.secrets import Secrets
 from catalog.records import UNLIMITED, Credential, KeyRecord, PublicationRecord
-from catalog.recovery import encrypt
-from catalog.secrets import Secrets
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 Entropy = Callable[[int], bytes]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from admin.schemas import RateLimiting, RateLimitingInput
+from admin.schemas.schemas import RateLimiting, RateLimitingInput
 from catalog.records import Limits, ModelType
 
 _TRADITIONAL: Final = Limits(burst=10, per_minute=100, per_hour=5_000)

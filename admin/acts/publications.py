@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from msgspec import structs
 
 from admin.acts import hosts, limits, tokens
-from admin.discovery import Finding
-from admin.places import default_path
-from admin.schemas import AuthenticationInput, ConfigInput
+from admin.models.discovery import Finding
+from admin.models.places import default_path
+from admin.schemas.schemas import AuthenticationInput, ConfigInput
 from catalog.changes import Change, Delete, Put
 from catalog.records import (
     DEFAULT_TOKENS,

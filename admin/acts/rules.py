@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from admin.places import shared_host_fault
-from admin.problems import Fault, Rule
-from admin.schemas import ConfigInput
+from admin.http.problems import Fault, Rule
+from admin.models.places import shared_host_fault
+from admin.schemas.schemas import ConfigInput
 from catalog.ids import cell_of, shard_of
 
 NOT_TOGETHER = "its budgets are kept in another cell of the store: it cannot call this publication"

@@ -7,9 +7,9 @@ from typing import Final
 from msgspec import structs
 
 from admin.acts import limits
-from admin.fields import MAX_HOSTS
-from admin.problems import Code, Fault, Problem, Rule
-from admin.schemas import TenantChange, TenantInput
+from admin.http.problems import Code, Fault, Problem, Rule
+from admin.schemas.fields import MAX_HOSTS
+from admin.schemas.schemas import TenantChange, TenantInput
 from catalog.changes import Change, Check, Put, Room
 from catalog.ids import shard_of
 from catalog.records import UNLIMITED, Kind, TenantRecord

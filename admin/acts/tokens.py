@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from admin.schemas import Tokens, TokensInput
+from admin.schemas.schemas import Tokens, TokensInput
 from catalog.records import TokenPolicy
 
 

@@ -8,8 +8,8 @@ from typing import Final
 from msgspec import structs
 
 from admin import quotas
-from admin.problems import Fault, Rule
-from admin.user_schemas import UserChange, UserInput
+from admin.http.problems import Fault, Rule
+from admin.schemas.users import UserChange, UserInput
 from catalog.changes import Room
 from catalog.records import ALL_TENANTS, Kind, Role, UserRecord
 

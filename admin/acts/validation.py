@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from catalog.hashing import matches
-from catalog.keytext import KeyText
+from catalog.keys.hashing import matches
+from catalog.keys.keytext import KeyText
+from catalog.keys.secrets import Secrets
 from catalog.records import Credential, KeyRecord, PublicationRecord, TenantRecord
-from catalog.secrets import Secrets
 
 
 @dataclass(frozen=True, slots=True)

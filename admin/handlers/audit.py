@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from admin import paging
-from admin.callers import Caller
-from admin.calls import ApiCall, Reply
-from admin.handlers.views import at
-from admin.problems import Code, Fault, Rule, invalid
-from admin.schemas import Act, Acts
+from admin.http import paging
+from admin.http.calls import ApiCall, Reply
+from admin.http.problems import Code, Fault, Rule, invalid
+from admin.people.callers import Caller
+from admin.schemas.schemas import Act, Acts
+from admin.views.records import at
 from catalog.records import Role
-from catalog.store import PAGE, AuditEntry
+from catalog.store.store import PAGE, AuditEntry
 
 _CURSOR: Final = re.compile(r"\d{1,15}-\d{1,10}")
 

@@ -12,13 +12,13 @@ from typing import TypeVar
 
 from admin import lookups
 from admin.acts import hosts, publications
-from admin.calls import ApiCall
+from admin.http.calls import ApiCall
 from catalog.changes import CORRUPT, Change, Delete, Put
 from catalog.damage import CorruptRecord
 from catalog.ids import shard_of, shard_prefix
-from catalog.keytext import mask
+from catalog.keys.keytext import mask
 from catalog.records import HostRecord, Kind, ModelRecord, PublicationRecord, Record, Role
-from catalog.store import PAGE, CatalogStore
+from catalog.store.store import PAGE, CatalogStore
 from ratelimit.names import usage_key
 
 R = TypeVar("R", bound=Record)

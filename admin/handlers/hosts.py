@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from admin import lookups, paging
-from admin.calls import ApiCall, Reply
+from admin import lookups
 from admin.committing import until_settled
-from admin.handlers import views
 from admin.handlers.discarding import discard_host, require_admin
-from admin.handlers.listing import listed
-from admin.places import host_fault
-from admin.problems import Code, Problem
-from admin.schemas import Hosts
+from admin.http import paging
+from admin.http.calls import ApiCall, Reply
+from admin.http.problems import Code, Problem
+from admin.models.places import host_fault
+from admin.schemas.schemas import Hosts
+from admin.views import records as views
+from admin.views.listing import listed
 from catalog.damage import CorruptRecord
 from catalog.records import HostRecord, Kind
 

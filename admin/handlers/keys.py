@@ -5,24 +5,26 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from admin import lookups, naming, paging, quotas
+from admin import lookups, quotas
 from admin.acts import differences
 from admin.acts.keys import NewText, changed, in_ms, made
 from admin.acts.rules import NOT_TOGETHER
-from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
 from admin.handlers.discarding import discard_key, require_admin
-from admin.handlers.key_showing import reveal, show, show_page, shown_new
 from admin.handlers.rotation import rotate
-from admin.key_schemas import KeyChange, KeyInput, Keys
-from admin.preconditions import tagged
-from admin.problems import Code, Fault, Problem, Rule, invalid
+from admin.http import paging
+from admin.http.calls import ApiCall, Reply
+from admin.http.preconditions import tagged
+from admin.http.problems import Code, Fault, Problem, Rule, invalid
+from admin.models import naming
+from admin.schemas.keys import KeyChange, KeyInput, Keys
+from admin.views.keys import reveal, show, show_page, shown_new
 from catalog.changes import Change, Check, Delete, Put
 from catalog.damage import CorruptRecord
 from catalog.ids import cell_of, shard_of
-from catalog.keytext import mask
+from catalog.keys.keytext import mask
 from catalog.records import KeyRecord, Kind, PublicationRecord, TenantRecord
-from catalog.store import NoRoom
+from catalog.store.store import NoRoom
 from ratelimit.names import usage_key
 
 _NO_STORE: Final = {"Cache-Control": "no-store"}

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from admin.calls import ApiCall, Reply
-from admin.handlers import views
-from admin.problems import Code, Problem
-from admin.schemas import LoginInput
-from admin.sessions import make_token
-from admin.throttle import audit_throttles
+from admin.http.calls import ApiCall, Reply
+from admin.http.problems import Code, Problem
+from admin.people.sessions import make_token
+from admin.people.throttle import audit_throttles
+from admin.schemas.schemas import LoginInput
+from admin.views import records as views
 from catalog.changes import Note
 from catalog.records import Kind
-from catalog.store import StoreUnavailable
+from catalog.store.store import StoreUnavailable
 
 UNKNOWN: Final = "(unknown)"
 """Stands for a name that is no user's: people type passwords there."""

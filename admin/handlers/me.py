@@ -6,12 +6,12 @@ from typing import Final
 
 from admin import lookups
 from admin.acts import users
-from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
-from admin.handlers import views
-from admin.problems import Code, Fault, Problem, Rule, invalid
-from admin.sessions import make_token
-from admin.user_schemas import PasswordInput
+from admin.http.calls import ApiCall, Reply
+from admin.http.problems import Code, Fault, Problem, Rule, invalid
+from admin.people.sessions import make_token
+from admin.schemas.users import PasswordInput
+from admin.views import records as views
 from catalog.changes import Put
 from catalog.records import Kind, UserRecord
 

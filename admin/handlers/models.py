@@ -8,23 +8,24 @@ from typing import Final
 
 from msgspec import structs
 
-from admin import lookups, paging, quotas
+from admin import lookups, quotas
 from admin.acts import publications
 from admin.acts.tenants import NOT_ALLOWED
-from admin.addresses import is_listed, parse_target
-from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
-from admin.discovery import Finding, as_wanted
-from admin.handlers import views
 from admin.handlers.discarding import discard_model, require_admin
-from admin.handlers.listing import listed
-from admin.preconditions import tagged
-from admin.problems import Code, Fault, Problem, Rule, invalid
-from admin.schemas import ModelInput, Models
+from admin.http import paging
+from admin.http.calls import ApiCall, Reply
+from admin.http.preconditions import tagged
+from admin.http.problems import Code, Fault, Problem, Rule, invalid
+from admin.models.addresses import is_listed, parse_target
+from admin.models.discovery import Finding, as_wanted
+from admin.schemas.schemas import ModelInput, Models
+from admin.views import records as views
+from admin.views.listing import listed
 from catalog.changes import Check, Delete, Put
 from catalog.damage import CorruptRecord
 from catalog.records import Kind, ModelRecord, ModelType, Role, Source, TenantRecord
-from catalog.store import Conflict, NoRoom
+from catalog.store.store import Conflict, NoRoom
 
 _UID_BYTES: Final = 10
 _REPLACE: Final = "to register it anew, with another URL or type, DELETE it first"

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from admin.calls import ApiCall, Reply
-from admin.schemas import Alive, Ready
+from admin.http.calls import ApiCall, Reply
+from admin.schemas.schemas import Alive, Ready
 
 
 async def healthz(call: ApiCall) -> Reply:

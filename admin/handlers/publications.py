@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from admin import lookups, paging
+from admin import lookups
 from admin.acts import differences, publications
-from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
 from admin.handlers.discarding import discard_publication, model_publishing, require_admin
 from admin.handlers.rotation import rotate
-from admin.handlers.showing import show, show_page
-from admin.handlers.views import at, at_or_never
-from admin.preconditions import tagged
-from admin.schemas import Publications, RotatedKey
+from admin.http import paging
+from admin.http.calls import ApiCall, Reply
+from admin.http.preconditions import tagged
+from admin.schemas.schemas import Publications, RotatedKey
+from admin.views.publications import show, show_page
+from admin.views.records import at, at_or_never
 from catalog.changes import Check, Put
 from catalog.damage import CorruptRecord
 from catalog.records import Kind, ModelRecord, PublicationRecord

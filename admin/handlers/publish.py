@@ -6,24 +6,25 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from admin import granting, lookups, quotas
+from admin import lookups, quotas
 from admin.acts import differences, hosts, publications, rules
 from admin.acts.keys import NewText, publication_key
-from admin.bodies import Body
-from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
-from admin.discovery import UNRECOGNISED, Finding
 from admin.handlers.models import ask
-from admin.handlers.showing import facts_of, facts_of_new, shown
-from admin.places import overlapping, without
-from admin.preconditions import tagged
-from admin.problems import Code, Fault, Problem, Rule, invalid
-from admin.schemas import ConfigInput, PublishInput
+from admin.http.bodies import Body
+from admin.http.calls import ApiCall, Reply
+from admin.http.preconditions import tagged
+from admin.http.problems import Code, Fault, Problem, Rule, invalid
+from admin.models import granting
+from admin.models.discovery import UNRECOGNISED, Finding
+from admin.models.places import overlapping, without
+from admin.schemas.schemas import ConfigInput, PublishInput
+from admin.views.publications import facts_of, facts_of_new, shown
 from catalog.changes import Room
 from catalog.ids import shard_of
-from catalog.keytext import mask
+from catalog.keys.keytext import mask
 from catalog.records import HostRecord, Kind, ModelRecord, ModelType, PublicationRecord
-from catalog.store import NoRoom
+from catalog.store.store import NoRoom
 
 _TENANT_FIELD: Final = "config.tenantId"
 _PUBLISHED_SO: Final = "update it with PUT, or DELETE it first; a lost key is replaced by rotate-key"

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from msgspec import structs
 
 from admin.acts.keys import NewText, rotated
-from admin.calls import ApiCall
-from admin.problems import Code, Problem
-from admin.schemas import RotateInput
+from admin.http.calls import ApiCall
+from admin.http.problems import Code, Problem
+from admin.schemas.schemas import RotateInput
 from catalog.changes import Check, Put
-from catalog.keytext import mask
+from catalog.keys.keytext import mask
 from catalog.records import KeyRecord
-from catalog.store import Conflict
+from catalog.store.store import Conflict
 
 
 async def rotate(call: ApiCall, key: KeyRecord, target: str, checks: Sequence[Check] = ()) -> NewText:

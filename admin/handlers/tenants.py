@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
-from admin import lookups, paging
+from admin import lookups
 from admin.acts import differences, tenants
-from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
-from admin.handlers import views
 from admin.handlers.discarding import require_admin
-from admin.handlers.listing import listed
-from admin.preconditions import tagged
-from admin.problems import Code, Problem
-from admin.schemas import TenantChange, TenantInput, Tenants
+from admin.http import paging
+from admin.http.calls import ApiCall, Reply
+from admin.http.preconditions import tagged
+from admin.http.problems import Code, Problem
+from admin.schemas.schemas import TenantChange, TenantInput, Tenants
+from admin.views import records as views
+from admin.views.listing import listed
 from catalog.changes import Audit, Change, Delete, Put, Room
 from catalog.damage import CorruptRecord
 from catalog.records import Kind, TenantRecord
-from catalog.store import CatalogStore, Conflict, NoRoom
+from catalog.store.store import CatalogStore, Conflict, NoRoom
 
 _COUNTED: Final = {Kind.MODEL: "model", Kind.PUBLICATION: "publication", Kind.KEY: "key", Kind.USER: "user"}
 

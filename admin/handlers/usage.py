@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from admin import lookups
-from admin.calls import ApiCall, Reply
-from admin.handlers import views
-from admin.problems import Problem
-from admin.schemas import LearnedCosts
+from admin.http.calls import ApiCall, Reply
+from admin.http.problems import Problem
+from admin.schemas.schemas import LearnedCosts
+from admin.views import records as views
 from catalog.ids import is_id
 from catalog.records import UNLIMITED, Limits, PublicationRecord, Role
-from extauth.entries import limits_held, subject_of
-from ratelimit.budgets import Subject
-from ratelimit.levels import Level
+from extauth.records.entries import limits_held, subject_of
 from ratelimit.usage import Usage
+from ratelimit.windows.budgets import Subject
+from ratelimit.windows.levels import Level
 
 
 async def show_key_usage(call: ApiCall) -> Reply:

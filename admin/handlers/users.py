@@ -7,21 +7,22 @@ from typing import Final
 
 from msgspec import structs
 
-from admin import lookups, paging, quotas
+from admin import lookups, quotas
 from admin.acts import differences, users
-from admin.calls import ApiCall, Reply
 from admin.committing import until_settled
-from admin.handlers import views
 from admin.handlers.discarding import require_admin
-from admin.handlers.listing import listed
-from admin.preconditions import tagged
-from admin.problems import Code, Problem, invalid
-from admin.user_schemas import UserAccounts, UserChange, UserInput
-from admin.users import acting_admins
+from admin.http import paging
+from admin.http.calls import ApiCall, Reply
+from admin.http.preconditions import tagged
+from admin.http.problems import Code, Problem, invalid
+from admin.people.users import acting_admins
+from admin.schemas.users import UserAccounts, UserChange, UserInput
+from admin.views import records as views
+from admin.views.listing import listed
 from catalog.changes import Audit, Change, Check, Delete, Put
 from catalog.damage import CorruptRecord
 from catalog.records import Kind, TenantRecord, UserRecord
-from catalog.store import CatalogStore, NoRoom
+from catalog.store.store import CatalogStore, NoRoom
 
 CHANGED: Final = "changed"
 """What the audit says of a new password."""

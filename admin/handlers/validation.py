@@ -7,13 +7,13 @@ from typing import Final
 
 from admin import lookups
 from admin.acts.validation import Accepted, accepted, may_call
-from admin.calls import ApiCall, Reply
-from admin.handlers.views import at_or_never
-from admin.schemas import ValidateInput, Validation
+from admin.http.calls import ApiCall, Reply
+from admin.people.throttle import validate_throttles
+from admin.schemas.schemas import ValidateInput, Validation
 from admin.services import Services
-from admin.throttle import validate_throttles
+from admin.views.records import at_or_never
 from catalog.damage import CorruptRecord
-from catalog.keytext import ParsedKey, parse
+from catalog.keys.keytext import ParsedKey, parse
 from catalog.records import KeyRecord, Kind, PublicationRecord, TenantRecord
 
 _log: Final = logging.getLogger(__name__)

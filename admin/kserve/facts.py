@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from admin.addresses import AddressRules, Target, literal_address, parse_target
+from admin.models.addresses import AddressRules, Target, literal_address, parse_target
 from catalog.namespaces import TENANT_LABEL
 from catalog.records import ModelType, Protocol
 

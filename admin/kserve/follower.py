@@ -16,22 +16,22 @@ from typing import Final
 
 from admin import lookups, quotas
 from admin.acts import differences, tenants
-from admin.addresses import AddressRules
 from admin.committing import Committer
 from admin.kserve.metrics import FollowerMetrics
 from admin.kserve.report import Report
 from admin.kserve.steps import Case, Step, step_of
 from admin.kserve.wanted import Wanted, wanted_of
-from admin.schemas import TenantInput
+from admin.models.addresses import AddressRules
+from admin.schemas.schemas import TenantInput
 from catalog.actors import Recordless
 from catalog.changes import CORRUPT, Audit, Put
 from catalog.namespaces import TENANT_LABEL
 from catalog.records import Kind, ModelRecord, Source, TenantRecord
-from catalog.store import PAGE, CatalogStore, Conflict, NoRoom, OutcomeUnknown, StoreUnavailable
+from catalog.store.store import PAGE, CatalogStore, Conflict, NoRoom, OutcomeUnknown, StoreUnavailable
 from runtime.in_step import RESYNC_S, keep_in_step
-from runtime.kube_api import NAMESPACES, Cause, Json, KubeApi
-from runtime.kube_api import Kind as KubeKind
-from runtime.kube_watch import Bounds, KubeWatch
+from runtime.kube.api import NAMESPACES, Cause, Json, KubeApi
+from runtime.kube.api import Kind as KubeKind
+from runtime.kube.watch import Bounds, KubeWatch
 
 SERVICES: Final = KubeKind("serving.kserve.io", "v1beta1", "inferenceservices")
 _UID_BYTES: Final = 10

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from admin.addresses import AddressRules
-from admin.fields import is_model_name, is_tenant_name
 from admin.kserve.facts import Facts, Object, facts_of, tenant_of
+from admin.models.addresses import AddressRules
+from admin.schemas.fields import is_model_name, is_tenant_name
 from catalog.namespaces import TENANT_LABEL
 
 

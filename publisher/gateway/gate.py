@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from publisher.envoy_gate import LEFT_OUT, MAX_CALLS, is_named
-from publisher.gateway.backends import endpoint
-from publisher.gateway.naming import Json, made, own_name
+from publisher.envoy.gate import LEFT_OUT, MAX_CALLS, is_named
 from publisher.gateway.options import GateTrust, GatewayOptions, SecretRef
+from publisher.gateway.resources.backends import endpoint
+from publisher.gateway.resources.naming import Json, made, own_name
 from runtime.addresses import UnixAddress, parse_address
 
 HEALTH_INTERVAL: Final = "1s"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from publisher.envoy_meter import OWN_METER, Meter
+from publisher.envoy.meter import OWN_METER, Meter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,27 +17,27 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 from prometheus_client import CollectorRegistry
 
-from admin.addresses import AddressRules
-from admin.app import create_app
 from admin.assembly import Facts, assemble
-from admin.edge import BODY_S
-from admin.pace import Paces
-from admin.passwords import MAX_AT_ONCE, Passwords
-from admin.proxies import TrustedProxies
+from admin.http.app import create_app
+from admin.http.edge import BODY_S
+from admin.http.proxies import TrustedProxies
+from admin.models.addresses import AddressRules
+from admin.people.pace import Paces
+from admin.people.passwords import MAX_AT_ONCE, Passwords
+from admin.people.sessions import make_token
 from admin.services import Gateway, Services, Stores
-from admin.sessions import make_token
 from catalog.actors import Recordless
 from catalog.changes import Audit, Put
-from catalog.live_secrets import LiveSecrets
-from catalog.metrics import SecretsMetrics
+from catalog.keys.live_secrets import LiveSecrets
+from catalog.keys.metrics import SecretsMetrics
+from catalog.keys.secrets import Secrets, create_secrets, load_secrets
 from catalog.records import ALL_TENANTS, Kind, Role, UserRecord
-from catalog.secrets import Secrets, create_secrets, load_secrets
 from catalog.status import State, Status
-from catalog.store import CatalogStore
+from catalog.store.store import CatalogStore
 from runtime.addresses import TcpAddress
 from runtime.clock import SystemClock
-from runtime.face import ProcessFace, facing
-from runtime.http import listening
+from runtime.http.face import ProcessFace, facing
+from runtime.http.serving import listening
 from runtime.readiness import Trouble
 
 DEFAULT_HOST = "api.router.inference-in-a-box"

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from admin import paging
-from admin.sessions import make_token
+from admin.http import paging
+from admin.people.sessions import make_token
 from catalog.actors import Recordless
 from catalog.changes import Audit, Put
 from catalog.records import Role, UserRecord

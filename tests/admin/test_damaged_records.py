@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from admin.handlers import key_showing, views
-from admin.sessions import make_token
+from admin.people.sessions import make_token
+from admin.views import keys as key_showing
+from admin.views import records as views
 from catalog.actors import Recordless
 from catalog.changes import Audit, Put
 from catalog.records import Kind, Limits, Role, UserRecord

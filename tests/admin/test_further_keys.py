@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from admin import quotas
-from admin.sessions import make_token
+from admin.people.sessions import make_token
 from catalog.actors import Recordless
 from catalog.changes import Audit, Put
 from catalog.ids import shard_of

@@ -14,12 +14,12 @@ from msgspec import structs
 from admin.acts.validation import Accepted, accepted
 from catalog.actors import Recordless
 from catalog.changes import Audit, Committed, Put
-from catalog.hashing import hash_key
 from catalog.ids import new_id
-from catalog.keytext import mask, mint
+from catalog.keys.hashing import hash_key
+from catalog.keys.keytext import mask, mint
+from catalog.keys.secrets import Secrets
 from catalog.records import KeyRecord, Kind
-from catalog.secrets import Secrets
-from catalog.store import CatalogStore
+from catalog.store.store import CatalogStore
 
 PUBLISH = "/api/models/my-model/publish"
 ROTATE = "/api/models/my-model/publish/rotate-key"

@@ -11,12 +11,12 @@ import redis.asyncio
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from admin.app import create_app
-from admin.openapi import document
-from admin.problems import Code, meaning
-from admin.routes import ROUTES
+from admin.http.app import create_app
+from admin.http.openapi import document
+from admin.http.problems import Code, meaning
+from admin.http.routes import ROUTES
 from admin.watching import LOOK_S
-from catalog.store import CatalogStore
+from catalog.store.store import CatalogStore
 from runtime.lifecycle import running
 from runtime.version import VERSION
 

@@ -8,20 +8,20 @@ from typing import Any, Final
 import pytest
 from msgspec import structs
 
-from admin import paging
 from admin.acts.limits import shown
-from admin.handlers.views import BUDGETS
+from admin.http import paging
+from admin.views.records import BUDGETS
 from catalog.actors import Recordless
 from catalog.changes import Audit, Put
 from catalog.ids import new_id, shard_of
-from catalog.names import epoch, feed
 from catalog.records import Kind, Limits
-from extauth.entries import subject_of
-from ratelimit.budgets import Budget, Charge, Hold, Subject, Window
-from ratelimit.learning import Sample, learn
-from ratelimit.ledger import Ledger, Settlement
-from ratelimit.levels import Level
-from ratelimit.limiter import Limiter
+from catalog.store.names import epoch, feed
+from extauth.records.entries import subject_of
+from ratelimit.tokens.learning import Sample, learn
+from ratelimit.tokens.ledger import Ledger, Settlement
+from ratelimit.windows.budgets import Budget, Charge, Hold, Subject, Window
+from ratelimit.windows.levels import Level
+from ratelimit.windows.limiter import Limiter
 
 KEYS = "/api/keys"
 

@@ -9,11 +9,11 @@ import pytest
 import redis
 import redis.asyncio
 
-from catalog import names
 from catalog.actors import Recordless
 from catalog.changes import Audit
-from catalog.secrets import Secrets
-from catalog.store import CatalogStore
+from catalog.keys.secrets import Secrets
+from catalog.store import names
+from catalog.store.store import CatalogStore
 
 AUDIT = Audit(actor=Recordless.START, action="test", target="anything", tenant="tenant-a", request_id="r-1")
 

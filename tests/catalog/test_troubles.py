@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from catalog.health import Health
+from catalog.store.health import Health
 from catalog.troubles import doubts
 
 GOOD = Health(appendonly=True, appendfsync="always", maxmemory_policy="noeviction")

@@ -14,27 +14,28 @@ from prometheus_client import CollectorRegistry
 
 from admin.kserve.metrics import FollowerMetrics
 from admin.metrics import AdminMetrics
-from catalog.live_secrets import LiveSecrets
-from catalog.metrics import Load, SecretsMetrics
+from catalog.keys.live_secrets import LiveSecrets
+from catalog.keys.metrics import Load, SecretsMetrics
+from catalog.keys.secrets import create_secrets
+from catalog.keys.versions import Family
 from catalog.records import Kind
-from catalog.secrets import create_secrets
 from catalog.status import State
-from catalog.versions import Family
-from extauth import ordinary
 from extauth.reasons import WIRE, Outcome, Reason
 from publisher.metrics import ClusterMetrics, PublisherMetrics
-from ratelimit import ledger
-from ratelimit.tokens import Ending
+from ratelimit.descriptors import deciding as ordinary
+from ratelimit.tokens import ledger
+from ratelimit.tokens.costs import Ending
 from ratelimit.usage import Metering
-from runtime.connections import refused_connections
-from runtime.face import new_registry
-from runtime.kube_api import Cause
+from runtime.http.connections import refused_connections
+from runtime.http.face import new_registry
+from runtime.kube.api import Cause
 from runtime.readiness import Ailment
-from runtime.store_faults import StoreFault
-from runtime.workers import restarts_counter
-from tollkeeper.transport import tls_reloads
+from runtime.store.faults import StoreFault
+from runtime.workers.parent import restarts_counter
+from tollkeeper.gate.transport import tls_reloads
 
 ROOT = Path(__file__).parents[2]
+ROOMS = ("admin", "catalog", "extauth", "gate", "publisher", "ratelimit", "runtime")
 PAGE = (ROOT / "docs" / "operations.md").read_text()
 
 BOUNDED = frozenset({"bounded"})
@@ -203,8 +204,8 @@ def test_every_reason_is_explained() -> None:
 
 
 def _ailments() -> dict[str, Ailment]:
-    modules = sorted(path for path in ROOT.glob("*/troubles.py") if not path.parts[-2].startswith("."))
-    constants = [vars(import_module(f"{path.parent.name}.troubles")).values() for path in modules]
+    modules = [path.relative_to(ROOT) for room in ROOMS for path in sorted((ROOT / room).rglob("troubles.py"))]
+    constants = [vars(import_module(".".join(path.with_suffix("").parts))).values() for path in modules]
     return {one.code: one for values in constants for one in values if isinstance(one, Ailment)}
 
 

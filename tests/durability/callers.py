@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import redis
 
-from catalog import names
+from catalog.store import names
 from tests.durability.history import Belief
 from tests.durability.operators import Operator, key_id_of
 from tests.durability.whole import Ask, require

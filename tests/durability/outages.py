@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from extauth.store_links import StoreUrls
+from gate.links import StoreUrls
 from tests.durability.store import PoweredStore
 
 REWRITES: Final = 0.3

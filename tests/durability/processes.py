@@ -16,8 +16,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from catalog.secrets import Secrets
-from extauth.store_links import StoreUrls
+from catalog.keys.secrets import Secrets
+from gate.links import StoreUrls
 from tests.support.gatebench import make_gate, wait_until
 
 ROOT: Final = Path(__file__).parents[2]

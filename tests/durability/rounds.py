@@ -22,7 +22,7 @@ from typing import Any, Final
 
 import redis
 
-from catalog.secrets import create_secrets
+from catalog.keys.secrets import create_secrets
 from tests.durability.callers import Caller, Publications, Watcher
 from tests.durability.operators import PATIENCE_S, Api, Operator
 from tests.durability.outages import Outages, PoweredStores, Taken

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from ratelimit.budgets import Answer, Budget, Charge, Subject, Window
-from ratelimit.limiter import Limiter
+from ratelimit.windows.budgets import Answer, Budget, Charge, Subject, Window
+from ratelimit.windows.limiter import Limiter
 from tests.durability.store import PoweredStore, powered_store
 
 LIMIT = 10**9

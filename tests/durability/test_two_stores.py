@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from catalog import names
+from catalog.keys.secrets import Secrets, create_secrets
 from catalog.records import Kind
-from catalog.secrets import Secrets, create_secrets
+from catalog.store import names
 from tests.durability.outages import PoweredStores
 from tests.durability.processes import deaf_gate
 from tests.durability.rounds import rig

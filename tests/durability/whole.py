@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from catalog import names
 from catalog.records import HostRecord, KeyRecord, Kind, ModelRecord, PublicationRecord, Record, decode
+from catalog.store import names
 
 Ask = Callable[..., Any]
 """Sends one command and returns redis-py's reading of the reply."""

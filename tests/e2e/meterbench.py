@@ -15,8 +15,8 @@ from gatebench import wait_until
 
 from catalog.records import TokenPolicy
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
-from publisher.envoy_bootstrap import CLUSTERS_FILE
-from publisher.envoy_files import clusters
+from publisher.envoy.bootstrap import CLUSTERS_FILE
+from publisher.envoy.files import clusters
 from publisher.plan import plan
 from tests.e2e.metered import Answer, RawServer
 from tests.e2e.proxy import (

@@ -17,14 +17,14 @@ import redis
 from gatebench import Catalog, make_gate, wait_until
 from prometheus_client import CollectorRegistry
 
+from catalog.keys.secrets import create_secrets
 from catalog.records import Limits, ModelType, Protocol, PublicationRecord, TokenPolicy
-from catalog.secrets import create_secrets
-from extauth.entries import subject_of
-from extauth.gate import Gate
-from ratelimit.budgets import Charge
-from ratelimit.levels import Level
-from ratelimit.limiter import Limiter
+from extauth.records.entries import subject_of
+from gate.assembly import Gate
 from ratelimit.names import held_key
+from ratelimit.windows.budgets import Charge
+from ratelimit.windows.levels import Level
+from ratelimit.windows.limiter import Limiter
 from tests.e2e.proxy import HOST, PATIENCE_S, Caller, Envoy, Reply, head, options_for, short_folder
 
 LIMIT = 100_000

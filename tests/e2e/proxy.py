@@ -26,8 +26,8 @@ from pygrpc_native import EVENT_CALL, NativeGrpcFront
 from catalog.records import UNLIMITED, ModelType, Protocol, PublicationRecord
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
 from protos.rate_limit_pb2 import RateLimitRequest, RateLimitResponse
-from publisher.envoy_bootstrap import CLUSTERS_FILE, ROUTES_FILE, BootstrapOptions, bootstrap
-from publisher.envoy_files import clusters, routes
+from publisher.envoy.bootstrap import CLUSTERS_FILE, ROUTES_FILE, BootstrapOptions, bootstrap
+from publisher.envoy.files import clusters, routes
 from publisher.plan import plan
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"

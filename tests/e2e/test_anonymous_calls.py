@@ -10,7 +10,7 @@ import pytest
 from gatebench import Catalog, make_gate, wait_until
 from prometheus_client import CollectorRegistry
 
-from catalog.secrets import create_secrets
+from catalog.keys.secrets import create_secrets
 from tests.e2e.proxy import HOST, Envoy, Reply, Upstream, head, options_for, short_folder
 
 PER_ADDRESS = 3

@@ -21,11 +21,11 @@ from catalog.actors import Recordless
 from catalog.changes import Audit, Delete, Put
 from catalog.records import Kind, PublicationRecord
 from catalog.status import State, Status
-from catalog.store import CatalogStore
-from publisher.envoy_admin import EnvoyAdmin
-from publisher.envoy_bootstrap import CLUSTERS_FILE, ROUTES_FILE
+from catalog.store.store import CatalogStore
+from publisher.envoy.admin import EnvoyAdmin
+from publisher.envoy.bootstrap import CLUSTERS_FILE, ROUTES_FILE
+from publisher.envoy.sink import FilesSink
 from publisher.feed import PublicationFeed
-from publisher.files_sink import FilesSink
 from publisher.metrics import PublisherMetrics
 from publisher.plan import plan
 from publisher.publisher import Publisher

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import pytest
 
 from protos.external_auth_pb2 import CheckRequest
-from publisher.envoy_bootstrap import CHECKED_HEADERS
-from publisher.envoy_files import CREDENTIAL_HEADERS
+from publisher.envoy.bootstrap import CHECKED_HEADERS
+from publisher.envoy.files import CREDENTIAL_HEADERS
 from tests.e2e import http2
 from tests.e2e.proxy import (
     HOST,

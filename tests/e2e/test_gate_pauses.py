@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from gatebench import wait_until
 
-from publisher.envoy_gate import GATE
+from publisher.envoy.gate import GATE
 from tests.e2e.test_rolling_update import CALLERS, Fleet, calling, fleet, unix_sockets
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]

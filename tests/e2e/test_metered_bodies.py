@@ -9,8 +9,8 @@ from typing import Any, Final
 
 import pytest
 
-from publisher.envoy_bootstrap import bootstrap
-from publisher.envoy_meter import Meter
+from publisher.envoy.bootstrap import bootstrap
+from publisher.envoy.meter import Meter
 from tests.e2e.meterbench import Bench, as_json, meterbench
 from tests.e2e.metered import Answer, document, events, sse
 

@@ -14,8 +14,8 @@ import pytest
 from gatebench import wait_until
 
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
-from publisher.envoy_bootstrap import CLUSTERS_FILE, ROUTES_FILE
-from publisher.envoy_files import Resources, clusters, routes
+from publisher.envoy.bootstrap import CLUSTERS_FILE, ROUTES_FILE
+from publisher.envoy.files import Resources, clusters, routes
 from publisher.plan import plan
 from tests.e2e.meterbench import CLOSED, LOST, PATH, PLAIN, RESERVATION, Bench, as_json, meterbench, reserving
 from tests.e2e.metered import Answer, document, events, hangs_up, never_answers, read_until_broken, sse

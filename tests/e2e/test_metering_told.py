@@ -8,7 +8,7 @@ import redis.asyncio
 from gatebench import wait_until
 
 from catalog.records import TokenPolicy
-from publisher.envoy_bootstrap import bootstrap
+from publisher.envoy.bootstrap import bootstrap
 from ratelimit.usage import MISSING_AFTER, Metering, read_usage
 from tests.e2e.metered import CONTEXT, Metered, document, metered
 from tests.e2e.proxy import Envoy, options_for, short_folder

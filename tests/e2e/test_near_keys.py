@@ -13,8 +13,8 @@ from gatebench import Asker, question
 from prometheus_client.parser import text_string_to_metric_families
 from upmachine import UpMachine, until
 
-from catalog import names
 from catalog.records import Kind, PublicationRecord, decode, ref
+from catalog.store import names
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
 
 pytestmark = pytest.mark.timeout(180)

@@ -14,10 +14,10 @@ import pytest
 from gatebench import wait_until
 from gateprocess import GateProcess, gate_process
 
-from catalog.secrets import create_secrets
-from publisher.envoy_files import socket_address
-from publisher.envoy_gate import GATE, gate_cluster
-from publisher.envoy_meter import runtime
+from catalog.keys.secrets import create_secrets
+from publisher.envoy.files import socket_address
+from publisher.envoy.gate import GATE, gate_cluster
+from publisher.envoy.meter import runtime
 from tests.e2e.proxy import Envoy, Reply, Upstream, options_for, short_folder
 
 TYPE = "type.googleapis.com/envoy."

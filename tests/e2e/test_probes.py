@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from listener import SECRETS
 
-from catalog.probetext import is_probe
+from catalog.keys.probetext import is_probe
+from extauth.answers.probing import answered
 from extauth.batch import Verdict
 from extauth.edge import AnswerEncoder, read_call
-from extauth.probing import answered
 from extauth.reasons import Reason
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
-from publisher.envoy_admin import EnvoyAdmin
-from publisher.envoy_bootstrap import bootstrap
-from publisher.files_sink import FilesSink
+from publisher.envoy.admin import EnvoyAdmin
+from publisher.envoy.bootstrap import bootstrap
+from publisher.envoy.sink import FilesSink
 from publisher.plan import plan
 from publisher.prober import Prober, Proofs
 from runtime.clock import SystemClock

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from gatebench import Catalog, wait_until
 
+from catalog.keys.secrets import create_secrets
 from catalog.records import Limits
-from catalog.secrets import create_secrets
-from publisher.envoy_bootstrap import BootstrapOptions
+from publisher.envoy.bootstrap import BootstrapOptions
 from tests.e2e.proxy import HOST, Envoy, Upstream, head, short_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]

@@ -24,9 +24,9 @@ from callers import Callers, call_of
 from gatebench import Catalog, wait_until
 from gaterow import command
 
+from catalog.keys.secrets import create_secrets
 from catalog.records import Limits
-from catalog.secrets import create_secrets
-from publisher.envoy_gate import GATE, GateTls
+from publisher.envoy.gate import GATE, GateTls
 from tests.e2e.proxy import HOST, Envoy, Upstream, options_for, short_folder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]

@@ -13,8 +13,8 @@ from gatebench import Catalog, make_gate, wait_until
 from ownvalkey import OwnValkey, own_valkey
 from prometheus_client import CollectorRegistry
 
-from catalog.secrets import create_secrets
-from runtime.grpc_front import QueueLimits
+from catalog.keys.secrets import create_secrets
+from runtime.grpc.front import QueueLimits
 from tests.e2e.proxy import HOST, Envoy, Upstream, options_for, short_folder
 
 CHECK_TIMEOUT_MS = 1_000

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from upmachine import UpMachine, up_machine
 
-from admin.problems import Code
+from admin.http.problems import Code
 from extauth.reasons import WIRE
 from ratelimit.usage import Metering
 from runtime.readiness import Ailment

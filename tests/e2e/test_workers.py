@@ -16,9 +16,9 @@ from gatebench import Catalog, wait_until
 from gaterow import GateRow, gate_row, kill
 from upmachine import up_machine
 
+from catalog.keys.secrets import create_secrets
 from catalog.records import PublicationRecord
-from catalog.secrets import create_secrets
-from publisher.envoy_gate import GateTls
+from publisher.envoy.gate import GateTls
 from tests.e2e.proxy import HOST, Envoy, Upstream, options_for, short_folder
 
 BATCH_CALLS = "tollkeeper_batch_calls_sum"

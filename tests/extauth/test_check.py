@@ -10,10 +10,10 @@ import redis
 from gatebench import HOST, Asker, Catalog, question, status, wait_until
 from prometheus_client import CollectorRegistry
 
-from catalog.hashing import hash_key
-from catalog.keytext import mint
+from catalog.keys.hashing import hash_key
+from catalog.keys.keytext import mint
 from catalog.records import Credential, Kind, Limits, ModelType, Protocol
-from extauth.gate import Gate
+from gate.assembly import Gate
 from protos.external_auth_pb2 import CheckResponse
 
 

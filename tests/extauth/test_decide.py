@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from catalog.hashing import hash_key
 from catalog.ids import new_id, shard_of
-from catalog.keytext import ParsedKey, mint, parse
+from catalog.keys.hashing import hash_key
+from catalog.keys.keytext import ParsedKey, mint, parse
+from catalog.keys.secrets import Secrets
 from catalog.records import (
     HostRecord,
     KeyRecord,
@@ -21,12 +22,11 @@ from catalog.records import (
     PublicationRecord,
     TenantRecord,
 )
-from catalog.secrets import Secrets
-from extauth.answers import denial
-from extauth.call import Call
+from extauth.answers.answers import denial
 from extauth.decide import Admission, Facts, decide, present, resolve_model
-from extauth.entries import HostEntry, PublicationEntry, TenantEntry, entry_of
 from extauth.reasons import WIRE, Outcome, Reason
+from extauth.records.entries import HostEntry, PublicationEntry, TenantEntry, entry_of
+from extauth.request.call import Call
 
 CALL = Call("", "", "uid", "", "POST", "application/json", None, body_parsed=False)
 PUBLICATION = PublicationRecord(

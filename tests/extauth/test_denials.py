@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from extauth.denials import LIFE_MS, MAX_ADMITTED, MAX_ENTRIES, Denials
-from extauth.gate import limiter_of
-from ratelimit.budgets import Answer, Budget, BudgetState, Charge, Fence, Grant, Hold, Subject, Taken, Window
-from ratelimit.ledger import Ledger, Settlement
-from runtime.offset import ClockOffset
+from gate.assembly import limiter_of
+from ratelimit.tokens.ledger import Ledger, Settlement
+from ratelimit.windows.budgets import Answer, Budget, BudgetState, Charge, Fence, Grant, Hold, Subject, Taken, Window
+from runtime.store.offset import ClockOffset
 
 START_MS = 1_800_000_000_000
 EPOCH = "7-0123456789abcdef"

@@ -9,8 +9,8 @@ import pytest
 import redis
 from gatebench import HOST, NATIVE_UNIX, Asker, Catalog, Wire, question, status, wait_until
 
-from catalog import names
 from catalog.records import Kind, ModelType, Protocol, PublicationRecord, TenantRecord, ref
+from catalog.store import names
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
 
 LLM: dict[str, Any] = {"type": ModelType.OPENAI, "protocol": Protocol.OPENAI}

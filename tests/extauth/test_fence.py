@@ -14,21 +14,21 @@ import redis
 from gatebench import HOST, Asker, Catalog, Wire, make_gate, question, status, wait_until
 from prometheus_client import CollectorRegistry
 
-from catalog import reader
-from catalog.reader import Snapshot
+from catalog.keys.secrets import Secrets
 from catalog.records import Kind, Limits, ModelType, Protocol
-from catalog.secrets import Secrets
+from catalog.store import reader
+from catalog.store.reader import Snapshot
 from extauth.batch import Checker, Execute
-from extauth.cache import RecordCache
-from extauth.call import Call
-from extauth.gate import Gate, limiter_of
 from extauth.reasons import Reason
-from extauth.store_links import RECORDS_CELL, StoreRecords
+from extauth.records.cache import RecordCache
+from extauth.request.call import Call
 from extauth.stores import Stores
 from extauth.taker import Taker
+from gate.assembly import Gate, limiter_of
+from gate.links import RECORDS_CELL, StoreRecords
 from runtime.clock import SystemClock
-from runtime.link import StoreLink
-from runtime.offset import ClockOffset
+from runtime.store.link import StoreLink
+from runtime.store.offset import ClockOffset
 
 
 class StandingClock:

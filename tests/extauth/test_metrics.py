@@ -6,9 +6,9 @@ import redis
 from gatebench import Asker, Catalog, question, wait_until
 from prometheus_client import CollectorRegistry
 
-from catalog import names
 from catalog.records import UNLIMITED
-from extauth.gate import Gate
+from catalog.store import names
+from gate.assembly import Gate
 
 
 def test_records_are_misses_once_and_hits_from_then_on(

@@ -12,12 +12,12 @@ import redis
 from gatebench import HOST, NATIVE_UNIX, Asker, Catalog, make_gate, question, status, wait_until
 from prometheus_client import CollectorRegistry
 
-from catalog.keytext import KeyText
-from catalog.probetext import LIFE_S, mint_probe
+from catalog.keys.keytext import KeyText
+from catalog.keys.probetext import LIFE_S, mint_probe
+from catalog.keys.secrets import Secrets
 from catalog.records import Kind, Limits
-from catalog.secrets import Secrets
-from extauth.gate import Gate
-from extauth.probing import OPENAI_HOST, PUBLICATION, Told, read_answer
+from extauth.answers.probing import OPENAI_HOST, PUBLICATION, Told, read_answer
+from gate.assembly import Gate
 from protos.external_auth_pb2 import CheckResponse
 from runtime.clock import SystemClock
 

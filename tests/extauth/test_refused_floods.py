@@ -12,9 +12,9 @@ from gatebench import NATIVE_UNIX, Asker, Catalog, Wire, question, status, wait_
 from prometheus_client import CollectorRegistry
 
 from catalog.records import UNLIMITED, Limits, ModelType, Protocol
-from extauth.gate import Gate
+from gate.assembly import Gate
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
-from ratelimit.ledger import Ledger, Outcome, Settlement
+from ratelimit.tokens.ledger import Ledger, Outcome, Settlement
 
 LLM: dict[str, Any] = {"type": ModelType.OPENAI, "protocol": Protocol.OPENAI}
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.records import ModelType
-from extauth.answers import denial, limit_headers
-from extauth.counts import COUNT_FIELDS, Counts, read_counts
+from extauth.answers.answers import denial, limit_headers
 from extauth.reasons import Reason
-from ratelimit.budgets import Answer, Budget, BudgetState, Grant, Subject, Window
-from ratelimit.tokens import MAX_TOKENS
+from extauth.request.counts import COUNT_FIELDS, Counts, read_counts
+from ratelimit.tokens.costs import MAX_TOKENS
+from ratelimit.windows.budgets import Answer, Budget, BudgetState, Grant, Subject, Window
 
 NOW_MS = 1_800_000_000_000
 

@@ -10,14 +10,14 @@ import redis
 from gatebench import HOST, NATIVE_UNIX, Asker, Catalog, Wire, question, status, wait_until
 from tokenbench import BODY_BYTES, CONTEXT, HELD, Teller, ending, openai_publication, reservation_of, token_call
 
-from catalog import names
 from catalog.records import Limits, ModelType, Protocol, PublicationRecord
-from extauth.endings import Told
-from extauth.gate import Gate
+from catalog.store import names
+from gate.assembly import Gate
 from protos.external_auth_pb2 import CheckResponse
-from ratelimit.ledger import Ledger
 from ratelimit.names import taught_key
-from ratelimit.tokens import Asked, Ended, Terms
+from ratelimit.tokens.costs import Asked, Ended, Terms
+from ratelimit.tokens.endings import Told
+from ratelimit.tokens.ledger import Ledger
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ import redis
 from gatebench import Asker, Catalog, question, status, wait_until
 
 from catalog.ids import new_id, shard_of
-from catalog.keytext import mint
+from catalog.keys.keytext import mint
+from catalog.keys.secrets import Secrets
 from catalog.records import Kind, Limits, ModelType, PublicationRecord
-from catalog.secrets import Secrets
-from extauth.cache import ABSENT_MS, MAX_ABSENT, RecordCache
-from extauth.gate import Gate
+from extauth.records.cache import ABSENT_MS, MAX_ABSENT, RecordCache
+from gate.assembly import Gate
 from protos.external_auth_pb2 import CheckRequest
 
 ADDRESS = "x-envoy-external-address"

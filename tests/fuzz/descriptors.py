@@ -14,11 +14,11 @@ from typing import Any, Final
 
 from google.protobuf.message import DecodeError
 
-from extauth.endings import DOMAIN
-from extauth.ordinary import MAX_DESCRIPTORS
-from extauth.rate_limit_edge import RateLimitService
 from protos.rate_limit_pb2 import RateLimitRequest, RateLimitResponse
-from runtime.grpc_front import INVALID_ARGUMENT, Answer, Failure
+from ratelimit.descriptors.deciding import MAX_DESCRIPTORS
+from ratelimit.service.edge import RateLimitService
+from ratelimit.tokens.endings import DOMAIN
+from runtime.grpc.front import INVALID_ARGUMENT, Answer, Failure
 from tests.fuzz.found import Found, Tally
 from tests.fuzz.texts import mutated, odd_text
 

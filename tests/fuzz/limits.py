@@ -16,8 +16,8 @@ import redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from ratelimit import names
-from ratelimit.budgets import MAX_UNITS, Answer, Budget, Charge, Fence, Hold, Subject, Window
-from ratelimit.limiter import Limiter
+from ratelimit.windows.budgets import MAX_UNITS, Answer, Budget, Charge, Fence, Hold, Subject, Window
+from ratelimit.windows.limiter import Limiter
 from tests.fuzz.found import Found, Tally
 from tests.fuzz.texts import mutated, odd_text
 

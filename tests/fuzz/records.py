@@ -16,13 +16,13 @@ import redis.asyncio
 from msgspec import structs
 from redis.exceptions import RedisError, ResponseError
 
-from catalog import names
 from catalog.actors import Recordless
-from catalog.announcing import announce
 from catalog.changes import Audit, Change, Check, Delete, Put, Room
 from catalog.damage import CorruptRecord
 from catalog.records import Kind, Limits, TenantRecord, encode
-from catalog.store import CatalogStore, Conflict, NoRoom, OutcomeUnknown, StoreUnavailable
+from catalog.store import names
+from catalog.store.announcing import announce
+from catalog.store.store import CatalogStore, Conflict, NoRoom, OutcomeUnknown, StoreUnavailable
 from tests.fuzz.found import Found, Tally
 from tests.fuzz.texts import mutated, odd_text
 

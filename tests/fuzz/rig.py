@@ -13,10 +13,10 @@ import redis
 from gatebench import Catalog, make_gate, wait_until
 from prometheus_client import CollectorRegistry
 
-from catalog.secrets import SECRET_BYTES, Secrets
+from catalog.keys.secrets import SECRET_BYTES, Secrets
 from extauth.edge import CheckService
-from extauth.rate_limit_edge import RateLimitService
-from ratelimit.descriptors import parse
+from ratelimit.descriptors.file import parse
+from ratelimit.service.edge import RateLimitService
 from tests.fuzz.checking import CheckTarget
 from tests.fuzz.descriptors import FILE, DescriptorTarget
 from tests.fuzz.found import Tally

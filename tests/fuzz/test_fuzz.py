@@ -13,9 +13,11 @@ import pytest
 import redis
 from msgspec import structs
 
-from catalog.hashing import Match
-from catalog.secrets import SecretsError
-from extauth import decide, edge, facts, ordinary, rate_limit_edge
+from catalog.keys.hashing import Match
+from catalog.keys.secrets import SecretsError
+from extauth import decide, edge, facts
+from ratelimit.descriptors import deciding as ordinary
+from ratelimit.service import edge as rate_limit_edge
 from tests.fuzz.found import Found
 from tests.fuzz.rig import Rig, rig
 

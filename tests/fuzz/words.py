@@ -12,14 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from admin.addresses import AddressRules, parse_target
-from catalog.secrets import Secrets, SecretsError, create_secrets, load_secrets
+from admin.models.addresses import AddressRules, parse_target
+from catalog.keys.secrets import Secrets, SecretsError, create_secrets, load_secrets
 from runtime.addresses import parse_address, site_of
 from runtime.settings import BadSettings, read
 from tests.fuzz.found import Found, Tally
 from tests.fuzz.texts import mutated, odd_text, twisted
-from tollkeeper.admin import AdminSettings
-from tollkeeper.gate import GateSettings
+from tollkeeper.admin.app import AdminSettings
+from tollkeeper.gate.app import GateSettings
 
 _VALUES: Final[tuple[Any, ...]] = (
     None, True, 0, -1, 1, 10**400, 1.5, "", "1", [], {}, {"1": ""}, {"1": None}, {"01": "x"}, {"9" * 5_000: "x"},

@@ -13,11 +13,11 @@ from gatebench import HOST, Catalog
 from msgspec import structs
 
 from catalog.changes import Put
-from catalog.hashing import hash_key
 from catalog.ids import new_id, shard_of
-from catalog.keytext import mint
+from catalog.keys.hashing import hash_key
+from catalog.keys.keytext import mint
+from catalog.keys.secrets import Secrets
 from catalog.records import UNLIMITED, Credential, KeyRecord, Limits, ModelType, Protocol
-from catalog.secrets import Secrets
 
 FAR_MS: Final = 4_000_000_000_000  # in the year 2096
 LLM: Final[dict[str, Any]] = {"type": ModelType.OPENAI, "protocol": Protocol.OPENAI}

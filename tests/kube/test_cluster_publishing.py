@@ -13,15 +13,15 @@ from upmachine import until
 
 from catalog.actors import Recordless
 from catalog.changes import Audit, Put
+from catalog.keys.secrets import create_secrets
 from catalog.records import PublicationRecord
-from catalog.secrets import create_secrets
-from catalog.store import CatalogStore
+from catalog.store.store import CatalogStore
 from runtime.lifecycle import CannotStart
 from runtime.settings import read
 from tests.e2e.proxy import publication
 from tests.kube.conftest import Bench
-from tollkeeper import publish
-from tollkeeper.publish import PublishSettings
+from tollkeeper.publishing import command as publish
+from tollkeeper.publishing.command import PublishSettings
 
 pytestmark = pytest.mark.kube
 

@@ -12,10 +12,10 @@ from kubeapi import Act, Json
 from msgspec import structs
 from prometheus_client import CollectorRegistry
 
-from publisher.gateway.cluster import KINDS, Cluster, Unfit
-from publisher.gateway.cluster_sink import ClusterSink
-from publisher.gateway.manifests import base, published
+from publisher.gateway.cluster.objects import KINDS, Cluster, Unfit
+from publisher.gateway.cluster.sink import ClusterSink
 from publisher.gateway.options import GateTrust, GatewayOptions, SecretRef
+from publisher.gateway.resources.manifests import base, published
 from publisher.metrics import ClusterMetrics
 from publisher.plan import plan
 from publisher.sink import NotServed

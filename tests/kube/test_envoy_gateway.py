@@ -24,10 +24,10 @@ from kubeapi import Act, Json, Kube
 from upmachine import until
 from valkeys import free_port, running_valkey
 
+from catalog.keys.secrets import create_secrets
 from catalog.records import HostRecord, Kind, ModelType, Protocol, PublicationRecord
-from catalog.secrets import create_secrets
-from publisher.gateway.infrastructure import infrastructure
 from publisher.gateway.options import GatewayOptions, HostInfrastructure
+from publisher.gateway.resources.infrastructure import infrastructure
 from tests.e2e.proxy import HOST, Upstream, short_folder
 from tests.kube.conftest import ACCOUNT, RULES
 

@@ -13,7 +13,7 @@ from helmchart import CHART, GOLDEN, SETS, as_golden, rendered, template
 from kubeapi import Json, Kube, programs
 from storeusers import USERS, rules
 
-from catalog.secrets import load_secrets
+from catalog.keys.secrets import load_secrets
 
 pytestmark = pytest.mark.kube
 

@@ -20,7 +20,7 @@ from kubeapi import Kube
 from ownvalkey import own_valkey
 from upmachine import until
 
-from catalog.secrets import create_secrets
+from catalog.keys.secrets import create_secrets
 
 pytestmark = [pytest.mark.kube, pytest.mark.timeout(300)]
 

@@ -18,7 +18,7 @@ from kubeapi import Act, Json, Kube
 from ownvalkey import own_valkey
 from upmachine import until
 
-from catalog.secrets import create_secrets
+from catalog.keys.secrets import create_secrets
 
 pytestmark = pytest.mark.kube
 

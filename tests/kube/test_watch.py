@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from kubeapi import Json, Kube
 
-from runtime.kube_api import Cause, Kind, KubeApi, KubeFault, kube_api
-from runtime.kube_watch import Bounds, KubeWatch
+from runtime.kube.api import Cause, Kind, KubeApi, KubeFault, kube_api
+from runtime.kube.watch import Bounds, KubeWatch
 from runtime.lifecycle import running
 
 pytestmark = pytest.mark.kube

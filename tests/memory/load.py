@@ -17,12 +17,12 @@ from msgspec import structs
 
 from catalog.actors import Recordless
 from catalog.changes import Audit, Change, Delete, Put
-from catalog.hashing import hash_key
 from catalog.ids import new_id, shard_of
-from catalog.keytext import mint
+from catalog.keys.hashing import hash_key
+from catalog.keys.keytext import mint
+from catalog.keys.secrets import Secrets
 from catalog.records import KeyRecord, Kind, Limits, PublicationRecord
-from catalog.secrets import Secrets
-from catalog.store import CatalogStore
+from catalog.store.store import CatalogStore
 from extauth.edge import CHECK_PATH
 from protos.external_auth_pb2 import CheckResponse
 from ratelimit import names

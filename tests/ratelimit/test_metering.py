@@ -8,11 +8,11 @@ import pytest
 import redis
 import redis.asyncio
 
-from ratelimit.budgets import Budget, Charge, Hold, Subject, Window
-from ratelimit.ledger import Ledger, Outcome, Settlement
-from ratelimit.limiter import Limiter
 from ratelimit.names import held_key, usage_key
+from ratelimit.tokens.ledger import Ledger, Outcome, Settlement
 from ratelimit.usage import MISSING_AFTER, Metering, Usage, read_metering, read_usage
+from ratelimit.windows.budgets import Budget, Charge, Hold, Subject, Window
+from ratelimit.windows.limiter import Limiter
 
 NOW_MS = 1_800_000_000_000
 PATIENCE_MS = 5_000

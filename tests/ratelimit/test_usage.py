@@ -10,11 +10,11 @@ import redis.asyncio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ratelimit.budgets import Answer, Budget, Charge, Hold, Subject, Window
-from ratelimit.ledger import Ledger, Settlement
-from ratelimit.limiter import Limiter
 from ratelimit.names import usage_hour_key, usage_key, usage_minutes_key
+from ratelimit.tokens.ledger import Ledger, Settlement
 from ratelimit.usage import Series, Usage, Used, read_series, read_usage, read_usages
+from ratelimit.windows.budgets import Answer, Budget, Charge, Hold, Subject, Window
+from ratelimit.windows.limiter import Limiter
 
 MIDNIGHT_MS = 20_000 * 86_400_000
 MINUTE_MS, HOUR_MS, DAY_MS = 60_000, 3_600_000, 86_400_000

@@ -20,12 +20,12 @@ from prometheus_client import CollectorRegistry
 
 from runtime.addresses import UnixAddress
 from runtime.clock import SystemClock
-from runtime.face import ProcessFace, facing
-from runtime.grpc_front import QueueLimits
-from runtime.grpcio_front import GrpcioFront
-from runtime.http import listening
+from runtime.grpc.front import QueueLimits
+from runtime.grpc.grpcio import GrpcioFront
+from runtime.grpc.native import NativeFront
+from runtime.http.face import ProcessFace, facing
+from runtime.http.serving import listening
 from runtime.lifecycle import CannotStart
-from runtime.native_front import NativeFront
 from runtime.private_socket import PrivateSocket
 from runtime.readiness import Readiness
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from gatebench import Asker, make_gate, status, wait_until
 from prometheus_client import CollectorRegistry
 
-from catalog.secrets import Secrets
-from extauth.bounded import BoundedPolicy
-from extauth.gate import Gate
-from extauth.store_links import StoreUrls
+from catalog.keys.secrets import Secrets
+from gate.assembly import Gate
+from gate.bounded import BoundedPolicy
+from gate.links import StoreUrls
 from protos.external_auth_pb2 import CheckRequest
-from runtime.grpc_front import QueueLimits
+from runtime.grpc.front import QueueLimits
 
 WAIT = QueueLimits(answer_ms=150, wait_ms=2_000)
 

@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 from listener import Listener, Named
 
-from extauth.probing import OPENAI_HOST, PUBLICATION
-from extauth.route_names import read_rule
-from publisher.gateway.naming import identity
+from extauth.answers.probing import OPENAI_HOST, PUBLICATION
+from extauth.request.route_names import read_rule
+from publisher.gateway.resources.naming import identity
 
 Json = dict[str, Any]
 

@@ -17,11 +17,11 @@ from msgspec import structs
 from prometheus_client import CollectorRegistry
 
 from catalog.actors import Recordless
-from catalog.announcing import Announcer
 from catalog.changes import Audit, Change, Delete, Put
-from catalog.hashing import hash_key
 from catalog.ids import new_id, shard_of
-from catalog.keytext import mint
+from catalog.keys.hashing import hash_key
+from catalog.keys.keytext import mint
+from catalog.keys.secrets import Secrets
 from catalog.records import (
     UNLIMITED,
     HostRecord,
@@ -34,18 +34,18 @@ from catalog.records import (
     Record,
     TenantRecord,
 )
-from catalog.secrets import Secrets
-from catalog.store import CatalogStore
-from extauth.bounded import BoundedPolicy
+from catalog.store.announcing import Announcer
+from catalog.store.store import CatalogStore
 from extauth.edge import CHECK_PATH
-from extauth.gate import SERVICES, Gate
-from extauth.store_links import StoreUrls
+from gate.assembly import SERVICES, Gate
+from gate.bounded import BoundedPolicy
+from gate.links import StoreUrls
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
-from runtime.clients import client_of
 from runtime.clock import SystemClock
-from runtime.grpc_front import GrpcFront, QueueLimits
-from runtime.grpcio_front import GrpcioFront
-from runtime.native_front import NativeFront
+from runtime.grpc.front import GrpcFront, QueueLimits
+from runtime.grpc.grpcio import GrpcioFront
+from runtime.grpc.native import NativeFront
+from runtime.store.clients import client_of
 
 HOST = "api.router.inference-in-a-box"
 

@@ -12,9 +12,9 @@ from httpx2 import Timeout
 from lightkube.config.client_adapter import AsyncClient, ConnectionParams
 from lightkube.config.kubeconfig import KubeConfig
 
-from publisher.gateway.cluster import KINDS, OF_AI_GATEWAY
-from publisher.gateway.conditions import REQUIRED
-from runtime.kube_api import Json, KubeApi, KubeFault
+from publisher.gateway.cluster.conditions import REQUIRED
+from publisher.gateway.cluster.objects import KINDS, OF_AI_GATEWAY
+from runtime.kube.api import Json, KubeApi, KubeFault
 from runtime.lifecycle import running
 
 CONTROLLER = "gateway.envoyproxy.io/gatewayclass-controller"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from extauth.route_names import read_rule
+from extauth.request.route_names import read_rule
 
 Json = dict[str, Any]
 

@@ -22,7 +22,7 @@ from upclient import Operator
 from upmachine import until
 from valkeys import free_port
 
-from catalog.secrets import Secrets, create_secrets
+from catalog.keys.secrets import Secrets, create_secrets
 from tests.e2e.proxy import HOST, Caller, short_folder
 
 ROOT = Path(__file__).parents[2]

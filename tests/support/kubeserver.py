@@ -16,7 +16,7 @@ import httpx2
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from runtime.kube_api import Json, Kind, KubeApi
+from runtime.kube.api import Json, Kind, KubeApi
 
 
 @dataclass

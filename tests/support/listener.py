@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from aiohttp import web
 
-from catalog.probetext import is_probe
-from catalog.secrets import Secrets
-from extauth.call import Call
-from extauth.probing import PUBLICATION, answered
+from catalog.keys.probetext import is_probe
+from catalog.keys.secrets import Secrets
+from extauth.answers.probing import PUBLICATION, answered
+from extauth.request.call import Call
 from publisher.plan import Plan
 from publisher.probes import bases
 from runtime.clock import SystemClock

@@ -8,11 +8,11 @@ import grpc
 from gatebench import Catalog, question, status
 
 from catalog.records import Limits, ModelType, Protocol, PublicationRecord, TokenPolicy
-from extauth.endings import DOMAIN
-from extauth.rate_limit_edge import RATE_LIMIT_PATH
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
 from protos.rate_limit_pb2 import RateLimitRequest, RateLimitResponse
 from ratelimit.names import held_key
+from ratelimit.service.edge import RATE_LIMIT_PATH
+from ratelimit.tokens.endings import DOMAIN
 
 CONTEXT = 1_000
 BODY_BYTES = 90

@@ -11,7 +11,7 @@ import pytest
 import redis
 from valkeys import Valkey, free_port, running_valkey
 
-from runtime.slots import SLOTS
+from runtime.store.slots import SLOTS
 
 MASTERS = 3
 

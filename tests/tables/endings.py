@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ratelimit.tokens import UNLEARNED, Asked, Cost, Ended, Ending, Learned, MissingUsage, Policy
+from ratelimit.tokens.costs import UNLEARNED, Asked, Cost, Ended, Ending, Learned, MissingUsage, Policy
 
 CHAT: Final = Asked(prompt_bytes=400, max_tokens=100)  # holds back 500, its prompt alone is taken for 100
 LEARNED: Final = Learned(prompt_tokens_per_byte=0.5, completion_share=0.2, completion_tokens_per_byte=0.1)

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from ratelimit.budgets import Window
+from ratelimit.windows.budgets import Window
 
 Limits = tuple[tuple[str, Window, int], ...]  # subject, window, most units
 

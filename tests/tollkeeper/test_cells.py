@@ -11,8 +11,8 @@ import redis
 from gatebench import Catalog, question, status
 from gateprocess import gate_process
 
-from catalog.secrets import create_secrets, load_secrets
-from extauth.store_links import StoreUrls
+from catalog.keys.secrets import create_secrets, load_secrets
+from gate.links import StoreUrls
 
 ROOT = Path(__file__).parents[2]
 

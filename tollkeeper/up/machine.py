@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from publisher.envoy_bootstrap import BootstrapOptions
-from publisher.envoy_meter import Meter
+from publisher.envoy.bootstrap import BootstrapOptions
+from publisher.envoy.meter import Meter
 from runtime.addresses import UnixAddress, numbered
-from runtime.tls import TlsFiles
+from runtime.grpc.tls import TlsFiles
 from tollkeeper.up.https import certificate_files
 from tollkeeper.up.ports import LOOPBACK
 from tollkeeper.up.state import Layout

@@ -9,11 +9,11 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, Field
 
-from admin.places import host_fault
-from publisher.envoy_meter import OWN_METER
+from admin.models.places import host_fault
+from publisher.envoy.meter import OWN_METER
 from runtime.settings import Metavar, Port, Secret, Settings, Words, option_of
-from tollkeeper.origins import Origins
-from tollkeeper.usage_metadata import UsageMetadata
+from tollkeeper.publishing.origins import Origins
+from tollkeeper.publishing.usage_metadata import UsageMetadata
 
 _WILDCARD: Final = "*."
 _PORTS: Final = ("gateway_port", "https_port", "admin_port", "metrics_port", "admin_metrics_port")

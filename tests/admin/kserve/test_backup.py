@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from catalog.records import Kind, PublicationRecord
-from publisher.gateway.mirror import Front, mirror
+from publisher.gateway.cluster.mirror import Front, mirror
 
 SAME = ("publicHostname", "externalPath", "modelType", "rateLimiting", "authentication", "tokens")
 

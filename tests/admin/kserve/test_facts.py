@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from admin.addresses import AddressRules
 from admin.kserve.facts import Facts, facts_of, tenant_of
+from admin.models.addresses import AddressRules
 from catalog.records import ModelType, Protocol
 from tests.tables.inference_services import ROWS, TYPES, WELL, Row
 

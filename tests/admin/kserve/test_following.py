@@ -10,12 +10,12 @@ import pytest
 from kubeserver import KubeServer, kube_server
 from prometheus_client import CollectorRegistry
 
-from admin.addresses import AddressRules
 from admin.kserve.follower import SERVICES, Follower
 from admin.kserve.metrics import FollowerMetrics
+from admin.models.addresses import AddressRules
 from catalog.records import Kind, ModelRecord, PublicationRecord
-from runtime.kube_api import NAMESPACES
-from runtime.kube_watch import Bounds
+from runtime.kube.api import NAMESPACES
+from runtime.kube.watch import Bounds
 from runtime.lifecycle import running
 
 QUICK = Bounds(first_retry_s=0.01, last_retry_s=0.05)

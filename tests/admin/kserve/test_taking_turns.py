@@ -10,14 +10,14 @@ import redis.asyncio
 from kubeserver import kube_server
 from prometheus_client import CollectorRegistry
 
-from admin.addresses import AddressRules
 from admin.kserve.follower import SERVICES, Follower
 from admin.kserve.metrics import FollowerMetrics
+from admin.models.addresses import AddressRules
 from catalog.records import Kind
-from publisher import names
-from publisher.lease import Lease
-from publisher.turns import Turns
-from runtime.kube_api import NAMESPACES, KubeApi
+from publisher.turns import names
+from publisher.turns.lease import Lease
+from publisher.turns.turns import Turns
+from runtime.kube.api import NAMESPACES, KubeApi
 from runtime.lifecycle import running
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from admin.addresses import AddressRules
 from admin.kserve.wanted import Wanted, wanted_of
+from admin.models.addresses import AddressRules
 
 
 def namespace(name: str, tenant: str | None) -> dict[str, Any]:

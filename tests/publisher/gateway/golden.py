@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from publisher.envoy_meter import Meter
-from publisher.gateway.manifests import base, published, text
+from publisher.envoy.meter import Meter
 from publisher.gateway.options import GateTrust, GatewayOptions, HostInfrastructure, SecretRef
+from publisher.gateway.resources.manifests import base, published, text
 from publisher.plan import plan
 from tests.e2e.proxy import kserve_v2, openai, publication, stripped
 

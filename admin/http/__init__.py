@@ -1,0 +1,1 @@
+"""HTTP: the routes, the edge, bodies, problems, and the API's document."""

@@ -1,0 +1,1 @@
+"""Models: where they are, whether they are ready, what they are called."""

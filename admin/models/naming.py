@@ -1,0 +1,40 @@
+"""Names of published models as keys have them: ``my-model`` of the key's own tenant, ``tenant-a/my-model`` of another.
+
+What a key's tenant may not call is answered like what does not exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from admin import lookups
+from catalog.records import Kind, ModelRecord, PublicationRecord
+from catalog.store.store import CatalogStore
+
+NOT_THERE = "there is no such published model that the key's tenant may call"
+
+
+def full_name(name: str, tenant: str) -> str:
+    """``my-model`` of tenant-a is ``tenant-a/my-model``; a name with a tenant stays."""
+    return name if "/" in name else f"{tenant}/{name}"
+
+
+def name_for(tenant: str, publication: PublicationRecord) -> str:
+    """Return the shortest name that a key of this tenant has for a publication."""
+    own = publication.tenant == tenant
+    return publication.model if own else f"{publication.tenant}/{publication.model}"
+
+
+def callable_by(tenant: str, publications: Iterable[PublicationRecord]) -> list[PublicationRecord]:
+    """Return those that the tenant's keys may call."""
+    return [one for one in publications if tenant in one.allowed_tenants]
+
+
+async def resolve(store: CatalogStore, tenant: str, names: Collection[str]) -> Mapping[str, PublicationRecord]:
+    """Find what names mean to a key of this tenant: by name as given; those that mean nothing are left out."""
+    ids = {name: full_name(name, tenant) for name in names}
+    models = await store.get_many(Kind.MODEL, sorted(set(ids.values())))
+    uids = {one.publication for one in models.values() if isinstance(one, ModelRecord) and one.publication}
+    known = await lookups.publications(store, uids)
+    by_id = {f"{one.tenant}/{one.model}": one for one in callable_by(tenant, known.values())}
+    return {name: by_id[model_id] for name, model_id in ids.items() if model_id in by_id}

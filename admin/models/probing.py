@@ -1,0 +1,144 @@
+"""Asking a model server whether its model is ready: the only place that connects to a URL someone typed.
+
+Owns the I/O and its bounds. What the answers mean is ``admin.models.discovery``'s, which addresses may be asked
+``admin.models.addresses``'s. The addresses are resolved once, all of them are checked, and the checked ones are used.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import socket
+import ssl
+from collections.abc import Sequence
+from typing import Any, Final
+from urllib.parse import quote
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from admin.models.addresses import AddressRules, IpAddress, Target, parse_target
+from admin.models.discovery import Finding, Heard, as_wanted, by_list, by_metadata, by_name, not_ready
+from catalog.records import ModelType, Protocol
+
+TIMEOUT_S: Final = 3.0
+MAX_ANSWER_BYTES: Final = 64 * 1024
+MAX_AT_ONCE: Final = 16
+_HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "tollkeeper"}
+
+
+class _Pinned(AbstractResolver):
+    """Gives the addresses that were checked, whatever the name resolves to by now."""
+
+    def __init__(self, addresses: Sequence[IpAddress]) -> None:
+        self._addresses = addresses
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        del family
+        return [_result(host, port, address) for address in self._addresses]
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
+def _result(host: str, port: int, address: IpAddress) -> ResolveResult:
+    family = socket.AF_INET if isinstance(address, ipaddress.IPv4Address) else socket.AF_INET6
+    flags = socket.AI_NUMERICHOST | socket.AI_NUMERICSERV
+    return ResolveResult(hostname=host, host=str(address), port=port, family=family, proto=0, flags=flags)
+
+
+class Prober:
+    """Asks model servers, a bounded number at once."""
+
+    def __init__(self, rules: AddressRules, *, timeout_s: float = TIMEOUT_S) -> None:
+        self._rules = rules
+        self._timeout_s = timeout_s
+        self._slots = asyncio.Semaphore(MAX_AT_ONCE)
+
+    async def ask(self, url: str, name: str, wanted: ModelType | None) -> Finding:
+        """Find out type, protocol and readiness of the model ``name`` at ``url``; never raises for what is out there.
+
+        ``wanted`` is the type an operator gave.
+        """
+        try:
+            target = parse_target(url)
+        except ValueError as error:  # of a record that was written otherwise than by registering
+            return as_wanted(not_ready(f"its URL {error}"), wanted)
+        try:
+            async with asyncio.timeout(self._timeout_s), self._slots:
+                finding = await self._ask_checked(target, name)
+        except TimeoutError:
+            finding = not_ready(f"no answer within {self._timeout_s:g} s")
+        return as_wanted(finding, wanted)
+
+    async def _ask_checked(self, target: Target, name: str) -> Finding:
+        try:
+            addresses = await _addresses_of(target)
+        except OSError:
+            return not_ready("the host name has no address")
+        for address in addresses:
+            if refusal := self._rules.refusal(target, address):
+                return not_ready(f"the URL is refused: {refusal}")
+        return await _ask_pinned(target, addresses, name)
+
+
+async def _addresses_of(target: Target) -> list[IpAddress]:
+    found = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
+    return [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
+
+
+async def _ask_pinned(target: Target, addresses: Sequence[IpAddress], name: str) -> Finding:
+    connector = aiohttp.TCPConnector(resolver=_Pinned(addresses), use_dns_cache=False, force_close=True)
+    async with aiohttp.ClientSession(connector=connector, auto_decompress=False, headers=_HEADERS) as session:
+        finding = await _ask_v1(session, target, name)
+        if finding.ready or finding.protocol is not Protocol.HTTP:
+            return finding
+        return await _ask_v2(session, target, name) or finding
+
+
+async def _ask_v1(session: aiohttp.ClientSession, target: Target, name: str) -> Finding:
+    about_model = by_name(await _get(session, f"{target.url}/v1/models/{quote(name, safe='')}"))
+    return about_model or by_list(name, await _get(session, f"{target.url}/v1/models"))
+
+
+async def _ask_v2(session: aiohttp.ClientSession, target: Target, name: str) -> Finding | None:
+    model = f"{target.url}/v2/models/{quote(name, safe='')}"
+    metadata = await _get(session, model)
+    return by_metadata(metadata, await _get(session, f"{model}/ready")) if metadata.status else None
+
+
+async def _get(session: aiohttp.ClientSession, url: str) -> Heard:
+    try:
+        async with session.get(url, allow_redirects=False) as response:
+            return Heard(response.status, await _json_of(response))
+    except aiohttp.ClientError as error:
+        return Heard(0, failure=_reason(error))
+
+
+async def _json_of(response: aiohttp.ClientResponse) -> Any:
+    """Return the parsed body; ``None`` when it is not JSON or longer than ``MAX_ANSWER_BYTES``."""
+    content = b""
+    async for chunk in response.content.iter_chunked(MAX_ANSWER_BYTES):
+        content += chunk
+        if len(content) > MAX_ANSWER_BYTES:
+            return None
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _reason(error: aiohttp.ClientError) -> str:
+    """Say what failed in our own words: the error's may quote what the server sent."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | aiohttp.ClientConnectorSSLError):
+        return "its TLS certificate is not trusted" if _untrusted(error) else "TLS cannot be established"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return "the connection was refused" if isinstance(error.os_error, ConnectionRefusedError) else "no connection"
+    return "the server does not speak HTTP"
+
+
+def _untrusted(error: aiohttp.ClientError) -> bool:
+    return isinstance(getattr(error, "certificate_error", None), ssl.CertificateError)

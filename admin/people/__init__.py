@@ -1,0 +1,1 @@
+"""Who asks: logins, sessions, rights, and how often they may try."""

@@ -1,0 +1,69 @@
+"""What the calls about keys take and give; as ``admin.schemas.schemas``, which has everything else."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from admin.schemas.fields import Input, KeyName, Output, PublicationNames, TenantName, Time
+from admin.schemas.schemas import Damaged, RateLimiting, RateLimitingInput, UsageAnswer
+
+
+class KeyInput(Input):
+    """Body that makes a key."""
+
+    tenant_id: TenantName = ""
+    """Whose calls it makes; may be left out by those who have one tenant."""
+    name: KeyName
+    publications: PublicationNames
+    """Published models it may call: a name of the key's own tenant's, or TENANT/NAME of one that allows the tenant."""
+    rate_limiting: RateLimitingInput = RateLimitingInput()
+    """Budgets of this key alone, besides its tenant's and the publication's; unlimited unless given."""
+    expires_at: Time | None = None
+    """When it stops being accepted; null: never."""
+
+
+class KeyChange(Input):
+    """Body that changes a key: what is absent is kept."""
+
+    name: KeyName = ""
+    publications: PublicationNames = ()
+    """All the published models it may call from now on."""
+    rate_limiting: RateLimitingInput = RateLimitingInput()
+    expires_at: Time | None = None
+    """When it stops being accepted; null: never."""
+    disabled: bool = False
+    """It is refused until this is false again."""
+
+
+class Key(Output):
+    """A key and what it may do."""
+
+    id: str
+    tenant_id: str
+    name: str
+    api_key: str
+    """Whole when it was just made; masked afterwards, but in a GET of this one where key recovery is on, which the
+    audit stream then says."""
+    publications: list[str]
+    """Published models it may call now: NAME of its own tenant's, TENANT/NAME of others'."""
+    publication_key: bool
+    """Whether it was born with a publication, and dies with it."""
+    rate_limiting: RateLimiting
+    expires_at: datetime | None
+    disabled: bool
+    previous_valid_until: datetime | None
+    """When the grace of the text before ends; null: there is none in grace."""
+    usage: UsageAnswer | None
+    """Null in a list unless ?usage=true asks for it, and where the counters cannot be read."""
+    created_at: datetime
+    updated_at: datetime
+
+
+class Keys(Output):
+    """A page of keys."""
+
+    items: list[Key]
+    damaged: list[Damaged]
+    """Those of the page that cannot be read; told to admins."""
+    next: str | None
+    """Give it as cursor to get the next page; null: this is the last."""

@@ -1,0 +1,485 @@
+"""What the API takes and gives. The same models check bodies and make the API's document; nothing else describes them.
+
+Every field of a change is optional: an absent one keeps what is, ``null`` means no limit where a limit stands.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+
+from admin.schemas.fields import (
+    MAX_SECRET_TEXT,
+    AnonymousLimit,
+    ContextTokens,
+    ExternalPath,
+    Hostname,
+    Hostnames,
+    Input,
+    Limit,
+    Metadata,
+    ModelName,
+    Output,
+    ReservationSeconds,
+    ServerUrl,
+    TenantName,
+    TenantNames,
+    Upstreams,
+    UserName,
+)
+from catalog.records import DEFAULT_TOKENS, MissingUsage, ModelType, Protocol, Reservation, Source
+from catalog.status import State
+from ratelimit.usage import Metering
+
+MAX_GRACE_S = 7 * 24 * 3600
+SecretText = Annotated[SecretStr, Field(min_length=1, max_length=MAX_SECRET_TEXT)]
+
+
+class RateLimitingInput(Input):
+    """Budgets. Absent keeps what is (at first: the default), null means unlimited."""
+
+    requests_per_minute: Limit | None = None
+    """Most calls in any one minute."""
+    requests_per_hour: Limit | None = None
+    """Most calls in any one hour."""
+    tokens_per_hour: Limit | None = None
+    """Most tokens, of prompts and answers together, in any one hour; of openai publications only."""
+    burst_limit: Limit | None = None
+    """Most calls in any one second."""
+
+
+class TokensInput(Input):
+    """How the tokens of each call are held back and charged. Of openai publications only; others keep it unused."""
+
+    context_tokens: ContextTokens = DEFAULT_TOKENS.context_tokens
+    """Most tokens of a prompt and one completion together, as the model has it: no call costs more per choice."""
+    reservation: Reservation = DEFAULT_TOKENS.reservation
+    """strict: a call holds back the most that it can cost, so that no budget is ever passed; adaptive: what calls
+    like it turned out to cost, so that more run at once and a budget may be passed."""
+    missing_usage: MissingUsage = DEFAULT_TOKENS.missing_usage
+    """What a whole answer costs that does not tell its usage: an estimate from its bytes, all that was held back for
+    it (reservation), or nothing (free)."""
+    reservation_timeout_seconds: ReservationSeconds = DEFAULT_TOKENS.reservation_timeout_s
+    """A call is cut off after this long, and charged by estimate if nobody told how it ended."""
+
+
+class AuthenticationInput(Input):
+    """Who may call."""
+
+    require_api_key: bool = True
+    """Calls without a key are refused; false only where the operator allows it (--allow-anonymous)."""
+    allowed_tenants: TenantNames = ()
+    """Tenants whose keys may call, besides the owner's, which always may."""
+    anonymous_requests_per_minute: AnonymousLimit = 60
+    """Most calls without a key in any one minute from one address; of IPv6 addresses, from one /64."""
+
+
+class ConfigInput(Input):
+    """How a model is published. All fields are optional."""
+
+    tenant_id: TenantName = ""
+    """The model's tenant. It cannot be changed."""
+    public_hostname: Hostname = ""
+    """The host callers use; at first the gateway's default host."""
+    external_path: ExternalPath = ""
+    """The path callers use; at first /models/NAME, or /v1/models/NAME for openai."""
+    model_type: ModelType = ModelType.TRADITIONAL
+    """How the model is spoken to; found out by asking its server unless given."""
+    rate_limiting: RateLimitingInput = RateLimitingInput()
+    authentication: AuthenticationInput = AuthenticationInput()
+    tokens: TokensInput = TokensInput()
+    metadata: Metadata = Field(default_factory=dict)
+    """Notes of the operator's own; replaced as a whole."""
+
+
+class PublishInput(Input):
+    """Body of publish and update."""
+
+    config: ConfigInput
+
+
+class RotateInput(Input):
+    """Body of rotate-key; it may be left out."""
+
+    grace_period_seconds: Annotated[int, Field(ge=0, le=MAX_GRACE_S)] = 0
+    """How long the old text stays accepted; 0: it dies now."""
+
+
+class LoginInput(Input):
+    """Body of login."""
+
+    username: UserName
+    password: SecretText
+
+
+class ValidateInput(Input):
+    """Body of validate-api-key."""
+
+    api_key: SecretText
+
+
+class TenantInput(Input):
+    """Body that makes a tenant."""
+
+    tenant_id: TenantName
+    rate_limiting: RateLimitingInput = RateLimitingInput()
+    disabled: bool = False
+    """Its keys are refused."""
+    hosts: Hostnames = ()
+    """Hosts that its operators may publish on, besides the default host; replaced as a whole."""
+    upstream_allow: Upstreams = ()
+    """Networks, addresses and host names of servers that its operators may register; replaced as a whole."""
+
+
+class TenantChange(Input):
+    """Body that changes a tenant."""
+
+    rate_limiting: RateLimitingInput = RateLimitingInput()
+    disabled: bool = False
+    """Its keys are refused."""
+    hosts: Hostnames = ()
+    """Hosts that its operators may publish on, besides the default host; replaced as a whole."""
+    upstream_allow: Upstreams = ()
+    """Networks, addresses and host names of servers that its operators may register; replaced as a whole."""
+
+
+class ModelInput(Input):
+    """Body that registers a model."""
+
+    name: ModelName
+    tenant_id: TenantName
+    url: ServerUrl
+    """Origin of the model's server: scheme, host and port, no path."""
+    type: ModelType = ModelType.TRADITIONAL
+    """How the model is spoken to; found out by asking its server unless given."""
+
+
+class User(Output):
+    """Who is logged in."""
+
+    name: str
+    role: str
+    tenants: list[str]
+    """Names; * is every tenant."""
+
+
+class Session(Output):
+    """Answer of login."""
+
+    token: str
+    """Send it as Authorization: Bearer."""
+    expires_at: datetime
+    user: User
+
+
+class RateLimiting(Output):
+    """Budgets in force; null is unlimited."""
+
+    requests_per_minute: int | None
+    requests_per_hour: int | None
+    tokens_per_hour: int | None
+    burst_limit: int | None
+
+
+class Tokens(Output):
+    """How the tokens of each call are held back and charged; of openai publications only."""
+
+    context_tokens: int
+    reservation: Reservation
+    missing_usage: MissingUsage
+    reservation_timeout_seconds: int
+
+
+class Tenant(Output):
+    """A tenant."""
+
+    tenant_id: str
+    rate_limiting: RateLimiting
+    disabled: bool
+    hosts: list[str]
+    """Hosts that its operators may publish on, besides the default host."""
+    upstream_allow: list[str]
+    """Networks, addresses and host names of servers that its operators may register."""
+    created_at: datetime
+    updated_at: datetime
+
+
+class Model(Output):
+    """A registered model."""
+
+    uid: str
+    """Of this life of the name: a model registered anew has another."""
+    name: str
+    tenant_id: str
+    url: str
+    """Empty while its InferenceService gives none."""
+    type: ModelType
+    protocol: Protocol
+    ready: bool
+    message: str
+    """Why it is not ready; empty when it is."""
+    published: bool
+    source: Source
+    """Who says so: whoever registered it and its server, or its InferenceService in Kubernetes."""
+    namespace: str
+    """Of its InferenceService; empty where it has none."""
+    checked_at: datetime
+    """When its server was last asked, or its InferenceService last said something else."""
+    created_at: datetime
+    updated_at: datetime
+
+
+class Authentication(Output):
+    """Who may call."""
+
+    require_api_key: bool
+    allowed_tenants: list[str]
+    anonymous_requests_per_minute: int
+    """Of each address, where no key is required."""
+
+
+class UsageAnswer(Output):
+    """Calls admitted, and tokens charged, since publishing or since the key was made."""
+
+    total_requests: int
+    requests_today: int
+    """Since midnight UTC."""
+    tokens_used: int
+    """Of calls that have ended; what running calls hold back is not in it."""
+    last_access_time: datetime | None
+
+
+class Bucket(Output):
+    """Calls admitted, and tokens charged to calls that ended, in one clock minute, hour or day."""
+
+    start: datetime
+    requests: int
+    tokens: int
+
+
+class LiveBudget(Output):
+    """A budget as it stands now."""
+
+    budget: str
+    """Its name in rateLimiting."""
+    limit: int
+    remaining: int
+    """What the next call may still cost; tokens that running calls hold back are not in it."""
+    resets_at: datetime | None
+    """When it is whole again if nobody calls; null: it is."""
+
+
+class LearnedCosts(Output):
+    """What 95 of 100 calls stayed within; null before 200 calls have told."""
+
+    calls: int
+    """How many calls it rests on; old ones fade."""
+    prompt_tokens_per_byte: float | None
+    """Of the call's body."""
+    completion_share: float | None
+    """Completion tokens for each that was asked for."""
+    completion_tokens_per_byte: float | None
+    """Of the answer."""
+
+
+class UsageSeries(UsageAnswer):
+    """Calls and tokens, in all and over time; the last bucket of each series is still running."""
+
+    last_day: list[Bucket]
+    """The last 24 clock hours, UTC, the oldest first."""
+    last_hour: list[Bucket]
+    """The last 60 clock minutes, UTC, the oldest first."""
+    hours: list[Bucket]
+    """Clock hours, UTC, of the last eight days in which it was used, the oldest first."""
+    days: list[Bucket]
+    """Days, UTC, of the last 13 months in which it was used, the oldest first."""
+    budgets: list[LiveBudget]
+    """Those that have a limit; none where their state cannot be read."""
+    learned: LearnedCosts | None = None
+    """Of a model: what its calls turned out to cost, by which `adaptive` reserves. Null for keys."""
+
+
+class Examples(Output):
+    """Calls to copy; put the key in the variable API_KEY first."""
+
+    curl: str
+    python: str
+
+
+class Publication(Output):
+    """A published model."""
+
+    uid: str
+    """Of this publishing: a model published anew has another."""
+    model_name: str
+    tenant_id: str
+    public_hostname: str
+    external_path: str
+    external_url: str
+    model_type: ModelType
+    rate_limiting: RateLimiting
+    authentication: Authentication
+    tokens: Tokens
+    metadata: dict[str, str]
+    api_key: str
+    """Whole when it was just made; masked afterwards, but in a GET of this one where key recovery is on, which the
+    audit stream then says."""
+    key_id: str
+    status: State
+    status_reason: str
+    """Why it is not live; empty when it is."""
+    metering: Metering | None
+    """Of an openai model: whether the proxy tells how its calls end (`seen`), has not yet (`unproved`), or has not for
+    20 calls in a row (`missing`), each then charged what it was presumed to cost. Null for others, of which
+    nothing is told, and in a list without ?usage=true."""
+    usage: UsageAnswer | None
+    """Null in a list unless ?usage=true asks for it, and where the counters cannot be read."""
+    examples: Examples
+    created_at: datetime
+    updated_at: datetime
+
+
+class RotatedKey(Output):
+    """Answer of rotate-key."""
+
+    api_key: str
+    """The new text, shown this once."""
+    key_id: str
+    model_name: str
+    tenant_id: str
+    previous_valid_until: datetime | None
+    """When the old text's grace ends; null: it is dead."""
+    updated_at: datetime
+
+
+class Validation(Output):
+    """Answer of validate-api-key. Of a key that is not valid nothing is told."""
+
+    valid: bool
+    tenant_id: str | None = None
+    model_name: str | None = None
+    external_url: str | None = None
+    expires_at: datetime | None = None
+    """When this text stops being accepted; null: it has no end of its own."""
+
+
+class Damaged(Output):
+    """A record of a list that cannot be read or shown. An admin may remove it."""
+
+    id: str
+    """Under which it is stored: a name, TENANT/NAME of a model, the uid of a publication, the id of a key."""
+    tenant_id: str | None
+    """Whose it is; null where that is lost."""
+    damaged: Literal[True] = True
+    remove: str
+    """The call that removes it: DELETE /api/keys/ID."""
+
+
+class Host(Output):
+    """A host that models are published on."""
+
+    name: str
+    publications: int
+    """Published models that stand there."""
+
+
+class Hosts(Output):
+    """A page of hosts."""
+
+    items: list[Host]
+    damaged: list[Damaged]
+    """Those of the page whose table cannot be read; told to admins."""
+    next: str | None
+    """Give it as cursor to get the next page; null: this is the last."""
+
+
+class Tenants(Output):
+    """A page of tenants."""
+
+    items: list[Tenant]
+    damaged: list[Damaged]
+    """Those of the page that cannot be read; told to admins."""
+    next: str | None
+    """Give it as cursor to get the next page; null: this is the last."""
+
+
+class Models(Output):
+    """A page of models."""
+
+    items: list[Model]
+    damaged: list[Damaged]
+    """Those of the page that cannot be read; told to admins."""
+    next: str | None
+    """Give it as cursor to get the next page; null: this is the last."""
+
+
+class Publications(Output):
+    """A page of published models."""
+
+    items: list[Publication]
+    damaged: list[Damaged]
+    """Those of the page that cannot be read; told to admins."""
+    next: str | None
+    """Give it as cursor to get the next page; null: this is the last."""
+
+
+class Act(Output):
+    """Something that was done."""
+
+    id: str
+    time: datetime
+    """By the store's clock."""
+    actor: str
+    """The user's name; start: the process itself, when it began."""
+    action: str
+    """What was done: publication.update, key.rotate, …"""
+    target: str
+    """What it was done to."""
+    tenant_id: str
+    """Whose it is; empty where it is no tenant's."""
+    request_id: str
+    detail: dict[str, str]
+    """What changed, as OLD -> NEW, or what was made."""
+
+
+class Acts(Output):
+    """A page of acts, the newest first."""
+
+    items: list[Act]
+    next: str | None
+    """Give it as cursor to get the next page; null: this is the last."""
+
+
+class Alive(Output):
+    """The process runs."""
+
+    status: str
+
+
+class Ready(Output):
+    """Whether the process can do its job. Why not is told at --http-listen alone."""
+
+    ready: bool
+
+
+class FaultAnswer(Output):
+    """One broken rule."""
+
+    field: str
+    rule: str
+    message: str
+
+
+class ProblemAnswer(Output):
+    """RFC 9457 problem document."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    """Stable name of what went wrong."""
+    errors: list[FaultAnswer] = Field(default_factory=list)
+    request_id: str

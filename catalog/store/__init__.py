@@ -1,0 +1,1 @@
+"""The records in the store: read, committed, announced and followed."""

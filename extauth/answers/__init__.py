@@ -1,0 +1,1 @@
+"""What a caller is answered, and what the log says of refusals."""

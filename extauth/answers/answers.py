@@ -1,0 +1,175 @@
+"""What a caller is told: status, headers and body of a verdict. Pure; free of protobuf.
+
+Headers: ``RateLimit-Policy`` and ``RateLimit`` (draft-ietf-httpapi-ratelimit-headers-10), ``X-RateLimit-*`` (the
+tightest budget of calls, seconds from now), on openai publications OpenAI's ``x-ratelimit-*-requests`` and
+``x-ratelimit-*-tokens``; ``retry-after-ms``; ``x-should-retry``, where a client should not or surely should.
+What a tenant's budgets are is its own business: they appear in no header, and its refusal tells only level and wait.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from catalog.records import ModelType
+from extauth.reasons import UNAUTHENTICATED, WIRE, Reason
+from extauth.records.entries import WINDOW_NAMES
+from ratelimit.windows.budgets import Answer, BudgetState, Grant, Window
+from ratelimit.windows.levels import LEVEL_OF_PREFIX, Level, level_of
+
+Headers = list[tuple[str, str]]
+
+GIVE_UP_AFTER_MS: Final = 60_000
+"""Waiting longer than this is not worth a client's while: it is told not to retry by itself."""
+OVERLOAD_RETRY_S: Final = 1
+"""What a caller should wait after a 503; the gateway heals within seconds."""
+_JSON_HEADERS: Final[Headers] = [("content-type", "application/json")]
+
+
+@dataclass(frozen=True, slots=True)
+class Denial:
+    """A refused call's answer."""
+
+    status: int
+    headers: Headers
+    body: str
+
+
+def ceil_s(duration_ms: int) -> int:
+    """Round milliseconds up to whole seconds, 0 for the past: 1 ms -> 1."""
+    return max(0, -(-duration_ms // 1000))
+
+
+def denial(
+    reason: Reason,
+    *,
+    grant: Grant | None = None,
+    now_ms: int = 0,
+    masked: str = "",
+    tokens: int = 0,
+    model_type: ModelType | None = None,
+) -> Denial:
+    """Answer a call that may not pass. ``now_ms`` is the store's clock at the decision, ``tokens`` what it may cost."""
+    wire = WIRE[reason]
+    headers = list(_JSON_HEADERS)
+    error: dict[str, object] = {
+        "message": wire.message,
+        "type": wire.type,
+        "code": wire.code,
+        "param": wire.param,
+        "reason": reason.value if wire is not UNAUTHENTICATED else "unauthenticated",
+    }
+    if wire is UNAUTHENTICATED:
+        headers.append(("www-authenticate", 'ApiKey realm="tollkeeper", header="X-API-Key", Bearer realm="tollkeeper"'))
+        error["key"] = masked or None
+    if wire.status == 503:  # noqa: PLR2004  an HTTP status
+        headers.append(("retry-after", str(OVERLOAD_RETRY_S)))
+    if grant is not None and grant.refused_by is not None:
+        _explain(error, headers, grant, grant.refused_by, now_ms)
+        if grant.refused_by.budget.shape.counts_tokens:
+            _explain_tokens(error, grant.refused_by, tokens, grant.held)
+        headers += limit_headers(grant.states, now_ms, model_type)
+    return Denial(wire.status, headers, json.dumps({"error": error}, separators=(",", ":")))
+
+
+def _explain(error: dict[str, object], headers: Headers, grant: Grant, state: BudgetState, now_ms: int) -> None:
+    """Say which budget refused, how much of it is left and when the call would fit."""
+    level = level_of(state)
+    window = WINDOW_NAMES.get(state.budget.window, state.budget.window.value.name)
+    error["level"] = level.value
+    if level is not Level.TENANT:
+        error |= {"budget": f"{level.value}-{window}", "limit": state.budget.limit, "remaining": state.remaining}
+    if grant.answer is Answer.NEVER_FITS:
+        headers.append(("x-should-retry", "false"))
+        return
+    wait_ms = max(1, grant.retry_at_ms - now_ms)
+    error["retry_after_ms"] = wait_ms
+    error["message"] = f"The {level.value}'s {window} budget is used up; retry in {wait_ms} ms."
+    headers += [("retry-after-ms", str(wait_ms)), ("retry-after", str(ceil_s(wait_ms)))]
+    if wait_ms > GIVE_UP_AFTER_MS:
+        headers.append(("x-should-retry", "false"))
+    elif grant.held:
+        headers.append(("x-should-retry", "true"))
+
+
+def _explain_tokens(error: dict[str, object], state: BudgetState, tokens: int, held: int) -> None:
+    """Say how many tokens the call may cost; what a tenant has left is its own business."""
+    error["tokens"] = tokens
+    level, asked = level_of(state), f"This call may cost {tokens} tokens (its prompt and the completion it asks for)"
+    when = f"retry in {error['retry_after_ms']} ms" if "retry_after_ms" in error else "it never fits"
+    left = "" if level is Level.TENANT else f": {state.remaining} of {state.budget.limit} an hour are left"
+    if held:
+        left += "; tokens" if level is Level.TENANT else f" and {held}"
+        left += " are held by calls in flight, which give back what they do not use"
+    advice = "; ask for fewer by 'max_tokens'" if tokens else ""
+    error["message"] = f"{asked} and the {level.value}'s token budget has no room for it{left}; {when}{advice}."
+
+
+def limit_headers(states: Sequence[BudgetState], now_ms: int, model_type: ModelType | None) -> Headers:
+    """Describe the budgets of a call, without the tenant's."""
+    shown = [(state, _SHOWN[title]) for state in states if (title := _title(state)) in _SHOWN]
+    if model_type is not ModelType.OPENAI:  # elsewhere nobody counts tokens
+        shown = [row for row in shown if not row[0].budget.shape.counts_tokens]
+    if not shown:
+        return []
+    headers = [
+        ("ratelimit-policy", ", ".join([f"{it.name};q={state.budget.limit};w={it.window_s}" for state, it in shown])),
+        ("ratelimit", ", ".join([f"{it.name};r={state.remaining};t={_reset_s(state, now_ms)}" for state, it in shown])),
+    ]
+    calls = [row for row in shown if not row[0].budget.shape.counts_tokens]
+    if calls:
+        headers += _call_headers(min(calls, key=_tightness)[0], now_ms, model_type)
+    if len(calls) < len(shown):
+        tokens = [row for row in shown if row[0].budget.shape.counts_tokens]
+        headers += _openai_headers("tokens", min(tokens, key=_tightness)[0], now_ms)
+    return headers
+
+
+def _call_headers(tightest: BudgetState, now_ms: int, model_type: ModelType | None) -> Headers:
+    headers = [
+        ("x-ratelimit-limit", str(tightest.budget.limit)),
+        ("x-ratelimit-remaining", str(tightest.remaining)),
+        ("x-ratelimit-reset", str(_reset_s(tightest, now_ms))),
+    ]
+    return headers + _openai_headers("requests", tightest, now_ms) if model_type is ModelType.OPENAI else headers
+
+
+def _openai_headers(what: str, tightest: BudgetState, now_ms: int) -> Headers:
+    """Give OpenAI's names; the reset is a duration such as ``61s``."""
+    return [
+        (f"x-ratelimit-limit-{what}", str(tightest.budget.limit)),
+        (f"x-ratelimit-remaining-{what}", str(tightest.remaining)),
+        (f"x-ratelimit-reset-{what}", f"{_reset_s(tightest, now_ms)}s"),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """How a budget appears in headers."""
+
+    name: str  # "publication-minute", quoted
+    window_s: int
+
+
+_SHOWN: Final = {
+    (prefix, window): _Shown(f'"{level.value}-{name}"', window.value.window_ms // 1000)
+    for prefix, level in LEVEL_OF_PREFIX.items()
+    for window, name in WINDOW_NAMES.items()
+    if level is not Level.TENANT
+}
+
+
+def _title(state: BudgetState) -> tuple[str, Window]:
+    return state.subject.name[:2], state.budget.window
+
+
+def _tightness(shown: tuple[BudgetState, _Shown]) -> tuple[int, int]:
+    """Order budgets by what is left, the longer window first where that is equal."""
+    return shown[0].remaining, -shown[1].window_s
+
+
+def _reset_s(state: BudgetState, now_ms: int) -> int:
+    """Seconds until the budget is whole again if nothing else is admitted."""
+    return ceil_s(state.reset_at_ms - now_ms)

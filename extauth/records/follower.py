@@ -1,0 +1,105 @@
+"""Keeps the record cache warm: follows the change feed and drops what changed.
+
+A convenience, never a safeguard: the taking script compares epochs whether this thread lives or not.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+from redis.exceptions import RedisError
+
+from catalog.store.reader import Delta, Snapshot
+from extauth.records.cache import RecordCache
+from runtime.store.link import StoreLink
+
+BLOCK_MS: Final = 1_000
+PATIENCE_MS: Final = 5_000
+"""How long one wait for the feed may take in all, blocking included."""
+RETRY_S: Final = 0.2
+
+_log = logging.getLogger(__name__)
+
+Follow = Callable[[Callable[..., Any], str, int], Delta | None]
+ReadEpoch = Callable[[Callable[..., Any]], Snapshot]
+
+
+class FeedFollower:
+    """Owns the thread ``feed-follower`` and a link of its own."""
+
+    def __init__(
+        self,
+        cache: RecordCache,
+        *,
+        make: Callable[[], StoreLink],
+        follow: Follow,
+        read_epoch: ReadEpoch,
+        on_error: Callable[[], None],
+        on_fault: Callable[[], object],
+        now_ms: Callable[[], float],
+    ) -> None:
+        self._cache = cache
+        self._make = make
+        self._follow = follow
+        self._read_epoch = read_epoch
+        self._on_error = on_error
+        self._on_fault = on_fault
+        self._now_ms = now_ms
+        self._link: StoreLink | None = None
+        self._current_at_ms = now_ms()
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="feed-follower", daemon=True)
+
+    def lag_s(self) -> float:
+        """Seconds since the cache was last known to be as new as the feed (or since this was made)."""
+        return (self._now_ms() - self._current_at_ms) / 1000
+
+    def start(self) -> None:
+        """Begin to follow."""
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._keep_following()
+        except Exception:  # noqa: BLE001  whatever it was: the owner must learn that nobody follows any more
+            _log.exception("the feed's follower ended by a fault of its own")
+            self._on_fault()
+
+    def _keep_following(self) -> None:
+        while not self._stopping.is_set():
+            link = self._link = self._make()
+            try:
+                link.connect()
+                while not self._stopping.is_set():
+                    self._step(link)
+            except (RedisError, OSError, UnicodeError):
+                if not self._stopping.is_set():
+                    self._on_error()
+                    self._stopping.wait(RETRY_S)
+            finally:
+                link.close()
+
+    def _step(self, link: StoreLink) -> None:
+        """Wait for one change and pass it on."""
+
+        def execute(*command: Any) -> Any:
+            return link.execute(self._now_ms() + PATIENCE_MS, *command)
+
+        seen = self._cache.epoch
+        delta = self._follow(execute, seen, BLOCK_MS)
+        if delta is None:
+            self._cache.reset(self._read_epoch(execute).epoch)
+        elif delta.epoch != seen:
+            self._cache.advance(seen, delta.epoch, delta.refs)
+        self._current_at_ms = self._now_ms()
+
+    def stop(self, timeout_s: float) -> None:
+        """End the thread, waking it if it waits for a change."""
+        self._stopping.set()
+        if self._link is not None:
+            self._link.interrupt()
+        if self._thread.is_alive():
+            self._thread.join(timeout_s)

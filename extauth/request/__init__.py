@@ -1,0 +1,1 @@
+"""What is asked: a call, its counts, and whose its route says it is."""

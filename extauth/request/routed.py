@@ -1,0 +1,56 @@
+"""What a call's route says of it: whose it is, by the metadata that the proxy hands on. Knows protobuf's Struct only.
+
+Plain Envoy's routes carry our own metadata. Envoy Gateway's carry its own, which names the HTTPRoute and the rule that
+matched; it is believed of the one namespace that the gate was told, and of routes with our prefix. Whoever may write
+HTTPRoutes there decides whose a call is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+from google.protobuf.struct_pb2 import Struct
+
+from extauth.request.route_names import ROUTE_KIND, ROUTE_PREFIX, is_unread, read_rule
+
+ROUTE_NAMESPACE: Final = "tollkeeper"
+"""Metadata of plain Envoy's routes: ``publication`` or ``openai_host``."""
+GATEWAY_METADATA: Final = "envoy-gateway"
+"""Metadata that Envoy Gateway puts on every route it makes."""
+
+
+class Routed(NamedTuple):
+    """At most one of the first two; neither where the route names nothing that we believe."""
+
+    publication: str = ""  # uid
+    openai_host: str = ""
+    body_unread: bool = False
+
+
+NOWHERE: Final = Routed()
+
+
+def routed(metadata: Mapping[str, Struct], gateway_namespace: str) -> Routed:
+    """Read a route's metadata; ``gateway_namespace``: of the HTTPRoutes that are believed, "" for none."""
+    if ROUTE_NAMESPACE in metadata:
+        fields = metadata[ROUTE_NAMESPACE].fields
+        publication = fields["publication"].string_value if "publication" in fields else ""
+        if not publication and "openai_host" in fields:  # a route that names both means the publication
+            return Routed(openai_host=fields["openai_host"].string_value)
+        return Routed(publication)
+    if gateway_namespace and GATEWAY_METADATA in metadata:
+        return _by_rule(metadata[GATEWAY_METADATA], gateway_namespace)
+    return NOWHERE
+
+
+def _by_rule(told: Struct, namespace: str) -> Routed:
+    """Of ``{"resources": [{kind, namespace, name, sectionName}]}``; the first resource is the route."""
+    resources = told.fields["resources"].list_value.values
+    route = resources[0].struct_value.fields if resources else {}
+    kind, where, name, rule = (
+        route[key].string_value if key in route else "" for key in ("kind", "namespace", "name", "sectionName")
+    )
+    if kind != ROUTE_KIND or where != namespace or not name.startswith(ROUTE_PREFIX):
+        return NOWHERE
+    return Routed(*read_rule(rule), body_unread=is_unread(rule))

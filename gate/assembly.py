@@ -1,0 +1,343 @@
+"""The gate: every part of the Check service put together, with its threads. Knows settings only as plain values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+
+from catalog.cell_number import require
+from catalog.ids import cell_of
+from catalog.keys.secrets import Secrets
+from catalog.records import Kind, ref
+from catalog.store import names, reader
+from catalog.store.announcing import announce
+from extauth.answers import probing
+from extauth.answers.refusal_log import RefusalLog
+from extauth.batch import Checker, Verdict
+from extauth.denials import Denials
+from extauth.edge import CHECK_PATH, CheckService, masked_key
+from extauth.events import Events
+from extauth.metrics import CheckMetrics
+from extauth.reasons import Reason
+from extauth.records.cache import RecordCache
+from extauth.records.entries import PublicationEntry
+from extauth.records.follower import FeedFollower
+from extauth.request.call import Call
+from extauth.reserving import Reserver
+from extauth.stores import Execute
+from extauth.taker import Offsets, Taker
+from gate import troubles
+from gate.bounded import Bounded, BoundedPolicy, LocalLimiter
+from gate.heartbeat import Heartbeat
+from gate.links import RECORDS_CELL, StoreLinks, StoreRecords, StoreUrls
+from ratelimit.descriptors.deciding import Asked, Ordinary, OrdinaryMetrics, Said
+from ratelimit.service.edge import RATE_LIMIT_PATH, RateLimitService
+from ratelimit.tokens.lessons import LessonBook
+from ratelimit.tokens.metrics import SettlementMetrics
+from ratelimit.tokens.settler import BEHIND_S, Settler
+from ratelimit.windows.budgets import Answer, Charge, Taken
+from ratelimit.windows.limiter import Limiter
+from runtime.clock import Clock
+from runtime.grpc.front import BatchService, FrontFactory
+from runtime.grpc.health import HEALTH_PATH, HealthService
+from runtime.readiness import Readiness, Trouble
+from runtime.store.faults import fault_of
+
+SERVICES: Final = {"check": CHECK_PATH, "ratelimit": RATE_LIMIT_PATH}
+"""What a gate can serve, by the names that settings use."""
+STOP_S: Final = 2.0
+
+OnTaken = Callable[[Sequence[Charge], Taken], None]
+
+
+class Gate:
+    """Answers Check and ShouldRateLimit on one address. ``start`` and ``stop`` own every thread."""
+
+    def __init__(  # noqa: PLR0913  a gate is put together from its parts, all by name
+        self,
+        *,
+        front: FrontFactory,
+        stores: StoreUrls,
+        secrets: Secrets,
+        clock: Clock,
+        registry: CollectorRegistry,
+        on_fault: Callable[[], object],
+        on_taken: OnTaken | None = None,
+        bounded: BoundedPolicy | None = None,
+        serves: Collection[str] = tuple(SERVICES),
+        gateway_namespace: str = "",
+    ) -> None:
+        """``serves``: names out of ``SERVICES``; calls of another service are answered UNIMPLEMENTED.
+
+        ``gateway_namespace``: of the HTTPRoutes of Envoy Gateway whose rules' names are believed; "" for none.
+        """
+        self._clock = clock
+        self.ordinary = Ordinary(cells=stores.cells, metrics=OrdinaryMetrics(registry))
+        self._metrics = CheckMetrics(registry)
+        self._secrets = secrets
+        self._admission_log = on_taken
+        self._draining = False
+        self._pepper_unknown_calls = 0
+        offsets = Offsets(per_cell=stores.budgets_are_a_cluster)
+        self._offset = offsets.of(0)
+        self._taker = Taker(
+            limiter_of, clock=clock, offset_of=offsets.of, on_taken=self._taken, on_unheard=self._unheard
+        )
+        self._links = StoreLinks(
+            stores,
+            self._taker,
+            clock,
+            on_proved=self._link_proved,
+            on_error=self._store_failed,
+            on_fault=on_fault,
+        )
+        self._records = StoreRecords()
+        self._lessons = LessonBook()
+        self.cache = RecordCache(now_ms=clock.monotonic_ms)
+        self._checker = self._make_checker(secrets, stores.cells, Denials(clock.monotonic_ms, offsets.of))
+        self._follower = FeedFollower(
+            self.cache,
+            make=self._links.new_records_link,
+            follow=lambda execute, epoch, block_ms: reader.follow(execute, epoch, block_ms, cell=RECORDS_CELL),
+            read_epoch=lambda execute: self._records.read(execute, ()),
+            on_error=self._metrics.feed_errors.inc,
+            on_fault=on_fault,
+            now_ms=clock.monotonic_ms,
+        )
+        refusals = RefusalLog(clock.monotonic_ms, masked_key, self._metrics.line_left_out)
+        self._settler = self._make_settler(registry, stores, on_fault)
+        check = CheckService(
+            self._check,
+            self._observe,
+            lambda: self._taker.sizer.calls,
+            clock,
+            refusals=refusals,
+            release=self._settler.release,
+            answer_probe=lambda call: probing.answered(call, self._secrets),
+            gateway_namespace=gateway_namespace,
+        )
+        rate_limit = RateLimitService(
+            self._settler.note,
+            partial(self._decide_ordinary, offsets),
+            self._settlements.unreadable,
+            on_fault=partial(self._descriptors_failed, refusals),
+            denies_undecided=lambda: self.ordinary.denies_undecided,
+        )
+        made: dict[str, BatchService] = {CHECK_PATH: check, RATE_LIMIT_PATH: rate_limit}
+        served = {path: made[path] for name, path in SERVICES.items() if name in serves}
+        health = HealthService(lambda: self.readiness().ready, [path.split("/")[1] for path in served])
+        self._front = front({**served, HEALTH_PATH: health})
+        self._metrics.cache_entries.set_function(lambda: len(self.cache))
+        self._metrics.feed_lag_s.set_function(self._follower.lag_s)
+        self._metrics.in_flight.set_function(lambda: self._front.in_flight)
+        self._metrics.store_up.set_function(lambda: float(self._links.ready))
+        self._bounded = self._make_bounded(bounded, secrets, stores.cells, on_fault) if bounded else None
+
+    def _make_checker(self, secrets: Secrets, cells: int, denials: Denials) -> Checker:
+        return Checker(
+            cache=self.cache,
+            records=self._records,
+            limiter=self._taker,
+            secrets=secrets,
+            cells=cells,
+            told_of=partial(_told_of, cells),
+            on_new_history=partial(_require_cells, cells),
+            reserve=Reserver(os.urandom, self._lessons.of),
+            denials=denials,
+            now_ms=lambda: self._offset.deadline_on_store_ms(self._clock.monotonic_ms()),
+            wall_ms=self._clock.wall_ms,
+            on=Events(
+                stale=self._metrics.stale.inc,
+                gathered=self._metrics.gathered,
+                denied=self._metrics.denied.inc,
+                unknown_outcome=self._metrics.unknown_outcomes.inc,
+                store_error=self._call_failed,
+            ),
+        )
+
+    def _make_settler(self, registry: CollectorRegistry, stores: StoreUrls, on_fault: Callable[[], object]) -> Settler:
+        self._settlements = SettlementMetrics(registry)
+        return Settler(
+            make=self._links.new_budgets_link,
+            cells=stores.cells,
+            cell_of=cell_of,
+            rests_with=str if stores.budgets_are_a_cluster else lambda _cell: "0",
+            metrics=self._settlements,
+            lessons=self._lessons,
+            name_of=self._name_of,
+            on_fault=on_fault,
+            now_ms=self._clock.monotonic_ms,
+        )
+
+    def _name_of(self, publication: str) -> str:
+        """A publication's name, as far as the cache still knows it."""
+        reference = ref(Kind.PUBLICATION, publication)
+        entry = self.cache.look((reference,))[1].get(reference)
+        return f"{entry.record.tenant}/{entry.record.model}" if isinstance(entry, PublicationEntry) else ""
+
+    def _make_bounded(
+        self, policy: BoundedPolicy, secrets: Secrets, cells: int, on_fault: Callable[[], object]
+    ) -> Bounded:
+        heartbeat = Heartbeat(
+            make=self._links.new_records_link,
+            least=policy.least_gates,
+            on_error=self._store_failed,
+            on_fault=on_fault,
+            now_ms=self._clock.monotonic_ms,
+        )
+        bounded = Bounded(
+            policy,
+            cache=self.cache,
+            secrets=secrets,
+            cells=cells,
+            clock=self._clock,
+            heartbeat=heartbeat,
+            limiter=LocalLimiter(self._clock, self._offset, heartbeat, self._taken_here),
+            store_is_up=lambda: self._links.ready,
+        )
+        self._metrics.gates.set_function(lambda: heartbeat.gates)
+        self._metrics.bounded_mode.set_function(lambda: float(bounded.is_deciding))
+        return bounded
+
+    # Life
+
+    def start(self) -> None:
+        """Bind, connect and begin to answer; calls are refused until the store has been proved."""
+        self._front.start()
+        self._links.start()
+        self._follower.start()
+        self._settler.start()
+        if self._bounded:
+            self._bounded.heartbeat.start()
+
+    @property
+    def address(self) -> str:
+        """What clients dial."""
+        return self._front.address
+
+    def drain(self) -> None:
+        """Say that we are going: health and readiness turn, calls are still answered."""
+        self._draining = True
+
+    def stop(self) -> None:
+        """Answer what was taken, then end every thread. Bounded."""
+        self._draining = True
+        self._front.stop(STOP_S)
+        self._follower.stop(STOP_S)
+        self._settler.stop(STOP_S)
+        if self._bounded:
+            self._bounded.heartbeat.stop(STOP_S)
+        self._links.stop(STOP_S)
+
+    def use_secrets(self, secrets: Secrets) -> None:
+        """Decide with these from the next batch on; any thread may say so."""
+        self._secrets = secrets
+        self._checker.use_secrets(secrets)
+        if self._bounded:
+            self._bounded.use_secrets(secrets)
+        self._pepper_unknown_calls = 0
+
+    def readiness(self) -> Readiness:
+        """Say whether calls can be decided, and if not, what is wrong and what to do."""
+        facts = {"grpc": self.address, "epoch": self.cache.epoch}
+        away, warnings = self._links.troubles(), [*self._links.warnings(), *self._own_warnings()]
+        if away and self._bounded and not self._links.differ and (mode := self._bounded.told()):
+            away, warnings = [], [mode, *away, *warnings]
+        return Readiness((*self._own_problems(), *away), tuple(warnings), facts)
+
+    def _own_problems(self) -> Iterator[Trouble]:
+        if self._draining:
+            yield troubles.DRAINING.found("this gate is about to stop")
+
+    def _own_warnings(self) -> Iterator[Trouble]:
+        if calls := self._pepper_unknown_calls:
+            yield troubles.PEPPER_UNKNOWN.found(
+                f"the secrets file lacks a pepper of keys in use: {calls} calls refused"
+            )
+
+        if (behind_s := self._settler.behind_s) > BEHIND_S:
+            yield troubles.SETTLEMENT_BEHIND.found(
+                f"ended calls are not settled, or overdue ones not swept, for {behind_s:.0f} s; "
+                f"{self._settler.waiting} calls wait"
+            )
+
+    # The way of a batch
+
+    def _decide_ordinary(self, offsets: Offsets, asked: Sequence[Asked], deadline_ms: float) -> list[Said]:
+        store_deadline_ms = offsets.of(self.ordinary.cell).deadline_on_store_ms(deadline_ms)
+        return self.ordinary.decide(asked, self._links.until(deadline_ms).budgets.execute, store_deadline_ms)
+
+    def _descriptors_failed(self, refusals: RefusalLog, calls: int) -> None:
+        self.ordinary.metrics.failed(calls)
+        refusals.note(Reason.FAULT, lambda: None)  # with the traceback
+
+    def _check(self, calls: Sequence[Call], deadline_ms: float) -> list[Verdict]:
+        verdicts = self._checker.check(calls, self._links.until(deadline_ms), deadline_ms)
+        if self._bounded and not self._links.differ:
+            return self._bounded.instead(calls, verdicts)
+        return verdicts
+
+    def _observe(self, verdicts: Sequence[Verdict], spent_ms: float) -> None:
+        self._metrics.batch(verdicts, spent_ms)
+        self._pepper_unknown_calls += sum(verdict.reason is Reason.PEPPER_UNKNOWN for verdict in verdicts)
+
+    def _taken(self, charges: Sequence[Charge], taken: Taken) -> None:
+        if taken.clock_steps:
+            self._metrics.clock_steps.inc(taken.clock_steps)
+        if taken.usage_faults:
+            self._metrics.usage_faults.inc(taken.usage_faults)
+        self._log_admissions(charges, taken)
+
+    def _unheard(self, charges: Sequence[Charge], until_ms: int) -> None:
+        """Have given back what calls may hold that are refused because the store's answer did not come."""
+        for charge in charges:
+            if charge.hold is not None:
+                self._settler.give_back(charge.hold.id, until_ms)
+
+    def _taken_here(self, charges: Sequence[Charge], taken: Taken) -> None:
+        """Count what was taken from this gate's own share."""
+        admitted = sum(grant.answer is Answer.ADMITTED for grant in taken.grants)
+        self._metrics.bounded_admissions.inc(admitted)
+        self._log_admissions(charges, taken)
+
+    def _log_admissions(self, charges: Sequence[Charge], taken: Taken) -> None:
+        if self._admission_log is not None:
+            self._admission_log(charges, taken)
+
+    def _link_proved(self) -> None:
+        self._metrics.store_links.inc()
+        if self._bounded and self._links.ready:
+            self._bounded.store_is_back()
+
+    def _store_failed(self, error: Exception) -> None:
+        self._metrics.store_errors.labels(fault_of(error).value).inc()
+
+    def _call_failed(self, error: Exception) -> None:
+        """Count it and have new links proved."""
+        self._store_failed(error)
+        self._links.doubt(error)
+        self._links.renew()
+
+
+def limiter_of(cell: int) -> Limiter:
+    """Make the limiter of a cell, fenced by the catalog's epoch there."""
+    name = str(cell)
+    return Limiter(cell=name, epoch_key=names.epoch(name), feed_key=names.feed(name))
+
+
+def _require_cells(cells: int, execute: Execute) -> None:
+    """See that the records' store has agreed on our number of cells; raises ``CellsDifferError``."""
+    require([execute("GET", names.cells(RECORDS_CELL))], cells)
+
+
+def _told_of(cells: int, execute: Execute, cell: int) -> tuple[str, str]:
+    """Read a cell's epoch, and the records' epoch that it was told of.
+
+    Sets an epoch where there is none, the store being new or emptied: an absent one would look the same next time.
+    """
+    epoch, records = reader.told(execute, cell=str(cell), cells=cells)
+    return epoch or execute(*announce(cell, ())).decode(), records

@@ -1,0 +1,1 @@
+"""Resources of Envoy Gateway in a Kubernetes cluster."""

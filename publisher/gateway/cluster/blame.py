@@ -1,0 +1,50 @@
+"""Whose fault it is: from objects that are not in force to publications that are not live. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+
+from publisher.gateway.cluster.ownership import Key, references
+from publisher.gateway.resources.naming import Json, identity
+from publisher.gateway.resources.routes import ROUTES, carried
+from publisher.plan import Plan
+
+
+def blamed(faults: Mapping[Key, str], objects: Collection[Json], plan: Plan) -> dict[str, str]:
+    """By uid why a publication is not live; the first fault that concerns it."""
+    found: dict[str, str] = {}
+    users = _users(objects) if faults else {}
+    for obj in objects:
+        if why := faults.get(identity(obj)):
+            for uid in _concerned(obj, users, plan):
+                found.setdefault(uid, why)
+    return found
+
+
+def _users(objects: Iterable[Json]) -> Mapping[Key, list[Json]]:
+    """Who points to an object, of those to which a rule leads."""
+    users = defaultdict[Key, list[Json]](list)
+    for obj in objects:
+        for key in references(obj):
+            users[key].append(obj)
+    return users
+
+
+def _concerned(obj: Json, users: Mapping[Key, list[Json]], plan: Plan) -> frozenset[str]:
+    """Those whose calls an object takes; where it is neither a route nor a route's server, everybody.
+
+    The gate's Backend is no route's: every call needs it.
+    """
+    if obj["kind"] in {"Backend", "AIServiceBackend"} and (using := users.get(identity(obj))):
+        return frozenset[str]().union(*(_concerned(one, users, plan) for one in using))
+    if obj["kind"] not in ROUTES:
+        return frozenset(upstream.publication for upstream in plan.upstreams)
+    return carried(obj) or _chosen_by_body(plan, obj["spec"].get("hostnames", ()))
+
+
+def _chosen_by_body(plan: Plan, hosts: Iterable[str]) -> frozenset[str]:
+    names = frozenset(hosts)
+    return frozenset(
+        route.publication for host in plan.hosts if host.name in names for route in host.routes if route.chosen_by_body
+    )

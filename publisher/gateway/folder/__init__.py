@@ -1,0 +1,1 @@
+"""Resources of Envoy Gateway in a folder that it reads."""

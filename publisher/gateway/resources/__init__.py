@@ -1,0 +1,1 @@
+"""A plan as resources of Envoy Gateway: pure functions."""

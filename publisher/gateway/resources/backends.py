@@ -1,0 +1,48 @@
+"""Model servers as Backends. Pure.
+
+A Backend is named after what it says, so a server that moves is a new object: Envoy Gateway's file provider merges a
+changed object into the old one and keeps what was taken out. With EnvoyProxy's ``mergeBackends`` the object's name is
+its cluster's too, so a cluster never comes to mean another server, however rules move among routes.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import Any, Final
+
+from publisher.addresses import is_address
+from publisher.gateway.options import GatewayOptions
+from publisher.gateway.resources.naming import Json, content_name, made
+from publisher.plan import Plan, Upstream
+
+GROUP: Final = "gateway.envoyproxy.io"
+
+
+def backends(plan: Plan, options: GatewayOptions) -> list[Json]:
+    """One Backend for each server, by name; publications of one server share it."""
+    by_name = {backend_name(upstream, options): upstream for upstream in plan.upstreams}
+    return [_backend(name, by_name[name], options) for name in sorted(by_name)]
+
+
+def backend_name(upstream: Upstream, options: GatewayOptions) -> str:
+    """The Backend of a publication's server."""
+    return content_name("server", options.gateway, upstream.tls, upstream.hostname, upstream.port)
+
+
+def backend_ref(name: str) -> Json:
+    """How a rule or a policy points to a Backend of ours."""
+    return {"group": GROUP, "kind": "Backend", "name": name}
+
+
+def endpoint(hostname: str, port: int) -> Json:
+    """Where a server is, by address (whole: a Backend's schema knows not every short form of IPv6) or by name."""
+    if is_address(hostname):
+        return {"ip": {"address": ip_address(hostname).exploded, "port": port}}
+    return {"fqdn": {"hostname": hostname, "port": port}}
+
+
+def _backend(name: str, upstream: Upstream, options: GatewayOptions) -> Json:
+    spec: dict[str, Any] = {"endpoints": [endpoint(upstream.hostname, upstream.port)]}
+    if upstream.tls:
+        spec["tls"] = {"wellKnownCACertificates": "System", "sni": upstream.hostname}
+    return made("Backend", name, spec, namespace=options.namespace, gateway=options.gateway)

@@ -1,0 +1,62 @@
+"""Which publications Envoy Gateway cannot be given, and why. Pure.
+
+Gateway API names rules, objects and hosts more narrowly than the plan does. What does not fit is refused in the plan's
+own manner, and the others go on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Collection
+from typing import Final
+
+from extauth.request.route_names import ENTRY, MAX_RULE, entry_rule
+from publisher.addresses import is_address
+from publisher.gateway.resources.naming import is_name
+from publisher.plan import Host, Plan
+
+_HOST_ROOM: Final = MAX_RULE - len(entry_rule(""))
+_LABEL: Final = 63
+_NUMBER: Final = re.compile(r"(.*\.)?[0-9]+")
+"""Ends in digits: an address to whoever resolves names, or nothing at all."""
+
+
+def fitting(plan: Plan) -> Plan:
+    """The plan without what Envoy Gateway has no name for, which is refused with a reason."""
+    faults = {uid: fault for host in plan.hosts for uid in _uids(host) if (fault := _fault(uid, host))}
+    named = {upstream.publication: upstream.hostname for upstream in plan.upstreams}
+    faults |= {uid: "url: must name a host in lower case" for uid, name in named.items() if not is_server(name)}
+    return without(plan, faults) if faults else plan
+
+
+def without(plan: Plan, faults: dict[str, str]) -> Plan:
+    """The plan with these publications refused."""
+    hosts = (_left(host, faults) for host in plan.hosts)
+    return Plan(
+        upstreams=tuple(upstream for upstream in plan.upstreams if upstream.publication not in faults),
+        hosts=tuple(host for host in hosts if host.routes),
+        refused={**plan.refused, **faults},
+    )
+
+
+def is_server(hostname: str) -> bool:
+    """Whether a Backend can say where this is: an address, or a name that nobody takes for one."""
+    return is_address(hostname) or (is_name(hostname) and _NUMBER.fullmatch(hostname) is None)
+
+
+def _left(host: Host, faults: Collection[str]) -> Host:
+    routes = tuple(route for route in host.routes if route.publication not in faults)
+    return dataclasses.replace(host, routes=routes, openai=any(route.chosen_by_body for route in routes))
+
+
+def _uids(host: Host) -> set[str]:
+    return {route.publication for route in host.routes}
+
+
+def _fault(uid: str, host: Host) -> str | None:
+    if uid == ENTRY or not is_name(uid, longest=_LABEL):
+        return f"uid: must be lower-case letters, digits and dashes, and not {ENTRY}"
+    if len(host.name) > _HOST_ROOM:
+        return f"host: must be at most {_HOST_ROOM} characters on Envoy Gateway"
+    return None

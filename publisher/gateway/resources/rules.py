@@ -1,0 +1,183 @@
+"""A host's routes as rules of Gateway API. Pure.
+
+Plain Envoy takes the first route that fits; Envoy Gateway the most particular match: exact paths, then the longest
+prefix, then the one that asks for more headers. The plan's order gives the same answer, but for two things that are
+mended here. A prefix of Gateway API matches the bare path too, which the plan leaves to somebody else: whoever has it
+there gets it by an exact match. And of two equal matches the plan's first one is written, the other left out.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from extauth.request.route_names import entry_rule, publication_rule, reading_rule, unread_rule
+from publisher.addresses import is_address
+from publisher.envoy.files import CREDENTIAL_HEADERS, PUBLICATION_HEADER
+from publisher.gateway.options import GatewayOptions
+from publisher.gateway.resources.backends import GROUP, backend_name, backend_ref
+from publisher.gateway.resources.naming import Json, digest, own_name
+from publisher.plan import OPENAI_ROOT, Host, Route, Upstream
+
+NOWHERE: Final = "closed"
+"""The rule of a path that is nobody's. It names nothing, so Check answers 404."""
+
+_Key = tuple[str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A rule and whose it is."""
+
+    publication: str  # uid; "": the host's own
+    rendered: Json
+
+
+@dataclass(frozen=True, slots=True)
+class HostRules:
+    """All rules of a host."""
+
+    host: str
+    published: tuple[Rule, ...]  # in the plan's order
+    entry: tuple[Json, ...]  # what calls match that the body decides; () where there are none
+    closed: tuple[Json, ...]  # what calls match that nobody serves, and a prefix of ours would take
+
+
+def host_rules(host: Host, upstreams: Mapping[str, Upstream], options: GatewayOptions) -> HostRules:
+    """Lay out a host's rules. Without patches no body is read, so no call can be decided by one."""
+    routes = _distinct(host, options)
+    has_entry = host.openai and not any(_key(route) == (_PREFIX, OPENAI_ROOT, "") for route in routes)
+    owners = {path: _around(path, routes) for path in _bare_paths(host, routes)}
+    routes += [_at(path, owner) for path, owner in owners.items() if owner]
+    left = [path for path, owner in owners.items() if owner is None]
+    waiting = [path for path in left if has_entry and path.startswith(f"{OPENAI_ROOT}/")]
+    asked = [_matching(_EXACT, path) | {"method": method} for path in waiting for method in _ASKING]
+    entry = [*asked, _matching(_PREFIX, OPENAI_ROOT)] if has_entry else []
+    return HostRules(
+        host=host.name,
+        published=tuple(Rule(one.publication, _rule(one, upstreams[one.publication], options)) for one in routes),
+        entry=tuple(entry),
+        closed=tuple(_matching(_EXACT, path) for path in left),
+    )
+
+
+def no_model_name(options: GatewayOptions) -> str:
+    """The filter that answers a call for which Check named a model that is not served here yet."""
+    return own_name(options.gateway, "no-model")
+
+
+def entry(host: str, matches: Sequence[Json], options: GatewayOptions) -> Json:
+    """The rule where calls wait that the body decides: Check names the publication, or a 404 is the end of it."""
+    return _answered(entry_rule(host), matches, options)
+
+
+def closed(matches: Sequence[Json], options: GatewayOptions) -> Json:
+    """The rule of paths that nobody serves."""
+    return _answered(NOWHERE, matches, options)
+
+
+def _answered(name: str, matches: Sequence[Json], options: GatewayOptions) -> Json:
+    reference = {"group": GROUP, "kind": "HTTPRouteFilter", "name": no_model_name(options)}
+    return {
+        "name": name,
+        "matches": list(matches),
+        "filters": [{"type": "ExtensionRef", "extensionRef": reference}],
+    }
+
+
+_ASKING: Final = ("GET", "HEAD")
+"""The methods by which a host's models are asked for by name, which Check answers. A call by any other would be moved
+by its body to a server for which no match is more particular than this one: nobody serves it."""
+
+_EXACT: Final = "Exact"
+_PREFIX: Final = "PathPrefix"
+
+
+def _distinct(host: Host, options: GatewayOptions) -> list[Route]:
+    """The routes to write, the first of those that match the same."""
+    first: dict[_Key, Route] = {}
+    for route in host.routes:
+        if not route.chosen_by_body or (options.patches and not options.ai_gateway):  # there ``ai_routes`` has them
+            first.setdefault(_key(route), route)
+    return list(first.values())
+
+
+def _bare_paths(host: Host, routes: Sequence[Route]) -> list[str]:
+    """The paths that a prefix takes along although the plan does not: sorted, each once."""
+    exact = {route.path for route in routes if not route.below}
+    below = {route.path for route in routes if route.below} | ({OPENAI_ROOT} if host.openai else set())
+    return sorted(below - exact)
+
+
+def _around(path: str, routes: Sequence[Route]) -> Route | None:
+    """Whose prefix a path lies below, the longest of them."""
+    around = (one for one in routes if one.below and not one.chosen_by_body and path.startswith(f"{one.path}/"))
+    return next(around, None)
+
+
+def _at(path: str, around: Route) -> Route:
+    """A path below a route, as a route of its own."""
+    rest = path.removeprefix(f"{around.path}/")
+    name, rewrite = f"{around.name}-{digest(path)}", f"{around.rewrite}{rest}"
+    return dataclasses.replace(around, name=name, path=path, below=False, rewrite=rewrite)
+
+
+def _key(route: Route) -> _Key:
+    return (_PREFIX if route.below else _EXACT, route.path, _header(route))
+
+
+def _header(route: Route) -> str:
+    return route.publication if route.chosen_by_body else ""
+
+
+def _rule(route: Route, upstream: Upstream, options: GatewayOptions) -> Json:
+    match = _matching(_PREFIX if route.below else _EXACT, route.path)
+    if route.chosen_by_body:
+        match["headers"] = [{"type": "Exact", "name": PUBLICATION_HEADER, "value": route.publication}]
+    rule: dict[str, Any] = {
+        "name": _name(route, options),
+        "matches": [match],
+        "filters": [_headers(route), *_rewriting(route, upstream)],
+        "backendRefs": [backend_ref(backend_name(upstream, options))],
+        "timeouts": {"request": f"{route.longest_s}s"},
+    }
+    return rule
+
+
+def _name(route: Route, options: GatewayOptions) -> str:
+    """What the gate is told, and the patch of the routes goes by: whose calls these are, and if bodies are read."""
+    part = route.name.rpartition("/")[2].replace("_", "-")
+    reading = reading_rule if options.patches else unread_rule
+    named = reading if route.reads_body else publication_rule
+    return named(route.publication, part)
+
+
+def _matching(kind: str, path: str) -> Json:
+    return {"path": {"type": kind, "value": path}}
+
+
+def _headers(route: Route) -> Json:
+    """The key ends here, whatever Check answers; the server is told whose call it is."""
+    modified = {
+        "set": [{"name": PUBLICATION_HEADER, "value": route.publication}],
+        "remove": list(CREDENTIAL_HEADERS),
+    }
+    return {"type": "RequestHeaderModifier", "requestHeaderModifier": modified}
+
+
+def _rewriting(route: Route, upstream: Upstream) -> list[Json]:
+    rewrite: dict[str, Any] = {}
+    if not is_address(upstream.hostname):  # Gateway API has no word for an address or a port here
+        rewrite["hostname"] = upstream.hostname
+    matched = f"{route.path}/" if route.below else route.path
+    if route.rewrite != matched:
+        rewrite["path"] = _new_path(route)
+    return [{"type": "URLRewrite", "urlRewrite": rewrite}] if rewrite else []
+
+
+def _new_path(route: Route) -> Json:
+    if route.below:
+        return {"type": "ReplacePrefixMatch", "replacePrefixMatch": route.rewrite.rstrip("/") or "/"}
+    return {"type": "ReplaceFullPath", "replaceFullPath": route.rewrite}

@@ -1,0 +1,1 @@
+"""Publishing by turns: the lease, the board, who leads."""

@@ -1,0 +1,1 @@
+"""The edge of Envoy's rate-limit service."""

@@ -1,0 +1,1 @@
+"""Sliding windows: budgets, the script that takes, and its one caller."""

@@ -1,0 +1,1 @@
+"""gRPC in batches: the seam, its two transports, health and TLS."""

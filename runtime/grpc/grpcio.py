@@ -1,0 +1,245 @@
+"""The grpcio front: the same batches over grpcio's asyncio server, with TLS and client certificates where asked.
+
+Two threads, whatever the number of calls: ``grpc-io`` runs the event loop that speaks HTTP/2, ``grpc-batches`` takes
+what has arrived, hands it to the method's service and sends the answers. A call lives in ``_calls`` from its arrival to
+its answer; one that its client gave up leaves it, and is then dropped unanswered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import queue
+import threading
+from collections import defaultdict, deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+
+from runtime.clock import Clock
+from runtime.grpc.front import Answer, Answering, BatchService, Failure, Incoming, Place, QueueLimits, dialled
+from runtime.grpc.tls import Certificates, Identity
+
+START_S: Final = 10.0
+"""Longest wait for the event loop to bind, in seconds."""
+
+MAX_AGE_MS: Final = 3_600_000
+"""A TLS connection is renewed after an hour, so that a client whose certificate has ended is let in no longer."""
+
+_OPTIONS: Final = (("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 1024))
+"""Without the first, two gates could bind one port and share its calls unseen."""
+
+_TLS_OPTIONS: Final = (("grpc.max_connection_age_ms", MAX_AGE_MS), ("grpc.max_connection_age_grace_ms", 30_000))
+
+_CODES: Final = {code.value[0]: code for code in grpc.StatusCode}
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Arrived:
+    """A call that waits for its answer."""
+
+    path: str
+    incoming: Incoming
+    answer: asyncio.Future[Answer]
+
+
+class GrpcioFront:
+    """Serves unary methods on a Unix socket or a TCP address; with ``certificates``, over TLS only."""
+
+    def __init__(
+        self,
+        services: Mapping[str, BatchService],
+        *,
+        target: str,
+        clock: Clock,
+        on_fault: Callable[[], object],
+        limits: QueueLimits,
+        certificates: Certificates | None = None,
+    ) -> None:
+        self._target = self._binding = target
+        self._place = Place(target)
+        self._services = services
+        self._clock = clock
+        self._on_fault = on_fault
+        self._most_calls = 2 * limits.calls
+        self._answering = Answering(clock, limits)
+        self._certificates = certificates
+        self._ids = itertools.count()
+        self._calls: dict[int, _Arrived] = {}
+        self._arrived: queue.SimpleQueue[_Arrived | None] = queue.SimpleQueue()  # None: no more will come
+        self._answers: deque[tuple[_Arrived, Answer]] = deque()
+        self._bound: Future[int] = Future()
+        self._grace_s = 0.0
+        self._io = threading.Thread(target=self._run_io, name="grpc-io", daemon=True)
+        self._decider = threading.Thread(target=self._run_decider, name="grpc-batches", daemon=True)
+
+    def start(self) -> None:
+        """Bind and begin to answer; raises ``CannotStart`` where the target cannot be bound."""
+        with self._place.binding() as self._binding:
+            self._io.start()
+            self._bound.result(START_S)
+        self._decider.start()
+
+    @property
+    def address(self) -> str:
+        """What clients dial: the Unix target as given, or host:port with the port that was bound."""
+        is_bound = self._bound.done() and self._bound.exception() is None
+        return dialled(self._target, self._bound.result() if is_bound else None)
+
+    @property
+    def in_flight(self) -> int:
+        """Calls taken and not answered yet."""
+        return len(self._calls)
+
+    def stop(self, timeout_s: float) -> None:
+        """Answer what has been taken, then close. Bounded by ``timeout_s``."""
+        if self._decider.is_alive():
+            self._grace_s = timeout_s
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._decider.join(timeout_s + 1)
+        if self._io.is_alive():
+            self._io.join(1)
+        self._place.leave()
+
+    # The event loop's thread
+
+    def _run_io(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except Exception as error:  # noqa: BLE001  whatever it was: who waits for the start, or the owner, must learn it
+            if not self._bound.done():
+                self._bound.set_exception(error)
+                return
+            _log.exception("the gRPC server ended by a fault of its own")
+            self._on_fault()
+        finally:
+            self._arrived.put(None)
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(_without_noise)
+        self._stopping = asyncio.Event()
+        server = self._server()
+        try:
+            port = self._bind(server)
+            await server.start()
+            self._bound.set_result(port)
+            await self._stopping.wait()
+        finally:
+            await server.stop(self._grace_s)
+
+    def _server(self) -> grpc.aio.Server:
+        options = (*_OPTIONS, *(_TLS_OPTIONS if self._certificates else ()))
+        server = grpc.aio.server(options=options, maximum_concurrent_rpcs=self._most_calls)
+        methods: dict[str, dict[str, Any]] = defaultdict(dict)
+        for path in self._services:
+            _, service, method = path.split("/")
+            methods[service][method] = grpc.unary_unary_rpc_method_handler(self._handler(path))
+        server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(*one) for one in methods.items()])
+        return server
+
+    def _bind(self, server: grpc.aio.Server) -> int:
+        if self._certificates is None:
+            return int(server.add_insecure_port(self._binding))
+        return int(server.add_secure_port(self._binding, _credentials(self._certificates)))
+
+    def _handler(self, path: str) -> Callable[[bytes, Any], Awaitable[Answer]]:
+        async def handle(payload: bytes, context: Any) -> Answer:
+            left_s = context.time_remaining()
+            deadline_ms = float("inf") if left_s is None else self._clock.monotonic_ms() + left_s * 1000
+            call = _Arrived(path, Incoming(next(self._ids), payload, deadline_ms), self._loop.create_future())
+            self._calls[call.incoming.call_id] = call
+            self._arrived.put(call)
+            try:
+                answer = await call.answer
+            except asyncio.CancelledError:
+                if not call.answer.cancelled():  # given up at the very moment of its answer
+                    self._undelivered(call, call.answer.result())
+                raise
+            finally:  # answered, or given up by its client
+                del self._calls[call.incoming.call_id]
+            if isinstance(answer, Failure):
+                await context.abort(_CODES[answer.code], answer.message)
+            return answer
+
+        return handle
+
+    def _undelivered(self, call: _Arrived, answer: Answer) -> None:
+        if isinstance(answer, bytes):
+            self._services[call.path].undelivered(answer)
+
+    def _send(self) -> None:
+        while self._answers:
+            call, answer = self._answers.popleft()
+            if call.answer.done():
+                self._undelivered(call, answer)
+            else:
+                call.answer.set_result(answer)
+
+    # The deciding thread
+
+    def _run_decider(self) -> None:
+        try:
+            while (first := self._arrived.get()) is not None:
+                self._answer([first, *self._others()])
+        except Exception:  # noqa: BLE001  whatever it was: the owner must learn that nobody answers any more
+            _log.exception("the batch loop ended by a fault of its own")
+            self._on_fault()
+
+    def _others(self) -> Iterable[_Arrived]:
+        """Take what else has arrived, without waiting; the word that no more will come stays."""
+        for _ in range(self._arrived.qsize()):
+            call = self._arrived.get()
+            if call is None:
+                self._arrived.put(None)
+                return
+            yield call
+
+    def _answer(self, arrived: Iterable[_Arrived]) -> None:
+        taken_ms = self._clock.monotonic_ms()
+        by_path: dict[str, list[Incoming]] = defaultdict(list)
+        for call in arrived:
+            if call.incoming.call_id in self._calls:
+                by_path[call.path].append(call.incoming)
+        for path, calls in by_path.items():
+            self._answering.answer_all(self._services[path], calls, taken_ms, self._respond)
+
+    def _respond(self, call_id: int, answer: Answer) -> bool:
+        """Have the loop send an answer; one wake-up sends all that are ready by then."""
+        call = self._calls.get(call_id)
+        if call is None:
+            return False
+        self._answers.append((call, answer))
+        if len(self._answers) == 1:
+            self._loop.call_soon_threadsafe(self._send)
+        return True
+
+
+def _credentials(certificates: Certificates) -> grpc.ServerCredentials:
+    """TLS 1.2 or newer (grpc's own minimum); the files are looked at again for each new connection."""
+
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        identity = certificates.changed()
+        return None if identity is None else _configuration(identity)
+
+    first = certificates.identity
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(first), changed, require_client_authentication=first.client_ca is not None
+    )
+
+
+def _configuration(identity: Identity) -> grpc.ServerCertificateConfiguration:
+    return grpc.ssl_server_certificate_configuration([(identity.key, identity.chain)], identity.client_ca)
+
+
+def _without_noise(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report faults as asyncio does, but not that another loop of this process has read grpc's wake-up first."""
+    if not isinstance(context.get("exception"), BlockingIOError):
+        loop.default_exception_handler(context)

@@ -1,0 +1,1 @@
+"""The Kubernetes API: requests and watches. Knows no kind of ours."""

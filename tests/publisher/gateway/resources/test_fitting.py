@@ -1,0 +1,31 @@
+"""Which servers a Backend can name: what is an address, what is a name, and what is neither."""
+
+from __future__ import annotations
+
+import pytest
+
+from publisher.addresses import is_address
+from publisher.gateway.resources.fitting import is_server
+
+
+@pytest.mark.parametrize("hostname", ["10.0.0.1", "::1", "2001:db8::7", "::ffff:10.0.0.1"])
+def test_an_address_is_known(hostname: str) -> None:
+    """Of either kind."""
+    assert is_address(hostname)
+    assert is_server(hostname)
+
+
+@pytest.mark.parametrize("hostname", ["m.test", "10.0.0.1.test", "1a", "a-1", "10.0.0.1a"])
+def test_a_name_is_known(hostname: str) -> None:
+    """Digits in it, too."""
+    assert not is_address(hostname)
+    assert is_server(hostname)
+
+
+@pytest.mark.parametrize(
+    "hostname", ["", "...", "300.1.1.1", "1.1.1", "2130706433", "010.0.0.1", "m.test.7", "fe80::1%eth0", ":", "M.test"]
+)
+def test_what_is_neither_is_refused(hostname: str) -> None:
+    """Envoy Gateway would refuse it later, or look up what nobody means."""
+    assert not is_address(hostname)
+    assert not is_server(hostname)

@@ -1,0 +1,103 @@
+"""A plan's routes as rules: what is matched, what the server sees, and what is nobody's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from publisher.gateway.options import GatewayOptions
+from publisher.gateway.resources.manifests import carried, fitting, published
+from publisher.plan import plan
+from tests.e2e.proxy import HOST, kserve_v2, openai, publication, stripped
+
+OPTIONS = GatewayOptions(gate=("unix:/run/gate.sock",))
+
+Json = dict[str, Any]
+
+
+def _rules(*records: Any, options: GatewayOptions = OPTIONS) -> dict[str, Json]:
+    made = published(plan(records), options)
+    return {rule["name"]: rule for obj in made if obj["kind"] == "HTTPRoute" for rule in obj["spec"]["rules"]}
+
+
+def _paths(rule: Json) -> list[tuple[str, str]]:
+    return [(match["path"]["type"], match["path"]["value"]) for match in rule["matches"]]
+
+
+def _rewrite(rule: Json) -> Json:
+    (found,) = [each["urlRewrite"] for each in rule["filters"] if each["type"] == "URLRewrite"]
+    return found
+
+
+def test_a_kserve_model_has_exact_matches() -> None:
+    """Each path of the model is matched whole and replaced whole."""
+    rules = _rules(publication("u1", "/models/iris", "http://iris.test:8080", model="iris"))
+    assert set(rules) == {"u1.status", "u1.predict", "u1.explain"}
+    assert _paths(rules["u1.predict"]) == [("Exact", "/models/iris/predict")]
+    new_path = {"type": "ReplaceFullPath", "replaceFullPath": "/v1/models/iris:predict"}
+    assert _rewrite(rules["u1.predict"]) == {"hostname": "iris.test", "path": new_path}
+
+
+def test_a_part_that_no_rule_may_be_called_has_dashes() -> None:
+    """Names of rules know no underscores."""
+    assert "u1.generate-stream" in _rules(kserve_v2("u1", "/models/iris"))
+
+
+def test_an_openai_model_has_its_path_and_the_bodys() -> None:
+    """Below its path the server's /v1; below the host's /v1, once Check has named it by the header."""
+    rules = _rules(openai("u1", "/llm", model="m"))
+    assert _paths(rules["u1.below.json"]) == [("PathPrefix", "/llm")]
+    assert _rewrite(rules["u1.below.json"])["path"] == {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/v1"}
+    (body,) = rules["u1.body.json"]["matches"]
+    assert body["path"] == {"type": "PathPrefix", "value": "/v1"}
+    assert body["headers"] == [{"type": "Exact", "name": "x-tollkeeper-publication", "value": "u1"}]
+
+
+def test_a_bare_path_that_the_plan_leaves_to_the_entry_goes_there() -> None:
+    """A prefix of Gateway API takes the bare path along; an exact match gives it back to the host."""
+    rules = _rules(openai("u1", "/v1/models/b"))
+    entry = rules[f"openai.{HOST}"]
+    assert _paths(entry) == [("Exact", "/v1/models/b"), ("Exact", "/v1/models/b"), ("PathPrefix", "/v1")]
+    assert [match.get("method") for match in entry["matches"]] == ["GET", "HEAD", None]
+    assert _paths(rules["closed"]) == [("Exact", "/v1"), ("Exact", "/v1/models/b")]
+
+
+def test_of_two_equal_matches_the_plans_first_is_written() -> None:
+    """What is published at another's path of a model has it, as on plain Envoy."""
+    rules = _rules(publication("u1", "/models/a"), publication("u2", "/models/a/predict"))
+    assert _paths(rules["u2.status"]) == [("Exact", "/models/a/predict")]
+    assert "u1.predict" not in rules
+
+
+def test_a_publication_of_all_of_v1_hides_the_entry() -> None:
+    """As on plain Envoy, where it is tried first."""
+    rules = _rules(stripped("u1", "/v1"), openai("u2", "/llm"))
+    assert f"openai.{HOST}" not in rules
+
+
+def test_no_key_reaches_a_server() -> None:
+    """Every rule to a server takes off both headers, and names the publication."""
+    for name, rule in _rules(publication("u1", "/a"), openai("u2", "/b"), stripped("u3", "/c")).items():
+        if "backendRefs" in rule:
+            (modified,) = [each["requestHeaderModifier"] for each in rule["filters"] if "requestHeaderModifier" in each]
+            assert modified["remove"] == ["x-api-key", "authorization"]
+            assert modified["set"] == [{"name": "x-tollkeeper-publication", "value": name.partition(".")[0]}]
+
+
+def test_a_host_whose_entry_no_rule_can_be_named_after_is_refused() -> None:
+    """With a reason by publication, as the plan does it; the others go on."""
+    long_host = ".".join(["a" * 60] * 4) + ".test"
+    fit = fitting(plan([openai("u1", "/a", host=long_host), openai("u2", "/b")]))
+    assert "host" in fit.refused["u1"]
+    assert [upstream.publication for upstream in fit.upstreams] == ["u2"]
+
+
+def test_a_uid_that_would_read_as_an_entry_is_refused() -> None:
+    """No publication can take the entry's name."""
+    assert "uid" in fitting(plan([publication("openai", "/a")])).refused["openai"]
+
+
+def test_a_route_says_whose_rules_it_carries() -> None:
+    """By the names of its rules; the host's own rules are nobody's."""
+    made = published(plan([publication("u1", "/a"), openai("u2", "/b")]), OPTIONS)
+    by_name = {obj["metadata"]["name"]: carried(obj) for obj in made if obj["kind"] == "HTTPRoute"}
+    assert sorted(by_name.values(), key=len) == [frozenset(), {"u1", "u2"}]

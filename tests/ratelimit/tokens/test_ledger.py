@@ -1,0 +1,406 @@
+"""Reservations: made with the admission, ended once, presumed when nobody tells, put right when somebody tells late."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import redis
+
+from ratelimit.names import budget_key, due_key, held_key, rest_key, usage_key, usage_minutes_key
+from ratelimit.tokens.ledger import Ledger, Outcome, Settlement
+from ratelimit.windows.budgets import Answer, Budget, Charge, Grant, Hold, Subject, Window
+from ratelimit.windows.limiter import Limiter
+
+NOW_MS = 1_800_000_000_000
+MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
+KEY = Subject("k:1", (Budget(Window.MINUTE, 50), Budget(Window.TOKENS_HOUR, 1_000)))
+PUBLICATION = Subject("p:1", (Budget(Window.TOKENS_HOUR, 5_000),))
+LEDGER = Ledger("0")
+PATIENCE_MS = 5_000
+
+
+def _hold(name: str, *, ceiling: int = 400, presumed: int = 100) -> Hold:
+    return Hold(name, ceiling, presumed, PATIENCE_MS, b"terms of " + name.encode())
+
+
+def _admit(limiter: Limiter, store: redis.Redis, *names: str, tokens: int = 300, now_ms: int = NOW_MS) -> list[Answer]:
+    charges = [Charge((KEY, PUBLICATION), tokens=tokens, hold=_hold(name), usage=("k:1", "p:1")) for name in names]
+    taken = limiter.take(store.execute_command, charges, epoch="", now_ms=now_ms)
+    return [grant.answer for grant in taken.grants]
+
+
+def _remaining(limiter: Limiter, store: redis.Redis, now_ms: int = NOW_MS) -> list[int]:
+    """What is left of the key's minute and tokens and of the publication's tokens."""
+    look = [Charge((KEY, PUBLICATION), tokens=0, costs=(0, 0))]
+    (grant,) = limiter.take(store.execute_command, look, epoch="", now_ms=now_ms, look=True).grants
+    return [state.remaining for state in grant.states]
+
+
+def _settle(store: redis.Redis, *ended: tuple[str, int], now_ms: int = NOW_MS, sweep: int = 0) -> list[Outcome]:
+    settled = LEDGER.settle(store.execute_command, [Settlement(*one) for one in ended], sweep=sweep, now_ms=now_ms)
+    assert settled.faults == 0
+    return list(settled.outcomes)
+
+
+def test_an_admission_reserves_and_a_settlement_gives_back_the_rest(limiter: Limiter, store: redis.Redis) -> None:
+    """Tokens are held in every budget from the admission on; what was not used is free again at once."""
+    assert _admit(limiter, store, "a", "b") == [Answer.ADMITTED] * 2
+    assert _remaining(limiter, store) == [48, 400, 4_400]
+    assert _settle(store, ("a", 40)) == [Outcome.SETTLED]
+    assert _remaining(limiter, store) == [48, 660, 4_660]
+    assert _settle(store, ("b", 0)) == [Outcome.SETTLED]
+    assert _remaining(limiter, store) == [48, 960, 4_960]
+    assert not store.exists(held_key("0"), due_key("0"))
+
+
+def test_nothing_passes_the_limit_while_it_is_held(limiter: Limiter, store: redis.Redis) -> None:
+    """Used and reserved together never pass the limit; a refused call leaves no reservation."""
+    assert _admit(limiter, store, "a", "b", "c", "d") == [Answer.ADMITTED] * 3 + [Answer.REFUSED]
+    assert store.hlen(held_key("0")) == store.zcard(due_key("0")) == 3
+    assert LEDGER.terms(store.execute_command, ["a", "d"]) == [b"terms of a", None]
+
+
+def test_it_is_settled_once(limiter: Limiter, store: redis.Redis) -> None:
+    """Repeated and forged settlements change nothing, in one script or in several."""
+    _admit(limiter, store, "a")
+    assert _settle(store, ("a", 100), ("a", 0), ("x", 0)) == [Outcome.SETTLED, Outcome.UNKNOWN, Outcome.UNKNOWN]
+    assert _settle(store, ("a", 0)) == [Outcome.UNKNOWN]
+    assert _remaining(limiter, store) == [49, 900, 4_900]
+
+
+def test_more_than_was_held_is_charged_up_to_the_ceiling(limiter: Limiter, store: redis.Redis) -> None:
+    """What a model's server claims is believed up to what the call can have cost."""
+    _admit(limiter, store, "a", "b", tokens=100)
+    assert _settle(store, ("a", 250), ("b", 10**9)) == [Outcome.SETTLED] * 2
+    assert _remaining(limiter, store) == [48, 350, 4_350]
+
+
+def test_what_nobody_settles_is_presumed(limiter: Limiter, store: redis.Redis) -> None:
+    """Not before its time, once, and only as many at a time as are asked for; the reservation is then no more."""
+    _admit(limiter, store, "a", "b")
+    early = LEDGER.settle(store.execute_command, [], now_ms=NOW_MS + PATIENCE_MS - 1)
+    assert (early.presumed, early.forgotten) == (0, 0)
+    first = LEDGER.settle(store.execute_command, [], sweep=1, now_ms=NOW_MS + PATIENCE_MS)
+    assert (first.presumed, first.presumed_tokens) == (1, 100)
+    assert _remaining(limiter, store) == [48, 600, 4_600]
+    again = LEDGER.settle(store.execute_command, [], now_ms=NOW_MS + PATIENCE_MS)
+    assert (again.presumed, again.forgotten) == (1, 0)
+    assert _remaining(limiter, store) == [48, 800, 4_800]
+    assert LEDGER.settle(store.execute_command, [], now_ms=NOW_MS + PATIENCE_MS).presumed == 0
+
+
+@pytest.mark.parametrize("real", [0, 60, 350])
+def test_a_late_settlement_replaces_what_was_presumed(limiter: Limiter, store: redis.Redis, real: int) -> None:
+    """While its bucket is counted; then it is forgotten."""
+    _admit(limiter, store, "a")
+    LEDGER.settle(store.execute_command, [], now_ms=NOW_MS + PATIENCE_MS)
+    late_ms = NOW_MS + 59 * MINUTE_MS
+    assert _settle(store, ("a", real), now_ms=late_ms) == [Outcome.REPLACED]
+    assert _remaining(limiter, store, late_ms)[1:] == [1_000 - real, 5_000 - real]
+    assert _settle(store, ("a", 1), now_ms=late_ms) == [Outcome.UNKNOWN]
+
+
+def test_what_was_presumed_is_forgotten_with_its_bucket(limiter: Limiter, store: redis.Redis) -> None:
+    """Once it is counted no more the ledger keeps nothing of it."""
+    _admit(limiter, store, "a")
+    LEDGER.settle(store.execute_command, [], now_ms=NOW_MS + PATIENCE_MS)
+    swept = LEDGER.settle(store.execute_command, [], now_ms=NOW_MS + HOUR_MS + MINUTE_MS)
+    assert (swept.presumed, swept.forgotten) == (0, 1)
+    assert not store.exists(held_key("0"), due_key("0"))
+
+
+def test_a_settlement_finds_the_bucket_of_its_admission(limiter: Limiter, store: redis.Redis) -> None:
+    """What is given back is given back where it was counted: the window rolls on as if it had never been taken."""
+    _admit(limiter, store, "a")
+    _admit(limiter, store, "b", now_ms=NOW_MS + 10 * MINUTE_MS)
+    _settle(store, ("a", 100), now_ms=NOW_MS + 11 * MINUTE_MS)
+    assert _remaining(limiter, store, NOW_MS + 61 * MINUTE_MS - 1)[1] == 600
+    assert _remaining(limiter, store, NOW_MS + 61 * MINUTE_MS)[1] == 700
+    _settle(store, ("b", 0), now_ms=NOW_MS + 62 * MINUTE_MS)
+    assert _remaining(limiter, store, NOW_MS + 62 * MINUTE_MS)[1] == 1_000
+
+
+def test_a_settlement_after_its_window_changes_nothing(limiter: Limiter, store: redis.Redis) -> None:
+    """What is counted no more cannot be given back to anybody."""
+    late_ms = NOW_MS + HOUR_MS + MINUTE_MS
+    _admit(limiter, store, "a")
+    _admit(limiter, store, "b", now_ms=late_ms)
+    assert _settle(store, ("a", 0), now_ms=late_ms) == [Outcome.SETTLED]
+    assert _remaining(limiter, store, late_ms)[1] == 700
+
+
+def test_a_call_without_token_budgets_is_settled_too(limiter: Limiter, store: redis.Redis) -> None:
+    """Its tokens are counted as usage."""
+    plain = Subject("k:1", (Budget(Window.MINUTE, 50),))
+    charge = Charge((plain,), tokens=10, hold=_hold("a"), usage=("k:1",))
+    limiter.take(store.execute_command, [charge], epoch="", now_ms=NOW_MS)
+    assert _settle(store, ("a", 77)) == [Outcome.SETTLED]
+    assert store.hget(usage_key("0", "k:1"), "tokens") == b"77"
+
+
+def test_tokens_are_counted_as_usage(limiter: Limiter, store: redis.Redis) -> None:
+    """What was charged, in its minute, put right by a late settlement; never under a name that is gone."""
+    _admit(limiter, store, "a", "b")
+    store.delete(usage_key("0", "p:1"))
+    _settle(store, ("a", 30))
+    LEDGER.settle(store.execute_command, [], now_ms=NOW_MS + PATIENCE_MS)
+    assert store.hget(usage_key("0", "k:1"), "tokens") == b"130"
+    _settle(store, ("b", 20), now_ms=NOW_MS + MINUTE_MS)
+    assert store.hget(usage_key("0", "k:1"), "tokens") == b"50"
+    hour, minute = NOW_MS // HOUR_MS, NOW_MS // MINUTE_MS % 60
+    assert store.hget(usage_minutes_key("0", "k:1", hour), f"t{minute}") == b"130"
+    assert not store.exists(usage_key("0", "p:1"))
+    _admit(limiter, store, "c", now_ms=NOW_MS + 2 * MINUTE_MS)
+    assert store.hget(usage_minutes_key("0", "k:1", hour), f"t{minute + 1}") == b"-80"
+
+
+def test_a_look_and_a_refusal_reserve_nothing(limiter: Limiter, store: redis.Redis) -> None:
+    """Only what is admitted is held."""
+    charges = [Charge((KEY,), tokens=1_001, hold=_hold("a")), Charge((KEY,), tokens=1, hold=_hold("b"))]
+    limiter.take(store.execute_command, charges, epoch="", now_ms=NOW_MS, look=True)
+    assert not store.exists(held_key("0"), due_key("0"))
+    limiter.take(store.execute_command, charges, epoch="", now_ms=NOW_MS)
+    assert store.hkeys(held_key("0")) == [b"b"]
+
+
+def test_no_garbage_breaks_the_script(limiter: Limiter, store: redis.Redis) -> None:
+    """Whatever stands in a reservation or a budget value: it is settled or told, never a failing script."""
+    dice = random.Random(7)  # noqa: S311  a seed, so that a failure can be repeated
+    seen = set()
+    for _ in range(600):
+        store.delete(held_key("0"), due_key("0"), budget_key("0", "k:1"), budget_key("0", "p:1"))
+        _admit(limiter, store, "a")
+        if dice.random() < 0.5:
+            record = _broken(dice, store.hget(held_key("0"), "a"))
+            store.hset(held_key("0"), "a", record.replace(b"tk:budget:{1", b"tk:budget:{0"))
+        else:
+            store.set(budget_key("0", "k:1"), _broken(dice, store.get(budget_key("0", "k:1"))), px=60_000)
+        LEDGER.terms(store.execute_command, ["a"])
+        settled = LEDGER.settle(store.execute_command, [Settlement("a", 5)], now_ms=NOW_MS)
+        seen.add((settled.outcomes[0], settled.faults > 0))
+        assert not store.hexists(held_key("0"), "a")
+    assert {(Outcome.SETTLED, False), (Outcome.SETTLED, True), (Outcome.CORRUPT, False)} <= seen
+
+
+def _broken(dice: random.Random, value: bytes) -> bytes:
+    """Cut it off, or change a byte before the names that it holds."""
+    cut = bytearray(value[: dice.randint(0, len(value))] if dice.random() < 0.5 else value)
+    if cut and dice.random() < 0.7:
+        cut[dice.randrange(min(len(cut), 40))] = dice.randrange(256)
+    return bytes(cut)
+
+
+@pytest.mark.parametrize("fault", [{"tokens": -1}, {"sweep": -1}, {"sweep": 1_001}])
+def test_nonsense_is_not_sent(store: redis.Redis, fault: dict[str, int]) -> None:
+    """A malformed batch is the caller's mistake."""
+    with pytest.raises(ValueError, match=r"tokens|overdue"):
+        LEDGER.settle(
+            store.execute_command, [Settlement("a", fault.get("tokens", 0))], sweep=fault.get("sweep", 0), now_ms=NOW_MS
+        )
+
+
+def _asked(limiter: Limiter, store: redis.Redis, now_ms: int = NOW_MS) -> Grant:
+    charge = Charge((KEY, PUBLICATION), tokens=300)
+    (grant,) = limiter.take(store.execute_command, [charge], epoch="", now_ms=now_ms, look=True).grants
+    return grant
+
+
+def test_what_only_held_tokens_refuse_may_be_asked_again_soon(limiter: Limiter, store: redis.Redis) -> None:
+    """As long as it fits what is really spent; where it does not, it is told when enough of that is free."""
+    _admit(limiter, store, "a", "b", "c")
+    refused = _asked(limiter, store)
+    assert (refused.answer, refused.held, refused.retry_at_ms) == (Answer.REFUSED, 900, NOW_MS + 1_000)
+    assert refused.refused_by is not None
+    assert refused.refused_by.subject is KEY
+    _settle(store, ("a", 400), ("b", 400))
+    assert _admit(limiter, store, "d", tokens=100) == [Answer.REFUSED]
+    exact = _asked(limiter, store)
+    assert (exact.answer, exact.held, exact.retry_at_ms) == (Answer.REFUSED, 0, NOW_MS + 61 * MINUTE_MS)
+    _settle(store, ("c", 20))
+    assert _admit(limiter, store, "d", tokens=100) == [Answer.ADMITTED]
+
+
+def test_what_is_presumed_is_held_no_more(limiter: Limiter, store: redis.Redis) -> None:
+    """Nobody is told to ask again soon for tokens that a sweep has charged."""
+    for name in "abc":
+        hold = _hold(name, presumed=300)
+        charge = Charge((KEY,), tokens=300, hold=hold)
+        limiter.take(store.execute_command, [charge], epoch="", now_ms=NOW_MS)
+    assert _asked(limiter, store).held == 900
+    LEDGER.settle(store.execute_command, [], now_ms=NOW_MS + PATIENCE_MS)
+    refused = _asked(limiter, store, NOW_MS + PATIENCE_MS)
+    assert (refused.answer, refused.held, refused.retry_at_ms) == (Answer.REFUSED, 0, NOW_MS + 61 * MINUTE_MS)
+
+
+def test_what_is_held_rolls_on_with_its_window(limiter: Limiter, store: redis.Redis) -> None:
+    """Tokens of a reservation that nobody ends are not told as held once they are counted no more."""
+    _admit(limiter, store, "a", "b", "c")
+    late_ms = NOW_MS + 61 * MINUTE_MS
+    assert _admit(limiter, store, "d", "e", "f", now_ms=late_ms) == [Answer.ADMITTED] * 3
+    assert _asked(limiter, store, late_ms).held == 900
+
+
+def test_what_is_held_is_found_again_after_the_clock_stepped_back(limiter: Limiter, store: redis.Redis) -> None:
+    """Tokens are held in the bucket in which they are counted, which may lie ahead of the clock."""
+    _admit(limiter, store, "a")
+    ahead_ms, back_ms = NOW_MS + 3 * MINUTE_MS, NOW_MS + MINUTE_MS
+    _admit(limiter, store, "b", now_ms=ahead_ms)
+    _settle(store, ("b", 300), now_ms=ahead_ms)
+    _admit(limiter, store, "c", now_ms=back_ms)
+    _settle(store, ("a", 300), ("c", 300), now_ms=back_ms)
+    refused = _asked(limiter, store, back_ms)
+    assert (refused.answer, refused.held, refused.retry_at_ms) == (Answer.REFUSED, 0, NOW_MS + 61 * MINUTE_MS)
+
+
+def test_an_ending_leaves_no_value_that_cannot_be_read(limiter: Limiter, store: redis.Redis) -> None:
+    """A call that held nothing is charged in a bucket far ahead of those that hold units: these are counted no more."""
+    _admit(limiter, store, "a")
+    _admit(limiter, store, "b", now_ms=NOW_MS + 30 * MINUTE_MS)
+    late_ms = NOW_MS + 70 * MINUTE_MS
+    charge = Charge((PUBLICATION,), tokens=0, hold=_hold("c"))
+    limiter.take(store.execute_command, [charge], epoch="", now_ms=late_ms)
+    assert _settle(store, ("c", 7), now_ms=late_ms) == [Outcome.SETTLED]
+    assert _remaining(limiter, store, late_ms)[2] == 5_000 - 300 - 7
+
+
+def _dear(limiter: Limiter, store: redis.Redis, count: int, timeout_ms: int = PATIENCE_MS) -> list[str]:
+    """Reservations whose endings are dear: each is held in three budgets of its own, with an hour full of buckets."""
+    subjects = [
+        [Subject(f"{kind}:{number}", (Budget(Window.TOKENS_HOUR, 10**6),)) for kind in "ktp"] for number in range(count)
+    ]
+    now_ms = int(store.time()[0]) * 1_000
+    for minute in range(60, 0, -1):
+        charges = [Charge(tuple(three), tokens=1) for three in subjects]
+        limiter.take(store.execute_command, charges, epoch="", now_ms=now_ms - minute * MINUTE_MS)
+    ids = [f"dear-{number}" for number in range(count)]
+    held = [
+        Charge(tuple(three), tokens=100, hold=Hold(name, 400, 50, timeout_ms, b""), usage=(three[0].name,))
+        for name, three in zip(ids, subjects, strict=True)
+    ]
+    limiter.take(store.execute_command, held, epoch="")
+    return ids
+
+
+def _now_us(store: redis.Redis) -> int:
+    seconds, microseconds = store.time()
+    return int(seconds) * 1_000_000 + int(microseconds)
+
+
+def _rested(store: redis.Redis) -> None:
+    """Wait until settling rests no more."""
+    until_us = int(store.get(rest_key("0")) or 0)
+    while _now_us(store) <= until_us:
+        pass
+
+
+def test_a_script_ends_as_many_as_fit_its_time(limiter: Limiter, store: redis.Redis) -> None:
+    """The first ones, at least one; the others stand, and are ended by the scripts that follow."""
+    ids, most_us, scripts = _dear(limiter, store, 300), 1_000, 0
+    left = ids
+    while left:
+        settled = LEDGER.settle(store.execute_command, [Settlement(one, 5) for one in left], sweep=0, most_us=most_us)
+        assert set(settled.outcomes) == {Outcome.SETTLED}
+        assert settled.spent_us <= 5 * most_us
+        left, scripts = left[len(settled.outcomes) :], scripts + 1
+        assert store.hlen(held_key("0")) == len(left)
+        _rested(store)
+    assert scripts > 2
+    total = [int(store.hget(usage_key("0", f"k:{number}"), "tokens") or 0) for number in range(300)]
+    assert total == [5] * 300
+
+
+def test_a_sweep_ends_as_many_as_fit_its_time(limiter: Limiter, store: redis.Redis) -> None:
+    """And says that there are more."""
+    _dear(limiter, store, 300, timeout_ms=0)
+    swept = LEDGER.settle(store.execute_command, [], sweep=300, most_us=1_000)
+    assert 0 < swept.presumed < 300
+    assert (swept.has_more, swept.spent_us <= 5_000) == (True, True)
+    _rested(store)
+    assert not LEDGER.settle(store.execute_command, [], sweep=1_000).has_more
+
+
+def test_one_ending_that_is_dearer_than_the_time_goes_alone(limiter: Limiter, store: redis.Redis) -> None:
+    """It is neither left out nor does it take others along."""
+    ids = _dear(limiter, store, 3)
+    for name in ids:
+        left = [Settlement(one, 5) for one in ids[ids.index(name) :]]
+        assert LEDGER.settle(store.execute_command, left, sweep=0, most_us=1).outcomes == (Outcome.SETTLED,)
+        _rested(store)
+    _dear(limiter, store, 3, timeout_ms=0)
+    assert LEDGER.settle(store.execute_command, [], sweep=3, most_us=1).presumed == 1
+
+
+def test_settling_rests_as_long_as_it_worked_whoever_settles(limiter: Limiter, store: redis.Redis) -> None:
+    """Until then another gate's script does nothing and is told how long; then it does."""
+    ids, began_us = _dear(limiter, store, 200), _now_us(store)
+    worked = LEDGER.settle(store.execute_command, [Settlement(one, 5) for one in ids[:199]], sweep=0, most_us=10**6)
+    assert int(store.get(rest_key("0")) or 0) - began_us >= 2 * worked.rest_us > 0
+    assert worked.rest_us == pytest.approx(worked.spent_us, rel=0.2)
+    store.set(rest_key("0"), _now_us(store) + 900_000, px=900)
+    refused = Ledger("0").settle(store.execute_command, [Settlement(ids[199], 5)], sweep=1, most_us=2_000)
+    assert (refused.is_resting, refused.outcomes, refused.presumed) == (True, (), 0)
+    assert 0 < refused.rest_us <= 900_000
+    assert store.hexists(held_key("0"), ids[199])
+    _rested(store)
+    settled = Ledger("0").settle(store.execute_command, [Settlement(ids[199], 5)], sweep=0, most_us=2_000)
+    assert settled.outcomes == (Outcome.SETTLED,)
+
+
+@pytest.mark.parametrize("garbage", [b"not a number", b"9" * 30, b"-5", b""])
+def test_no_garbage_stops_settling(limiter: Limiter, store: redis.Redis, garbage: bytes) -> None:
+    """A rest that no script can have meant is none."""
+    (name,) = _dear(limiter, store, 1)
+    store.set(rest_key("0"), garbage, px=60_000)
+    settled = LEDGER.settle(store.execute_command, [Settlement(name, 5)], sweep=0, most_us=2_000)
+    assert settled.outcomes == (Outcome.SETTLED,)
+    assert 0 < store.pttl(rest_key("0")) <= 2_000
+
+
+VAST = Subject("t:1", (Budget(Window.TOKENS_HOUR, 10**9),))
+
+
+def _vast(limiter: Limiter, store: redis.Redis, tokens: int, now_ms: int) -> Grant:
+    (grant,) = limiter.take(store.execute_command, [Charge((VAST,), tokens=tokens)], epoch="", now_ms=now_ms).grants
+    return grant
+
+
+def _overspend(limiter: Limiter, store: redis.Redis) -> None:
+    """Three minutes of calls that held 100 tokens each and cost a thousand million each: 28 times the budget."""
+    for minute, calls in enumerate((10, 10, 8)):
+        holds = [_hold(f"{minute}-{number}", ceiling=10**9) for number in range(calls)]
+        charges = [Charge((VAST,), tokens=100, hold=hold, usage=("t:1",)) for hold in holds]
+        limiter.take(store.execute_command, charges, epoch="", now_ms=NOW_MS + minute * MINUTE_MS)
+    for name in store.hkeys(held_key("0")):
+        assert _settle(store, (name.decode(), 10**9), now_ms=NOW_MS + 2 * MINUTE_MS) == [Outcome.SETTLED]
+
+
+def test_no_told_usage_makes_a_full_budget_look_empty(limiter: Limiter, store: redis.Redis) -> None:
+    """Whatever the calls cost together, until the last of their minutes is counted no more; nothing becomes corrupt."""
+    store.hset(usage_key("0", "t:1"), "tokens", 0)
+    _overspend(limiter, store)
+    for minute in (2, 3, 30, 60, 61, 62):
+        refused = _vast(limiter, store, 1, NOW_MS + minute * MINUTE_MS)
+        assert (refused.answer, refused.states[0].remaining) == (Answer.REFUSED, 0)
+        assert refused.retry_at_ms == NOW_MS + 63 * MINUTE_MS
+    assert _vast(limiter, store, 10**9, NOW_MS + 63 * MINUTE_MS).answer is Answer.ADMITTED
+    assert store.hget(usage_key("0", "t:1"), "tokens") == b"28000000000"
+
+
+def test_a_total_that_an_older_gate_wrote_too_small_is_put_right(limiter: Limiter, store: redis.Redis) -> None:
+    """It wrote what four bytes hold of the sum: that is no fault, and what it comes to is written instead."""
+    _overspend(limiter, store)
+    (key,) = store.scan_iter("tk:budget:*")
+    value = bytearray(store.get(key) or b"")
+    older, at = value[16], 17
+    units = [int.from_bytes(value[8:12], "little")]
+    units += [int.from_bytes(value[at + 5 * place + 1 : at + 5 * place + 5], "little") for place in range(older)]
+    value[12:16] = (sum(units) % 2**32).to_bytes(4, "little")
+    store.set(key, bytes(value), keepttl=True)
+    late = Charge((PUBLICATION, Subject("t:1", ())), tokens=0, hold=_hold("late"))
+    limiter.take(store.execute_command, [late], epoch="", now_ms=NOW_MS + 2 * MINUTE_MS)
+    record = store.hget(held_key("0"), "late").replace(b":p:1", b":t:1")
+    store.hset(held_key("0"), "late", record)
+    assert _settle(store, ("late", 1), now_ms=NOW_MS + 2 * MINUTE_MS) == [Outcome.SETTLED]
+    assert _vast(limiter, store, 1, NOW_MS + 2 * MINUTE_MS).answer is Answer.REFUSED

@@ -1,0 +1,36 @@
+"""The script and the model agree on any history: answers, what remains, when to retry, when all is whole again."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ratelimit.windows.limiter import Limiter
+from tests.ratelimit.windows import histories
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+
+_shared_store = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+@given(history=histories.short())
+@settings(_shared_store, max_examples=100)
+def test_short_histories_agree(limiter: Limiter, store: redis.Redis, history: list[histories.Step]) -> None:
+    """Any few steps: costs, batches, limits set, lifted and changed, expiry, the clock forward and back."""
+    histories.check_agreement(limiter, store, history)
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(_shared_store, max_examples=3)
+def test_long_histories_agree(limiter: Limiter, store: redis.Redis, seed: int) -> None:
+    """Three thousand steps: nothing drifts as windows roll over and values grow and shrink."""
+    histories.check_agreement(limiter, store, histories.long(seed, 3_000))
+
+
+@given(seed=st.integers(0, 2**32))
+@settings(_shared_store, max_examples=30)
+def test_vast_histories_agree(limiter: Limiter, store: redis.Redis, seed: int) -> None:
+    """Windows whose units add up to more than four bytes hold: no sum wraps, in neither script, and none is a fault."""
+    histories.check_agreement(limiter, store, histories.vast(seed))

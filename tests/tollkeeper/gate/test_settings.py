@@ -1,0 +1,63 @@
+"""The gate's settings that only make sense together."""
+
+from __future__ import annotations
+
+import pytest
+
+from runtime.readiness import Readiness
+from runtime.settings import BadSettings, as_text, read
+from tollkeeper.gate.app import GateSettings
+from tollkeeper.gate.transport import with_transport
+
+TLS = {"transport": "grpcio", "tls_certificate": "c.pem", "tls_key": "k.pem"}
+
+REFUSED = [
+    ({"listen": "0.0.0.0:9001"}, "--listen .*has no TLS; give --transport grpcio"),
+    ({"tls_certificate": "c.pem", "tls_key": "k.pem"}, "--transport .*native has no TLS; --tls-certificate needs"),
+    ({"transport": "grpcio", "tls_key": "k.pem"}, "--tls-certificate .*is needed with --tls-key"),
+    ({"transport": "grpcio", "tls_certificate": "c.pem"}, "--tls-key .*is needed with --tls-certificate"),
+    ({"transport": "grpcio", "tls_client_ca": "a.pem"}, "--tls-certificate .*is needed with --tls-client-ca"),
+    (TLS | {"insecure_plaintext": "true"}, "--insecure-plaintext .*contradicts --tls-certificate"),
+    ({"listen": "127.0.0.1:65535", "workers": "2"}, "--workers .*need as many ports from 65535 on"),
+    ({"services": "check,ext_proc"}, "--services .*must be check, ratelimit, or one of them"),
+    ({"services": "check", "descriptors": "d.yaml"}, "--descriptors .*needs the service ratelimit"),
+    ({"transport": "grpc"}, "--transport .*must be 'native' or 'grpcio'"),
+]
+
+
+@pytest.mark.parametrize(("given", "said"), REFUSED)
+def test_settings_that_contradict_each_other_are_refused(given: dict[str, str], said: str) -> None:
+    """Each mistake names its option and the rule, before anything listens."""
+    with pytest.raises(BadSettings, match=said):
+        read(GateSettings, {"secrets_file": "s.json"} | given)
+
+
+def test_tls_is_enough_to_listen_for_other_machines() -> None:
+    """With a certificate no other word is needed, and there is nothing to warn of."""
+    settings = read(GateSettings, {"secrets_file": "s.json", "listen": "0.0.0.0:9001"} | TLS)
+    state = with_transport(settings, Readiness())
+    assert state.facts == {"transport": "grpcio", "tls": "no client certificates asked for"}
+    assert not state.warnings
+
+
+def test_plaintext_for_other_machines_is_shown() -> None:
+    """Who insists on plaintext finds it in /readyz, beside what is there already."""
+    given = {"secrets_file": "s.json", "listen": "0.0.0.0:9001", "insecure_plaintext": "true"}
+    state = with_transport(read(GateSettings, given), Readiness(facts={"epoch": "1-a"}))
+    assert state.ready
+    assert state.facts["epoch"] == "1-a"
+    assert state.facts["tls"] == "none"
+    told = "--insecure-plaintext: 0.0.0.0:9001 takes keys unencrypted from other machines"
+    assert [warning.problem for warning in state.warnings] == [told]
+
+
+def test_settings_as_text_read_back_the_same() -> None:
+    """What a worker is given is what its parent was given, secrets included."""
+    given = {
+        "secrets_file": "s.json",
+        "redis_url": "redis://:word@r/1",
+        "listen": "unix:/a.sock",
+        "drain_s": "0.25",
+    } | TLS
+    settings = read(GateSettings, given)
+    assert read(GateSettings, as_text(settings)) == settings

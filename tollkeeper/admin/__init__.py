@@ -1,0 +1,1 @@
+"""The admin process: its settings and its wiring."""

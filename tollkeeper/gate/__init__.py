@@ -1,0 +1,1 @@
+"""The gate process: its settings and its wiring, alone or in workers."""

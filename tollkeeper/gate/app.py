@@ -1,0 +1,245 @@
+"""The gate process: Check over gRPC, health and metrics over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Literal
+
+from prometheus_client import CollectorRegistry
+from pydantic import AfterValidator, Field
+
+from catalog.cell_number import CellsDifferError
+from catalog.keys.live_secrets import LiveSecrets
+from catalog.keys.metrics import SecretsMetrics
+from catalog.keys.secrets import SecretsError
+from gate.admissions import AdmissionLog
+from gate.agreed import require_cells
+from gate.assembly import SERVICES, Gate
+from gate.bounded import BoundedPolicy
+from gate.links import StoreUrls
+from ratelimit.descriptors.file import DescriptorsError
+from ratelimit.descriptors.watching import DescriptorFile
+from runtime.addresses import MAX_PORT, TcpAddress
+from runtime.clock import SystemClock
+from runtime.collector import spare_what_lives
+from runtime.http.connections import FACE, refused_connections
+from runtime.http.face import ProcessFace, facing, new_registry
+from runtime.lifecycle import CannotStart, running, stop_requested
+from runtime.readiness import Readiness
+from runtime.settings import ListenAddress, Metavar, Words, option_of
+from tollkeeper.gate.transport import TransportSettings, front_factory, warnings_of, with_transport
+from tollkeeper.gate.workers import serve_workers
+from tollkeeper.store_settings import StoreSettings
+
+_log = logging.getLogger(__name__)
+
+
+def _known(value: tuple[str, ...]) -> tuple[str, ...]:
+    if not value or not SERVICES.keys() >= set(value):
+        raise ValueError(f"must be {', '.join(SERVICES)}, or one of them")
+    return tuple(name for name in SERVICES if name in value)
+
+
+class GateSettings(TransportSettings, StoreSettings):
+    """Decide every call: ext_authz Check over gRPC, with health and metrics over HTTP."""
+
+    http_listen: ListenAddress = TcpAddress("127.0.0.1", 9090)
+    """Where /healthz, /readyz and /metrics answer."""
+
+    secrets_file: Path
+    """The file of peppers and MAC keys that gate and admin share; `tollkeeper secrets init FILE` makes one."""
+
+    workers: int = Field(default=1, ge=1, le=64)
+    """How many processes decide. Each has an address: `gate.sock` becomes `gate-0.sock`…, port P becomes P, P+1…"""
+
+    services: Annotated[Words, AfterValidator(_known), Metavar("check,ratelimit")] = tuple(SERVICES)
+    """What Envoy may ask on `--listen`: `check` decides calls, `ratelimit` is told how they ended and limits others."""
+
+    gateway_namespace: str | None = Field(default=None, pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
+    """Namespace of the HTTPRoutes that Envoy Gateway's calls are told apart by; without it, plain Envoy's alone are."""
+
+    drain_s: float = Field(default=3, ge=0, le=600)
+    """Seconds between turning unready and closing on SIGTERM, so that Envoy notices: a health check and a second."""
+
+    store_failure: Literal["deny", "bounded"] = "deny"
+    """While a store is away: `deny` answers 503; `bounded` lets known keys go on under a share of the limits."""
+
+    bounded_for_s: float = Field(default=600, ge=1, le=3_600)
+    """Seconds without the store that `bounded` goes on, all outages together; ten seconds with it give one back."""
+
+    gate_replicas: int = Field(default=1, ge=1, le=10_000)
+    """`bounded` divides each limit by the number of gates that said they are alive, and by this if it is more."""
+
+    descriptors: Path | None = None
+    """A YAML file of limits in envoyproxy/ratelimit's format, to serve as a rate-limit service."""
+
+    descriptors_failure: Literal["deny", "allow"] = "deny"
+    """What calls about these limits are told while the store is away: `deny` over the limit, `allow` within it."""
+
+    admission_log: Path | None = None
+    """Append one JSON line per admitted call, timed by the store: for proofs and tests, not for production."""
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Each worker needs a port."""
+        yield from super().conflicts()
+        if isinstance(self.listen, TcpAddress) and self.listen.port + self.workers - 1 > MAX_PORT:
+            yield "workers", f"need as many ports from {self.listen.port} on, and the last is {MAX_PORT}"
+        if self.descriptors is not None and "ratelimit" not in self.services:
+            yield "descriptors", "needs the service ratelimit; --services leaves it out"
+
+
+async def serve(settings: GateSettings) -> None:
+    """Run until a signal, then drain: unready first, then answer what was taken, then close."""
+    await _require_cells(settings)
+    if settings.workers > 1:
+        await serve_workers(settings, settings.workers, settings.http_listen, settings.drain_s)
+    else:
+        await _serve_alone(settings)
+
+
+async def _require_cells(settings: GateSettings) -> None:
+    """See that the stores have agreed on the number of cells given, if they can be asked; raises ``CannotStart``."""
+    try:
+        await asyncio.to_thread(require_cells, _urls(settings), SystemClock())
+    except CellsDifferError as error:
+        raise CannotStart(error.sentence) from error
+
+
+def _urls(settings: GateSettings) -> StoreUrls:
+    return StoreUrls(settings.records, settings.budgets, settings.cells, settings.store_wait_ms)
+
+
+async def _serve_alone(settings: GateSettings) -> None:
+    registry = new_registry()
+    with making_gate(settings, registry) as made:
+        face, refused = ProcessFace(made.readiness, registry), refused_connections(registry)
+        async with (
+            facing(face, settings.http_listen, option=FACE, refused=refused.labels(FACE).inc) as http,
+            running(made.keep_secrets(), name="secrets-watch"),
+            running(made.keep_descriptors(), name="descriptors-watch"),
+        ):
+            try:
+                made.gate.start()
+                spare_what_lives()
+                _log.info("listening: grpc %s, http %s", made.gate.address, http)
+                await _until_stop(made.fault)
+                made.gate.drain()
+                await asyncio.sleep(settings.drain_s)
+            finally:
+                await asyncio.to_thread(made.gate.stop)
+
+
+@dataclass(frozen=True, slots=True)
+class MadeGate:
+    """A gate, not started, with what it lives by."""
+
+    settings: GateSettings
+    gate: Gate
+    secrets: LiveSecrets
+    fault: asyncio.Event  # set when it can answer no more
+    descriptors: DescriptorFile | None
+
+    def readiness(self) -> Readiness:
+        """What the gate says, how it is reached, and what is wrong with its files."""
+        told = self.descriptors.troubles() if self.descriptors else ()
+        return with_transport(self.settings, self.gate.readiness()).warned((*self.secrets.troubles(), *told))
+
+    async def keep_descriptors(self) -> None:
+        """Follow the file of descriptors, where there is one, until cancelled."""
+        if self.descriptors is None:
+            await asyncio.Event().wait()
+        else:
+            await self.descriptors.keep(self.gate.ordinary.use)
+
+    async def keep_secrets(self) -> None:
+        """Follow the secrets file until cancelled."""
+        await self.secrets.keep(self.gate.use_secrets)
+
+
+@contextlib.contextmanager
+def making_gate(settings: GateSettings, registry: CollectorRegistry) -> Iterator[MadeGate]:
+    """Put the gate together in a running loop; raises ``CannotStart`` where a file is no good."""
+    loop, fault = asyncio.get_running_loop(), asyncio.Event()
+    for warning in warnings_of(settings):
+        _log.warning("%s", warning.problem)
+    with _admission_log(settings.admission_log) as admission_log:
+        secrets = _read_secrets(settings, registry)
+        on_fault = partial(loop.call_soon_threadsafe, fault.set)
+        gate = _gate(settings, secrets, registry, admission_log, on_fault=on_fault)
+        yield MadeGate(settings, gate, secrets, fault, _descriptors(settings, gate))
+
+
+def _read_secrets(settings: GateSettings, registry: CollectorRegistry) -> LiveSecrets:
+    """Read the secrets file; raises ``CannotStart`` where it is no good."""
+    try:
+        return LiveSecrets(settings.secrets_file, SecretsMetrics(registry))
+    except SecretsError as error:
+        raise CannotStart(str(error)) from error
+
+
+def _gate(
+    settings: GateSettings,
+    secrets: LiveSecrets,
+    registry: CollectorRegistry,
+    admission_log: AdmissionLog | None,
+    *,
+    on_fault: Callable[[], object],
+) -> Gate:
+    clock = SystemClock()
+    return Gate(
+        front=front_factory(settings, registry, clock, on_fault),
+        stores=_urls(settings),
+        secrets=secrets.current(),
+        clock=clock,
+        registry=registry,
+        on_fault=on_fault,
+        on_taken=admission_log,
+        bounded=_bounded(settings),
+        serves=settings.services,
+        gateway_namespace=settings.gateway_namespace or "",
+    )
+
+
+def _descriptors(settings: GateSettings, gate: Gate) -> DescriptorFile | None:
+    """Read the file of descriptors, where there is one, and have it decide; raises ``CannotStart``."""
+    if settings.descriptors is None:
+        return None
+    try:
+        file = DescriptorFile(settings.descriptors, gate.ordinary.metrics)
+    except DescriptorsError as error:
+        raise CannotStart(f"{option_of('descriptors')} {error}") from error
+    gate.ordinary.use(file.current)
+    gate.ordinary.denies_undecided = settings.descriptors_failure == "deny"
+    return file
+
+
+def _bounded(settings: GateSettings) -> BoundedPolicy | None:
+    if settings.store_failure == "deny":
+        return None
+    return BoundedPolicy(longest_ms=settings.bounded_for_s * 1000, least_gates=settings.gate_replicas)
+
+
+@contextlib.contextmanager
+def _admission_log(path: Path | None) -> Iterator[AdmissionLog | None]:
+    if path is None:
+        yield None
+        return
+    with AdmissionLog(path) as log:
+        yield log
+
+
+async def _until_stop(fault: asyncio.Event) -> None:
+    """Wait for a signal; a gate that can answer no more ends the process, so that its supervisor starts a new one."""
+    faulted = asyncio.create_task(fault.wait(), name="gate-fault")
+    stop = asyncio.create_task(stop_requested(), name="gate-stop")
+    done, pending = await asyncio.wait({faulted, stop}, return_when=asyncio.FIRST_COMPLETED)
+    for task in pending:
+        task.cancel()
+    if faulted in done:
+        raise CannotStart("the gate's batch loop ended by a fault of its own; see the log above")

@@ -1,0 +1,1 @@
+"""Where publications are brought into force: settings, sinks, and the command `tollkeeper publish`."""

@@ -1,0 +1,1 @@
+"""The file of secrets from the command line: made, added to, rotated."""
