@@ -51,10 +51,11 @@ image-check: $(VENV)/dev.stamp  ## the image without an engine, and the wheel in
 	@$(VENV)/bin/hadolint Dockerfile
 	@$(PY) -m pytest -q -m image tests/image
 
-bench: $(VENV)/dev.stamp  ## what a decision costs, in the script and on the Check path
+bench: $(VENV)/dev.stamp  ## what a decision costs, in the script and on the Check path, and what a full record cache does
 	@$(PY) -m benchmarks.take_script
 	@$(PY) -m benchmarks.check_path
 	@$(PY) -m benchmarks.workers
+	@$(PY) -m benchmarks.record_cache
 
 soak: $(VENV)/dev.stamp  ## 200 power cuts of a store at work: what was answered must be there
 	@$(PY) -m tests.durability.soak --rounds 200
