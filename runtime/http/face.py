@@ -149,6 +149,7 @@ class _Connections:
             writer.close()
             return
         self._tasks.add(task)
+        writer.transport.set_write_buffer_limits(high=0)  # an answer is waited for until all of it was taken
         try:
             async with asyncio.timeout(REQUEST_S):
                 await self._answer(reader, writer)

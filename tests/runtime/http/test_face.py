@@ -93,6 +93,19 @@ async def test_who_says_nothing_is_not_waited_for(reached: str, monkeypatch: pyt
     assert await asyncio.gather(*silent) == [b""] * 5
 
 
+async def test_an_answer_is_whole_for_who_reads_it_late(tmp_path: Path) -> None:
+    """Of every size: also where the kernel takes all of it but a few kilobytes."""
+    made = ProcessFace(lambda: Readiness((), (), {"a": "b" * size}), new_registry())
+    async with facing(made, UnixAddress(tmp_path / "face.sock"), option="--o") as address:
+        for size in range(150_000, 350_000, 25_000):  # a Unix socket of Linux holds 212,992
+            reader, writer = await asyncio.open_unix_connection(address.removeprefix("unix:"), limit=1024)
+            writer.write(b"GET /readyz HTTP/1.1\r\n\r\n")
+            await reader.readuntil(b"\r\n\r\n")
+            await asyncio.sleep(0.05)
+            assert len(json.loads(await reader.read())["a"]) == size
+            writer.close()
+
+
 async def test_connections_are_bounded(reached: str) -> None:
     """Beyond the bound they are closed at once; when the others have gone, all is as before."""
     host, _, port = reached.rpartition(":")
