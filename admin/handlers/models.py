@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from typing import Final
 
@@ -102,12 +101,27 @@ async def show_model(call: ApiCall) -> Reply:
     finding = await ask(call, found, None)
     now = publications.observed(found, finding, await call.services.store.now_ms())
     if finding != _last_finding(found):
-        with contextlib.suppress(Conflict):  # whoever changed the model meanwhile knows more
-            detail = {"type": now.type.value, "ready": str(now.ready).lower(), "message": now.message}
-            audit = call.audit("model.observe", now.id, now.tenant, detail)
-            await call.services.committer.commit([Put(now, found.version)], audit)
-            now = structs.replace(now, version=found.version + 1)
+        now = await _kept(call, found, now)
     return Reply(200, views.model(now), tagged(now))
+
+
+async def _kept(call: ApiCall, found: ModelRecord, now: ModelRecord) -> ModelRecord:
+    """Keep what was found for the list; returns the model as it is stored then.
+
+    Not where others have changed the model meanwhile, who know more, nor where the tenant has had its writes of this
+    minute: who only looks is refused nothing for that.
+    """
+    detail = {"type": now.type.value, "ready": str(now.ready).lower(), "message": now.message}
+    audit = call.audit("model.observe", now.id, now.tenant, detail)
+    try:
+        await call.services.committer.commit([Put(now, found.version)], audit)
+    except Conflict:
+        return now
+    except Problem as refused:
+        if refused.code is not Code.TOO_MANY_REQUESTS:
+            raise
+        return now
+    return structs.replace(now, version=found.version + 1)
 
 
 async def ask(call: ApiCall, model: ModelRecord, wanted: ModelType | None) -> Finding:

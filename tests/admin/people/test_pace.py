@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from admin.http.openapi import document
 from admin.http.routes import ROUTES
@@ -13,7 +14,7 @@ from admin.people.pace import Paces, UserCalls
 from admin.people.permissions import Access
 from catalog.actors import Recordless
 from catalog.changes import Audit, Put
-from catalog.records import Kind, UserRecord
+from catalog.records import Kind, ModelRecord, UserRecord
 from catalog.store.store import Conflict
 
 MINUTE_MS = 60_000
@@ -104,6 +105,24 @@ async def test_writes_in_a_tenant_are_bounded_over_all_admins(two: Any, store: A
     assert (await change(first, "tenant-b", "other")).status == 200
     first.token = admin
     assert (await change(first, "tenant-a", "by an admin")).status == 200
+
+
+async def test_who_only_looks_is_not_held_to_the_writes(two: Any) -> None:
+    """A model whose server says something else now is shown as it is, also in a tenant that has had its writes."""
+    first, _ = two
+    services = first.services
+    found = await services.store.get(Kind.MODEL, "tenant-a/iris")
+    assert isinstance(found, ModelRecord)
+    audit = Audit(Recordless.START, "test", "", "tenant-a", "")
+    await services.store.commit([Put(structs.replace(found, ready=False), found.version)], audit=audit)
+    await first.become("ann")
+    for n in range(5):
+        changed = await first.ask("PATCH", f"/api/keys/{first.keys['tenant-a']}", {"name": f"n{n}"})
+        assert changed.status == 200
+    looked = await first.ask("GET", "/api/models/iris")
+    assert (looked.status, looked.body["ready"]) == (200, True)
+    kept = await services.store.get(Kind.MODEL, "tenant-a/iris")
+    assert kept == structs.replace(found, ready=False, version=found.version + 1)
 
 
 async def test_a_write_that_did_not_happen_is_not_counted(two: Any) -> None:
