@@ -151,7 +151,7 @@ def _lessons_reader(client: redis.asyncio.Redis, cells: int) -> Callable[[str], 
 def _metering_reader(client: redis.asyncio.Redis, cells: int) -> MeteringReader:
     """Make a reader of what is told of many publications likewise."""
 
-    async def metering_of(subjects: Sequence[str]) -> list[Metering]:
+    async def metering_of(subjects: Sequence[str]) -> list[Metering | None]:
         return await _answered(read_metering(client, [(_cell(subject, cells), subject) for subject in subjects]))
 
     return metering_of

@@ -176,13 +176,28 @@ def _old_sum(fields: Any) -> Used:
         return UNUSED
 
 
-async def read_metering(client: redis.asyncio.Redis, subjects: Sequence[tuple[str, str]]) -> list[Metering]:
-    """Read of publications, each a cell and a subject, whether they are told of; raises what the client raises."""
+async def read_metering(client: redis.asyncio.Redis, subjects: Sequence[tuple[str, str]]) -> list[Metering | None]:
+    """Read of publications, each a cell and a subject, whether they are told of: ``None`` where that is damaged.
+
+    Raises what the client raises.
+    """
     pipeline = client.pipeline(transaction=False)
     for cell, subject in subjects:
         pipeline.hmget(usage_key(cell, subject), ["settled_ms", "unsettled"])
-    read = await pipeline.execute()
-    return [Usage(settled_ms=_number(at_ms), unsettled=_number(calls)).metering for at_ms, calls in read]
+    return [_metering(reply) for reply in await pipeline.execute(raise_on_error=False)]
+
+
+def _metering(reply: Any) -> Metering | None:
+    """Read one reply; raises an error that is of more than this one hash."""
+    if isinstance(reply, Exception):
+        if str(reply).startswith("WRONGTYPE"):
+            return None
+        raise reply
+    try:
+        settled_ms, unsettled = map(_number, reply)
+    except ValueError:
+        return None
+    return Usage(settled_ms=settled_ms, unsettled=unsettled).metering
 
 
 async def read_past_owner(client: redis.asyncio.Redis, cell: str, subject: str) -> str | None:

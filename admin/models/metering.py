@@ -31,8 +31,9 @@ LOOKS_AFRESH: Final = 360
 """After so many looks, an hour, all publications are read again, though no change was told."""
 
 _REF: Final = f"{Kind.PUBLICATION.value}:"
-MeteringReader = Callable[[Sequence[str]], Awaitable[list[Metering]]]
-"""Reads of subjects (``p:<uid>``) whether it is told how their calls end; raises ``StoreUnavailable``."""
+MeteringReader = Callable[[Sequence[str]], Awaitable[list[Metering | None]]]
+"""Reads of subjects (``p:<uid>``) whether it is told how their calls end, ``None`` where the counters are damaged;
+raises ``StoreUnavailable``."""
 
 
 class MeteringWatch:
@@ -47,7 +48,7 @@ class MeteringWatch:
         self._gauge = gauge
         self._failed = failed
         self._missing = 0
-        self._known: dict[str, Metering | None] = {}  # openai publications by uid; None: not looked at yet
+        self._known: dict[str, Metering | None] = {}  # openai publications by uid; None: not known
         self._epoch: str | None = None  # up to which they are known; None: not at all
         self._looks = 0  # since all were read
         self._turn = 0

@@ -86,7 +86,7 @@ async def test_a_store_that_is_away_is_counted_and_what_was_found_stays(both: An
     note(store, (await both.show(LLM)).body, unsettled=20)
     counted, is_away = asyncio.Event(), False
 
-    async def read(subjects: Sequence[str]) -> list[Metering]:
+    async def read(subjects: Sequence[str]) -> list[Metering | None]:
         if is_away:
             raise StoreUnavailable("away")
         return [Metering.MISSING for _ in subjects]
@@ -149,6 +149,23 @@ async def test_many_openai_publications_are_looked_at_in_turns(both: Any, store:
     note(store, {"uid": uids[0]}, settled_ms=7, unsettled=0)
     await looks(both, store)
     assert (gauge(both, "missing"), gauge(both, "seen"), gauge(both, "unproved")) == (0, 2, COUNT - 1)
+
+
+@pytest.mark.parametrize("is_hash", [True, False])
+async def test_damaged_counters_are_nobody_elses(both: Any, store: Any, many: Any, *, is_hash: bool) -> None:
+    """Counters that somebody wrote by hand neither end the watch nor hide what is missing of others."""
+    broken = (await both.show(LLM)).body
+    (other,) = await many(LLM, 1)
+    note(store, {"uid": other}, unsettled=20)
+    if is_hash:
+        store.hset(f"tk:usage:{{0}}:p:{broken['uid']}", "unsettled", "many")
+    else:
+        store.set(f"tk:usage:{{0}}:p:{broken['uid']}", "many")
+    await both.services.metering.look()
+    assert (gauge(both, "missing"), gauge(both, "seen"), gauge(both, "unproved")) == (1, 0, 0)
+    store.delete(f"tk:usage:{{0}}:p:{broken['uid']}")
+    await both.services.metering.look()
+    assert (gauge(both, "missing"), gauge(both, "seen"), gauge(both, "unproved")) == (1, 0, 1)
 
 
 async def test_what_is_published_changed_and_taken_back_is_noticed(both: Any, store: Any) -> None:
