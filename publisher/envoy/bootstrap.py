@@ -1,7 +1,7 @@
 """Envoy's start-up configuration: listeners, filters and their bounds. Pure: from options to a JSON-ready dict.
 
 Owns how the proxy is hardened and how it asks the gate. Knows no publication: those come by the cluster and route files
-(``envoy_files``), which change while Envoy runs; nothing here does, so no listener ever drains.
+(``files``), which change while Envoy runs; nothing here does, so no listener ever drains.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A plan as Envoy's cluster and route files: pure functions from values to JSON-ready dicts.
 
-Owns the words Envoy uses for routes and clusters. Knows no disk and no Envoy process (``files_sink`` does) and nothing
-of listeners and filters (``envoy_bootstrap`` does). Resources come in the plan's stable order; a file's version is the
+Owns the words Envoy uses for routes and clusters. Knows no disk and no Envoy process (``sink`` does) and nothing
+of listeners and filters (``bootstrap`` does). Resources come in the plan's stable order; a file's version is the
 hash of what it says, so the same plan is the same file.
 """
 

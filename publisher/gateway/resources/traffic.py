@@ -1,7 +1,7 @@
 """What holds for every caller and every model server: bounds, hygiene, time limits. Pure.
 
-The same values as plain Envoy's (``envoy_bootstrap``), as far as Envoy Gateway's policies have words for them; what
-they have none for is patched (``patches``) or named in docs/limits.md.
+The same values as plain Envoy's (``publisher.envoy.bootstrap``), as far as Envoy Gateway's policies have words for
+them; what they have none for is patched (``patches``) or named in docs/limits.md.
 """
 
 from __future__ import annotations

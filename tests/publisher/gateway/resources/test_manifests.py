@@ -70,7 +70,7 @@ properties = settings(max_examples=60, deadline=None)
 
 
 def _plain(made: Plan, host: str, path: str) -> Taken:
-    """Where plain Envoy sends a call without our header: the first route that fits, as ``envoy_files`` writes them."""
+    """Where plain Envoy sends a call without our header: the first route that fits, as ``envoy.files`` writes them."""
     for found in (one for one in made.hosts if one.name == host):
         for route in (one for one in found.routes if not one.chosen_by_body):
             matched = f"{route.path}/" if route.below else route.path
