@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from redis.exceptions import RedisError
 
-from catalog.store.reader import Delta, Snapshot
+from catalog.store.reader import Delta, Snapshot, counter_of
 from extauth.records.cache import RecordCache
 from runtime.store.link import StoreLink
 
@@ -73,8 +73,8 @@ class FeedFollower:
             link = self._link = self._make()
             try:
                 link.connect()
-                while not self._stopping.is_set():
-                    self._step(link)
+                while not self._stopping.is_set() and self._step(link):
+                    pass
             except (RedisError, OSError, UnicodeError):
                 if not self._stopping.is_set():
                     self._on_error()
@@ -82,19 +82,26 @@ class FeedFollower:
             finally:
                 link.close()
 
-    def _step(self, link: StoreLink) -> None:
-        """Wait for one change and pass it on."""
+    def _step(self, link: StoreLink) -> bool:
+        """Wait for one change and pass it on; whether the link is one to stay with.
+
+        One whose store is behind the cache may lead to a deposed primary, which would empty the cache again and again.
+        """
 
         def execute(*command: Any) -> Any:
             return link.execute(self._now_ms() + PATIENCE_MS, *command)
 
         seen = self._cache.epoch
         delta = self._follow(execute, seen, BLOCK_MS)
+        is_behind = False
         if delta is None:
-            self._cache.reset(self._read_epoch(execute).epoch)
+            newest = self._read_epoch(execute).epoch
+            is_behind = counter_of(newest) < counter_of(seen)
+            self._cache.reset(newest)
         elif delta.epoch != seen:
             self._cache.advance(seen, delta.epoch, delta.refs)
         self._current_at_ms = self._now_ms()
+        return not is_behind
 
     def stop(self, timeout_s: float) -> None:
         """End the thread, waking it if it waits for a change."""
