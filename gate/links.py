@@ -97,7 +97,7 @@ class StoreLinks:
         self._clock = clock
         self._on_error = on_error
         self._differs = False
-        self._doubts: dict[str, tuple[Trouble, ...]] = {}  # by store: what may cost what it has answered
+        self._doubts: dict[str, tuple[Trouble, ...]] = {"records": (), "budgets": ()}  # what may cost what was answered
         self._proved: WeakKeyDictionary[AnyLink, ProvedEpochs] = WeakKeyDictionary()
         keeper = partial(StoreKeeper, clock=clock, on_proved=on_proved, on_error=on_error, on_fault=on_fault)
         self._budgets: StoreKeeper[AnyLink] = keeper(
@@ -207,10 +207,11 @@ class StoreLinks:
     def _prove_budgets(self, link: AnyLink) -> TakeUp:
         """Load the script and decide once, by looking, within the time that a call would wait for it."""
         execute = self._for_proof(link)
+        health = read_health(execute)
         if self._urls.are_one:
             _refuse_replica(execute)
-            self._note("records", doubts(read_health(execute)))
-        self._note("budgets", evictions(read_health(execute)))
+            self._note("records", doubts(health))
+        self._note("budgets", evictions(health))
         self._require_cells(partial(link.execute_many, self._clock.monotonic_ms() + PREPARE_MS))
         self._taker.limiter(0).load(execute)
         return self._decide_by(link, self._in_time())
@@ -266,7 +267,7 @@ class StoreLinks:
 
     def _note(self, store: str, found: Iterable[Trouble]) -> None:
         """Remember what is to be said about a store, and log what was not said before."""
-        before, self._doubts[store] = self._doubts.get(store, ()), tuple(found)
+        before, self._doubts[store] = self._doubts[store], tuple(found)
         for doubt in self._doubts[store]:
             if doubt not in before:
                 _log.warning("the store of %s: %s", store, doubt.problem)
