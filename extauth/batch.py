@@ -1,4 +1,4 @@
-"""From a batch of calls to their verdicts: gather the records, decide, take, and decide again where the epoch moved.
+"""From a batch of calls to their verdicts: gather the records, decide, take, and decide again where records changed.
 
 Knows no protobuf. All I/O goes through ``Stores`` (bounded commands) so that a batch waits for a store never longer
 than its deadline.

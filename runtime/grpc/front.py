@@ -1,8 +1,8 @@
 """The seam between gRPC and what it carries: services that answer calls in batches, fronts that bring them the calls.
 
 Owns what both fronts share: the services' shape, the bounds of the queue, and how what was taken is answered in chunks.
-Knows methods as bytes, nothing of what they mean. The fronts are ``native_front`` (Unix socket or TCP, no TLS) and
-``grpcio_front`` (TLS and client certificates too). A call that its client gave up is dropped unanswered; a call that
+Knows methods as bytes, nothing of what they mean. The fronts are ``native`` (Unix socket or TCP, no TLS) and
+``grpcio`` (TLS and client certificates too). A call that its client gave up is dropped unanswered; a call that
 would wait too long behind others is answered by ``overloaded`` without being looked at.
 """
 

@@ -1,6 +1,6 @@
 """Several processes that do the same work, side by side: started, asked, replaced when they die, ended together.
 
-Each place has a number from 0 and a process of its own; what is known of it comes over its wire (``worker_wire``), and
+Each place has a number from 0 and a process of its own; what is known of it comes over its wire (``wire.py``), and
 nothing else is shared. Should we be killed, the wires end and the workers with them.
 """
 
