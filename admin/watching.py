@@ -5,7 +5,6 @@ One task looks at the store; what it found last is told at once, together with w
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from collections.abc import Sequence
 from typing import Final, Protocol
@@ -14,7 +13,7 @@ from admin.troubles import BUDGETS_UNTOLD, STORE_AWAY
 from catalog.store.health import Health
 from catalog.store.store import CatalogStore, StoreUnavailable
 from catalog.troubles import doubts
-from runtime.lifecycle import going_on
+from runtime.lifecycle import going_on, rest
 from runtime.readiness import Readiness, Trouble
 
 LOOK_S: Final = 1.0
@@ -52,7 +51,7 @@ class ReadinessWatch:
         """Look until cancelled."""
         while going_on():
             await self.look()
-            await asyncio.sleep(LOOK_S)
+            await rest(LOOK_S)
 
     async def look(self) -> None:
         """Look at the store once."""

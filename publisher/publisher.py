@@ -24,7 +24,7 @@ from publisher.reading import all_publications
 from publisher.sink import NotServed, Refused, Sink
 from publisher.troubles import BEHIND, REFUSED
 from publisher.turns.board import Board, Failure
-from runtime.lifecycle import going_on
+from runtime.lifecycle import going_on, rest
 from runtime.readiness import Trouble
 
 FIRST_RETRY_S: Final = 0.1
@@ -112,7 +112,7 @@ class Publisher:
                 retry_s = FIRST_RETRY_S
             except (RedisError, OSError) as error:
                 self._note("store", error)
-                await asyncio.sleep(retry_s)
+                await rest(retry_s)
                 retry_s = min(2 * retry_s, LAST_RETRY_S)
                 self._due.set()  # what was missed meanwhile is read anew
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Final
 
-from runtime.lifecycle import going_on
+from runtime.lifecycle import going_on, rest
 
 RESYNC_S: Final = 30.0
 """Longest time between two looks, in seconds: what nobody told of is found then."""
@@ -33,7 +33,7 @@ async def keep_in_step(due: asyncio.Event, look: Callable[[], Awaitable[bool]], 
         due.clear()
         if await look():
             retry_s = FIRST_RETRY_S
-            await asyncio.sleep(PAUSE_S)
+            await rest(PAUSE_S)
             continue
         await asyncio.sleep(retry_s)
         retry_s = min(2 * retry_s, LAST_RETRY_S)

@@ -60,6 +60,12 @@ def going_on() -> bool:
     return True
 
 
+async def rest(seconds: float) -> None:
+    """Sleep in a loop of ``going_on``, but not when this task is to end already: a lost cancellation costs no rest."""
+    going_on()
+    await asyncio.sleep(seconds)
+
+
 @asynccontextmanager
 async def running(work: Coroutine[Any, Any, object], *, name: str) -> AsyncIterator[asyncio.Task[object]]:
     """Run ``work`` under ``name`` while the body runs; afterwards it is cancelled and awaited.

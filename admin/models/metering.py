@@ -7,7 +7,6 @@ publication's own page is always current.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -18,7 +17,7 @@ from admin.troubles import METERING_MISSING
 from catalog.records import Kind, ModelType, PublicationRecord
 from catalog.store.store import PAGE, CatalogStore, StoreUnavailable
 from ratelimit.usage import Metering
-from runtime.lifecycle import going_on
+from runtime.lifecycle import going_on, rest
 from runtime.readiness import Trouble
 
 LOOK_S: Final = 10.0
@@ -66,7 +65,7 @@ class MeteringWatch:
                 await self.look()
             except StoreUnavailable:
                 self._failed()
-            await asyncio.sleep(LOOK_S)
+            await rest(LOOK_S)
 
     async def look(self) -> None:
         """Take up what changed and look at those whose turn it is; raises ``StoreUnavailable``."""

@@ -12,7 +12,7 @@ from redis.exceptions import RedisError
 
 from publisher.turns.board import Board
 from publisher.turns.lease import Lease
-from runtime.lifecycle import going_on, running
+from runtime.lifecycle import going_on, rest, running
 
 TRY_S: Final = 0.25
 """Between two questions for the lease while another has it: so long nobody works after it was given back."""
@@ -60,8 +60,8 @@ class Turns:
         """Work whenever the lease is held, until cancelled; then let the next one begin at once."""
         try:
             while going_on():
-                while not await self._hold(None):  # noqa: ASYNC110  no event tells of a lease that ended
-                    await asyncio.sleep(TRY_S)
+                while not await self._hold(None):
+                    await rest(TRY_S)
                 _log.info("%s: it is this process's turn", self._name)
                 async with running(self._work(), name=self._name):
                     await self._renew_while_held()

@@ -6,7 +6,6 @@ Knows nothing of what the objects mean.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -15,7 +14,7 @@ from types import MappingProxyType
 from typing import Final
 
 from runtime.kube.api import Cause, Json, Kind, KubeApi, KubeFault
-from runtime.lifecycle import going_on
+from runtime.lifecycle import going_on, rest
 
 PAGE: Final = 500
 """Most objects asked for at once."""
@@ -116,7 +115,7 @@ class KubeWatch:
             is_brief = time.monotonic() - began_s < BRIEF_S
             retry_s = min(2 * retry_s, self._bounds.last_retry_s) if is_brief else self._bounds.first_retry_s
             if is_brief or not is_well:
-                await asyncio.sleep(retry_s)
+                await rest(retry_s)
 
     async def _follow_once(self) -> bool:
         """List, where that has to be, and watch until the watch ends; says whether it ended well."""

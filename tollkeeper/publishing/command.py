@@ -26,7 +26,7 @@ from publisher.sink import NotServed, Sink
 from publisher.turns.lease import Lease
 from runtime.clock import SystemClock
 from runtime.files import mark_of
-from runtime.lifecycle import CannotStart, going_on
+from runtime.lifecycle import CannotStart, going_on, rest
 from runtime.settings import Metavar
 from tollkeeper.admin.stores import store_client
 from tollkeeper.publishing.cluster_settings import ClusterSettings
@@ -125,7 +125,7 @@ async def _renew(lease: Lease) -> None:
     while going_on() and lease.held():
         with contextlib.suppress(RedisError, OSError):  # asked again for as long as it is held
             await lease.hold()
-        await asyncio.sleep(lease.renewal_s)
+        await rest(lease.renewal_s)
 
 
 async def _write_cluster(settings: PublishSettings, wanted: Plan, lease: Lease) -> Mapping[str, str]:

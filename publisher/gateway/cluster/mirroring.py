@@ -25,7 +25,7 @@ from publisher.reading import all_publications
 from runtime.in_step import FIRST_RETRY_S, RESYNC_S, keep_in_step
 from runtime.kube.api import APPLY, NAMESPACES, Cause, Kind, KubeApi, KubeFault
 from runtime.kube.watch import Bounds, KubeWatch
-from runtime.lifecycle import going_on
+from runtime.lifecycle import going_on, rest
 
 CONFIG_MAPS: Final = Kind("", "v1", "configmaps")
 
@@ -85,7 +85,7 @@ class Mirroring:
                     self._due.set()
             except (RedisError, OSError):
                 self._failed("store")
-                await asyncio.sleep(FIRST_RETRY_S)
+                await rest(FIRST_RETRY_S)
                 self._due.set()  # what was missed meanwhile is read anew
 
     async def _try_to_look(self) -> bool:
