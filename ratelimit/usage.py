@@ -30,6 +30,7 @@ _MINUTES_AN_HOUR: Final = 60
 _HOURS_A_DAY: Final = 24
 _MINUTES_A_DAY: Final = _MINUTES_AN_HOUR * _HOURS_A_DAY
 _TOKENS: Final = b"t"
+_WRONG_TYPE: Final = "WRONGTYPE"
 HOURS_KEPT_DAYS: Final = 8
 DAYS_KEPT: Final = 397  # 13 months
 
@@ -146,11 +147,13 @@ async def read_usages(
 
 def _counted(reply: Any, now_ms: int) -> tuple[Usage, bool] | None:
     """Read a hash: the usage by what it says itself, and whether older gates may have counted today."""
-    try:
-        total, last_ms, tokens, settled_ms, unsettled = map(_number, reply[:5])
-        now = _now(reply[5])
-    except (TypeError, ValueError):  # a refusal in place of a reply, or no number
+    if (fields := _undamaged(reply)) is None:
         return None
+    try:
+        total, last_ms, tokens, settled_ms, unsettled = map(_number, fields[:5])
+    except ValueError:
+        return None
+    now = _now(fields[5])
     today = now_ms // _MINUTE_MS // _MINUTES_A_DAY
     counted = now.of_day.calls if now.minute // _MINUTES_A_DAY == today else 0
     is_joined = last_ms // _MINUTE_MS // _MINUTES_A_DAY >= today and now.is_joined(total, today)
@@ -164,15 +167,15 @@ async def _old_calls(client: redis.asyncio.Redis, subjects: Sequence[tuple[str, 
     for cell, subject in subjects:
         for hour in hours:
             pipeline.hgetall(usage_hour_key(cell, subject, hour))
-    read = [_old_sum(fields).calls for fields in await pipeline.execute(raise_on_error=False)]
+    read = [_old_sum(_undamaged(reply)).calls for reply in await pipeline.execute(raise_on_error=False)]
     return [sum(read[at : at + len(hours)]) for at in range(0, len(read), len(hours))]
 
 
-def _old_sum(fields: Any) -> Used:
+def _old_sum(fields: Mapping[bytes, bytes] | None) -> Used:
     """Add up an hour; one that cannot be read counts nothing."""
     try:
-        return sum(_by_field(fields).values(), UNUSED)
-    except (AttributeError, ValueError):
+        return sum(_by_field(fields or {}).values(), UNUSED)
+    except ValueError:
         return UNUSED
 
 
@@ -188,13 +191,10 @@ async def read_metering(client: redis.asyncio.Redis, subjects: Sequence[tuple[st
 
 
 def _metering(reply: Any) -> Metering | None:
-    """Read one reply; raises an error that is of more than this one hash."""
-    if isinstance(reply, Exception):
-        if str(reply).startswith("WRONGTYPE"):
-            return None
-        raise reply
+    if (fields := _undamaged(reply)) is None:
+        return None
     try:
-        settled_ms, unsettled = map(_number, reply)
+        settled_ms, unsettled = map(_number, fields)
     except ValueError:
         return None
     return Usage(settled_ms=settled_ms, unsettled=unsettled).metering
@@ -310,6 +310,15 @@ def _now(raw: bytes | None) -> _Now:
         at += width
     minute, mc, mt, hc, ht, dc, dt, seen, old_day = numbers
     return _Now(minute, Used(mc, mt), Used(hc, ht), Used(dc, dt), seen, old_day)
+
+
+def _undamaged(reply: Any) -> Any:
+    """Give one reply of a pipeline, ``None`` where what is stored is no hash; raises what is wrong with the store."""
+    if not isinstance(reply, Exception):
+        return reply
+    if _WRONG_TYPE in str(reply):
+        return None
+    raise reply
 
 
 def _number(raw: Any) -> int:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from ratelimit.names import usage_hour_key, usage_key, usage_minutes_key
 from ratelimit.tokens.ledger import Ledger, Settlement
-from ratelimit.usage import Series, Usage, Used, read_series, read_usage, read_usages
+from ratelimit.usage import Series, Usage, Used, read_metering, read_series, read_usage, read_usages
 from ratelimit.windows.budgets import Answer, Budget, Charge, Hold, Subject, Window
 from ratelimit.windows.limiter import Limiter
 
@@ -211,6 +211,19 @@ async def test_damaged_counters_are_nobody_elses(limiter: Limiter, store: redis.
     async with redis.asyncio.Redis.from_url(redis_url) as client:
         found = await read_usages(client, [("0", f"k:{number}") for number in range(1, 5)], MIDNIGHT_MS)
     assert found == [Usage(1, 1, MIDNIGHT_MS), None, None, Usage()]
+
+
+async def test_a_store_that_refuses_to_be_read_is_no_usage(store: redis.Redis, redis_url: str) -> None:
+    """It is said; neither that counters are damaged nor that nobody called, of one, of many and of the metering."""
+    store.execute_command("ACL", "SETUSER", "unreading", "on", ">x", "~*", "+@all", "-hmget")
+    try:
+        async with redis.asyncio.Redis.from_url(redis_url, username="unreading", password="x") as client:
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                await read_usages(client, [("0", "k:1"), ("0", "k:2")], MIDNIGHT_MS)
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                await read_metering(client, [("0", "p:1")])
+    finally:
+        store.execute_command("ACL", "DELUSER", "unreading")
 
 
 def test_written_once_a_batch(limiter: Limiter, store: redis.Redis) -> None:
