@@ -64,6 +64,8 @@ def read_body(kind: type[T], raw: bytes) -> Body[T]:
 
 def _parse(raw: bytes) -> Any:
     """Parse strictly: UTF-8, no key twice, no NaN, bounded depth and number of values."""
+    if not raw.strip():
+        raise Problem(Code.MALFORMED_JSON, "the body is empty")
     try:
         document = json.loads(raw.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
         _check_shape(document)
