@@ -40,7 +40,9 @@ class Process:
         except ModuleNotFoundError as error:
             if not self.extra:
                 raise
-            raise CannotStart(f"needs the packages of the extra '{self.extra}', which are not in the image") from error
+            raise CannotStart(
+                f"needs the packages of the extra '{self.extra}', which no image has: pip install '.[{self.extra}]'"
+            ) from error
         found: Callable[[Any], Awaitable[None]] = getattr(module, self.serve_name)
         return found
 
@@ -51,7 +53,7 @@ PROCESSES: Final = {
     "publish": Process(
         "tollkeeper.publishing.command",
         "PublishSettings",
-        "Bring publications into force once, in Envoy Gateway's folder.",
+        "Bring publications into force once: in Envoy Gateway's folder, or in a cluster.",
     ),
     "up": Process(
         "tollkeeper.up.app",
