@@ -118,7 +118,6 @@ class Taker:
             ask.charges,
             ask.epoch,
             deadline_ms=self._offset_of(cell).deadline_on_store_ms(deadline_ms),
-            by_records=True,
         )
 
     def _learn(self, ask: Ask, taken: Taken) -> None:
@@ -129,9 +128,7 @@ class Taker:
 
 def _ask_one(execute: Execute, ask: cells.Ask) -> list[Taken | RedisError]:
     try:
-        taken = ask.limiter.take(
-            execute, ask.charges, epoch=ask.epoch, deadline_ms=ask.deadline_ms, by_records=ask.by_records
-        )
+        taken = ask.limiter.take(execute, ask.charges, epoch=ask.epoch, deadline_ms=ask.deadline_ms)
     except RedisError as error:
         return [error]
     return [taken]

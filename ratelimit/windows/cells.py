@@ -26,7 +26,6 @@ class Ask(NamedTuple):
     charges: Sequence[Charge]
     epoch: str  # the cell's own
     deadline_ms: int = 0  # by the clock of the cell's node
-    by_records: bool = False
     look: bool = False
     now_ms: int | None = None  # for tests
 
@@ -52,7 +51,6 @@ def _question(ask: Ask) -> Question:
         ask.charges,
         epoch=ask.epoch,
         deadline_ms=ask.deadline_ms,
-        by_records=ask.by_records,
         look=ask.look,
         now_ms=ask.now_ms,
     )

@@ -68,14 +68,13 @@ class Limiter:
         *,
         epoch: str,
         deadline_ms: int = 0,
-        by_records: bool = False,
         now_ms: int | None = None,
         look: bool = False,
     ) -> Taken:
         """Decide the charges one after another and count the admitted ones; a refused charge changes nothing.
 
-        ``epoch``: the one the charges were decided on ("" where none is set); another one in force: STALE.
-        ``by_records``: if it differs, ask the feed whether a charge's own ``refs`` changed since.
+        ``epoch``: the one the charges were decided on ("" where none is set); where another is in force,
+        charges whose own ``refs`` have changed since are stale, and all where the feed cannot tell: STALE.
         ``deadline_ms``: by the store's clock; past it nothing is taken (0: none).
         ``now_ms``: the time to go by; None is the store's own clock, a number is for tests.
         ``look``: decide and report, write nothing.
@@ -83,9 +82,7 @@ class Limiter:
         Raises ``ValueError`` for a batch too large or malformed, and what ``execute`` raises. A store that has
         lost the script gets it again: that error proves that nothing ran.
         """
-        question = self.question(
-            charges, epoch=epoch, deadline_ms=deadline_ms, by_records=by_records, now_ms=now_ms, look=look
-        )
+        question = self.question(charges, epoch=epoch, deadline_ms=deadline_ms, now_ms=now_ms, look=look)
         try:
             reply = execute(*question.command)
         except NoScriptError:
@@ -98,17 +95,15 @@ class Limiter:
         *,
         epoch: str,
         deadline_ms: int = 0,
-        by_records: bool = False,
         now_ms: int | None = None,
         look: bool = False,
     ) -> Question:
         """Put what ``take`` asks in the store's words, for whoever sends several at once."""
         batch = Batch(charges)
-        numbers = (int(by_records), int(look), deadline_ms, "" if now_ms is None else now_ms, len(batch.values))
+        numbers = (int(look), deadline_ms, "" if now_ms is None else now_ms, len(batch.values))
         keys = self._keys(batch)
-        refs = batch.refs() if by_records else ()
         blobs = (SHAPES, batch.plan_blob, batch.call_blob, batch.hold_blob)
-        return Question(batch, (len(keys), *keys, epoch, *numbers, *blobs, *refs))
+        return Question(batch, (len(keys), *keys, epoch, *numbers, *blobs, *batch.refs()))
 
     def _keys(self, batch: Batch) -> list[str]:
         keys = [*self._fence_keys]

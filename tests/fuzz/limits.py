@@ -135,7 +135,6 @@ class _Game:
                 self._store.execute_command,
                 charges,
                 epoch=epoch,
-                by_records=rng.random() < 0.2,
                 deadline_ms=rng.choice((0, 0, 0, self._now_ms, self._now_ms - 1)),
                 now_ms=self._now_ms,
                 look=look,

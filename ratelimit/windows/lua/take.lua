@@ -5,16 +5,17 @@
 --       hold, last, the reservations (hash) and when each is due (sorted set). All carry one hash tag. The script also writes KEYS[usage] .. ':m' .. hour,
 --       ':h' .. day and ':d' .. 32 days (the store's clock names them, so the caller cannot declare them); the tag
 --       puts them in the same slot.
--- ARGV  1 base epoch the calls were decided on        2 '1': compare the calls' records if the epoch has moved
---       3 '1': look only, write nothing               4 deadline_ms on the store's clock, 0 = none
---       5 now_ms, '' = this store's TIME              6 S, number of budget values
---       7 shapes   '<BBBd' each, ids ascending: window id, buckets, 1 = counts tokens, bucket_ms
---       8 plans    '<HB' budget value, budgets (+ SHADOW: what of a call does not fit is not counted, and refuses
+-- ARGV  1 base epoch the calls were decided on        2 '1': look only, write nothing
+--       3 deadline_ms on the store's clock, 0 = none  4 now_ms, '' = this store's TIME
+--       5 S, number of budget values
+--       6 shapes   '<BBBd' each, ids ascending: window id, buckets, 1 = counts tokens, bucket_ms
+--       7 plans    '<HB' budget value, budgets (+ SHADOW: what of a call does not fit is not counted, and refuses
 --                  nobody); then '<BI' each: window id, limit
---       9 calls    '<IdBBB' tokens, valid_until_ms (0 = always), plans, usages, 1 = holds; then '<HI' a plan and
+--       8 calls    '<IdBBB' tokens, valid_until_ms (0 = always), plans, usages, 1 = holds; then '<HI' a plan and
 --                  what it costs, each; then '<H' each usage hash
---       10 holds   of the calls that hold, '<Bc0IIdHc0' id, ceiling, presumed, timeout_ms, terms
---       11.. with ARGV[2] = '1' only: per call the record references it was decided on, separated by spaces
+--       9 holds    of the calls that hold, '<Bc0IIdHc0' id, ceiling, presumed, timeout_ms, terms
+--       10.. per call the record references it was decided on, separated by spaces: what is compared where the epoch
+--            has moved
 -- Returns { fence, epoch in force, now_ms, clock steps, failed usage writes, processor time of this run in us,
 --           answers: one letter a call, { total, newest bucket } of every budget of every plan before the batch
 --           (flat), { place of the refusing budget among the call's, retry_at_ms, its units that are held if only they
@@ -380,7 +381,7 @@ local function reservation(plans, asked, count, usages, tokens, hold, now_ms)
     end
   end
   for i = count + 1, count + usages do
-    local key = KEYS[2 + tonumber(ARGV[6]) + asked[i]]
+    local key = KEYS[2 + tonumber(ARGV[5]) + asked[i]]
     names[#names + 1] = pack(NAME, #key, key)
   end
   local head = pack(RESERVATION, #hold.terms, hold.terms, RESERVED, tokens, hold.ceiling, hold.presumed, release_ms)
@@ -421,7 +422,7 @@ local function decide_calls(blob, holds_blob, plans, now_ms, changed, used)
     at = asked[asks + usages + 1]
     if holds == 1 then hold, holds_at = read_hold(holds_blob, holds_at) end
     number = number + 1
-    if changed and is_stale(ARGV[10 + number], changed) then
+    if changed and is_stale(ARGV[9 + number], changed) then
       answer = 'S'
     elseif valid_until_ms > 0 and now_ms >= valid_until_ms then
       answer = 'E'
@@ -512,22 +513,22 @@ end
 
 ---------------------------------------------------------------------------------------------------- the batch
 
-local base, by_records, look_only = ARGV[1], ARGV[2] == '1', ARGV[3] == '1'
-local deadline_ms, now_ms, subject_count = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local base, look_only = ARGV[1], ARGV[2] == '1'
+local deadline_ms, now_ms, subject_count = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
 now_ms = now_ms or store_now_ms()
 
 local values = redis.call('MGET', unpack(KEYS, 2, 2 + subject_count))
 local epoch, changed = values[1] or '', nil
 if deadline_ms > 0 and now_ms > deadline_ms then return { 'L', epoch, now_ms } end
 if epoch ~= base then
-  changed = by_records and changed_since(base, epoch)
+  changed = changed_since(base, epoch)
   if not changed then return { 'S', epoch, now_ms } end
 end
 
-local shapes, subjects, tallies, used, failed = read_shapes(ARGV[7]), {}, {}, {}, 0
+local shapes, subjects, tallies, used, failed = read_shapes(ARGV[6]), {}, {}, {}, 0
 for i = 1, subject_count do subjects[i] = read_subject(KEYS[2 + i], values[1 + i], shapes, now_ms) end
-local plans, steps = read_plans(ARGV[8], subjects, shapes, now_ms, tallies)
-local answers, refusals, held, due = decide_calls(ARGV[9], ARGV[10], plans, now_ms, changed, used)
+local plans, steps = read_plans(ARGV[7], subjects, shapes, now_ms, tallies)
+local answers, refusals, held, due = decide_calls(ARGV[8], ARGV[9], plans, now_ms, changed, used)
 if not look_only then
   for i = 1, subject_count do
     if subjects[i].changed then write_subject(subjects[i], shapes) end

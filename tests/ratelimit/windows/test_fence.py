@@ -34,14 +34,12 @@ def _take(
     store: redis.Redis,
     *charges: Charge,
     epoch: str,
-    by_records: bool = False,
     deadline_ms: int = 0,
 ) -> Taken:
     return limiter.take(
         store.execute_command,
         charges,
         epoch=epoch,
-        by_records=by_records,
         deadline_ms=deadline_ms,
         now_ms=NOW_MS,
     )
@@ -115,7 +113,7 @@ def test_by_records_refuses_only_what_changed(limiter: Limiter, store: redis.Red
         _charge("key:bb"),
         _charge(),  # names nothing: nothing proves it
     ]
-    taken = _take(limiter, store, *charges, epoch=base, by_records=True)
+    taken = _take(limiter, store, *charges, epoch=base)
     assert (taken.fence, taken.epoch) == (Fence.PASSED, current)
     stale = [grant.answer is Answer.STALE for grant in taken.grants]
     assert stale == [False, True, True, False, False, True]
@@ -127,7 +125,7 @@ def test_by_records_with_the_same_epoch_asks_nothing(limiter: Limiter, store: re
     """Where nothing changed, nobody is stale, feed or no feed."""
     epoch = _change(store, 1, "key:a")
     store.delete(FEED_KEY)
-    taken = _take(limiter, store, _charge("key:a"), epoch=epoch, by_records=True)
+    taken = _take(limiter, store, _charge("key:a"), epoch=epoch)
     assert taken.grants[0].answer is Answer.ADMITTED
 
 
@@ -139,16 +137,16 @@ def test_by_records_needs_every_entry(limiter: Limiter, store: redis.Redis) -> N
     for gap in ("8-0", "7-0", "10-0"):
         kept = store.dump(FEED_KEY)
         store.xdel(FEED_KEY, gap)
-        taken = _take(limiter, store, _charge("key:a"), epoch=base, by_records=True)
+        taken = _take(limiter, store, _charge("key:a"), epoch=base)
         assert (taken.fence, taken.epoch) == (Fence.STALE, current), gap
         store.restore(FEED_KEY, 0, kept, replace=True)
     store.delete(FEED_KEY)
-    assert _take(limiter, store, _charge("key:a"), epoch=base, by_records=True).fence is Fence.STALE
+    assert _take(limiter, store, _charge("key:a"), epoch=base).fence is Fence.STALE
     store.restore(FEED_KEY, 0, kept)
     store.set(EPOCH_KEY, _epoch(10, "f"))
-    assert _take(limiter, store, _charge("key:a"), epoch=base, by_records=True).fence is Fence.STALE
+    assert _take(limiter, store, _charge("key:a"), epoch=base).fence is Fence.STALE
     store.set(EPOCH_KEY, _epoch(9))
-    assert _take(limiter, store, _charge("key:a"), epoch=base, by_records=True).fence is Fence.STALE
+    assert _take(limiter, store, _charge("key:a"), epoch=base).fence is Fence.STALE
     assert _untouched(store)
 
 
@@ -158,7 +156,7 @@ def test_by_records_refuses_a_store_that_counted_up_again(limiter: Limiter, stor
     store.flushdb()
     for counter in (1, 2, 3):
         _change(store, counter, "key:z", bits="d")
-    taken = _take(limiter, store, _charge("key:a"), epoch=base, by_records=True)
+    taken = _take(limiter, store, _charge("key:a"), epoch=base)
     assert (taken.fence, taken.epoch) == (Fence.STALE, _epoch(3, "d"))
     assert _untouched(store)
 
@@ -168,7 +166,7 @@ def test_by_records_needs_an_entry_to_say_what_changed(limiter: Limiter, store: 
     base = _change(store, 1, "key:b")
     store.xadd(FEED_KEY, {"epoch": _epoch(2)}, id="2-0")
     store.set(EPOCH_KEY, _epoch(2))
-    assert _take(limiter, store, _charge("key:a"), epoch=base, by_records=True).fence is Fence.STALE
+    assert _take(limiter, store, _charge("key:a"), epoch=base).fence is Fence.STALE
 
 
 @pytest.mark.parametrize("held", ["", "nonsense", _epoch(9)])
@@ -176,7 +174,7 @@ def test_by_records_refuses_a_base_it_cannot_place(limiter: Limiter, store: redi
     """No epoch, no counter, or one from the future."""
     for counter in (1, 2):
         _change(store, counter, "key:b")
-    assert _take(limiter, store, _charge("key:a"), epoch=held, by_records=True).fence is Fence.STALE
+    assert _take(limiter, store, _charge("key:a"), epoch=held).fence is Fence.STALE
 
 
 def test_by_records_reads_a_bounded_piece_of_the_feed(limiter: Limiter, store: redis.Redis) -> None:
@@ -187,5 +185,5 @@ def test_by_records_reads_a_bounded_piece_of_the_feed(limiter: Limiter, store: r
     pipeline.execute()
     store.set(EPOCH_KEY, _epoch(34))
     charge = _charge("key:a")
-    assert _take(limiter, store, charge, epoch=_epoch(1), by_records=True).fence is Fence.STALE
-    assert _take(limiter, store, charge, epoch=_epoch(2), by_records=True).fence is Fence.PASSED
+    assert _take(limiter, store, charge, epoch=_epoch(1)).fence is Fence.STALE
+    assert _take(limiter, store, charge, epoch=_epoch(2)).fence is Fence.PASSED
