@@ -80,10 +80,6 @@ class Ledger:
         self._held, self._due = held_key(cell), due_key(cell)
         self._rest = rest_key(cell if rests_with is None else rests_with)
 
-    def load(self, execute: Execute) -> None:
-        """Put the script into the store, on every node of a Cluster."""
-        execute("SCRIPT", "LOAD", _SETTLE)
-
     def terms(self, execute: Execute, ids: Sequence[str]) -> list[bytes | None]:
         """Read what was written down when each call was admitted; ``None``: no such reservation. Raises its errors."""
         if not ids:

@@ -10,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ROOMS = ("admin", "catalog", "extauth", "gate", "publisher", "ratelimit", "runtime", "tollkeeper")
+BUDGETS = ("ratelimit/windows/lua/take.lua", "ratelimit/tokens/lua/settle.lua")
+RECORDS = ("catalog/store/lua/announce.lua", "catalog/store/lua/commit.lua", "catalog/store/lua/lift.lua")
 SCRIPTS = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.lua"))
 
 
@@ -57,3 +59,36 @@ def test_a_script_states_its_contract(script: Path) -> None:
     header = "\n".join(line for line in script.read_text().splitlines()[:60] if line.startswith("--"))
     for word in (r"\bKEYS\b", r"\bARGV\b", r"\bReturns\b"):
         assert re.search(word, header), f"{script.name}: no {word} in its header"
+
+
+@pytest.mark.parametrize("name", ["read_now", "pack_now", "keep", "roll"])
+def test_scripts_count_usage_alike(name: str) -> None:
+    """Scripts cannot share code, so what both that write usage do with it is the same text."""
+    assert len({_function(script, name) for script in BUDGETS}) == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["FORMAT", "SECTION", "ENTRY", "RESERVATION", "UNITS_MAX", "HELD_IDS", "NOW", "MINUTES_TTL_S"]
+)
+def test_scripts_agree_on_what_is_stored(name: str) -> None:
+    """The layouts of values and reservations, and how long usage is kept, are the same where both write them."""
+    assert len({_constants(script, name) for script in BUDGETS}) == 1
+
+
+def test_scripts_count_epochs_alike() -> None:
+    """Whoever moves an epoch reads the feed's counter by the same text, and keeps a feed of the same length."""
+    assert len({_function(script, "feed_counter") for script in RECORDS}) == 1
+    assert len({_constants(script, "FEED_LENGTH") for script in RECORDS}) == 1
+
+
+def _function(script: str, name: str) -> str:
+    found = re.search(rf"^local function {name}\(.*?^end$", (ROOT / script).read_text(), re.MULTILINE | re.DOTALL)
+    assert found, f"{script} has no function {name}"
+    return found.group()
+
+
+def _constants(script: str, first: str) -> str:
+    """The definition of a constant and those beside it, without what is said of them."""
+    found = re.search(rf"^local {first}\b.*?(?= --|$)", (ROOT / script).read_text(), re.MULTILINE)
+    assert found, f"{script} has no constant {first}"
+    return found.group()
