@@ -5,8 +5,10 @@ from __future__ import annotations
 import secrets
 from typing import Final
 
+from msgspec import structs
+
 from admin import lookups
-from admin.acts.users import is_acting_admin, with_password
+from admin.acts.users import is_acting_admin, logged_out
 from admin.committing import until_settled
 from admin.people.passwords import Passwords
 from catalog.actors import Recordless
@@ -20,8 +22,9 @@ _GENERATED_BYTES: Final = 18  # 144 bits: 24 characters to copy once
 async def ensure_admin(store: CatalogStore, passwords: Passwords, *, name: str, password: str | None) -> str | None:
     """Make sure that an admin can log in.
 
-    A given password is the admin's from now on, and his tokens die if it is another than before. Without one, and
-    without any user, a password is made and returned: show it once. Raises ``StoreUnavailable``, ``OutcomeUnknown``.
+    A given password is the admin's from now on; if it is another than before, their tokens die and what they had begun
+    is not finished. Without one, and without any user, a password is made and returned: show it once. Raises
+    ``StoreUnavailable``, ``OutcomeUnknown``, ``CorruptRecord`` of the admin whose password is given.
     """
     if password is not None:
         await until_settled(lambda: _set_password(store, passwords, name, password))
@@ -62,7 +65,7 @@ async def _create(store: CatalogStore, hashed: str, name: str) -> None:
 
 
 async def _change(store: CatalogStore, user: UserRecord, hashed: str) -> None:
-    changed = with_password(user, hashed, await store.now_ms())
+    changed = structs.replace(logged_out(user, await store.now_ms()), password_hash=hashed)  # given, not their own act
     await store.commit([Put(changed, user.version)], audit=_audit("user.password", user.id))
 
 

@@ -11,10 +11,11 @@ import jwt
 import pytest
 from msgspec import structs
 
+from admin.acts.users import with_password
 from admin.names import throttle
 from admin.people import passwords as passwords_module
 from admin.people.passwords import Passwords
-from admin.people.sessions import LIFETIME_S, make_token
+from admin.people.sessions import LIFETIME_S, make_token, may_finish
 from admin.people.throttle import delay_ms
 from admin.people.users import ensure_admin
 from catalog.actors import Recordless
@@ -219,6 +220,21 @@ class TestTheFirstAdmin:
             assert isinstance(user, UserRecord)
             versions.append(user.token_version)
         assert [version - versions[0] for version in versions] == [0, 0, 1, 1]
+
+    async def test_a_given_password_ends_what_was_begun(self, redis_client: Any, passwords: Passwords) -> None:
+        """As one does that an admin gives; also where the admin had changed theirs before."""
+        catalog = CatalogStore(redis_client)
+        await ensure_admin(catalog, passwords, name="admin", password="first")
+        before = await catalog.get(Kind.USER, "admin")
+        assert isinstance(before, UserRecord)
+        own = with_password(before, before.password_hash, before.updated_at_ms)
+        await catalog.commit([Put(own, before.version)], audit=Audit(Recordless.START, "test", "admin", "", ""))
+        assert may_finish(own, before.token_version)
+        await ensure_admin(catalog, passwords, name="admin", password="second")
+        after = await catalog.get(Kind.USER, "admin")
+        assert isinstance(after, UserRecord)
+        assert await passwords.verify(after.password_hash, "second")
+        assert [may_finish(after, version) for version in (before.token_version, own.token_version)] == [False, False]
 
     async def test_two_starts_at_once_make_one_password(self, redis_client: Any, passwords: Passwords) -> None:
         """Of two processes that start together exactly one shows a password, and it is the right one."""
