@@ -11,7 +11,9 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import redis
 
+from catalog.keys.secrets import create_secrets
 from runtime.version import VERSION
 from tollkeeper.processes import PROCESSES
 
@@ -91,6 +93,17 @@ def test_what_the_operator_can_mend_is_one_sentence(tmp_path: Path) -> None:
     assert refused.returncode == 1
     assert "cannot be read" in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_a_damaged_admin_is_one_sentence(tmp_path: Path, redis_url: str, store: redis.Redis) -> None:
+    """Of a start that gives the admin a password: it says how they are removed."""
+    create_secrets(tmp_path / "secrets.json")
+    store.set("tk:rec:user:admin", "{")
+    options = ("--redis-url", redis_url, "--secrets-file", str(tmp_path / "secrets.json"), "--listen", "127.0.0.1:0")
+    done = tollkeeper("admin", *options, "--http-listen", "127.0.0.1:0", TOLLKEEPER_ADMIN_PASSWORD="a good password")
+    assert done.returncode == 1
+    assert "user:admin: the stored record cannot be read; start with another --admin-username" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_an_old_python_is_told() -> None:

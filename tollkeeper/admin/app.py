@@ -25,6 +25,7 @@ from admin.ports import NoPublisher
 from admin.ports import Publisher as PublisherPort
 from admin.schemas.fields import user_fault
 from admin.services import Gateway, Services
+from catalog.damage import CorruptRecord
 from catalog.keys.live_secrets import LiveSecrets
 from catalog.keys.metrics import SecretsMetrics
 from catalog.keys.secrets import SecretsError
@@ -243,6 +244,8 @@ async def _first_user(settings: AdminSettings, store: CatalogStore, passwords: P
         _tell_of_admins(settings.admin_username, before, await acting_admins(store))
     except (StoreUnavailable, OutcomeUnknown) as error:
         raise CannotStart(f"--redis-url: the store cannot be used: {error}") from error
+    except CorruptRecord as error:
+        raise CannotStart(f"{error}; start with another --admin-username, and DELETE it as that one") from error
     if made:
         click.echo(f"The admin is {settings.admin_username}, the password {made} (shown this once).", err=True)
 
