@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import redis
-from faultproxy import Act, Command, fault_proxy
-from gatebench import Asker, Catalog, make_gate, question, status, wait_until
+from faultproxy import Act, fault_proxy
+from gatebench import Asker, Catalog, is_take, make_gate, question, status, wait_until
 from prometheus_client import CollectorRegistry
 from valkeycluster import Cluster
 from valkeys import running_valkey
@@ -58,12 +58,6 @@ def without_new_links(gate: Gate) -> None:
     """Have nothing follow a broken link but its spare."""
     for keeper in gate._links._keepers.values():
         keeper._make = lambda: StoreLink("unix:///nonexistent/store.sock", SystemClock())
-
-
-def is_take(command: Command) -> bool:
-    """Whether it is the script that takes, not one that looks (the keeper's)."""
-    first = 3 + int(command[2])
-    return command[first + 2 : first + 3] == [b"0"]
 
 
 @pytest.mark.parametrize("act", [Act.LATE_REPLY, Act.LATE_COMMAND, Act.DROP_REPLY, Act.CUT], ids=lambda act: act.value)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import pytest
 import redis
 from faultproxy import FAULTS, Act, Command, FaultProxy, fault_proxy
-from gatebench import Asker, Catalog, make_gate, question, status, wait_until
+from gatebench import Asker, Catalog, is_take, make_gate, question, status, wait_until
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
@@ -114,12 +114,6 @@ def bench(
             gate.stop()
 
 
-def _is_take(command: Command) -> bool:
-    """Whether it is a script that takes, not one that looks (the keeper's)."""
-    first = 3 + int(command[2])
-    return command[first + 2 : first + 3] == [b"0"]  # other scripts have fewer arguments
-
-
 def _reads_records(command: Command) -> bool:
     return len(command) > 2
 
@@ -159,7 +153,7 @@ class Step:
 
 STEPS = (
     Step("reading the records", _nothing, b"MGET", _reads_records),
-    Step("taking", _warm, b"EVALSHA", _is_take),
+    Step("taking", _warm, b"EVALSHA", is_take),
     Step("taking with the script again", _forget_script, b"EVAL"),
     Step("reading the epoch", _change_its_record, b"GET"),
     Step("reading the feed", _change_its_record, b"XRANGE"),
@@ -191,7 +185,7 @@ def test_a_refused_call_is_never_charged(bench: Bench, act: Act) -> None:
     """Over budget or with a dead key, with and without an answer from the store: nothing is taken."""
     published = bench.publish(per_hour=1)
     _warm(bench, published)
-    hit = bench.proxy.once(b"EVALSHA", act, _is_take)
+    hit = bench.proxy.once(b"EVALSHA", act, is_take)
     bench.ask(published)
     assert hit.is_set()
     assert bench.heal(published) == 429
@@ -208,7 +202,7 @@ def test_a_call_that_the_store_took_unheard_holds_no_tokens(bench: Bench, act: A
     publication = openai_publication(bench.catalog)
     asked = token_call(bench.catalog.key(publication)[1], publication, max_tokens=10)
     kept = {reservation_of(bench.asker.ask(asked))}
-    hit = bench.proxy.once(b"EVALSHA", act, _is_take)
+    hit = bench.proxy.once(b"EVALSHA", act, is_take)
     answer = bench.asker.ask(asked)
     assert hit.wait(5)
     assert (status(answer), bench.unknown_outcomes()) == (503, 1)
@@ -240,7 +234,7 @@ def test_a_store_that_hangs_again_and_again_keeps_few_calls_waiting(bench: Bench
     """Links that are proved and then die are renewed ever more slowly: nearly all calls are refused at once."""
     published = bench.publish(per_hour=1_000)
     _warm(bench, published)
-    bench.proxy.plan(lambda command: Act.DROP_REPLY if command[0] == b"EVALSHA" and _is_take(command) else Act.PASS)
+    bench.proxy.plan(lambda command: Act.DROP_REPLY if command[0] == b"EVALSHA" and is_take(command) else Act.PASS)
     end_s = time.monotonic() + 2.5
     while time.monotonic() < end_s:
         bench.ask(published)

@@ -37,7 +37,7 @@ from catalog.records import (
 from catalog.store.announcing import Announcer
 from catalog.store.store import CatalogStore
 from extauth.edge import CHECK_PATH
-from gate.assembly import SERVICES, Gate
+from gate.assembly import SERVICES, Gate, limiter_of
 from gate.bounded import BoundedPolicy
 from gate.links import StoreUrls
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
@@ -251,6 +251,15 @@ def make_gate(
         serves=serves,
         gateway_namespace=gateway_namespace,
     )
+
+
+_TAKE = str(limiter_of(0).question([], epoch="").command[1]).encode()
+
+
+def is_take(command: Sequence[bytes]) -> bool:
+    """Whether this EVALSHA is of the script that takes, and not only looks (the keeper's)."""
+    first = 3 + int(command[2])
+    return command[1] == _TAKE and command[first + 1] == b"0"
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:
