@@ -15,6 +15,8 @@ import pytest
 import redis
 from valkeycluster import Cluster, running_cluster
 
+from runtime.collector import spare_what_lives
+
 pytest_plugins = ("upfixture", "kubeapi", "gatefixtures")
 
 _DATABASES = 4096
@@ -24,6 +26,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests go first: several workers are then done at about the same time."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """Gates of tests run in this process: no collection of all tests stops them, as none stops a gate's own process."""
+    spare_what_lives()
 
 
 @pytest.fixture(scope="session")

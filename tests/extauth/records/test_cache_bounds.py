@@ -27,6 +27,7 @@ from catalog.records import (
 from extauth.edge import MAX_PREPARED, AnswerEncoder
 from extauth.records.cache import RecordCache
 from extauth.records.entries import MAX_ADDRESSES, Entry, KeyEntry, PublicationEntry, _address_subject, entry_of
+from runtime.collector import spare_what_lives
 
 ENTRIES = 20_000
 MOST_BYTES = 600  # 200,000 of them in 120 MB
@@ -59,10 +60,11 @@ def read(raw: bytes) -> Entry:
 
 @pytest.fixture
 def collected() -> Iterator[None]:
-    """Begin with nothing young, and put the collector back as it was."""
+    """Begin with nothing young, and put the collector back as ``conftest.py`` has set it."""
     gc.collect()
     yield
     gc.unfreeze()
+    spare_what_lives()
 
 
 @pytest.mark.usefixtures("collected")
