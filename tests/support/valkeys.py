@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import subprocess
 import tempfile
@@ -10,6 +11,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pytest
 import redis
@@ -40,11 +42,17 @@ class Valkey:
         return redis.Redis.from_url(self.url, socket_timeout=10)
 
 
+PORTS: Final = range(10_000, 20_000)
+"""What is handed out for port 0 and to clients lies above: it would be somebody's before a program has bound it."""
+
+
 def free_port() -> int:
     """A loopback port that nobody has now; below the ephemeral ones, and with room for a Cluster's own bus."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    for port in random.sample(PORTS, len(PORTS)):
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    pytest.fail("no port of this machine is free")
 
 
 @contextlib.contextmanager
