@@ -13,7 +13,7 @@ PACKAGES := admin catalog extauth gate publisher ratelimit runtime tollkeeper
 LOCKS := requirements.lock requirements-image.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check e2e e2e-gateway e2e-kube helm-golden image-check bench soak fuzz fuzz-smoke soak-memory audit proto golden settings
+.PHONY: help up test check e2e e2e-gateway e2e-kube helm-golden image-check bench bench-smoke bench-meter soak fuzz fuzz-smoke soak-memory audit proto golden settings
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*##  *\(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "%s %-11s", $$1, $$2; $$1 = $$2 = ""; print $$0}'
@@ -51,11 +51,15 @@ image-check: $(VENV)/dev.stamp  ## the image without an engine, and the wheel in
 	@$(VENV)/bin/hadolint Dockerfile
 	@$(PY) -m pytest -q -m image tests/image
 
-bench: $(VENV)/dev.stamp  ## what a decision costs, in the script and on the Check path, and what a full record cache does
-	@$(PY) -m benchmarks.take_script
-	@$(PY) -m benchmarks.check_path
-	@$(PY) -m benchmarks.workers
-	@$(PY) -m benchmarks.record_cache
+bench: $(VENV)/dev.stamp  ## every bar of docs/performance.md beside its peer (built once, with Go); saved in benchmarks/results
+	@$(PY) -m benchmarks.everything
+
+bench-smoke: $(VENV)/dev.stamp  ## whether a call has become dearer beside envoyproxy/ratelimit (built once, with Go); under three minutes
+	@$(PY) -m benchmarks.smoke
+
+bench-meter: $(VENV)/dev.stamp  ## what metering costs in Envoy, gate and store, beside the commit before it was rebuilt
+	@$(PY) -m benchmarks.metering_cpu --before b2cfdb7
+	@$(PY) -m benchmarks.answer_meter
 
 soak: $(VENV)/dev.stamp  ## 200 power cuts of a store at work: what was answered must be there
 	@$(PY) -m tests.durability.soak --rounds 200

@@ -24,14 +24,16 @@ from admin.people.pace import DEFAULT_PACES, Paces, TenantWrites, UserCalls
 from admin.people.passwords import Passwords
 from admin.people.throttle import Throttler
 from admin.ports import Publisher
-from admin.services import Gateway, PastOwnerReader, Services, Stores, UsageReader
+from admin.services import BudgetsReader, Gateway, LessonsReader, PastOwnerReader, Services, Stores, UsageReader
 from admin.watching import ReadinessWatch
 from catalog.ids import cell_of
 from catalog.keys.live_secrets import LiveSecrets
 from catalog.store import names
 from catalog.store.store import StoreUnavailable
 from ratelimit.tokens.learning import Lessons, read_learned
-from ratelimit.usage import Metering, Usage, read_metering, read_past_owner, read_series, read_usages
+from ratelimit.usage.facts import Signs, Usage
+from ratelimit.usage.reading import read_metering, read_past_owner, read_usages
+from ratelimit.usage.series import read_series
 from ratelimit.windows.budgets import BudgetState, Subject
 from ratelimit.windows.limiter import Limiter
 from ratelimit.windows.looking import look
@@ -66,8 +68,8 @@ def assemble(
     """Build what handlers work with; nothing runs before it is asked."""
     store = stores.catalog
     metrics, throttler, models = AdminMetrics(registry), Throttler(stores.records), Report()
-    reading = _metering_reader(stores.budgets, facts.cells)
-    metering = MeteringWatch(store, reading, metrics.metering, failed=metrics.metering_errors.inc)
+    reading = _metering_reader(stores.budgets, facts.cells, clock)
+    metering = MeteringWatch(store, reading, metrics.metering, metrics.above_hold, failed=metrics.metering_errors.inc)
     return Services(
         store=store,
         committer=Committer(store, publisher, metrics),
@@ -128,31 +130,32 @@ def _past_owner_reader(client: redis.asyncio.Redis, cells: int) -> PastOwnerRead
     return past_owner_of
 
 
-def _looker(client: redis.asyncio.Redis, cells: int) -> Callable[[Subject], Awaitable[tuple[BudgetState, ...]]]:
+def _looker(client: redis.asyncio.Redis, cells: int) -> BudgetsReader:
     """Make a reader of budgets likewise."""
 
-    async def look_at(subject: Subject) -> tuple[BudgetState, ...]:
-        cell = _cell(subject.name, cells)
+    async def look_at(subject: Subject, shard: int) -> tuple[BudgetState, ...]:
+        cell = str(cell_of(shard, cells))
         limiter = Limiter(cell=cell, epoch_key=names.epoch(cell), feed_key=names.feed(cell))
         return await _answered(look(client, limiter, subject))
 
     return look_at
 
 
-def _lessons_reader(client: redis.asyncio.Redis, cells: int) -> Callable[[str], Awaitable[Lessons]]:
+def _lessons_reader(client: redis.asyncio.Redis, cells: int) -> LessonsReader:
     """Make a reader of what was learnt likewise."""
 
-    async def lessons_of(subject: str) -> Lessons:
-        return await _answered(read_learned(client, _cell(subject, cells), subject))
+    async def lessons_of(subject: str, shard: int) -> Lessons:
+        return await _answered(read_learned(client, str(cell_of(shard, cells)), subject))
 
     return lessons_of
 
 
-def _metering_reader(client: redis.asyncio.Redis, cells: int) -> MeteringReader:
+def _metering_reader(client: redis.asyncio.Redis, cells: int, clock: Clock) -> MeteringReader:
     """Make a reader of what is told of many publications likewise."""
 
-    async def metering_of(subjects: Sequence[str]) -> list[Metering | None]:
-        return await _answered(read_metering(client, [(_cell(subject, cells), subject) for subject in subjects]))
+    async def metering_of(subjects: Sequence[str]) -> list[Signs | None]:
+        asked = [(_cell(subject, cells), subject) for subject in subjects]
+        return await _answered(read_metering(client, asked, clock.wall_ms()))
 
     return metering_of
 

@@ -48,6 +48,11 @@ class AdminMetrics:
             ("metering",),
             registry=registry,
         )
+        self.above_hold = Gauge(
+            "tollkeeper_publications_above_hold",
+            "Openai publications of which 20 calls and more of this clock hour and the last cost more than they held.",
+            registry=registry,
+        )
         self.metering_errors = Counter(
             "tollkeeper_admin_metering_errors",
             "Looks at the metering that failed because the store could not be read.",

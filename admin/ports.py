@@ -13,6 +13,11 @@ from runtime.readiness import Trouble
 class Publisher(Protocol):
     """Brings publications into the proxy and knows how far each one is."""
 
+    @property
+    def most(self) -> int | None:
+        """How many publications the proxy takes; ``None`` where no bound is known."""
+        ...
+
     def status(self, uid: str, version: int) -> Status:
         """Where this version of a publication stands."""
         ...
@@ -28,6 +33,8 @@ class Publisher(Protocol):
 
 class NoPublisher:
     """Stands in where this process publishes nothing."""
+
+    most = None
 
     def status(self, uid: str, version: int) -> Status:
         """Nothing is known here."""

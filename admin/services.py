@@ -24,7 +24,7 @@ from catalog.ids import cell_of
 from catalog.keys.live_secrets import LiveSecrets
 from catalog.store.store import CatalogStore
 from ratelimit.tokens.learning import Lessons
-from ratelimit.usage import Series, Usage
+from ratelimit.usage.facts import Series, Usage
 from ratelimit.windows.budgets import BudgetState, Subject
 from runtime.clock import Clock
 
@@ -37,11 +37,11 @@ SeriesReader = Callable[[str, int], Awaitable[Series]]
 PastOwnerReader = Callable[[str], Awaitable[str | None]]
 """Says whose a subject was that is no more and whose usage is still kept; "" where that is lost."""
 
-LessonsReader = Callable[[str], Awaitable[Lessons]]
-"""Says what a subject's calls turned out to cost."""
+LessonsReader = Callable[[str, int], Awaitable[Lessons]]
+"""Says what a subject's calls turned out to cost; by its tenant's shard."""
 
-BudgetsReader = Callable[[Subject], Awaitable[tuple[BudgetState, ...]]]
-"""Looks at a subject's budgets as they stand now."""
+BudgetsReader = Callable[[Subject, int], Awaitable[tuple[BudgetState, ...]]]
+"""Looks at a subject's budgets as they stand now; by its tenant's shard."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,5 +98,5 @@ class Services:
     cells: int = 1  # into how many the budgets are split: a key and what it calls must be in one
 
     def cell(self, record_id: str) -> str:
-        """The cell in which a key's or a publication's calls are counted."""
+        """The cell in which a key's or a publication's usage is kept; its budgets are in its tenant's."""
         return str(cell_of(record_id, self.cells))

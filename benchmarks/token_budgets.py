@@ -1,4 +1,4 @@
-"""What four ways to hold a token budget admit and overshoot: a simulation of three traffics. Pure, seeded, no store.
+"""What four ways to hold a token budget admit and overshoot: a simulation of four traffics. Pure, seeded, no store.
 
 Usage: ``python -m benchmarks.token_budgets [--write]``. ``--write`` puts the table into
 benchmarks/results/token-budgets.md and the plot into docs/token-budgets.svg. Windows are exact; what is reserved and
@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from ratelimit.tokens.costs import UNLEARNED, Asked, Learned, Policy, terms_of
+from ratelimit.tokens.learned import UNLEARNED, Learned
+from ratelimit.tokens.terms import Asked, Policy, terms_of
 
 HOUR_S: Final = 3_600
 HOURS: Final = 4
@@ -32,9 +33,17 @@ class Traffic:
 
     name: str
     prompt: Callable[[random.Random], int]
-    most: int  # completion tokens asked for
+    most: int | None  # completion tokens asked for; None: the call names no most
     real: Callable[[random.Random], int]  # completion tokens that come
     context: int
+
+
+LONG_SHARE: Final = 0.1
+
+
+def _reasoned(dice: random.Random) -> int:
+    """Completion tokens of a model that thinks: one answer in ten is longer than what is held for it."""
+    return dice.randint(4_097, 12_000) if dice.random() < LONG_SHARE else dice.randint(200, 3_000)
 
 
 TRAFFICS: Final = (
@@ -43,6 +52,7 @@ TRAFFICS: Final = (
         "long prompts", lambda dice: dice.randint(5_000, 30_000), 1_000, lambda dice: dice.randint(100, 800), 32_768
     ),
     Traffic("coding agent", lambda dice: dice.randint(500, 4_000), 32_000, lambda dice: dice.randint(200, 600), 65_536),
+    Traffic("names no most", lambda dice: dice.randint(500, 4_000), None, _reasoned, 131_072),
 )
 
 
@@ -79,8 +89,9 @@ class Way:
 def _ours(*, adaptive: bool) -> Callable[[Traffic, int], int]:
     def held(traffic: Traffic, prompt: int) -> int:
         usual = [traffic.real(random.Random(seed)) for seed in range(400)]  # noqa: S311  what 400 calls taught
-        share = sorted(usual)[int(0.95 * len(usual))] / traffic.most
-        learned = Learned(0.25, min(1.0, share), None) if adaptive else UNLEARNED
+        most = sorted(usual)[int(0.95 * len(usual))]
+        share = min(1.0, most / traffic.most) if traffic.most else None
+        learned = Learned(0.25, share, unbounded_completion=most) if adaptive else UNLEARNED
         policy = Policy(traffic.context, adaptive=adaptive)
         return terms_of(Asked(prompt * 4, traffic.most), policy, learned).reserved
 
@@ -97,7 +108,7 @@ def _ours(*, adaptive: bool) -> Callable[[Traffic, int], int]:
 
 WAYS: Final = (
     Way("charge after", lambda _traffic, _prompt: 0, settles=True, needs_room=False),
-    Way("charge what is asked", lambda traffic, prompt: prompt + traffic.most, settles=False),
+    Way("charge what is asked", lambda traffic, prompt: prompt + (traffic.most or traffic.context), settles=False),
     Way("ours, strict", _ours(adaptive=False), settles=True),
     Way("ours, adaptive", _ours(adaptive=True), settles=True),
 )
@@ -190,11 +201,11 @@ def plot(found: Results) -> str:
         f'<text x="80" y="{318 + 18 * n}">{way.name}</text>'
         for n, way in enumerate(WAYS)
     ]
-    axis = '<line x1="50" y1="80" x2="590" y2="80" stroke="#888" stroke-dasharray="4 3"/><text x="46" y="84" text-anchor="end">100 %</text><line x1="50" y1="260" x2="590" y2="260" stroke="#444"/>'  # noqa: E501
+    axis = '<line x1="50" y1="80" x2="760" y2="80" stroke="#888" stroke-dasharray="4 3"/><text x="46" y="84" text-anchor="end">100 %</text><line x1="50" y1="260" x2="760" y2="260" stroke="#444"/>'  # noqa: E501
     title = '<text x="60" y="24">Admitted work, and (dashed) how far the worst hour passes the limit</text>'
     body = "\n".join((title, axis, *bars, *legend))
     style = 'font-family="sans-serif" font-size="12"'
-    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 620 390" {style}>\n{body}\n</svg>\n'
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 790 390" {style}>\n{body}\n</svg>\n'
 
 
 def main() -> None:

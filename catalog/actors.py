@@ -31,6 +31,8 @@ class Recordless(enum.StrEnum):
 
     START = "start"  # an admin process as it starts: the first admin, and a password given by --admin-password
     KUBERNETES = "kubernetes"  # the follower of a cluster's namespaces and InferenceServices
+    HOSTS = "host tables"  # what closes the tables of hosts, and opens them again
+    CELLS_COMMAND = "tollkeeper cells"  # the command line: tenants moved to another cell
     KEYS_COMMAND = "tollkeeper keys"  # the command line, beside the secrets file: peppers and ended graces
 
 

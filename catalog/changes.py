@@ -13,7 +13,7 @@ from typing import Final, assert_never
 from catalog.actors import Acting, Actor, Recordless, told
 from catalog.records import KIND_OF, Kind, PublicationRecord, Record, TenantRecord, UserRecord
 
-UNREAD: Final = frozenset({Kind.USER, Kind.MODEL})
+UNREAD: Final = frozenset({Kind.USER, Kind.MODEL, Kind.PLACE})
 """Kinds that no gate reads: a change of them moves no epoch. Known to lua/commit.lua too."""
 
 REFS_MAX: Final = 100
@@ -68,7 +68,17 @@ class Room:
     allowed: bool = False  # count the publications that let this tenant call, the tenant's own among them
 
 
-Change = Put | Delete | Check | Room
+@dataclass(frozen=True, slots=True)
+class Below:
+    """Change nothing, but let the commit happen only if so few ids of a kind begin so, before it; else a conflict."""
+
+    kind: Kind
+    prefix: str  # "api.example.com/models/m/"
+    most: int  # 0: there is none
+    besides: str = ""  # a tenant whose own are not counted
+
+
+Change = Put | Delete | Check | Room | Below
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The records of the catalog: tenants, models, publications, keys, users and the hosts' model tables.
+"""The records of the catalog: tenants, models, publications, keys, users, hosts, routes, places and servers' callers.
 
 Owns what each record holds and how it is written as JSON. Pure: knows no store and no clock. Records hold plain values
 and one another but never themselves, so the garbage collector does not look at them (``gc=False``): a gate keeps
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -50,6 +51,9 @@ class Kind(enum.StrEnum):
     KEY = "key"
     HOST = "host"
     USER = "user"
+    SERVER = "server"
+    ROUTE = "route"
+    PLACE = "place"
 
 
 class Role(enum.StrEnum):
@@ -75,8 +79,8 @@ UNLIMITED: Final = Limits()
 class Reservation(enum.StrEnum):
     """How much of a publication's token budgets a call holds back while it runs."""
 
-    STRICT = "strict"  # the most that it can cost: no budget is ever passed
-    ADAPTIVE = "adaptive"  # what calls like it turned out to cost: more run at once, and a budget may be passed
+    STRICT = "strict"  # the most that it asks for
+    ADAPTIVE = "adaptive"  # what calls like it turned out to cost: more run at once, and a budget is passed more often
 
 
 class MissingUsage(enum.StrEnum):
@@ -87,13 +91,39 @@ class MissingUsage(enum.StrEnum):
     FREE = "free"  # nothing; a call that was cut off is never free
 
 
+class ContextFrom(enum.StrEnum):
+    """Where a publication's context comes from."""
+
+    SETTING = "setting"  # an operator gave it: it stays
+    SERVER = "server"  # the model's server told it: it follows what that tells
+    DEFAULT = "default"  # nobody said
+
+
+USUAL_CONTEXT_TOKENS: Final = 8_192
+"""The context of a model of which nobody said it."""
+USUAL_BYTES_PER_TOKEN: Final = 2.5
+"""Of text, rather too few: what JSON takes."""
+
+
 class TokenPolicy(msgspec.Struct, frozen=True, gc=False):
     """How the tokens of a publication's calls are held back and charged; openai publications only."""
 
-    context_tokens: int = 8_192  # most tokens of a prompt and one completion together: no call costs more per choice
+    context_tokens: int = USUAL_CONTEXT_TOKENS  # most tokens of a prompt and one completion: held for an answer at most
     reservation: Reservation = Reservation.STRICT
     missing_usage: MissingUsage = MissingUsage.ESTIMATE
     reservation_timeout_s: int = 600  # a call is cut off then, and what it held back is charged as presumed
+    context_tokens_from: ContextFrom | None = None  # None: of a release that did not note it
+    default_completion_tokens: int = 4_096  # held for each answer to a call that names no most
+    clamp_usage: bool = False  # what the server tells above the hold is not believed, hence not charged
+    media_part_tokens: int = 2_048  # held for each image or sound that stands in a body
+    bytes_per_token: float = USUAL_BYTES_PER_TOKEN  # of text: estimates go by it until something was learnt
+    stream_bytes_per_token: float | None = None  # of streams, events and all, likewise; None: what is usual
+
+    @property
+    def context_from(self) -> ContextFrom:
+        """Where the context comes from; of a release that did not note it, what is not the default was given."""
+        guessed = ContextFrom.DEFAULT if self.context_tokens == USUAL_CONTEXT_TOKENS else ContextFrom.SETTING
+        return self.context_tokens_from or guessed
 
 
 DEFAULT_TOKENS: Final = TokenPolicy()
@@ -132,6 +162,7 @@ class ModelRecord(msgspec.Struct, frozen=True, gc=False):
     version: int = 1
     source: Source = Source.REGISTERED
     namespace: str = ""  # of its InferenceService; empty where it has none
+    context_tokens: int | None = None  # as its server told last; None: it never did
 
     @property
     def id(self) -> str:
@@ -160,6 +191,9 @@ class PublicationRecord(msgspec.Struct, frozen=True, gc=False):
     anonymous_per_minute: int = 60  # calls without a key from one address in any minute, where none is required
     version: int = 1
     tokens: TokenPolicy = DEFAULT_TOKENS
+    server_context_tokens: int | None = None  # as its model's server told last; None: it never did
+    allowed_endpoints: tuple[str, ...] = ()  # sorted; of its server, open besides the usual: ("files", "batches")
+    allow_background: bool = False  # callers may leave work behind whose answer is fetched later
 
     @property
     def id(self) -> str:
@@ -195,14 +229,99 @@ class KeyRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 class HostRecord(msgspec.Struct, frozen=True, gc=False):
-    """What is published under a host. Its record id is the host; its compare-and-set keeps paths unique."""
+    """What is published under a host. Its record id is the host.
+
+    Either the record holds the host's table, as it alone did in releases before: then that is what counts, and its
+    compare-and-set keeps paths unique. Or it is closed (``None`` in both, which those releases cannot read): then
+    the host's routes and places are records of their own, and a publishing changes none but its own.
+    """
 
     id: str
-    paths: Mapping[str, str]  # external path -> publication uid, every publication of the host
-    models: Mapping[str, str]  # "tenant/name" -> publication uid; openai publications only
+    paths: Mapping[str, str] | None  # external path -> publication uid, every publication of the host
+    models: Mapping[str, str] | None  # "tenant/name" -> publication uid; openai publications only
     version: int = 1
     created_at_ms: int = 0  # tells a table from the one before it of the same host
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether routes and places are records of their own."""
+        return self.paths is None or self.models is None
+
+    @property
+    def is_opening(self) -> bool:
+        """Whether its table is being made again: routes and places count still, and may not be changed."""
+        return self.paths is not None and self.models is None
+
+
+class RouteRecord(msgspec.Struct, frozen=True, gc=False):
+    """What a model's name leads to on a host whose table is closed. Its record id is ``host/tenant/model``."""
+
+    id: str
+    publication: str  # uid
+    version: int = 1
+    created_at_ms: int = 0
+
+
+class PlaceRecord(msgspec.Struct, frozen=True, gc=False):
+    """Whose a path is on a host whose table is closed. Its record id is host and path: ``api.example.com/models/m``."""
+
+    id: str
+    tenant: str
+    publication: str  # uid
+    version: int = 1
+    created_at_ms: int = 0
+
+
+class ServerRecord(msgspec.Struct, frozen=True, gc=False):
+    """Whose publications lead to a model server. Its record id is the server: ``10.0.0.5:8000``.
+
+    A server of no record, and a publication that does not stand in its server's, may be anybody's.
+    """
+
+    id: str
+    callers: Mapping[
+        str, str
+    ]  # publication uid -> the one tenant whose keys may call it, "" where it is not one's alone
+    version: int = 1
+    created_at_ms: int = 0
+
+    @property
+    def sole_tenant(self) -> str:
+        """The one tenant whose callers alone reach the server, by any publication that stands here; "" where not."""
+        tenants = set(self.callers.values())
+        return next(iter(tenants)) if len(tenants) == 1 else ""
+
+    def is_alone(self, publication: PublicationRecord, sole_tenant: str | None = None) -> bool:
+        """Whether no caller of another tenant reaches the server, by this publication or any other.
+
+        ``sole_tenant``: where it is known; the record may hold thousands.
+        """
+        tenant = sole_caller(publication)
+        alone = self.sole_tenant if sole_tenant is None else sole_tenant
+        return bool(tenant) and alone == tenant and publication.uid in self.callers
+
+
+def sole_caller(publication: PublicationRecord) -> str:
+    """The one tenant whose keys may call a publication; "" where several tenants' may, or anybody."""
+    is_owners = publication.require_api_key and publication.allowed_tenants == (publication.tenant,)
+    return publication.tenant if is_owners else ""
+
+
+def server_of(url: str) -> str:
+    """The server at a model's URL: ``http://LLM:8000`` is ``llm:8000``; "" where the URL names none.
+
+    Which names and addresses lead to the same server nobody knows but who runs it.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _PORTS.get(parts.scheme, 0)
+    except ValueError:
+        return ""
+    host = (parts.hostname or "").rstrip(".")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}" if host and port else ""
+
+
+_PORTS: Final = {"http": 80, "https": 443}
 
 ALL_TENANTS: Final = "*"
 """In a user's ``tenants``: every tenant, those to come included."""
@@ -227,7 +346,17 @@ class UserRecord(msgspec.Struct, frozen=True, gc=False):
         return f"UserRecord(id={self.id!r}, role={self.role!r}, tenants={self.tenants!r}, version={self.version})"
 
 
-Record = TenantRecord | ModelRecord | PublicationRecord | KeyRecord | HostRecord | UserRecord
+Record = (
+    TenantRecord
+    | ModelRecord
+    | PublicationRecord
+    | KeyRecord
+    | HostRecord
+    | UserRecord
+    | ServerRecord
+    | RouteRecord
+    | PlaceRecord
+)
 
 KIND_OF: Final[Mapping[type[Record], Kind]] = {
     TenantRecord: Kind.TENANT,
@@ -236,6 +365,9 @@ KIND_OF: Final[Mapping[type[Record], Kind]] = {
     KeyRecord: Kind.KEY,
     HostRecord: Kind.HOST,
     UserRecord: Kind.USER,
+    ServerRecord: Kind.SERVER,
+    RouteRecord: Kind.ROUTE,
+    PlaceRecord: Kind.PLACE,
 }
 _WRITER: Final = msgspec.json.Encoder()
 _READERS: Final = {kind: msgspec.json.Decoder(cls) for cls, kind in KIND_OF.items()}
@@ -247,8 +379,14 @@ def ref(kind: Kind, record_id: str) -> str:
 
 
 def encode(record: Record) -> bytes:
-    """Write a record as JSON."""
-    return _WRITER.encode(record)
+    """Write a record as JSON; of a key, of which there may be a million, without what is as nobody said otherwise."""
+    return _WRITER.encode(_said(msgspec.to_builtins(record)) if isinstance(record, KeyRecord) else record)
+
+
+def _said(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what every reader, of the release before too, takes for granted: null, false and empty objects."""
+    said = {name: _said(value) if isinstance(value, Mapping) else value for name, value in document.items()}
+    return {name: value for name, value in said.items() if not (value is None or value is False or value == {})}
 
 
 def decode(kind: Kind, raw: bytes) -> Record:

@@ -1,15 +1,13 @@
 """May this key call this model, and what must be taken for it? Pure: no I/O, no clock.
 
 ``present`` reads the key off the call, ``resolve_model`` finds the publication of a body-routed call, ``decide``
-answers with a refusal or with the charge that the limiter must admit. The last word on expiry is the taking script's:
-the charge carries ``valid_until_ms`` and the script compares it with the store's clock.
+answers with a refusal or with the draw that the limiter must admit. The last word on expiry is the taking script's:
+its charge carries ``valid_until_ms`` and the script compares it with the store's clock.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
-from typing import Final
 
 from catalog.ids import cell_of
 from catalog.keys.hashing import Match, compare
@@ -17,16 +15,15 @@ from catalog.keys.keytext import Malformed, ParsedKey, parse
 from catalog.keys.probetext import is_probe
 from catalog.keys.secrets import Secrets
 from catalog.records import Credential, ModelType
-from extauth.listing import ALL_MODELS, Asked, Telling, models_asked, placed, tell_anybody, tell_key
+from extauth.listing import ALL_MODELS, Telling, models_asked, placed, tell_anybody, tell_key, tell_list
 from extauth.reasons import Reason
-from extauth.records.entries import HostEntry, KeyEntry, PublicationEntry, TenantEntry
+from extauth.records.entries import HostEntry, KeyEntry, PublicationEntry, RouteEntry, ServerEntry, TenantEntry
+from extauth.request.body import BodyFault, Unread
 from extauth.request.call import Call
-from ratelimit.windows.budgets import Charge
+from extauth.request.openai import openai_fault
+from ratelimit.windows.budgets import Charge, Draw
 
 BEARER = "bearer "
-IDENTITY = frozenset({"", "identity"})
-"""Content encodings that change nothing."""
-BODILESS_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "DELETE"})
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,19 +34,31 @@ class Facts:
     tenant: TenantEntry | None  # the key's
     publication: PublicationEntry | None
     host: HostEntry | None  # of a body-routed call
-    listed: tuple[PublicationEntry, ...] = ()  # of a question about all models: those of the host that the key names
-    closed: frozenset[str] = frozenset()  # uids out of all these: their owner is disabled, and they serve nobody
+    route: RouteEntry | None = None  # of a body-routed call to a host without a table
+    server: ServerEntry | None = None  # of the publication; looked for where it matters who else calls it
+    owner: TenantEntry | None = None  # the publication's
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the publication serves nobody: its owner is disabled, or gone."""
+        return self.owner is None or self.owner.record.disabled
+
+    @property
+    def by_name(self) -> tuple[str, ...]:
+        """The records by which a body's model was found on its host."""
+        return tuple([one.ref for one in (self.host, self.route) if one is not None])
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Admission:
-    """A call that may pass if its charge fits."""
+    """A call that may pass if its draw fits."""
 
     key: KeyEntry | None  # None: the call has no key and its publication asks for none
     tenant: TenantEntry | None
     publication: PublicationEntry
-    charge: Charge
-    cell: int = 0  # in which all of the charge is counted
+    draw: Draw
+    cell: int = 0  # in which all of the draw is counted
+    shard: int = 0  # which says so: the publication's owner's
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,9 +68,10 @@ class Refusal:
     reason: Reason
     publication: PublicationEntry | None = None
     tenant: TenantEntry | None = None
+    fault: BodyFault | None = None  # of a call whose body is what is wrong
 
 
-Decision = Admission | Telling | Refusal
+Decision = Admission | Telling | Refusal | Unread
 
 
 def needs_records(call: Call, presented: ParsedKey | Reason, publication: PublicationEntry | None) -> bool:
@@ -98,14 +108,17 @@ def _bearer(authorization: str) -> str:
     return authorization[len(BEARER) :].strip(" ")
 
 
-def resolve_model(host: HostEntry | None, key: KeyEntry | None, body_model: str | None) -> str:
+def resolve_model(host: HostEntry | None, route: RouteEntry | None, key: KeyEntry | None, body_model: str) -> str:
     """Find what a body's ``model`` means to this key: its own tenant's by name, another's as ``tenant/name``.
 
-    Returns the publication's uid, or "" where the host serves no such model.
+    Returns the publication's uid, or "" where the host serves no such model. ``route``: the model's own record, which
+    counts where the host has no table.
     """
     if host is None or key is None or not body_model:
         return ""
     models = host.record.models
+    if models is None:
+        return route.publication if route else ""
     return models.get(f"{key.tenant}/{body_model}") or models.get(body_model, "")
 
 
@@ -118,18 +131,21 @@ def decide(
     ``cells``: into how many the budgets are split.
     """
     decision = _decide(call, presented, facts, secrets, now_ms)
-    if cells == 1 or isinstance(decision, Refusal):
+    if isinstance(decision, Refusal | Unread):
         return decision
-    return _placed(decision, cells) if isinstance(decision, Admission) else placed(decision, cells)
+    owner = facts.owner or facts.tenant
+    shard = owner.record.shard if owner else 0  # of what is admitted there is one
+    if isinstance(decision, Telling):
+        return placed(decision, facts.tenant.record.shard if facts.tenant else shard, cells)
+    return _placed(decision, shard, cells)
 
 
-def _placed(admission: Admission, cells: int) -> Admission | Refusal:
-    """Name the cell in which a call is counted: its publication's, which must be its key's."""
-    publication, key = admission.publication, admission.key
-    cell = cell_of(publication.record.uid, cells)
-    if key is not None and cell_of(key.id, cells) != cell:
-        return Refusal(Reason.CROSS_CELL, publication, admission.tenant)
-    return dataclasses.replace(admission, cell=cell)
+def _placed(admission: Admission, shard: int, cells: int) -> Admission | Refusal:
+    """Name the cell in which a call is counted: its publication's owner's, which must be its key's tenant's."""
+    cell, tenant = cell_of(shard, cells), admission.tenant
+    if tenant is not None and cell_of(tenant.record.shard, cells) != cell:
+        return Refusal(Reason.CROSS_CELL, admission.publication, tenant)
+    return Admission(admission.key, tenant, admission.publication, admission.draw, cell, shard)
 
 
 def _decide(call: Call, presented: ParsedKey | Reason, facts: Facts, secrets: Secrets, now_ms: int) -> Decision:
@@ -162,18 +178,18 @@ def _without_key(call: Call, reason: Reason, facts: Facts) -> Decision:
     anonymous = reason is Reason.KEY_MISSING and call.publication
     if not anonymous or publication is None or publication.record.require_api_key:
         return Refusal(reason, publication)
-    if publication.id in facts.closed:
+    if facts.is_closed:
         return Refusal(Reason.NO_PUBLICATION, publication)
     address = publication.address_subject(call.address)
     asked = models_asked(call, publication.record)
     if asked is not None:
         return _told(tell_anybody(asked, publication, address), publication, None)
-    body_fault = _body_fault(call, facts)
-    if body_fault is not None:
-        return Refusal(body_fault, publication)
+    fault = _openai_fault(call, facts, publication)
+    if fault is not None:
+        return fault if isinstance(fault, Unread) else _refusal(fault, publication, None)
     subjects = (address, publication.subject) if publication.budgets else (address,)
     charge = Charge(subjects=subjects, refs=publication.refs, usage=(publication.subject.name,))
-    return Admission(None, None, publication, charge)
+    return Admission(None, None, publication, Draw(charge))
 
 
 def _accepted(presented: ParsedKey, facts: Facts, secrets: Secrets, now_ms: int) -> Credential | Reason:
@@ -205,47 +221,46 @@ def _authorise(call: Call, facts: Facts, key: KeyEntry, tenant: TenantEntry, cre
     publication = facts.publication
     asked = models_asked(call, publication.record if publication else None)
     if asked == ALL_MODELS and facts.host is not None:
-        return _tell(asked, facts, key, tenant, credential)
+        return tell_list(key, tenant, facts.host, _valid_until_ms(key, credential))
     authorised = _authorised(call, facts, key, reads_body=asked is None)
-    if isinstance(authorised, Reason):
-        return Refusal(authorised, publication, tenant)
+    if isinstance(authorised, Unread):
+        return authorised
+    if isinstance(authorised, Reason | BodyFault):
+        return _refusal(authorised, publication, tenant)
     if asked is not None:
-        return _tell(asked, facts, key, tenant, credential)
-    return Admission(key, tenant, authorised, _charge(facts, key, tenant, authorised, credential))
+        until_ms = _valid_until_ms(key, credential)
+        told = tell_key(asked, key, tenant, authorised, by_name=facts.by_name, valid_until_ms=until_ms)
+        return _told(told, publication, tenant)
+    return Admission(key, tenant, authorised, Draw(_charge(facts, key, tenant, authorised, credential)))
 
 
-def _authorised(call: Call, facts: Facts, key: KeyEntry, *, reads_body: bool) -> PublicationEntry | Reason:
+def _refusal(why: Reason | BodyFault, publication: PublicationEntry | None, tenant: TenantEntry | None) -> Refusal:
+    if isinstance(why, BodyFault):
+        return Refusal(why.reason, publication, tenant, why)
+    return Refusal(why, publication, tenant)
+
+
+def _authorised(
+    call: Call, facts: Facts, key: KeyEntry, *, reads_body: bool
+) -> PublicationEntry | Reason | BodyFault | Unread:
     """Find the publication that the key may call, or why it may not."""
     publication = facts.publication
     visible = publication is not None and _is_visible(publication, facts, key)
     if not visible and not call.openai_host:
         return Reason.NO_PUBLICATION
-    body_fault = _body_fault(call, facts) if reads_body else None
-    if body_fault is not None:
-        return body_fault
+    if publication is not None and visible and publication.record.uid not in key.publications:
+        return Reason.NOT_ALLOWED
+    fault = _openai_fault(call, facts, publication if visible else None) if reads_body else None
+    if fault is not None:
+        return fault
     if publication is None or not visible:
         return Reason.MODEL_NOT_FOUND
-    return publication if publication.record.uid in key.publications else Reason.NOT_ALLOWED
+    return publication
 
 
 def _is_visible(publication: PublicationEntry, facts: Facts, key: KeyEntry) -> bool:
     """Whether there is such a publication, as far as the key's tenant may know."""
-    return key.tenant in publication.record.allowed_tenants and publication.id not in facts.closed
-
-
-def _tell(asked: Asked, facts: Facts, key: KeyEntry, tenant: TenantEntry, credential: Credential) -> Telling | Refusal:
-    publication = facts.publication
-    answer = tell_key(
-        asked,
-        key,
-        tenant,
-        facts.listed if publication is None else (publication,),
-        closed=facts.closed,
-        by_path=publication if facts.host is None else None,
-        host=facts.host,
-        valid_until_ms=_valid_until_ms(key, credential),
-    )
-    return _told(answer, publication, tenant)
+    return key.tenant in publication.record.allowed_tenants and not facts.is_closed
 
 
 def _told(
@@ -254,50 +269,26 @@ def _told(
     return Refusal(answer, publication, tenant) if isinstance(answer, Reason) else answer
 
 
-def _body_fault(call: Call, facts: Facts) -> Reason | None:
-    """Check what an openai call says in its body: a JSON object whose model is the one its route publishes."""
-    publication = facts.publication
+def _openai_fault(call: Call, facts: Facts, publication: PublicationEntry | None) -> Reason | BodyFault | Unread | None:
+    """What is wrong with the call itself, where it is an openai one; ``publication``: as far as the caller may see."""
     is_openai = publication is not None and publication.record.type is ModelType.OPENAI
-    if not call.openai_host and (not is_openai or call.body_unread):  # unread: one model, whatever the body says
+    if not is_openai and not call.openai_host:
         return None
-    if call.method in BODILESS_METHODS and not call.body_parsed:
-        return Reason.MODEL_NOT_FOUND if call.openai_host else None
-    if not call.body_parsed or call.content_encoding not in IDENTITY:
-        return _unparsed(call)
-    if call.body_model is None:
-        return Reason.MODEL_MISSING
-    if publication is not None and not call.openai_host and call.body_model != publication.record.model:
-        return Reason.MODEL_NOT_FOUND
-    return _count_fault(call)
-
-
-def _unparsed(call: Call) -> Reason:
-    """Why a body could not be read as JSON."""
-    if call.content_encoding not in IDENTITY:
-        return Reason.BODY_ENCODED
-    return Reason.BODY_NOT_JSON if call.content_type.startswith("application/json") else Reason.BODY_TYPE
-
-
-def _count_fault(call: Call) -> Reason | None:
-    return _COUNT_FAULTS[call.count_fault] if call.count_fault else None
-
-
-_COUNT_FAULTS: Final = {
-    "max_tokens": Reason.MAX_TOKENS_INVALID,
-    "max_completion_tokens": Reason.MAX_COMPLETION_TOKENS_INVALID,
-    "max_output_tokens": Reason.MAX_OUTPUT_TOKENS_INVALID,
-    "n": Reason.CHOICES_INVALID,
-}
-"""By the field whose count cannot be meant."""
+    if publication is None:
+        return openai_fault(call, None, is_alone=False)
+    server = facts.server
+    return openai_fault(call, publication.record, is_alone=server is not None and server.is_alone(publication.record))
 
 
 def _charge(
     facts: Facts, key: KeyEntry, tenant: TenantEntry, publication: PublicationEntry, credential: Credential
 ) -> Charge:
     subjects = tuple(entry.subject for entry in (key, tenant, publication) if entry.budgets)
-    refs = (key.ref, tenant.ref, publication.ref) + ((facts.host.ref,) if facts.host else ())
+    refs = (key.ref, tenant.ref, publication.ref, *facts.by_name)
     if publication.owner_ref != tenant.ref:
         refs += (publication.owner_ref,)
+    if facts.server is not None:
+        refs += (facts.server.ref,)
     return Charge(
         subjects=subjects,
         valid_until_ms=_valid_until_ms(key, credential),

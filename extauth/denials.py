@@ -12,10 +12,10 @@ for every refusal. For one thread.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, NamedTuple
+from dataclasses import dataclass, field
+from typing import Final
 
-from ratelimit.windows.budgets import MAX_UNITS, Answer, BudgetState, Charge, Grant, Taken
+from ratelimit.windows.budgets import MAX_UNITS, Answer, BudgetState, Draw, Grant, Taken
 from runtime.store.offset import ClockOffset
 
 LIFE_MS: Final = 1_000
@@ -25,23 +25,26 @@ MAX_ENTRIES: Final = 10_000
 MAX_ADMITTED: Final = 10_000
 """Subjects noted as having admitted since; beyond it everything is forgotten."""
 
-_Key = tuple[object, ...]  # cell, costs and names of the subjects
+_Key = tuple[object, ...]  # cell, hits and names of the subjects
 
 
-class Denied(NamedTuple):
-    """An answer that still holds."""
+@dataclass(slots=True, eq=False)
+class Denied:
+    """An answer that still holds: the same object for all who ask within one millisecond."""
 
     grant: Grant
     now_ms: int  # the store's clock, never ahead of it
+    told: dict[object, object] = field(default_factory=dict)  # what was made of it, by what it was made for
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Entry:
     epoch: str  # of the records that the refused call was decided on
     grant: Grant
     until_ms: float  # on the monotonic clock
     turn: int
     tokens_free: int  # what a call may cost so that its tokens are not what refuses it
+    denied: Denied | None = None  # as it was told last
 
 
 class Denials:
@@ -57,37 +60,46 @@ class Denials:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def look(self, cell: int, charge: Charge, epoch: str) -> Denied | None:
-        """Tell what the store would answer, where that is known: the charge was refused a moment ago.
+    def look(self, cell: int, draw: Draw, epoch: str) -> Denied | None:
+        """Tell what the store would answer, where that is known: the draw was refused a moment ago.
 
-        ``epoch``: of the records that the charge was decided on.
+        ``epoch``: of the records that its charge was decided on.
         """
-        entry = self._entries.get(_key(cell, charge)) if self._entries else None
-        if entry is None or entry.epoch != epoch or charge.tokens > entry.tokens_free:
+        entry = self._entries.get(_key(cell, draw)) if self._entries else None
+        if entry is None or entry.epoch != epoch or draw.tokens > entry.tokens_free:
             return None
-        if any(self._admitted.get(subject.name, 0) > entry.turn for subject in charge.subjects):
+        if self._admitted and self._has_admitted(draw, entry.turn):
             return None
-        local_ms = self._monotonic_ms()
-        latest_ms = self._offset_of(cell).latest_on_store_ms(local_ms)
-        if local_ms >= entry.until_ms or latest_ms >= entry.grant.retry_at_ms or 0 < charge.valid_until_ms <= latest_ms:
+        local_ms, offset = self._monotonic_ms(), self._offset_of(cell)
+        latest_ms = offset.latest_on_store_ms(local_ms)
+        if local_ms >= entry.until_ms or latest_ms >= entry.grant.retry_at_ms:
             return None
-        now_ms = self._offset_of(cell).deadline_on_store_ms(local_ms)
-        return Denied(_aged(entry.grant, now_ms), now_ms)
+        if 0 < draw.charge.valid_until_ms <= latest_ms:
+            return None
+        now_ms = offset.deadline_on_store_ms(local_ms)
+        if entry.denied is None or entry.denied.now_ms != now_ms:
+            entry.denied = Denied(_aged(entry.grant, now_ms), now_ms)
+        return entry.denied
 
-    def note(self, cell: int, charges: Sequence[Charge], taken: Taken, epoch: str) -> None:
+    def _has_admitted(self, draw: Draw, turn: int) -> bool:
+        """Whether one of these subjects has admitted a call since."""
+        return any(self._admitted.get(subject.name, 0) > turn for subject in draw.charge.subjects)
+
+    def note(self, cell: int, draws: Sequence[Draw], taken: Taken, epoch: str) -> None:
         """Take in what the store answered, in order; ``epoch``: of the records, which was found to be in force."""
         local_ms = self._monotonic_ms()
         self._drop_old(local_ms)
-        for charge, grant in zip(charges, taken.grants, strict=True):
+        for draw, grant in zip(draws, taken.grants, strict=True):
             if grant.answer is Answer.REFUSED:
-                self._keep(_key(cell, charge), epoch, grant, local_ms)
+                self._keep(_key(cell, draw), epoch, grant, local_ms)
             elif self._entries and grant.answer is Answer.ADMITTED:
                 self._turn += 1
-                self._admitted.update(dict.fromkeys([subject.name for subject in charge.subjects], self._turn))
+                self._admitted.update(dict.fromkeys([subject.name for subject in draw.charge.subjects], self._turn))
 
     def _keep(self, key: _Key, epoch: str, grant: Grant, local_ms: float) -> None:
         self._entries.pop(key, None)
-        if grant.refused_by is not None and not _counts_tokens(grant.refused_by):
+        refused_by = grant.refused_by
+        if refused_by is not None and not _counts_tokens(refused_by):
             self._turn += 1
             self._entries[key] = _Entry(epoch, grant, local_ms + LIFE_MS, self._turn, _tokens_free(grant))
 
@@ -104,9 +116,9 @@ class Denials:
             self._admitted.clear()
 
 
-def _key(cell: int, charge: Charge) -> _Key:
+def _key(cell: int, draw: Draw) -> _Key:
     """Name the budgets and what they are asked; at one epoch a subject's name stands for its limits too."""
-    return (cell, charge.cost, charge.costs, *[subject.name for subject in charge.subjects])
+    return (cell, draw.hits, *[subject.name for subject in draw.charge.subjects])
 
 
 def _counts_tokens(state: BudgetState) -> bool:
@@ -119,10 +131,8 @@ def _tokens_free(grant: Grant) -> int:
 
 def _aged(grant: Grant, now_ms: int) -> Grant:
     """Bring a refusal to the present: budgets that are whole again by now are told as whole."""
-    if not any(0 < state.reset_at_ms <= now_ms for state in grant.states):
+    if not any(0 < reset_ms <= now_ms for reset_ms in grant.numbers[1::2]):
         return grant
-    states = tuple(
-        state._replace(remaining=state.budget.limit, reset_at_ms=0) if state.reset_at_ms <= now_ms else state
-        for state in grant.states
-    )
-    return replace(grant, states=states)
+    pairs = zip(grant.numbers[::2], grant.numbers[1::2], strict=True)
+    aged = [(total, reset_ms) if reset_ms > now_ms else (0, 0) for total, reset_ms in pairs]
+    return grant._replace(numbers=tuple(number for pair in aged for number in pair))

@@ -18,6 +18,7 @@ class Events:
 
     stale: Callable[[int], None] = _ignore  # so many calls are decided again
     gathered: Callable[[int, int], None] = _ignore  # so many records were needed, so many of them read from the store
+    laned: Callable[[int], None] = _ignore  # so many calls go by lanes
     denied: Callable[[int], None] = _ignore  # so many calls were refused as a moment ago, without the script
     unknown_outcome: Callable[[int], None] = _ignore  # so many calls are refused though the store may have counted them
     store_error: Callable[[RedisError], None] = _ignore

@@ -1,7 +1,8 @@
 """Which records a call needs, and what they say about it once they are there. Pure.
 
 A call names some records itself (its key, its route's publication or host); those name others (the key's tenant, the
-publication that the host's table gives); and a publication names the tenant whose it is.
+publication that the host's table gives, or the record of the model's route where the host has no table, which then
+names the publication); and a publication names the tenant whose it is.
 """
 
 from __future__ import annotations
@@ -9,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from catalog.keys.keytext import ParsedKey
-from catalog.records import Kind, ref
+from catalog.records import Kind, ModelType, ref, server_of
+from catalog.routes import route_meant
 from extauth.decide import Facts, resolve_model
-from extauth.listing import listed_uids, model_named
+from extauth.listing import model_named
 from extauth.reasons import Reason
-from extauth.records.entries import Entry, HostEntry, KeyEntry, PublicationEntry, TenantEntry
+from extauth.records.entries import Entry, HostEntry, KeyEntry, PublicationEntry, RouteEntry, ServerEntry, TenantEntry
 from extauth.request.call import Call
+from extauth.request.openai import asks_stored
 
 Presented = ParsedKey | Reason
 Entries = Mapping[str, Entry]
@@ -31,18 +34,25 @@ def first_refs(call: Call, presented: Presented) -> list[str]:
 
 
 def second_refs(call: Call, presented: Presented, entries: Entries) -> list[str]:
-    """Name the records that the first ones name: the key's tenant, the publications its host's table gives."""
+    """Name the records that the first ones name: the key's tenant, and what the model's name leads to on the host."""
     key = _key(presented, entries)
-    listed = listed_uids(call, _host(call, entries), key)
-    return _indispensable(call, key, entries) + [ref(Kind.PUBLICATION, uid) for uid in listed]
+    route = _route_ref(call, key, entries)
+    refs = [ref(Kind.TENANT, key.tenant)] if key else []
+    return [*refs, route] if route else [*refs, *_resolved(call, key, entries)]
+
+
+def routed_refs(call: Call, presented: Presented, entries: Entries) -> list[str]:
+    """Name the publication to which a route's record leads, once that is here."""
+    return _resolved(call, _key(presented, entries), entries)
 
 
 def needed_refs(call: Call, presented: Presented, entries: Entries) -> list[str]:
-    """Name every record, of a call whose first ones are here, without which it cannot be decided.
-
-    A list of models is told without those that cannot be read.
-    """
-    named = first_refs(call, presented) + _indispensable(call, _key(presented, entries), entries)
+    """Name every record, of a call whose first ones are here, without which it cannot be decided."""
+    named = [
+        *first_refs(call, presented),
+        *second_refs(call, presented, entries),
+        *routed_refs(call, presented, entries),
+    ]
     found = [entries[name] for name in named if name in entries]
     return named + [entry.owner_ref for entry in found if isinstance(entry, PublicationEntry)]
 
@@ -53,32 +63,69 @@ def owner_refs(entries: Entries) -> set[str]:
     return owners - entries.keys()
 
 
-def _indispensable(call: Call, key: KeyEntry | None, entries: Entries) -> list[str]:
-    refs = [ref(Kind.TENANT, key.tenant)] if key else []
-    uid = resolve_model(_host(call, entries), key, model_named(call))
-    return [*refs, ref(Kind.PUBLICATION, uid)] if uid else refs
+def server_ref(call: Call, presented: Presented, entries: Entries) -> str:
+    """Name the record of the server that a call goes to, where it matters who else calls it; "" for most calls."""
+    return _server_ref(call, _publication(call, presented, entries))
+
+
+def _server_ref(call: Call, publication: PublicationEntry | None) -> str:
+    if publication is None or publication.record.type is not ModelType.OPENAI:
+        return ""
+    if not asks_stored(call, publication.record):
+        return ""
+    server = server_of(publication.record.url)
+    return ref(Kind.SERVER, server) if server else ""
+
+
+def _publication(call: Call, presented: Presented, entries: Entries) -> PublicationEntry | None:
+    uid = call.publication or _uid(call, _key(presented, entries), entries)
+    entry = entries.get(ref(Kind.PUBLICATION, uid)) if uid else None
+    return entry if isinstance(entry, PublicationEntry) else None
+
+
+def _uid(call: Call, key: KeyEntry | None, entries: Entries) -> str:
+    """The publication that a body-routed call means, "" where there is none, or its route's record is not here."""
+    return resolve_model(_host(call, entries), _route(call, key, entries), key, model_named(call))
+
+
+def _resolved(call: Call, key: KeyEntry | None, entries: Entries) -> list[str]:
+    uid = _uid(call, key, entries)
+    return [ref(Kind.PUBLICATION, uid)] if uid else []
+
+
+def _route_ref(call: Call, key: KeyEntry | None, entries: Entries) -> str:
+    """Name the record of the route that a call means on a host without a table; "" where there can be none."""
+    host = _host(call, entries)
+    if host is None or key is None or not host.record.is_closed:
+        return ""
+    route = route_meant(host.record.id, key.tenant, model_named(call))
+    return ref(Kind.ROUTE, route) if route else ""
+
+
+def _route(call: Call, key: KeyEntry | None, entries: Entries) -> RouteEntry | None:
+    entry = entries.get(_route_ref(call, key, entries))
+    return entry if isinstance(entry, RouteEntry) else None
 
 
 def facts_of(call: Call, presented: Presented, entries: Entries) -> Facts:
     """Gather what the records here say about a call."""
-    key, host = _key(presented, entries), _host(call, entries)
-    tenant = entries.get(ref(Kind.TENANT, key.tenant)) if key else None
-    uid = call.publication or resolve_model(host, key, model_named(call))
-    publication = entries.get(ref(Kind.PUBLICATION, uid)) if uid else None
-    named = [publication, *(entries.get(ref(Kind.PUBLICATION, one)) for one in listed_uids(call, host, key))]
+    key = _key(presented, entries)
+    publication = _publication(call, presented, entries)
+    server = entries.get(_server_ref(call, publication))
     return Facts(
         key=key,
-        tenant=tenant if isinstance(tenant, TenantEntry) else None,
-        publication=publication if isinstance(publication, PublicationEntry) else None,
-        host=host,
-        listed=tuple(entry for entry in named[1:] if isinstance(entry, PublicationEntry)),
-        closed=frozenset([one.id for one in named if isinstance(one, PublicationEntry) and _is_closed(one, entries)]),
+        tenant=_tenant(ref(Kind.TENANT, key.tenant), entries) if key else None,
+        publication=publication,
+        host=_host(call, entries),
+        route=_route(call, key, entries),
+        server=server if isinstance(server, ServerEntry) else None,
+        owner=_tenant(publication.owner_ref, entries) if publication else None,
     )
 
 
-def _is_closed(publication: PublicationEntry, entries: Entries) -> bool:
-    owner = entries.get(publication.owner_ref)
-    return not isinstance(owner, TenantEntry) or owner.record.disabled
+def _tenant(name: str, entries: Entries) -> TenantEntry | None:
+    entry = entries.get(name)
+    return entry if isinstance(entry, TenantEntry) else None
 
 
 def _key(presented: Presented, entries: Entries) -> KeyEntry | None:

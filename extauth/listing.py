@@ -1,21 +1,22 @@
 """Which models may this key call? The question, whose records it needs, and what it costs. Pure: no I/O, no clock.
 
-The gate answers it itself, and no model server is asked: a server knows its own names and nothing of keys. How the
+The gate answers it itself, and no model server is asked: a server knows its own names and nothing of keys. A list of a
+host's models is admitted first and read then: the publications of the key alone, however many the host has. How the
 answer is written is ``extauth.answers.model_cards``' business.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from catalog.ids import cell_of
-from catalog.records import Limits, ModelType, PublicationRecord
+from catalog.records import Kind, Limits, ModelType, PublicationRecord, ref
 from extauth.reasons import Reason
-from extauth.records.entries import HostEntry, KeyEntry, PublicationEntry, TenantEntry, subject_of
+from extauth.records.entries import Entry, HostEntry, KeyEntry, PublicationEntry, TenantEntry, subject_of
 from extauth.request.call import Call
-from ratelimit.windows.budgets import Charge, Subject
+from ratelimit.windows.budgets import Charge, Draw, Subject
 from ratelimit.windows.levels import Level
 
 MODELS_ROOT: Final = "/v1/models"
@@ -48,11 +49,12 @@ class Telling:
 
     key: KeyEntry | None  # None: a publication that asks for no key
     tenant: TenantEntry | None
-    publication: PublicationEntry | None  # whose path was asked; None: the host's table
-    models: tuple[PublicationEntry, ...]
+    publication: PublicationEntry | None  # whose path was asked; None: the host's
+    models: tuple[PublicationEntry, ...]  # none yet, of a host's list
     is_list: bool  # a list, though it be of one; else the one model alone
-    charge: Charge
-    cell: int = 0  # in which all of the charge is counted
+    draw: Draw
+    cell: int = 0  # in which all of the draw is counted
+    host: str = ""  # whose models are to be listed; "" where ``models`` has them
 
 
 def models_asked(call: Call, publication: PublicationRecord | None) -> Asked | None:
@@ -77,18 +79,10 @@ def _asked_below(path: str, root: str) -> Asked | None:
     return Asked(path.removeprefix(root + "/")) if path.startswith(root + "/") else None
 
 
-def model_named(call: Call) -> str | None:
+def model_named(call: Call) -> str:
     """The name by which a host's table is to be searched: the body's model, or the one that is asked for."""
     asked = models_asked(call, None)
-    return asked.name if asked else call.body_model
-
-
-def listed_uids(call: Call, host: HostEntry | None, key: KeyEntry | None) -> tuple[str, ...]:
-    """Name the publications that a list of the host's models may hold for this key, in order."""
-    if host is None or key is None or models_asked(call, None) != ALL_MODELS:
-        return ()
-    served = set(host.record.models.values())
-    return tuple(uid for uid in key.publications if uid in served)
+    return (asked.name or "") if asked else call.model
 
 
 def tell_anybody(asked: Asked, publication: PublicationEntry, address: Subject) -> Telling | Reason:
@@ -96,45 +90,82 @@ def tell_anybody(asked: Asked, publication: PublicationEntry, address: Subject) 
     if not _is_of(publication, asked):
         return Reason.MODEL_NOT_FOUND
     charge = Charge(subjects=(address,), refs=publication.refs)
-    return Telling(None, None, publication, (publication,), asked == ALL_MODELS, charge)
+    return Telling(None, None, publication, (publication,), asked == ALL_MODELS, Draw(charge))
 
 
 def tell_key(
     asked: Asked,
     key: KeyEntry,
     tenant: TenantEntry,
-    models: tuple[PublicationEntry, ...],
+    publication: PublicationEntry,
     *,
-    closed: Collection[str],
-    by_path: PublicationEntry | None,
-    host: HostEntry | None,
+    by_name: Sequence[str],
     valid_until_ms: int,
 ) -> Telling | Reason:
-    """Answer a key. ``models``: what it asks about; ``by_path``: on whose path, which serves no other model.
+    """Answer a key about one model that it may call.
 
-    ``closed``: uids of those that serve nobody at present.
-
-    It costs one request of the key and its tenant, one question of the key, nothing of any publication.
+    ``by_name``: the records by which its name was found on a host; none on its own path, which serves no other.
     """
-    if by_path is not None and not _is_of(by_path, asked):
+    if not by_name and not _is_of(publication, asked):
         return Reason.MODEL_NOT_FOUND
-    told = tuple(one for one in models if key.tenant in one.record.allowed_tenants and one.id not in closed)
+    charge = _price(key, tenant, (*by_name, *publication.refs), valid_until_ms)
+    return Telling(key, tenant, None if by_name else publication, (publication,), asked == ALL_MODELS, Draw(charge))
+
+
+def tell_list(key: KeyEntry, tenant: TenantEntry, host: HostEntry, valid_until_ms: int) -> Telling:
+    """Answer a key about all the models of a host: what it costs first, then ``listed``."""
+    charge = _price(key, tenant, (host.ref,), valid_until_ms)
+    return Telling(key, tenant, None, (), is_list=True, draw=Draw(charge), host=host.record.id)
+
+
+def _price(key: KeyEntry, tenant: TenantEntry, held: tuple[str, ...], valid_until_ms: int) -> Charge:
+    """One request of the key and its tenant, one question of the key, nothing of any publication.
+
+    ``held``: the records that it rests on besides these two.
+    """
     questions = subject_of(Level.MODEL_LIST, key.id, _LIMITS)
     counted = (entry.subject for entry in (key, tenant) if entry.budgets)
-    held = (entry.ref for entry in (key, tenant, host) if entry is not None)
-    charge = Charge(
+    return Charge(
         subjects=(*counted, questions),
         valid_until_ms=valid_until_ms,
-        refs=tuple(dict.fromkeys([*held, *(name for one in models for name in one.refs)])),
+        refs=tuple(dict.fromkeys((key.ref, tenant.ref, *held))),
         usage=(key.subject.name,),
     )
-    return Telling(key, tenant, by_path, told, asked == ALL_MODELS, charge)
 
 
-def placed(telling: Telling, cells: int) -> Telling:
-    """Name the cell in which a question is counted: its key's."""
-    of = telling.key.id if telling.key else telling.models[0].record.uid
-    return replace(telling, cell=cell_of(of, cells))
+def listed_refs(telling: Telling) -> list[str]:
+    """Name the publications that a list may hold: those that the key names, in order."""
+    return [ref(Kind.PUBLICATION, uid) for uid in telling.key.publications] if telling.key and telling.host else []
+
+
+def listed(telling: Telling, entries: Mapping[str, Entry]) -> Telling:
+    """Answer a question about a host's models from the publications of its key and their owners."""
+    return replace(telling, models=tuple(_listed(telling, entries)), host="")
+
+
+def _listed(telling: Telling, entries: Mapping[str, Entry]) -> Iterator[PublicationEntry]:
+    for name in listed_refs(telling):
+        one = entries.get(name)
+        if isinstance(one, PublicationEntry) and _is_for(one, telling) and not _is_closed(one, entries):
+            yield one
+
+
+def _is_for(publication: PublicationEntry, telling: Telling) -> bool:
+    """Whether a host serves a publication by the body's model, and the caller may know of it."""
+    record = publication.record
+    is_served = record.host == telling.host and record.type is ModelType.OPENAI
+    return is_served and telling.key is not None and telling.key.tenant in record.allowed_tenants
+
+
+def _is_closed(publication: PublicationEntry, entries: Mapping[str, Entry]) -> bool:
+    """Whether a publication serves nobody: its owner is disabled, or gone."""
+    owner = entries.get(publication.owner_ref)
+    return not isinstance(owner, TenantEntry) or owner.record.disabled
+
+
+def placed(telling: Telling, shard: int, cells: int) -> Telling:
+    """Name the cell in which a question is counted: its key's tenant's, or the publication's owner's."""
+    return replace(telling, cell=cell_of(shard, cells))
 
 
 def _is_of(publication: PublicationEntry, asked: Asked) -> bool:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import collections
 import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from extauth.batch import Verdict
 from extauth.reasons import WIRE, Reason
+from extauth.records.entries import PublicationEntry, TenantEntry
+from extauth.verdict import Verdict
 from runtime.bounded_labels import MAX_NAMES, BoundedLabels
+from runtime.tallies import Spread, Tally
 
 MAX_PAIRS: Final = 2_000
 """Most combinations of a publication and a caller's tenant: a scrape must not hold up the calls."""
@@ -22,38 +23,38 @@ _BATCH: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 
 class CheckMetrics:
-    """The instruments and what a batch adds to them."""
+    """The instruments and what a batch adds to them; only the thread that decides adds to tallies and spreads."""
 
     def __init__(self, registry: CollectorRegistry, now_s: Callable[[], float] = time.monotonic) -> None:
         self._publications = BoundedLabels(MAX_NAMES, self._publication_gone, now_s)
         self._pairs = BoundedLabels(MAX_PAIRS, self._pair_gone, now_s)
-        self._decisions = Counter(
+        self._decisions = Tally(
             "tollkeeper_decisions",
             "Calls decided, by outcome, reason, publication (tenant/model) and the caller's tenant.",
             ["outcome", "reason", "publication", "tenant"],
             registry=registry,
         )
-        self.latency_s = Histogram(
+        self.latency_s = Spread(
             "tollkeeper_decision_seconds",
             "From reading a batch of calls to its answers, in seconds, for each call.",
             buckets=_LATENCY_S,
             registry=registry,
         )
-        self.batch_calls = Histogram(
+        self.batch_calls = Spread(
             "tollkeeper_batch_calls", "Calls decided together.", buckets=_BATCH, registry=registry
         )
         self.store_errors = Counter(
             "tollkeeper_store_errors", "Commands to the store that failed, by kind.", ["kind"], registry=registry
         )
-        self.stale = Counter(
+        self.stale = Tally(
             "tollkeeper_stale_decisions", "Calls decided again because a record had changed.", registry=registry
         )
-        self.denied = Counter(
+        self.denied = Tally(
             "tollkeeper_remembered_denials",
             "Calls refused as a moment ago by a full budget: the store was asked for the epoch only.",
             registry=registry,
         )
-        self.unknown_outcomes = Counter(
+        self.unknown_outcomes = Tally(
             "tollkeeper_unknown_outcomes",
             "Calls that the store may have counted although its answer did not come; none was admitted by it.",
             registry=registry,
@@ -74,7 +75,12 @@ class CheckMetrics:
         )
         self.gates = Gauge(
             "tollkeeper_gates",
-            "Gates that share the limits in bounded mode, as last told by the store; 0: none needs to know.",
+            "Gates that share the stores, as last told by them.",
+            registry=registry,
+        )
+        self.store_format = Gauge(
+            "tollkeeper_store_format",
+            "Format in which budgets and reservations are written: the newest once every gate reads it, else 1.",
             registry=registry,
         )
         self.clock_steps = Counter(
@@ -82,17 +88,21 @@ class CheckMetrics:
             "Windows found ahead of the store's clock: it stepped back.",
             registry=registry,
         )
-        self.usage_faults = Counter(
-            "tollkeeper_usage_faults", "Usage counters that could not be written; their calls stand.", registry=registry
-        )
         self.feed_errors = Counter(
             "tollkeeper_feed_errors", "Times the change feed could not be followed.", registry=registry
         )
         self.cache_entries = Gauge("tollkeeper_cache_entries", "Records in the cache.", registry=registry)
-        self._cache_hits = Counter(
-            "tollkeeper_cache_hits", "Records that a batch needed and the cache had.", registry=registry
+        self.lane_calls = Tally(
+            "tollkeeper_lane_calls", "Calls of a key and route that was decided before.", registry=registry
         )
-        self._cache_misses = Counter(
+        self.lanes = Gauge("tollkeeper_lanes", "Keys and routes whose decision is kept.", registry=registry)
+        self.lane_bytes = Gauge("tollkeeper_lane_bytes", "About how much memory they take.", registry=registry)
+        self._cache_hits = Tally(
+            "tollkeeper_cache_hits",
+            "Records that a batch needed, for calls without a lane, and the cache had.",
+            registry=registry,
+        )
+        self._cache_misses = Tally(
             "tollkeeper_cache_misses", "Records that a batch needed and read from the store.", registry=registry
         )
         self.feed_lag_s = Gauge(
@@ -118,16 +128,20 @@ class CheckMetrics:
 
     def gathered(self, needed: int, read: int) -> None:
         """Count the records of a batch: how many it needed and how many of them were read from the store."""
-        self._cache_hits.inc(max(0, needed - read))
-        self._cache_misses.inc(read)
+        self._cache_hits.add(max(0, needed - read))
+        self._cache_misses.add(read)
 
     def batch(self, verdicts: Sequence[Verdict], spent_ms: float) -> None:
         """Count a batch that was answered in ``spent_ms``."""
         self.batch_calls.observe(len(verdicts))
-        for _ in verdicts:
-            self.latency_s.observe(spent_ms / 1000)
-        for labels, calls in collections.Counter(map(self._labels, verdicts)).items():
-            self._decisions.labels(*labels).inc(calls)
+        self.latency_s.observe(spent_ms / 1000, len(verdicts))
+        alike: dict[tuple[Reason, PublicationEntry | None, TenantEntry | None], int] = {}
+        for verdict in verdicts:
+            of = verdict.reason, verdict.publication, verdict.tenant
+            alike[of] = alike.get(of, 0) + 1
+        for (reason, publication, tenant), calls in alike.items():
+            names = self._names(publication, tenant)
+            self._decisions.add(calls, WIRE[reason].outcome.value, reason.value, *names)
 
     def _publication_gone(self, labels: tuple[str, ...]) -> None:
         """Take the pairs of a publication along, which had no calls for as long."""
@@ -135,15 +149,12 @@ class CheckMetrics:
             self._pairs.forget(pair)
 
     def _pair_gone(self, pair: tuple[str, ...]) -> None:
-        self._decisions.remove_by_labels({"publication": pair[0], "tenant": pair[1]})
+        self._decisions.forget(*pair)
 
-    def _labels(self, verdict: Verdict) -> tuple[str, ...]:
-        return WIRE[verdict.reason].outcome.value, verdict.reason.value, *self._names(verdict)
-
-    def _names(self, verdict: Verdict) -> tuple[str, ...]:
+    def _names(self, publication: PublicationEntry | None, caller: TenantEntry | None) -> tuple[str, ...]:
         """Name publication and caller's tenant, each and together within their bounds."""
-        publication = verdict.publication.record if verdict.publication else None
-        tenant = verdict.tenant.record.id if verdict.tenant else NONE
+        tenant = caller.record.id if caller else NONE
         if publication is None:
             return self._pairs.of(NONE, tenant)
-        return self._pairs.of(*self._publications.of(f"{publication.tenant}/{publication.model}"), tenant)
+        record = publication.record
+        return self._pairs.of(*self._publications.of(f"{record.tenant}/{record.model}"), tenant)

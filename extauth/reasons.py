@@ -26,13 +26,17 @@ class Reason(enum.StrEnum):
     NOT_ALLOWED = "not_allowed"
     MODEL_NOT_FOUND = "model_not_found"
     MODEL_MISSING = "model_missing"
+    ENDPOINT_NOT_ALLOWED = "endpoint_not_allowed"  # of the model's server, and not open to callers
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    STORED_NOT_ALLOWED = "stored_not_allowed"  # what an earlier call made, where others than its tenant could ask
+    BACKGROUND_NOT_ALLOWED = "background_not_allowed"
     BODY_NOT_JSON = "body_not_json"
     BODY_TYPE = "body_type"
+    FORM_TYPE = "form_type"  # as BODY_TYPE, where a form may be sent
     BODY_ENCODED = "body_encoded"
-    MAX_TOKENS_INVALID = "max_tokens_invalid"
-    MAX_COMPLETION_TOKENS_INVALID = "max_completion_tokens_invalid"
-    MAX_OUTPUT_TOKENS_INVALID = "max_output_tokens_invalid"
-    CHOICES_INVALID = "choices_invalid"
+    FIELD_INVALID = "field_invalid"
+    FIELD_REPEATED = "field_repeated"
+    FIELD_MISSPELT = "field_misspelt"
     LIMITED = "limited"
     NEVER_FITS = "never_fits"
     OVERLOADED = "overloaded"
@@ -88,8 +92,8 @@ def _bad_request(code: str, message: str, *, status: int = 400, param: str | Non
     return Wire(status, "invalid_request_error", code, message, Outcome.DENIED, param)
 
 
-def _bad_count(field: str, bounds: str) -> Wire:
-    return _bad_request(f"invalid_{field}", f"'{field}' must be a whole number, {bounds}.", param=field)
+def _not_permitted(code: str, message: str) -> Wire:
+    return Wire(403, "permission_error", code, message, Outcome.DENIED)
 
 
 UNAUTHENTICATED: Final = _unauthenticated()
@@ -116,19 +120,27 @@ WIRE: Final[Mapping[Reason, Wire]] = {
     ),
     Reason.MODEL_NOT_FOUND: _not_found(_NO_MODEL),
     Reason.MODEL_MISSING: _bad_request("model_required", "The body must name a 'model', a string.", param="model"),
+    Reason.ENDPOINT_NOT_ALLOWED: _not_permitted("endpoint_not_allowed", "This endpoint is not open at this model."),
+    Reason.METHOD_NOT_ALLOWED: _bad_request("method_not_allowed", "This endpoint takes POST only.", status=405),
+    Reason.STORED_NOT_ALLOWED: _not_permitted("stored_not_allowed", "What an earlier call made is not open here."),
+    Reason.BACKGROUND_NOT_ALLOWED: _bad_request(
+        "background_not_allowed", "'background' is not allowed at this model.", param="background"
+    ),
     Reason.BODY_NOT_JSON: _bad_request("invalid_json", "The body must be a JSON object."),
     Reason.BODY_TYPE: _bad_request(
         "unsupported_media_type", "The body must be sent as 'Content-Type: application/json'.", status=415
+    ),
+    Reason.FORM_TYPE: _bad_request(
+        "unsupported_media_type", "The body must be sent as 'Content-Type: multipart/form-data'.", status=415
     ),
     Reason.BODY_ENCODED: _bad_request(
         "unsupported_content_encoding",
         "The body must be sent as it is, without 'Content-Encoding': what is compressed cannot be metered.",
         status=415,
     ),
-    Reason.MAX_TOKENS_INVALID: _bad_count("max_tokens", "0 to 1000000000"),
-    Reason.MAX_COMPLETION_TOKENS_INVALID: _bad_count("max_completion_tokens", "0 to 1000000000"),
-    Reason.MAX_OUTPUT_TOKENS_INVALID: _bad_count("max_output_tokens", "0 to 1000000000"),
-    Reason.CHOICES_INVALID: _bad_count("n", "1 to 16"),
+    Reason.FIELD_INVALID: _bad_request("invalid_field", "A field of the body has a value that it cannot have."),
+    Reason.FIELD_REPEATED: _bad_request("repeated_field", "A field of the body is there twice."),
+    Reason.FIELD_MISSPELT: _bad_request("misspelt_field", "A field of the body is written in another case."),
     Reason.LIMITED: Wire(429, "rate_limit_error", "rate_limit_exceeded", "", Outcome.LIMITED),
     Reason.NEVER_FITS: _bad_request("exceeds_limit", "This call costs more than the budget allows at any time."),
     Reason.OVERLOADED: _unavailable("overloaded", "The gateway has more calls than it can check; try again shortly."),

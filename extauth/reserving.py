@@ -5,23 +5,34 @@ Randomness and what was learned are arguments.
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import zlib
 from collections.abc import Callable
 from typing import Final
 
-from catalog.records import ModelType
-from extauth.decide import BODILESS_METHODS, Admission
-from extauth.request.call import Call
-from ratelimit.tokens.costs import UNLEARNED, Asked, Learned, terms_of
-from ratelimit.windows.budgets import Hold
+from catalog.records import ModelType, PublicationRecord
+from extauth.lanes.lane import Lane
+from extauth.request.body import Body
+from extauth.request.call import Asking, Call
+from extauth.request.endpoints import Endpoint, Kind, endpoint_of, is_result
+from ratelimit.tokens.estimates import Framing, framing_of
+from ratelimit.tokens.learned import UNLEARNED, Learned
+from ratelimit.tokens.terms import Asked, Basis, Policy, Work
+from ratelimit.windows.budgets import Draw, Hold
 
 NONCE_BYTES: Final = 16
 """Randomness of a reservation's id, 128 bits: who knows the id can settle it."""
-OPENAI_ROOT: Final = "/v1"
-EMBEDDINGS: Final = "embeddings"
-"""Calls of this name generate nothing, and may ask for many prompts of a context each."""
+MAX_BASES: Final = 4_096
+"""Publications of which what all terms have in common is kept, about a kilobyte each; beyond it all is made anew."""
+_WORK: Final = {
+    Kind.EMBEDS: Work.READS,
+    Kind.SPEAKS: Work.READS,
+    Kind.PICTURES: Work.DRAWS,
+    Kind.FORM: Work.FORM,
+}
+"""What is held and charged, by the sort of endpoint; all others generate, for all that is known of them."""
+_ONE_DOCUMENT, _GENERATES = Framing.JSON, Work.GENERATES
+_FREE: Final = frozenset({Kind.COUNTS, Kind.STORED, Kind.BATCHES})
+"""Where no model runs while the caller waits: it costs a call and no tokens."""
 
 
 class Reserver:
@@ -35,35 +46,53 @@ class Reserver:
     ) -> None:
         self._entropy = entropy
         self._learned_of = learned_of
+        self._bases: dict[str, Basis] = {}  # by the publication's uid
 
-    def __call__(self, admission: Admission, call: Call) -> Admission:
-        """Let an openai call with a body hold back its tokens, under an id that it has for this one decision."""
-        record, policy = admission.publication.record, admission.publication.policy
-        has_body = call.body_parsed or (call.body_unread and call.method not in BODILESS_METHODS)
-        if not has_body or record.type is not ModelType.OPENAI:
-            return admission
-        terms = terms_of(_asked(call, record.path), policy, self._learned_of(record.uid))
-        hold = Hold(
-            id=record.uid[:3] + self._entropy(NONCE_BYTES).hex() + _caller(admission),  # in its publication's cell
-            ceiling=terms.ceiling,
-            presumed=terms.presumed,
-            timeout_ms=policy.timeout_ms,
-            terms=terms.pack(),
-        )
-        charge = dataclasses.replace(admission.charge, tokens=terms.reserved, hold=hold)
-        return dataclasses.replace(admission, charge=charge)
+    def __call__(self, lane: Lane, call: Asking) -> Draw:
+        """What a call of this lane takes: an openai one holds back its tokens, under an id for this one decision."""
+        record, policy = lane.publication.record, lane.publication.policy
+        if record.type is not ModelType.OPENAI:
+            return lane.draw
+        asked = _asked_of(call.read(), record)
+        if asked is None:
+            return lane.draw
+        amounts, terms = self._basis(record.uid, policy).held(asked)
+        name = f"{lane.shard}{self._entropy(NONCE_BYTES).hex()}{lane.caller}"  # in the call's cell
+        hold = Hold(name, amounts.ceiling, amounts.presumed, policy.timeout_ms, terms)
+        return Draw(lane.draw.charge, 1, amounts.reserved, hold)
+
+    def _basis(self, uid: str, policy: Policy) -> Basis:
+        basis, learned = self._bases.get(uid), self._learned_of(uid)
+        if basis is None or not basis.is_of(policy, learned):
+            if len(self._bases) >= MAX_BASES:
+                self._bases.clear()
+            basis = self._bases[uid] = Basis(policy, learned)
+        return basis
 
 
 RESERVE_UNLEARNED: Final = Reserver(os.urandom)
 """Makes reservations by what calls say of themselves alone."""
 
 
-def _caller(admission: Admission) -> str:
-    """Eight characters that tell keys apart (``ratelimit.tokens.endings.Told.caller``)."""
-    return f"{zlib.crc32(admission.key.subject.name.encode()):08x}" if admission.key else ""
+def _asked_of(call: Call, record: PublicationRecord) -> Asked | None:
+    """What a call says of its cost; ``None`` where no model runs for it, and nothing is known by its end."""
+    endpoint = endpoint_of(call.path, record.path)
+    if isinstance(call.body, Body):
+        return None if endpoint.kind in _FREE else _asked(call.body, endpoint)
+    if record.allow_background and not call.has_body and is_result(endpoint):
+        return Asked(0, work=Work.FETCHES)
+    return None
 
 
-def _asked(call: Call, path: str) -> Asked:
-    if call.path in {f"{path}/{EMBEDDINGS}", f"{OPENAI_ROOT}/{EMBEDDINGS}"}:
-        return Asked(call.body_bytes, 0, choices=0)
-    return Asked(call.body_bytes, call.max_tokens, call.choices)
+def _asked(body: Body, endpoint: Endpoint) -> Asked:
+    return Asked(  # by place, in half the time
+        body.prompt_bytes,
+        body.max_tokens,
+        body.choices,
+        body.prompts,
+        body.media_parts,
+        framing_of(endpoint.name, streams=True) if body.stream else _ONE_DOCUMENT,
+        body.says_usage,
+        body.background,
+        _WORK.get(endpoint.kind, _GENERATES),
+    )

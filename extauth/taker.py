@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from extauth.batch import Ask
 from extauth.stores import UNPROVED, Budgets, Execute, ExecuteMany
 from ratelimit.windows import cells
-from ratelimit.windows.budgets import Charge, Fence, Taken
+from ratelimit.windows.budgets import Charge, Draw, Fence, Taken
 from ratelimit.windows.limiter import Limiter
 from ratelimit.windows.sizing import BatchSizer
 from runtime.clock import Clock
@@ -55,8 +55,8 @@ class Taker:
         *,
         clock: Clock,
         offset_of: Callable[[int], ClockOffset],
-        on_taken: Callable[[Sequence[Charge], Taken], None] = lambda _charges, _taken: None,
-        on_unheard: Callable[[Sequence[Charge], int], None] = lambda _charges, _until_ms: None,
+        on_taken: Callable[[Sequence[Draw], Taken], None] = lambda _draws, _taken: None,
+        on_unheard: Callable[[Sequence[Draw], int], None] = lambda _draws, _until_ms: None,
     ) -> None:
         """``on_unheard``: whose answer did not come, and until when by its clock the store may still take them."""
         self._make_limiter = make_limiter
@@ -78,7 +78,7 @@ class Taker:
 
         Raises ``RedisError`` where not even one cell answers.
         """
-        looks = [cells.Ask(self.limiter(cell), [Charge(())], UNPROVED, look=True) for cell in range(among)]
+        looks = [cells.Ask(self.limiter(cell), [Draw(Charge(()))], UNPROVED, look=True) for cell in range(among)]
         sent_ms = self._clock.monotonic_ms()
         answers = cells.take_cells(execute_many, looks)
         received_ms = self._clock.monotonic_ms()
@@ -109,26 +109,26 @@ class Taker:
                 self._offset_of(cell).learn(sent_ms=sent_ms, store_ms=answer.now_ms, received_ms=received_ms)
                 self._learn(ask, answer)
             elif not surely_not_run(answer):
-                self._on_unheard(ask.charges, question.deadline_ms)
+                self._on_unheard(ask.draws, question.deadline_ms)
         return dict(zip(asks, answers, strict=True))
 
     def _question(self, cell: int, ask: Ask, deadline_ms: float) -> cells.Ask:
         return cells.Ask(
             self.limiter(cell),
-            ask.charges,
+            ask.draws,
             ask.epoch,
             deadline_ms=self._offset_of(cell).deadline_on_store_ms(deadline_ms),
         )
 
     def _learn(self, ask: Ask, taken: Taken) -> None:
         if taken.fence is Fence.PASSED:  # the others end before the work begins
-            self.sizer.learn(len(ask.charges), taken.spent_us)
-        self._on_taken(ask.charges, taken)
+            self.sizer.learn(len(ask.draws), taken.spent_us)
+        self._on_taken(ask.draws, taken)
 
 
 def _ask_one(execute: Execute, ask: cells.Ask) -> list[Taken | RedisError]:
     try:
-        taken = ask.limiter.take(execute, ask.charges, epoch=ask.epoch, deadline_ms=ask.deadline_ms)
+        taken = ask.limiter.take(execute, ask.draws, epoch=ask.epoch, deadline_ms=ask.deadline_ms)
     except RedisError as error:
         return [error]
     return [taken]

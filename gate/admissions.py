@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ratelimit.windows.budgets import Answer, Charge, Taken
+from ratelimit.windows.budgets import Answer, Draw, Taken
 
 
 class AdmissionLog:
@@ -20,15 +20,15 @@ class AdmissionLog:
     def __init__(self, path: Path) -> None:
         self._file = path.open("a", encoding="utf-8")
 
-    def __call__(self, charges: Sequence[Charge], taken: Taken) -> None:
-        """Write the admitted charges of one reply."""
-        for charge, grant in zip(charges, taken.grants, strict=False):  # no grants where the fence refused all
+    def __call__(self, draws: Sequence[Draw], taken: Taken) -> None:
+        """Write the admitted calls of one reply."""
+        for draw, grant in zip(draws, taken.grants, strict=False):  # no grants where the fence refused all
             if grant.answer is Answer.ADMITTED:
                 line = {
                     "now_ms": taken.now_ms,
-                    "cost": charge.cost,
-                    "tokens": charge.tokens,  # held back
-                    "subjects": [subject.name for subject in charge.subjects],
+                    "cost": draw.hits,
+                    "tokens": draw.tokens,  # held back
+                    "subjects": [subject.name for subject in draw.charge.subjects],
                 }
                 self._file.write(json.dumps(line) + "\n")
         self._file.flush()

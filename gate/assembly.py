@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Iterator, Sequence
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry
 
-from catalog.cell_number import require
 from catalog.ids import cell_of
 from catalog.keys.secrets import Secrets
 from catalog.records import Kind, ref
 from catalog.store import names, reader
-from catalog.store.announcing import announce
 from extauth.answers import probing
 from extauth.answers.refusal_log import RefusalLog
-from extauth.batch import Checker, Verdict
+from extauth.batch import Checker
 from extauth.denials import Denials
 from extauth.edge import CHECK_PATH, CheckService, masked_key
 from extauth.events import Events
@@ -26,20 +24,29 @@ from extauth.reasons import Reason
 from extauth.records.cache import RecordCache
 from extauth.records.entries import PublicationEntry
 from extauth.records.follower import FeedFollower
-from extauth.request.call import Call
+from extauth.request.call import Asking
 from extauth.reserving import Reserver
-from extauth.stores import Execute
 from extauth.taker import Offsets, Taker
+from extauth.verdict import Verdict
 from gate import troubles
+from gate.agreed import require_agreed, told_of
 from gate.bounded import Bounded, BoundedPolicy, LocalLimiter
-from gate.heartbeat import Heartbeat
+from gate.endings import Endings, Shortfall
+from gate.formats import NEWEST, OLDEST, WrittenFormat
 from gate.links import RECORDS_CELL, StoreLinks, StoreRecords, StoreUrls
-from ratelimit.descriptors.deciding import Asked, Ordinary, OrdinaryMetrics, Said
+from gate.sharing import heartbeat_of
+from gate.unknown_peppers import UnknownPeppers
+from gate.usage import Usage, count_admitted
+from ratelimit.descriptors.asking import Asked
+from ratelimit.descriptors.deciding import Ordinary, OrdinaryMetrics
+from ratelimit.descriptors.telling import Said
 from ratelimit.service.edge import RATE_LIMIT_PATH, RateLimitService
+from ratelimit.service.stream_done import StreamDone
 from ratelimit.tokens.lessons import LessonBook
-from ratelimit.tokens.metrics import SettlementMetrics
-from ratelimit.tokens.settler import BEHIND_S, Settler
-from ratelimit.windows.budgets import Answer, Charge, Taken
+from ratelimit.tokens.meter import OWN_METER, Meter
+from ratelimit.tokens.settling.metrics import SettlementMetrics
+from ratelimit.tokens.settling.settler import BEHIND_S, Settler
+from ratelimit.windows.budgets import Answer, Draw, Taken
 from ratelimit.windows.limiter import Limiter
 from runtime.clock import Clock
 from runtime.grpc.front import BatchService, FrontFactory
@@ -47,15 +54,18 @@ from runtime.grpc.health import HEALTH_PATH, HealthService
 from runtime.readiness import Readiness, Trouble
 from runtime.store.faults import fault_of
 
+if TYPE_CHECKING:
+    from gate.endings import ReceiverFactory
+
 SERVICES: Final = {"check": CHECK_PATH, "ratelimit": RATE_LIMIT_PATH}
 """What a gate can serve, by the names that settings use."""
 STOP_S: Final = 2.0
 
-OnTaken = Callable[[Sequence[Charge], Taken], None]
+OnTaken = Callable[[Sequence[Draw], Taken], None]
 
 
 class Gate:
-    """Answers Check and ShouldRateLimit on one address. ``start`` and ``stop`` own every thread."""
+    """Answers Check and ShouldRateLimit, hears endings at another address; ``start`` and ``stop`` own every thread."""
 
     def __init__(  # noqa: PLR0913  a gate is put together from its parts, all by name
         self,
@@ -70,22 +80,34 @@ class Gate:
         bounded: BoundedPolicy | None = None,
         serves: Collection[str] = tuple(SERVICES),
         gateway_namespace: str = "",
+        endings: ReceiverFactory | None = None,
+        meter: Meter = OWN_METER,
+        newest_format: int = NEWEST,
     ) -> None:
-        """``serves``: names out of ``SERVICES``; calls of another service are answered UNIMPLEMENTED.
+        """``endings``: makes what hears at an address of its own how calls ended; ``None``: another gate does.
+
+        ``serves``: names out of ``SERVICES``; calls of another service are answered UNIMPLEMENTED.
+
+        ``newest_format``: the newest format of stored values that may be written.
 
         ``gateway_namespace``: of the HTTPRoutes of Envoy Gateway whose rules' names are believed; "" for none.
         """
         self._clock = clock
-        self.ordinary = Ordinary(cells=stores.cells, metrics=OrdinaryMetrics(registry))
+        self.formats = WrittenFormat(newest_format, clock.monotonic_ms)
+        self.ordinary = Ordinary(cells=stores.cells, metrics=OrdinaryMetrics(registry), writes_format=self.formats)
         self._metrics = CheckMetrics(registry)
         self._secrets = secrets
         self._admission_log = on_taken
         self._draining = False
-        self._pepper_unknown_calls = 0
+        self._unknown_peppers = UnknownPeppers()
         offsets = Offsets(per_cell=stores.budgets_are_a_cluster)
         self._offset = offsets.of(0)
         self._taker = Taker(
-            limiter_of, clock=clock, offset_of=offsets.of, on_taken=self._taken, on_unheard=self._unheard
+            partial(limiter_of, writes_format=self.formats),
+            clock=clock,
+            offset_of=offsets.of,
+            on_taken=self._taken,
+            on_unheard=self._unheard,
         )
         self._links = StoreLinks(
             stores,
@@ -94,6 +116,13 @@ class Gate:
             on_proved=self._link_proved,
             on_error=self._store_failed,
             on_fault=on_fault,
+        )
+        self._usage = Usage(
+            registry,
+            make=self._links.new_budgets_link,
+            cells=stores.cells,
+            on_fault=on_fault,
+            now_ms=clock.monotonic_ms,
         )
         self._records = StoreRecords()
         self._lessons = LessonBook()
@@ -109,10 +138,14 @@ class Gate:
             now_ms=clock.monotonic_ms,
         )
         refusals = RefusalLog(clock.monotonic_ms, masked_key, self._metrics.line_left_out)
+        self._shortfall = Shortfall(clock.monotonic_ms)
         self._settler = self._make_settler(registry, stores, on_fault)
+        self._endings = Endings(registry, clock, self._settler.note_all, shortfall=self._shortfall, meter=meter)
+        if endings:
+            self._endings.listen(endings, lambda: self.readiness().ready)
         check = CheckService(
             self._check,
-            self._observe,
+            self._metrics.batch,
             lambda: self._taker.sizer.calls,
             clock,
             refusals=refusals,
@@ -121,7 +154,7 @@ class Gate:
             gateway_namespace=gateway_namespace,
         )
         rate_limit = RateLimitService(
-            self._settler.note,
+            StreamDone(self._endings.by_stream_done, self._settlements.unreadable),
             partial(self._decide_ordinary, offsets),
             self._settlements.unreadable,
             on_fault=partial(self._descriptors_failed, refusals),
@@ -132,10 +165,23 @@ class Gate:
         health = HealthService(lambda: self.readiness().ready, [path.split("/")[1] for path in served])
         self._front = front({**served, HEALTH_PATH: health})
         self._metrics.cache_entries.set_function(lambda: len(self.cache))
+        self._metrics.lanes.set_function(lambda: len(self._checker.lanes))
+        self._metrics.lane_bytes.set_function(lambda: self._checker.lanes.size_bytes)
         self._metrics.feed_lag_s.set_function(self._follower.lag_s)
         self._metrics.in_flight.set_function(lambda: self._front.in_flight)
         self._metrics.store_up.set_function(lambda: float(self._links.ready))
-        self._bounded = self._make_bounded(bounded, secrets, stores.cells, on_fault) if bounded else None
+        self._heartbeat = heartbeat_of(
+            self._links,
+            stores,
+            self.formats,
+            least=bounded.least_gates if bounded else 1,
+            on_error=self._store_failed,
+            on_fault=on_fault,
+            now_ms=clock.monotonic_ms,
+        )
+        self._metrics.gates.set_function(lambda: self._heartbeat.gates)
+        self._metrics.store_format.set_function(self.formats)
+        self._bounded = self._make_bounded(bounded, secrets, stores.cells) if bounded else None
 
     def _make_checker(self, secrets: Secrets, cells: int, denials: Denials) -> Checker:
         return Checker(
@@ -144,23 +190,24 @@ class Gate:
             limiter=self._taker,
             secrets=secrets,
             cells=cells,
-            told_of=partial(_told_of, cells),
-            on_new_history=partial(_require_cells, cells),
+            told_of=partial(told_of, cells),
+            on_new_history=partial(require_agreed, cells),
             reserve=Reserver(os.urandom, self._lessons.of),
             denials=denials,
             now_ms=lambda: self._offset.deadline_on_store_ms(self._clock.monotonic_ms()),
             wall_ms=self._clock.wall_ms,
             on=Events(
-                stale=self._metrics.stale.inc,
+                stale=self._metrics.stale.add,
                 gathered=self._metrics.gathered,
-                denied=self._metrics.denied.inc,
-                unknown_outcome=self._metrics.unknown_outcomes.inc,
+                laned=self._metrics.lane_calls.add,
+                denied=self._metrics.denied.add,
+                unknown_outcome=self._metrics.unknown_outcomes.add,
                 store_error=self._call_failed,
             ),
         )
 
     def _make_settler(self, registry: CollectorRegistry, stores: StoreUrls, on_fault: Callable[[], object]) -> Settler:
-        self._settlements = SettlementMetrics(registry)
+        self._settlements = SettlementMetrics(registry, on_presumed=self._shortfall.presumed)
         return Settler(
             make=self._links.new_budgets_link,
             cells=stores.cells,
@@ -168,9 +215,11 @@ class Gate:
             rests_with=str if stores.budgets_are_a_cluster else lambda _cell: "0",
             metrics=self._settlements,
             lessons=self._lessons,
+            usage=self._usage.book,
             name_of=self._name_of,
             on_fault=on_fault,
             now_ms=self._clock.monotonic_ms,
+            writes_format=self.formats,
         )
 
     def _name_of(self, publication: str) -> str:
@@ -179,19 +228,12 @@ class Gate:
         entry = self.cache.look((reference,))[1].get(reference)
         return f"{entry.record.tenant}/{entry.record.model}" if isinstance(entry, PublicationEntry) else ""
 
-    def _make_bounded(
-        self, policy: BoundedPolicy, secrets: Secrets, cells: int, on_fault: Callable[[], object]
-    ) -> Bounded:
-        heartbeat = Heartbeat(
-            make=self._links.new_records_link,
-            least=policy.least_gates,
-            on_error=self._store_failed,
-            on_fault=on_fault,
-            now_ms=self._clock.monotonic_ms,
-        )
+    def _make_bounded(self, policy: BoundedPolicy, secrets: Secrets, cells: int) -> Bounded:
+        heartbeat = self._heartbeat
         bounded = Bounded(
             policy,
             cache=self.cache,
+            lanes=self._checker.lanes,
             secrets=secrets,
             cells=cells,
             clock=self._clock,
@@ -199,7 +241,6 @@ class Gate:
             limiter=LocalLimiter(self._clock, self._offset, heartbeat, self._taken_here),
             store_is_up=lambda: self._links.ready,
         )
-        self._metrics.gates.set_function(lambda: heartbeat.gates)
         self._metrics.bounded_mode.set_function(lambda: float(bounded.is_deciding))
         return bounded
 
@@ -211,26 +252,34 @@ class Gate:
         self._links.start()
         self._follower.start()
         self._settler.start()
-        if self._bounded:
-            self._bounded.heartbeat.start()
+        self._usage.writer.start()
+        self._endings.start()
+        self._heartbeat.start()
 
     @property
     def address(self) -> str:
         """What clients dial."""
         return self._front.address
 
+    @property
+    def endings_address(self) -> str:
+        """Where endings are received; "" where none are."""
+        return self._endings.address
+
     def drain(self) -> None:
         """Say that we are going: health and readiness turn, calls are still answered."""
         self._draining = True
+        self._endings.drain()
 
     def stop(self) -> None:
         """Answer what was taken, then end every thread. Bounded."""
         self._draining = True
         self._front.stop(STOP_S)
         self._follower.stop(STOP_S)
+        self._endings.stop()
         self._settler.stop(STOP_S)
-        if self._bounded:
-            self._bounded.heartbeat.stop(STOP_S)
+        self._usage.writer.stop(STOP_S)
+        self._heartbeat.stop(STOP_S)
         self._links.stop(STOP_S)
 
     def use_secrets(self, secrets: Secrets) -> None:
@@ -239,11 +288,17 @@ class Gate:
         self._checker.use_secrets(secrets)
         if self._bounded:
             self._bounded.use_secrets(secrets)
-        self._pepper_unknown_calls = 0
+        self._unknown_peppers.renew()
 
     def readiness(self) -> Readiness:
         """Say whether calls can be decided, and if not, what is wrong and what to do."""
-        facts = {"grpc": self.address, "epoch": self.cache.epoch}
+        facts = {
+            "grpc": self.address,
+            "endings": self.endings_address,
+            "epoch": self.cache.epoch,
+            "storeFormat": self.formats(),
+            "storeFormatKeptBy": self.formats.kept_by,
+        }
         away, warnings = self._links.troubles(), [*self._links.warnings(), *self._own_warnings()]
         if away and self._bounded and not self._links.differ and (mode := self._bounded.told()):
             away, warnings = [], [mode, *away, *warnings]
@@ -254,7 +309,7 @@ class Gate:
             yield troubles.DRAINING.found("this gate is about to stop")
 
     def _own_warnings(self) -> Iterator[Trouble]:
-        if calls := self._pepper_unknown_calls:
+        if calls := self._unknown_peppers.calls:
             yield troubles.PEPPER_UNKNOWN.found(
                 f"the secrets file lacks a pepper of keys in use: {calls} calls refused"
             )
@@ -265,48 +320,57 @@ class Gate:
                 f"{self._settler.waiting} calls wait"
             )
 
+        if missing := self._shortfall.found():
+            where = "here" if self.endings_address else "here, without --endings-listen"
+            yield troubles.ENDINGS_MISSING.found(
+                f"nobody told how {missing[0]} calls ended, while {missing[1]} endings were heard {where}"
+            )
+
     # The way of a batch
 
     def _decide_ordinary(self, offsets: Offsets, asked: Sequence[Asked], deadline_ms: float) -> list[Said]:
-        store_deadline_ms = offsets.of(self.ordinary.cell).deadline_on_store_ms(deadline_ms)
-        return self.ordinary.decide(asked, self._links.until(deadline_ms).budgets.execute, store_deadline_ms)
+        offset, sent_ms = offsets.of(self.ordinary.cell), self._clock.monotonic_ms()
+
+        def hear(store_ms: int) -> None:
+            offset.learn(sent_ms=sent_ms, store_ms=store_ms, received_ms=self._clock.monotonic_ms())
+
+        execute = self._links.until(deadline_ms).budgets.execute
+        return self.ordinary.decide(asked, execute, offset.deadline_on_store_ms(deadline_ms), hear)
 
     def _descriptors_failed(self, refusals: RefusalLog, calls: int) -> None:
         self.ordinary.metrics.failed(calls)
         refusals.note(Reason.FAULT, lambda: None)  # with the traceback
 
-    def _check(self, calls: Sequence[Call], deadline_ms: float) -> list[Verdict]:
+    def _check(self, calls: Sequence[Asking], deadline_ms: float) -> list[Verdict]:
+        count_unknown = self._unknown_peppers.counter()
         verdicts = self._checker.check(calls, self._links.until(deadline_ms), deadline_ms)
+        count_unknown(sum(verdict.reason is Reason.PEPPER_UNKNOWN for verdict in verdicts))
         if self._bounded and not self._links.differ:
             return self._bounded.instead(calls, verdicts)
         return verdicts
 
-    def _observe(self, verdicts: Sequence[Verdict], spent_ms: float) -> None:
-        self._metrics.batch(verdicts, spent_ms)
-        self._pepper_unknown_calls += sum(verdict.reason is Reason.PEPPER_UNKNOWN for verdict in verdicts)
-
-    def _taken(self, charges: Sequence[Charge], taken: Taken) -> None:
+    def _taken(self, draws: Sequence[Draw], taken: Taken) -> None:
         if taken.clock_steps:
             self._metrics.clock_steps.inc(taken.clock_steps)
-        if taken.usage_faults:
-            self._metrics.usage_faults.inc(taken.usage_faults)
-        self._log_admissions(charges, taken)
+        count_admitted(self._usage.book, taken)
+        self._endings.made(_holding(draws, taken))
+        self._log_admissions(draws, taken)
 
-    def _unheard(self, charges: Sequence[Charge], until_ms: int) -> None:
+    def _unheard(self, draws: Sequence[Draw], until_ms: int) -> None:
         """Have given back what calls may hold that are refused because the store's answer did not come."""
-        for charge in charges:
-            if charge.hold is not None:
-                self._settler.give_back(charge.hold.id, until_ms)
+        for draw in draws:
+            if draw.hold is not None:
+                self._settler.give_back(draw.hold.id, until_ms)
 
-    def _taken_here(self, charges: Sequence[Charge], taken: Taken) -> None:
+    def _taken_here(self, draws: Sequence[Draw], taken: Taken) -> None:
         """Count what was taken from this gate's own share."""
         admitted = sum(grant.answer is Answer.ADMITTED for grant in taken.grants)
         self._metrics.bounded_admissions.inc(admitted)
-        self._log_admissions(charges, taken)
+        self._log_admissions(draws, taken)
 
-    def _log_admissions(self, charges: Sequence[Charge], taken: Taken) -> None:
+    def _log_admissions(self, draws: Sequence[Draw], taken: Taken) -> None:
         if self._admission_log is not None:
-            self._admission_log(charges, taken)
+            self._admission_log(draws, taken)
 
     def _link_proved(self) -> None:
         self._metrics.store_links.inc()
@@ -323,21 +387,13 @@ class Gate:
         self._links.renew()
 
 
-def limiter_of(cell: int) -> Limiter:
+def _holding(draws: Sequence[Draw], taken: Taken) -> int:
+    """How many of the admitted calls hold tokens."""
+    pairs = zip(draws, taken.grants, strict=False)  # no grants where the fence refused all
+    return sum(draw.hold is not None and grant.answer is Answer.ADMITTED for draw, grant in pairs)
+
+
+def limiter_of(cell: int, writes_format: Callable[[], int] = lambda: OLDEST) -> Limiter:
     """Make the limiter of a cell, fenced by the catalog's epoch there."""
     name = str(cell)
-    return Limiter(cell=name, epoch_key=names.epoch(name), feed_key=names.feed(name))
-
-
-def _require_cells(cells: int, execute: Execute) -> None:
-    """See that the records' store has agreed on our number of cells; raises ``CellsDifferError``."""
-    require([execute("GET", names.cells(RECORDS_CELL))], cells)
-
-
-def _told_of(cells: int, execute: Execute, cell: int) -> tuple[str, str]:
-    """Read a cell's epoch, and the records' epoch that it was told of.
-
-    Sets an epoch where there is none, the store being new or emptied: an absent one would look the same next time.
-    """
-    epoch, records = reader.told(execute, cell=str(cell), cells=cells)
-    return epoch or execute(*announce(cell, ())).decode(), records
+    return Limiter(cell=name, epoch_key=names.epoch(name), feed_key=names.feed(name), writes_format=writes_format)

@@ -8,22 +8,24 @@ pass in all is worked out in docs/decisions/0011-store-away.md.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Final
 
 from redis.exceptions import RedisError
 
 from catalog.keys.secrets import Secrets
 from catalog.store.reader import Delta, Snapshot
-from extauth.batch import Ask, Checker, Verdict
+from extauth.batch import Ask, Checker
+from extauth.lanes.table import LaneTable
 from extauth.reasons import Reason
 from extauth.records.cache import RecordCache
-from extauth.request.call import Call
+from extauth.request.call import Asking
 from extauth.stores import Budgets, Execute, Stores
+from extauth.verdict import Verdict
 from gate.heartbeat import Heartbeat
 from gate.outage import OutageClock
 from gate.troubles import BOUNDED_MODE
-from ratelimit.windows.budgets import Answer, Charge, Fence, Grant, Taken
+from ratelimit.windows.budgets import Answer, Draw, Fence, Grant, Taken
 from ratelimit.windows.local import LocalBudgets, NoShareError
 from runtime.clock import Clock
 from runtime.readiness import Trouble
@@ -47,11 +49,12 @@ class BoundedPolicy:
 class Bounded:
     """Decides what the store could not. Calls come from one thread; others may ask how it stands."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  it is what binds these parts together
         self,
         policy: BoundedPolicy,
         *,
         cache: RecordCache,
+        lanes: LaneTable,
         secrets: Secrets,
         cells: int,
         clock: Clock,
@@ -71,6 +74,7 @@ class Bounded:
             cells=cells,
             now_ms=limiter.store_now_ms,
             wall_ms=clock.wall_ms,
+            lanes=lanes,  # those of all calls, so that they are bounded and given back together
         )
 
     def left_ms(self) -> float:
@@ -102,14 +106,14 @@ class Bounded:
         """Decide with these from the next call on; any thread may say so."""
         self._checker.use_secrets(secrets)
 
-    def instead(self, calls: Sequence[Call], verdicts: Sequence[Verdict]) -> list[Verdict]:
+    def instead(self, calls: Sequence[Asking], verdicts: Sequence[Verdict]) -> list[Verdict]:
         """Decide again what was refused because a store could not be asked; the others stand."""
         return [
             self._decided(call, verdict) if verdict.reason in AWAY else verdict
             for call, verdict in zip(calls, verdicts, strict=True)
         ]
 
-    def _decided(self, call: Call, refused: Verdict) -> Verdict:
+    def _decided(self, call: Asking, refused: Verdict) -> Verdict:
         if not self.left_ms():
             return refused
         (verdict,) = self._checker.check([call], Stores.one(_refuse), float("inf"))
@@ -149,7 +153,7 @@ class LocalLimiter:
         clock: Clock,
         offset: ClockOffset,
         heartbeat: Heartbeat,
-        on_taken: Callable[[Sequence[Charge], Taken], None],
+        on_taken: Callable[[Sequence[Draw], Taken], None],
     ) -> None:
         self._clock = clock
         self._offset = offset
@@ -170,27 +174,24 @@ class LocalLimiter:
         local_ms = self._clock.monotonic_ms()
         now_ms = self._offset.deadline_on_store_ms(local_ms)
         try:
-            grants = tuple(self._grant(charge, int(local_ms), now_ms) for charge in ask.charges)
+            grants = tuple(self._grant(draw, int(local_ms), now_ms) for draw in ask.draws)
         except NoShareError as error:
             return NotConnectedError(f"the store is away and {error}")
         taken = Taken(Fence.PASSED, ask.epoch, now_ms, grants)
-        self._on_taken(ask.charges, taken)
+        self._on_taken(ask.draws, taken)
         return taken
 
-    def _grant(self, charge: Charge, local_ms: int, now_ms: int) -> Grant:
-        if 0 < charge.valid_until_ms <= self._offset.latest_on_store_ms(local_ms):
-            return Grant(Answer.EXPIRED)
+    def _grant(self, draw: Draw, local_ms: int, now_ms: int) -> Grant:
+        if 0 < draw.charge.valid_until_ms <= self._offset.latest_on_store_ms(local_ms):
+            return Grant(Answer.EXPIRED, draw)
         sharers = self._heartbeat.sharers
         if sharers is None:
             raise NoShareError("nobody knows among how many gates the budgets are shared")
-        return _moved(self._budgets.take(charge, now_ms=local_ms, sharers=sharers), now_ms - local_ms)
+        return _moved(self._budgets.take(draw, now_ms=local_ms, sharers=sharers), now_ms - local_ms)
 
 
 def _moved(grant: Grant, by_ms: int) -> Grant:
     """Bring a grant's times from one clock to another; 0 stays 0, it means none."""
-    states = tuple(
-        state._replace(reset_at_ms=state.reset_at_ms + by_ms if state.reset_at_ms else 0) for state in grant.states
-    )
-    refused_by = states[grant.states.index(grant.refused_by)] if grant.refused_by else None
-    retry_at_ms = grant.retry_at_ms + by_ms if grant.retry_at_ms else 0
-    return replace(grant, states=states, refused_by=refused_by, retry_at_ms=retry_at_ms)
+    times = [reset_ms + by_ms if reset_ms else 0 for reset_ms in grant.numbers[1::2]]
+    numbers = tuple(number for pair in zip(grant.numbers[::2], times, strict=True) for number in pair)
+    return grant._replace(numbers=numbers, retry_at_ms=grant.retry_at_ms + by_ms if grant.retry_at_ms else 0)

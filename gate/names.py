@@ -1,6 +1,6 @@
 """The names of this room's keys in the store; nobody else spells them. Pure.
 
-    tk:gates   sorted set of gates by their last heartbeat (store time in ms)   a minute   lua/beat.lua
+    tk:gates   sorted set of gates, <id>:<format>, by their last heartbeat (store time in ms)   a minute   lua/beat.lua
 
 It stands in the store of records, which is one piece.
 """

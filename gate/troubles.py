@@ -74,6 +74,11 @@ SETTLEMENT_BEHIND: Final = Ailment(
     "See that the store of budgets answers and is not short of time. Until then what ended calls did not use stays "
     "held back, so callers are refused early; nothing is lost that is settled within half an hour.",
 )
+ENDINGS_MISSING: Final = Ailment(
+    "endings_missing",
+    "See that each Envoy's access log goes to the endings address of gates that run (--endings-listen), and why it "
+    "may have been cut off (docs/troubleshooting.md). Until then such calls are charged what was presumed of them.",
+)
 PEPPER_UNKNOWN: Final = Ailment(
     "pepper_unknown",
     "Give this gate the secrets file that the admin has; it is read again by itself. Until then these keys get 401.",

@@ -26,7 +26,7 @@ from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from protos import core_pb2 as protos_dot_core__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aprotos/external_auth.proto\x12\x12tollkeeper.auth.v3\x1a\x1cgoogle/protobuf/struct.proto\x1a\x11protos/core.proto\"\xc1\x06\n\x10\x41ttributeContext\x12\x39\n\x06source\x18\x01 \x01(\x0b\x32).tollkeeper.auth.v3.AttributeContext.Peer\x12=\n\x07request\x18\x04 \x01(\x0b\x32,.tollkeeper.auth.v3.AttributeContext.Request\x12W\n\x12\x63ontext_extensions\x18\n \x03(\x0b\x32;.tollkeeper.auth.v3.AttributeContext.ContextExtensionsEntry\x12\x36\n\x10metadata_context\x18\x0b \x01(\x0b\x32\x1c.tollkeeper.core.v3.Metadata\x12<\n\x16route_metadata_context\x18\r \x01(\x0b\x32\x1c.tollkeeper.core.v3.Metadata\x1a\x34\n\x04Peer\x12,\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x1b.tollkeeper.core.v3.Address\x1aI\n\x07Request\x12>\n\x04http\x18\x02 \x01(\x0b\x32\x30.tollkeeper.auth.v3.AttributeContext.HttpRequest\x1a\xa8\x02\n\x0bHttpRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12N\n\x07headers\x18\x03 \x03(\x0b\x32=.tollkeeper.auth.v3.AttributeContext.HttpRequest.HeadersEntry\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x0e\n\x06scheme\x18\x06 \x01(\t\x12\x0c\n\x04size\x18\t \x01(\x03\x12\x10\n\x08protocol\x18\n \x01(\t\x12\x31\n\nheader_map\x18\r \x01(\x0b\x32\x1d.tollkeeper.core.v3.HeaderMap\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x38\n\x16\x43ontextExtensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"H\n\x0c\x43heckRequest\x12\x38\n\nattributes\x18\x01 \x01(\x0b\x32$.tollkeeper.auth.v3.AttributeContext\"\x8a\x01\n\x12\x44\x65niedHttpResponse\x12.\n\x06status\x18\x01 \x01(\x0b\x32\x1e.tollkeeper.core.v3.HttpStatus\x12\x36\n\x07headers\x18\x02 \x03(\x0b\x32%.tollkeeper.core.v3.HeaderValueOption\x12\x0c\n\x04\x62ody\x18\x03 \x01(\t\"\xab\x01\n\x0eOkHttpResponse\x12\x36\n\x07headers\x18\x02 \x03(\x0b\x32%.tollkeeper.core.v3.HeaderValueOption\x12\x19\n\x11headers_to_remove\x18\x05 \x03(\t\x12\x46\n\x17response_headers_to_add\x18\x06 \x03(\x0b\x32%.tollkeeper.core.v3.HeaderValueOption\"\xfd\x01\n\rCheckResponse\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.tollkeeper.core.v3.Status\x12\x41\n\x0f\x64\x65nied_response\x18\x02 \x01(\x0b\x32&.tollkeeper.auth.v3.DeniedHttpResponseH\x00\x12\x39\n\x0bok_response\x18\x03 \x01(\x0b\x32\".tollkeeper.auth.v3.OkHttpResponseH\x00\x12\x31\n\x10\x64ynamic_metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x0f\n\rhttp_responseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1aprotos/external_auth.proto\x12\x12tollkeeper.auth.v3\x1a\x1cgoogle/protobuf/struct.proto\x1a\x11protos/core.proto\"\xe1\x06\n\x10\x41ttributeContext\x12\x39\n\x06source\x18\x01 \x01(\x0b\x32).tollkeeper.auth.v3.AttributeContext.Peer\x12=\n\x07request\x18\x04 \x01(\x0b\x32,.tollkeeper.auth.v3.AttributeContext.Request\x12W\n\x12\x63ontext_extensions\x18\n \x03(\x0b\x32;.tollkeeper.auth.v3.AttributeContext.ContextExtensionsEntry\x12\x36\n\x10metadata_context\x18\x0b \x01(\x0b\x32\x1c.tollkeeper.core.v3.Metadata\x12<\n\x16route_metadata_context\x18\r \x01(\x0b\x32\x1c.tollkeeper.core.v3.Metadata\x1a\x34\n\x04Peer\x12,\n\x07\x61\x64\x64ress\x18\x01 \x01(\x0b\x32\x1b.tollkeeper.core.v3.Address\x1aI\n\x07Request\x12>\n\x04http\x18\x02 \x01(\x0b\x32\x30.tollkeeper.auth.v3.AttributeContext.HttpRequest\x1a\xc8\x02\n\x0bHttpRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06method\x18\x02 \x01(\t\x12N\n\x07headers\x18\x03 \x03(\x0b\x32=.tollkeeper.auth.v3.AttributeContext.HttpRequest.HeadersEntry\x12\x0c\n\x04path\x18\x04 \x01(\t\x12\x0c\n\x04host\x18\x05 \x01(\t\x12\x0e\n\x06scheme\x18\x06 \x01(\t\x12\x0c\n\x04size\x18\t \x01(\x03\x12\x10\n\x08protocol\x18\n \x01(\t\x12\x0c\n\x04\x62ody\x18\x0b \x01(\t\x12\x10\n\x08raw_body\x18\x0c \x01(\x0c\x12\x31\n\nheader_map\x18\r \x01(\x0b\x32\x1d.tollkeeper.core.v3.HeaderMap\x1a.\n\x0cHeadersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x1a\x38\n\x16\x43ontextExtensionsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"H\n\x0c\x43heckRequest\x12\x38\n\nattributes\x18\x01 \x01(\x0b\x32$.tollkeeper.auth.v3.AttributeContext\"\x8a\x01\n\x12\x44\x65niedHttpResponse\x12.\n\x06status\x18\x01 \x01(\x0b\x32\x1e.tollkeeper.core.v3.HttpStatus\x12\x36\n\x07headers\x18\x02 \x03(\x0b\x32%.tollkeeper.core.v3.HeaderValueOption\x12\x0c\n\x04\x62ody\x18\x03 \x01(\t\"\xab\x01\n\x0eOkHttpResponse\x12\x36\n\x07headers\x18\x02 \x03(\x0b\x32%.tollkeeper.core.v3.HeaderValueOption\x12\x19\n\x11headers_to_remove\x18\x05 \x03(\t\x12\x46\n\x17response_headers_to_add\x18\x06 \x03(\x0b\x32%.tollkeeper.core.v3.HeaderValueOption\"\xfd\x01\n\rCheckResponse\x12*\n\x06status\x18\x01 \x01(\x0b\x32\x1a.tollkeeper.core.v3.Status\x12\x41\n\x0f\x64\x65nied_response\x18\x02 \x01(\x0b\x32&.tollkeeper.auth.v3.DeniedHttpResponseH\x00\x12\x39\n\x0bok_response\x18\x03 \x01(\x0b\x32\".tollkeeper.auth.v3.OkHttpResponseH\x00\x12\x31\n\x10\x64ynamic_metadata\x18\x04 \x01(\x0b\x32\x17.google.protobuf.StructB\x0f\n\rhttp_responseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,23 +38,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._loaded_options = None
   _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_options = b'8\001'
   _globals['_ATTRIBUTECONTEXT']._serialized_start=100
-  _globals['_ATTRIBUTECONTEXT']._serialized_end=933
+  _globals['_ATTRIBUTECONTEXT']._serialized_end=965
   _globals['_ATTRIBUTECONTEXT_PEER']._serialized_start=449
   _globals['_ATTRIBUTECONTEXT_PEER']._serialized_end=501
   _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_start=503
   _globals['_ATTRIBUTECONTEXT_REQUEST']._serialized_end=576
   _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_start=579
-  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_end=875
-  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._serialized_start=829
-  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._serialized_end=875
-  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_start=877
-  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_end=933
-  _globals['_CHECKREQUEST']._serialized_start=935
-  _globals['_CHECKREQUEST']._serialized_end=1007
-  _globals['_DENIEDHTTPRESPONSE']._serialized_start=1010
-  _globals['_DENIEDHTTPRESPONSE']._serialized_end=1148
-  _globals['_OKHTTPRESPONSE']._serialized_start=1151
-  _globals['_OKHTTPRESPONSE']._serialized_end=1322
-  _globals['_CHECKRESPONSE']._serialized_start=1325
-  _globals['_CHECKRESPONSE']._serialized_end=1578
+  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST']._serialized_end=907
+  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._serialized_start=861
+  _globals['_ATTRIBUTECONTEXT_HTTPREQUEST_HEADERSENTRY']._serialized_end=907
+  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_start=909
+  _globals['_ATTRIBUTECONTEXT_CONTEXTEXTENSIONSENTRY']._serialized_end=965
+  _globals['_CHECKREQUEST']._serialized_start=967
+  _globals['_CHECKREQUEST']._serialized_end=1039
+  _globals['_DENIEDHTTPRESPONSE']._serialized_start=1042
+  _globals['_DENIEDHTTPRESPONSE']._serialized_end=1180
+  _globals['_OKHTTPRESPONSE']._serialized_start=1183
+  _globals['_OKHTTPRESPONSE']._serialized_end=1354
+  _globals['_CHECKRESPONSE']._serialized_start=1357
+  _globals['_CHECKRESPONSE']._serialized_end=1610
 # @@protoc_insertion_point(module_scope)

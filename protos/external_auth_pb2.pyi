@@ -94,6 +94,8 @@ class AttributeContext(_message.Message):
         SCHEME_FIELD_NUMBER: _builtins.int
         SIZE_FIELD_NUMBER: _builtins.int
         PROTOCOL_FIELD_NUMBER: _builtins.int
+        BODY_FIELD_NUMBER: _builtins.int
+        RAW_BODY_FIELD_NUMBER: _builtins.int
         HEADER_MAP_FIELD_NUMBER: _builtins.int
         id: _builtins.str
         """Envoy's number of the stream; X-Request-ID is a header"""
@@ -107,6 +109,10 @@ class AttributeContext(_message.Message):
         """Content-Length, -1 when unknown"""
         protocol: _builtins.str
         """HTTP/1.1"""
+        body: _builtins.str
+        """where Envoy packs it as text: each byte that is not UTF-8 has been replaced by "!" """
+        raw_body: _builtins.bytes
+        """where it packs it as bytes"""
         @_builtins.property
         def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
             """lower-case names; a header sent twice is joined by a comma"""
@@ -126,11 +132,13 @@ class AttributeContext(_message.Message):
             scheme: _builtins.str = ...,
             size: _builtins.int = ...,
             protocol: _builtins.str = ...,
+            body: _builtins.str = ...,
+            raw_body: _builtins.bytes = ...,
             header_map: _core_pb2.HeaderMap | None = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _typing.Literal["header_map", b"header_map"]  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["header_map", b"header_map", "headers", b"headers", "host", b"host", "id", b"id", "method", b"method", "path", b"path", "protocol", b"protocol", "scheme", b"scheme", "size", b"size"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["body", b"body", "header_map", b"header_map", "headers", b"headers", "host", b"host", "id", b"id", "method", b"method", "path", b"path", "protocol", b"protocol", "raw_body", b"raw_body", "scheme", b"scheme", "size", b"size"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 

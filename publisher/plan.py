@@ -7,7 +7,7 @@ Pure: knows no Envoy, no file and no store. The same publications give the same 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
@@ -73,34 +73,59 @@ class Plan:
     refused: Mapping[str, str]  # uid -> why it is left out
 
 
-def plan(publications: Iterable[PublicationRecord]) -> Plan:
-    """Lay out the publications. One that cannot be laid out is refused with a reason; the others go on."""
-    fit, refused = _sorted_out(publications)
-    by_host = groupby(sorted(fit, key=_order), key=lambda record: record.host)
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """One publication laid out, or why none can be made of it."""
+
+    upstream: Upstream | None
+    by_path: tuple[Route, ...] = ()
+    by_body: tuple[Route, ...] = ()
+    fault: str = ""
+
+
+def laid_out(record: PublicationRecord) -> Laid:
+    """Lay out a publication by itself."""
+    if fault := _fault(record):
+        return Laid(None, fault=fault)
+    by_body = (_body_route(record),) if record.type is ModelType.OPENAI else ()
+    return Laid(_upstream(record), tuple(_path_routes(record)), by_body)
+
+
+def plan(publications: Iterable[PublicationRecord], lay: Callable[[PublicationRecord], Laid] = laid_out) -> Plan:
+    """Lay out the publications. One that cannot be laid out is refused with a reason; the others go on.
+
+    ``lay``: what lays out one of them, for those who remember it.
+    """
+    fit, refused = _sorted_out(publications, lay)
+    by_host = groupby(sorted(fit, key=_order), key=lambda one: one[0].host)
     return Plan(
-        upstreams=tuple(sorted((_upstream(record) for record in fit), key=lambda up: up.publication)),
-        hosts=tuple(_host(name, list(records)) for name, records in by_host),
+        upstreams=tuple(sorted((one.upstream for _, one in fit if one.upstream), key=lambda up: up.publication)),
+        hosts=tuple(_host(name, [one for _, one in found]) for name, found in by_host),
         refused=refused,
     )
 
 
-def _order(record: PublicationRecord) -> tuple[str, int, str]:
+_Fit = tuple[PublicationRecord, Laid]
+
+
+def _order(one: _Fit) -> tuple[str, int, str]:
     """Longest path first within a host, so that a nested publication is found before the one around it."""
+    record, _ = one
     return record.host, -len(record.path), record.path
 
 
 def _sorted_out(
-    publications: Iterable[PublicationRecord],
-) -> tuple[list[PublicationRecord], dict[str, str]]:
-    fit: dict[tuple[str, str], PublicationRecord] = {}
+    publications: Iterable[PublicationRecord], lay: Callable[[PublicationRecord], Laid]
+) -> tuple[list[_Fit], dict[str, str]]:
+    fit: dict[tuple[str, str], _Fit] = {}
     refused: dict[str, str] = {}
     for record in sorted(publications, key=lambda record: (record.created_at_ms, record.uid)):
-        taken = fit.get((record.host, record.path))
-        fault = _fault(record) or (taken and f"path: {record.path} of {record.host} is {taken.uid}'s")
+        laid, taken = lay(record), fit.get((record.host, record.path))
+        fault = laid.fault or (taken and f"path: {record.path} of {record.host} is {taken[0].uid}'s")
         if fault:
             refused[record.uid] = fault
         else:
-            fit[record.host, record.path] = record
+            fit[record.host, record.path] = record, laid
     return list(fit.values()), refused
 
 
@@ -148,10 +173,10 @@ def _upstream(record: PublicationRecord) -> Upstream:
     )
 
 
-def _host(name: str, records: list[PublicationRecord]) -> Host:
+def _host(name: str, found: list[Laid]) -> Host:
     """Paths first, so that a call which a path decides is decided by it alone, whatever headers Check adds."""
-    by_path = [route for record in records for route in _path_routes(record)]
-    by_body = [_body_route(record) for record in records if record.type is ModelType.OPENAI]
+    by_path = [route for one in found for route in one.by_path]
+    by_body = [route for one in found for route in one.by_body]
     return Host(
         name=name,
         routes=(*by_path, *sorted(by_body, key=lambda route: route.publication)),

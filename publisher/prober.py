@@ -29,6 +29,8 @@ AT_ONCE: Final = 8
 """Most calls at a time."""
 PROVE_S: Final = 2.0
 """How long a new publication is asked for, and a silent listener listened to, before it is said to have failed."""
+PASS_S: Final = 10.0
+"""Longest time for which questions are asked in one go, in seconds: what changes meanwhile has to wait."""
 _POLL_S: Final = 0.02
 _MAX_ANSWER_BYTES: Final = 16 * 1024
 
@@ -55,14 +57,16 @@ class Prober:
         """Close what is open."""
         await self._session.close()
 
-    async def ask(self, questions: Iterable[Question], *, silence_s: float | None = None) -> Mapping[Question, str]:
+    async def ask(
+        self, questions: Iterable[Question], *, silence_s: float | None = None, longest_s: float = PASS_S
+    ) -> Mapping[Question, str]:
         """Ask all of them, few at once; why each is not as it should be, without those that are.
 
-        ``silence_s``: after so long without any answer the rest is not asked.
+        ``silence_s``: after so long without any answer the rest is not asked, nor after ``longest_s`` whoever answers.
         """
         reasons = dict.fromkeys(questions, f"not asked yet: {self._url} does not answer")
         with suppress(TimeoutError):
-            async with asyncio.timeout(silence_s) as limit:
+            async with asyncio.timeout(longest_s), asyncio.timeout(silence_s) as limit:
                 await asyncio.gather(*(self._note(question, reasons, limit, silence_s) for question in reasons))
         return {question: reason for question, reason in reasons.items() if reason}
 
@@ -108,27 +112,27 @@ class Prober:
 class Proofs:
     """What of a plan was proved to be live, so that only what changed is asked again."""
 
-    def __init__(self, prober: Prober, *, reads_bodies: bool = True) -> None:
+    def __init__(self, prober: Prober) -> None:
         self._prober = prober
-        self._reads_bodies = reads_bodies
         self._proved: dict[str, Basis] = {}
         self._given_up: dict[str, Basis] = {}
+        self._rests: tuple[Plan | None, Mapping[str, Basis]] = None, {}  # a plan, and what each of it rests on
         self.waiting = ""  # what is waited for at the moment
 
-    async def missing(self, wanted: Plan, *, within_s: float = PROVE_S) -> Mapping[str, str]:
+    async def missing(self, wanted: Plan, *, within_s: float = PROVE_S, longest_s: float = PASS_S) -> Mapping[str, str]:
         """Why publications of a plan in force are not live, by uid; none where all are.
 
         What is new is asked again and again for ``within_s``; what failed before is asked once more. A listener that
-        is silent for so long is left alone.
+        is silent for so long is left alone. No pass takes longer than ``longest_s``: the rest is asked next time.
         """
         current = self.outdate(wanted)
         until_s = asyncio.get_running_loop().time() + within_s
-        reasons = await self._prove(current, current.keys() - self._proved.keys(), within_s)
+        reasons = await self._prove(current, current.keys() - self._proved.keys(), within_s, longest_s)
         try:
             while self._hopes(current, reasons) and asyncio.get_running_loop().time() < until_s:
                 self.waiting = f"{len(reasons)} of {len(current)} publications are not reached yet"
                 await asyncio.sleep(_POLL_S)
-                reasons = await self._prove(current, reasons.keys(), within_s)
+                reasons = await self._prove(current, reasons.keys(), within_s, longest_s)
         finally:
             self.waiting = ""
         self._given_up = {uid: current[uid] for uid in reasons}
@@ -139,17 +143,23 @@ class Proofs:
 
         Returns what each of the plan rests on.
         """
-        current = bases(wanted, reads_bodies=self._reads_bodies)
+        if self._rests[0] is not wanted:
+            self._rests = wanted, bases(wanted)
+        current = self._rests[1]
         self._proved = {uid: basis for uid, basis in self._proved.items() if current.get(uid) == basis}
         return current
 
     def _hopes(self, current: Mapping[str, Basis], reasons: Collection[str]) -> bool:
         return any(self._given_up.get(uid) != current[uid] for uid in reasons)
 
-    async def _prove(self, current: Mapping[str, Basis], uids: Collection[str], silence_s: float) -> dict[str, str]:
-        asked = {uid: current[uid].questions() for uid in sorted(uids)}
+    async def _prove(
+        self, current: Mapping[str, Basis], uids: Collection[str], silence_s: float, longest_s: float
+    ) -> dict[str, str]:
+        """Ask for these, the new ones first: those that failed before must not keep others waiting."""
+        in_turn = sorted(uids, key=lambda uid: (self._given_up.get(uid) == current[uid], uid))
+        asked = {uid: current[uid].questions() for uid in in_turn}
         wanted = (question for questions in asked.values() for question in questions)
-        faults = await self._prober.ask(wanted, silence_s=silence_s)
+        faults = await self._prober.ask(wanted, silence_s=silence_s, longest_s=longest_s)
         reasons = {
             uid: next(faults[question] for question in questions if question in faults)
             for uid, questions in asked.items()
@@ -166,7 +176,7 @@ def _of_gate(question: Question, told: Told) -> str:
         led = f"the openai models of {told.name}" if told.kind == OPENAI_HOST else f"publication {told.name}"
         return f"{where} leads to {led}"
     if question.reads_body and not told.body_read:
-        return f"{where}: the gateway reads no bodies, so every call is refused; are its patches applied?"
+        return f"{where}: the gate hears no bodies, so every call is refused; is the policy that brings them in force?"
     return ""
 
 

@@ -38,39 +38,36 @@ class Basis:
     host: str
     routes: tuple[Route, ...]
     by_body: bool  # a body can choose it
-    reads_bodies: bool  # the gateway can read bodies
 
     def questions(self) -> tuple[Question, ...]:
         """What has to be asked."""
         own = min((route for route in self.routes if not route.chosen_by_body), key=self._turn)
         path = f"{own.path}/{NOWHERE}" if own.below else own.path
-        asked = Question(self.host, path, PUBLICATION, own.publication, self._reads(own))
+        asked = Question(self.host, path, PUBLICATION, own.publication, own.reads_body)
         entries = (Question(self.host, _ENTRY, OPENAI_HOST, self.host, reads_body=True),) if self.by_body else ()
         return (asked, *entries)
 
-    def _turn(self, route: Route) -> tuple[bool, bool]:
+    @staticmethod
+    def _turn(route: Route) -> tuple[bool, bool]:
         """Rather a route whose bodies are read, and rather one of a single path."""
-        return not self._reads(route), route.below
-
-    def _reads(self, route: Route) -> bool:
-        return self.reads_bodies and route.reads_body
+        return not route.reads_body, route.below
 
 
 _ENTRY: Final = f"{OPENAI_ROOT}/{NOWHERE}"
 
 
-def bases(plan: Plan, *, reads_bodies: bool = True) -> Mapping[str, Basis]:
-    """What each publication of a plan rests on, by uid. ``reads_bodies``: whether the gateway can read them."""
+def bases(plan: Plan) -> Mapping[str, Basis]:
+    """What each publication of a plan rests on, by uid."""
     upstreams = {upstream.publication: upstream for upstream in plan.upstreams}
     found: dict[str, Basis] = {}
     for host in plan.hosts:
         routes: dict[str, list[Route]] = defaultdict(list)
         for route in host.routes:
             routes[route.publication].append(route)
-        has_entry = reads_bodies and not any(_takes_entry(route) for route in host.routes)
+        has_entry = not any(_takes_entry(route) for route in host.routes)
         for uid, own in routes.items():
             by_body = has_entry and any(route.chosen_by_body for route in own)
-            found[uid] = Basis(upstreams[uid], host.name, tuple(own), by_body, reads_bodies)
+            found[uid] = Basis(upstreams[uid], host.name, tuple(own), by_body)
     return found
 
 

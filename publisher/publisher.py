@@ -19,11 +19,13 @@ from catalog.records import PublicationRecord
 from catalog.status import State, Status
 from catalog.store.store import CatalogStore, StoreUnavailable
 from publisher.metrics import PublisherMetrics
-from publisher.plan import plan
+from publisher.plan import Plan
+from publisher.planning import Planner
 from publisher.reading import all_publications
 from publisher.sink import NotServed, Refused, Sink
 from publisher.troubles import BEHIND, REFUSED
 from publisher.turns.board import Board, Failure
+from publisher.workshop import Workshop
 from runtime.lifecycle import going_on, rest
 from runtime.readiness import Trouble
 
@@ -48,8 +50,19 @@ _Records = dict[str, PublicationRecord]  # by uid
 class Publisher:
     """Follows the catalog. ``run`` is its one task; the rest may be called at any time from the same loop."""
 
-    def __init__(self, store: CatalogStore, feed: Feed, sink: Sink, metrics: PublisherMetrics) -> None:
+    def __init__(
+        self,
+        store: CatalogStore,
+        feed: Feed,
+        sink: Sink,
+        metrics: PublisherMetrics,
+        *,
+        workshop: Workshop | None = None,
+    ) -> None:
+        """``workshop``: where plans are laid out, by default one of its own."""
         self._store = store
+        self._workshop = workshop or Workshop()
+        self._planner = Planner()
         self._feed = feed
         self._sink = sink
         self._metrics = metrics
@@ -61,6 +74,11 @@ class Publisher:
         self._not_live: Mapping[str, str] = {}  # of those in force by the last plan: uid -> why not
         self._board = Board()
         self._news = asyncio.Event()
+
+    @property
+    def most(self) -> int:
+        """How many publications the proxy takes."""
+        return self._sink.most
 
     @property
     def board(self) -> Board:
@@ -156,13 +174,16 @@ class Publisher:
         versions = {record.uid: record.version for record in records}
         refused = {uid: failure for uid, failure in self._refused.items() if versions.get(uid) == failure.version}
         tried = [record for record in records if record.uid not in refused]
-        unfit = plan(tried).refused
+        unfit = (await self._plan(tried)).refused
         fit = [record for record in tried if record.uid not in unfit]
         stay = versions.keys() - unfit.keys()
         served, newly_refused = await self._serve_fit(
             fit, {uid: live for uid, live in self._live.items() if uid in stay}
         )
-        unfit = {**unfit, **plan(served.values()).refused}  # one may stand where a refused change did not make way
+        unfit = {
+            **unfit,
+            **(await self._plan(served.values())).refused,
+        }  # one may stand where a refused change did not make way
         self._live = {uid: record for uid, record in served.items() if uid not in unfit}
         self._knows_live = True
         self._refused = refused | newly_refused
@@ -216,7 +237,10 @@ class Publisher:
         return good, refused | others
 
     async def _put(self, records: _Records) -> None:
-        self._not_live = await self._sink.apply(plan(records.values()))
+        self._not_live = await self._sink.apply(await self._plan(records.values()))
+
+    async def _plan(self, records: Iterable[PublicationRecord]) -> Plan:
+        return await self._workshop.do(self._planner.plan, list(records))
 
     def _tell(self) -> None:
         live = {uid: record.version for uid, record in self._live.items() if uid not in self._not_live}

@@ -22,6 +22,9 @@ class NotServed(Exception):  # noqa: N818
 class Sink(Protocol):
     """Brings plans into force."""
 
+    most: int
+    """How many publications its gateway takes: beyond it a change takes too long, and no more are published."""
+
     @property
     def waiting(self) -> str:
         """What ``apply`` waits for at this moment, for those who ask meanwhile; "" where there is nothing to tell."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, NoReturn
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
@@ -64,6 +65,16 @@ async def rest(seconds: float) -> None:
     """Sleep in a loop of ``going_on``, but not when this task is to end already: a lost cancellation costs no rest."""
     going_on()
     await asyncio.sleep(seconds)
+
+
+@contextmanager
+def fault_told(log: logging.Logger, who: str, on_fault: Callable[[], object]) -> Iterator[None]:
+    """Run a thread's work; its owner must learn of a fault that ends it, which is logged: nobody does that work now."""
+    try:
+        yield
+    except Exception:
+        log.exception("%s ended by a fault of its own", who)
+        on_fault()
 
 
 @asynccontextmanager

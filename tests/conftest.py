@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import redis
+from hypothesis import HealthCheck, settings
 from valkeycluster import Cluster, running_cluster
 
 from runtime.collector import spare_what_lives
@@ -20,6 +21,10 @@ from runtime.collector import spare_what_lives
 pytest_plugins = ("upfixture", "kubeapi", "gatefixtures")
 
 _DATABASES = 4096
+
+# A property is true or false however long a busy machine takes over an example.
+settings.register_profile("tollkeeper", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("tollkeeper")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import AsyncIterator
 from typing import Final
 
 import click
 from redis.exceptions import RedisError
 
 from catalog.cell_number import CellsDifferError
-from catalog.store.cells import Stores, agree, set_cells
+from catalog.store.cells import agree, set_cells
 from ratelimit.names import due_key, held_key
 from runtime.lifecycle import CannotStart
-from runtime.store.clients import client_of
+from runtime.store.clients import clients_of
 from tollkeeper.store_settings import StoreSettings
 
 PATIENCE_S: Final = 1.0
@@ -34,7 +32,7 @@ class SetCellsSettings(StoreSettings):
 async def agree_on_cells(settings: StoreSettings) -> None:
     """Refuse to start with another number than the stores', and write it where none is; raises ``CannotStart``."""
     try:
-        async with _stores(settings) as stores:
+        async with clients_of(settings.records, settings.budgets, patience_s=PATIENCE_S) as stores:
             await agree(stores, settings.cells)
     except CellsDifferError as error:
         raise CannotStart(error.sentence) from error
@@ -46,7 +44,7 @@ async def set_number(settings: SetCellsSettings) -> None:
     """Change the number and say what is to be done now."""
     new = settings.cells
     try:
-        async with _stores(settings) as stores:
+        async with clients_of(settings.records, settings.budgets, patience_s=PATIENCE_S) as stores:
             before = await set_cells(stores, new, actor="tollkeeper cells")
             for cell in range(new, before):
                 await stores[1].unlink(held_key(str(cell)))
@@ -57,13 +55,3 @@ async def set_number(settings: SetCellsSettings) -> None:
         f"The stores have agreed on --cells {new} ({before} before). Gates and admins with another number admit and "
         f"write nothing any more: start all of them with --cells {new}. Budgets whose cell has changed count from zero."
     )
-
-
-@contextlib.asynccontextmanager
-async def _stores(settings: StoreSettings) -> AsyncIterator[Stores]:
-    async with client_of(settings.records, connect_s=PATIENCE_S, answer_s=PATIENCE_S) as records:
-        if settings.records == settings.budgets:
-            yield records, records
-            return
-        async with client_of(settings.budgets, connect_s=PATIENCE_S, answer_s=PATIENCE_S) as budgets:
-            yield records, budgets

@@ -1,4 +1,4 @@
-"""The command line: ``tollkeeper gate | admin | publish | up | keys … | cells … | secrets …``.
+"""The command line: ``tollkeeper gate | admin | publish | up | keys … | cells … | budgets … | secrets …``.
 
 Each process is imported only when it is run. What the operator can mend is one sentence on stderr, never a traceback.
 """
@@ -15,7 +15,7 @@ import click
 from runtime import log
 from runtime.lifecycle import CannotStart
 from runtime.version import VERSION
-from tollkeeper.processes import CELL_COMMANDS, KEY_COMMANDS, PROCESSES, Process, all_settings
+from tollkeeper.processes import BUDGET_COMMANDS, CELL_COMMANDS, KEY_COMMANDS, PROCESSES, Process, all_settings
 from tollkeeper.secrets.command import secrets_command
 
 if TYPE_CHECKING:
@@ -37,7 +37,9 @@ class _Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         process = self._processes.get(cmd_name)
-        return super().get_command(ctx, cmd_name) if process is None else _command(cmd_name, process)
+        if process is None:
+            return super().get_command(ctx, cmd_name)
+        return _command(cmd_name, process, _said(ctx, cmd_name))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
@@ -60,7 +62,12 @@ def keys_command() -> None:
 
 @main.group("cells", cls=_Commands, processes=CELL_COMMANDS)
 def cells_command() -> None:
-    """Change into how many cells budgets are split."""
+    """Change into how many cells budgets are split, and which tenants are in which."""
+
+
+@main.group("budgets", cls=_Commands, processes=BUDGET_COMMANDS)
+def budgets_command() -> None:
+    """Bring stored budgets into another format."""
 
 
 main.add_command(secrets_command)
@@ -71,7 +78,13 @@ def log_as_asked(settings: Settings, process: str = "") -> None:
     log.configure(settings.log_level, settings.log_format, masked=_KEY_TEXT, process=process)
 
 
-def _command(name: str, process: Process) -> click.Command:
+def _said(group: click.Context, name: str) -> str:
+    """The command as it is typed, however the program was started: ``tollkeeper cells move``."""
+    groups = [] if group.parent is None else [group.info_name or ""]
+    return " ".join(["tollkeeper", *groups, name])
+
+
+def _command(name: str, process: Process, said: str) -> click.Command:
     from runtime.options import command_from  # noqa: PLC0415  the settings' library; not for --version and --help
 
     def run(settings: Settings) -> None:
@@ -81,11 +94,11 @@ def _command(name: str, process: Process) -> click.Command:
         except (Exception, asyncio.CancelledError) as error:
             if (sentence := _sentence(error)) is None:
                 raise
-            raise click.ClickException(f"tollkeeper {name}: {sentence}") from error
+            raise click.ClickException(f"{said}: {sentence}") from error
 
     command = command_from(process.settings(), run, name=name, all_settings=all_settings)
     command.params = [
-        click.Argument([str(param.name)], metavar="N") if param.name == process.argument else param
+        click.Argument([str(param.name)], metavar=process.argument_shown) if param.name == process.argument else param
         for param in command.params
     ]
     return command

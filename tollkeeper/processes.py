@@ -25,6 +25,7 @@ class Process:
     serve_name: str = "serve"
     settings_module: str = ""  # where the settings class is, if not there
     argument: str = ""  # the setting that is given by its place on the command line, without an option's name
+    argument_shown: str = "N"
     extra: str = ""  # what its packages are called in pyproject.toml, if an image may lack them
 
     def settings(self) -> type[Settings]:
@@ -89,8 +90,31 @@ CELL_COMMANDS: Final = {
         "set_number",
         argument="cells",
     ),
+    "move": Process(
+        "tollkeeper.moving",
+        "MoveTenantsSettings",
+        "Move tenants to another cell together, while calls go on.",
+        "move",
+        argument="tenants",
+        argument_shown="TENANT[,TENANT…]",
+    ),
 }
 """``tollkeeper cells …``: into how many parts budgets are split."""
+
+
+BUDGET_COMMANDS: Final = {
+    "format": Process(
+        "tollkeeper.budgets",
+        "BudgetsFormatSettings",
+        "Bring stored budgets back to the format that the release before reads, for a rollback.",
+        "bring_to_format",
+        argument="format",
+    ),
+}
+"""``tollkeeper budgets …``: what is stored of them."""
+
+GROUPS: Final = {"keys": KEY_COMMANDS, "cells": CELL_COMMANDS, "budgets": BUDGET_COMMANDS}
+"""The commands that have commands of their own."""
 
 
 def child_environment() -> dict[str, str]:
@@ -105,4 +129,5 @@ def child_environment() -> dict[str, str]:
 
 def all_settings() -> list[type[Settings]]:
     """Return the settings class of every process and command; imports them all."""
-    return [process.settings() for process in (*PROCESSES.values(), *KEY_COMMANDS.values(), *CELL_COMMANDS.values())]
+    grouped = (process for commands in GROUPS.values() for process in commands.values())
+    return [process.settings() for process in (*PROCESSES.values(), *grouped)]

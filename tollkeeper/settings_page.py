@@ -10,7 +10,7 @@ from pydantic.fields import FieldInfo
 
 from runtime.options import default_of, metavar_of
 from runtime.settings import Settings, option_of, variable_of
-from tollkeeper.processes import CELL_COMMANDS, KEY_COMMANDS, PROCESSES, Process
+from tollkeeper.processes import GROUPS, PROCESSES, Process
 
 _HEAD = """\
 # Settings
@@ -24,15 +24,15 @@ show in the list of processes.
 
 def page() -> str:
     """Return the page: a section a command, an entry a setting."""
-    commands = {**PROCESSES, **{f"keys {name}": process for name, process in KEY_COMMANDS.items()}}
-    commands |= {f"cells {name}": process for name, process in CELL_COMMANDS.items()}
+    grouped = ((f"{group} {name}", one) for group, commands in GROUPS.items() for name, one in commands.items())
+    commands = PROCESSES | dict(grouped)
     sections = (_section(name, process) for name, process in commands.items())
     return "\n".join([_HEAD, *(line for section in sections for line in section)])
 
 
 def _section(name: str, process: Process) -> Iterator[str]:
     settings = process.settings()
-    yield f"## `tollkeeper {name}{' N' if process.argument else ''}`"
+    yield f"## `tollkeeper {name}{f' {process.argument_shown}' if process.argument else ''}`"
     yield ""
     yield f"{settings.__doc__}"
     yield ""

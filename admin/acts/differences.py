@@ -43,6 +43,8 @@ def of_publication(publication: PublicationRecord) -> dict[str, str]:
         "requireApiKey": str(publication.require_api_key).lower(),
         "anonymousRequestsPerMinute": str(publication.anonymous_per_minute),
         "allowedTenants": " ".join(publication.allowed_tenants),
+        "allowedEndpoints": " ".join(publication.allowed_endpoints),
+        "allowBackground": str(publication.allow_background).lower(),
         "metadata": f"{len(publication.metadata)} entries",
         **limits.told(publication.limits),
         **tokens.told(publication.tokens),

@@ -1,55 +1,153 @@
-"""The tables of hosts: what a publication claims and gives back. Pure."""
+"""Hosts: what a publication claims of one and gives back. Pure.
+
+A host's record has the table of what is published there, or it is closed: then each path is a place and each openai
+model a route, records of their own, and the commit itself holds that nobody else's path overlaps.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
 
 from msgspec import structs
 
 from admin.http.problems import Code, Fault, Problem, Rule
-from admin.models.places import obstacle, without
-from catalog.changes import Change, Delete, Put
-from catalog.records import HostRecord, Kind, ModelType, PublicationRecord
+from admin.models.places import above, obstacle, without
+from catalog.changes import Below, Change, Check, Delete, Put
+from catalog.records import HostRecord, Kind, ModelType, PlaceRecord, PublicationRecord, RouteRecord
+from catalog.routes import below, place_id, route_id
+
+MAX_PUBLICATIONS: Final = 10_000
+"""Most publications of one host."""
 
 
-def claim(host: HostRecord | None, publication: PublicationRecord) -> Change:
-    """Enter a publication into its host's table in place of whatever entries it had."""
-    table = host or HostRecord(publication.host, {}, {}, version=0, created_at_ms=publication.updated_at_ms)
-    return Put(entered(table, publication), table.version)
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What is stored of a host, as far as one publication stands there or wants to."""
+
+    host: str
+    record: HostRecord | None  # None: nothing is published there
+    places: Mapping[str, PlaceRecord] = field(default_factory=dict)  # by path, of a closed host: its own, those above
+    route: RouteRecord | None = None  # of its model, of a closed host
+    publications: int = 0  # there are on the host
+
+
+def claim(site: Site, publication: PublicationRecord) -> list[Change]:
+    """Give a publication its path and its model's name on its host, in place of whatever it had there."""
+    if site.record is not None and site.record.is_closed:
+        return [_held(site.record), *_claimed_place(site, publication), *_route(site, publication)]
+    made = HostRecord(publication.host, {}, {}, version=0, created_at_ms=publication.updated_at_ms)
+    table = site.record or made
+    return [Put(entered(table, publication), table.version)]
+
+
+def _held(record: HostRecord) -> Check:
+    """Whatever is written beside a closed host's record holds only as long as it is closed."""
+    return Check(Kind.HOST, record.id, record.version, record.created_at_ms)
+
+
+def _claimed_place(site: Site, publication: PublicationRecord) -> Iterator[Change]:
+    host, path, tenant = publication.host, publication.path, publication.tenant
+    own = {place for place, record in site.places.items() if record.publication == publication.uid}
+    yield from (_gone(site.places[place]) for place in own if place != path)
+    if path in own:
+        return
+    made = PlaceRecord(place_id(host, path), tenant, publication.uid, created_at_ms=publication.updated_at_ms)
+    yield Put(made, 0)
+    for upper in above(path):
+        if upper not in own:
+            yield _as_read(place_id(host, upper), site.places.get(upper))
+    yield Below(Kind.PLACE, below(host, path), 0, besides=tenant)
+    if not own:
+        yield Below(Kind.PLACE, below(host), MAX_PUBLICATIONS - 1)
+
+
+def _as_read(place: str, record: PlaceRecord | None) -> Check:
+    """Hold a place as it was read: one made again is another's perhaps, and may have its version."""
+    return Check(Kind.PLACE, place, record.version, record.created_at_ms) if record else Check(Kind.PLACE, place, 0)
+
+
+def _gone(record: PlaceRecord | RouteRecord) -> Delete:
+    kind = Kind.PLACE if isinstance(record, PlaceRecord) else Kind.ROUTE
+    return Delete(kind, record.id, record.version, record.created_at_ms)
+
+
+def _route(site: Site, publication: PublicationRecord) -> Iterator[Change]:
+    route = site.route
+    if publication.type is not ModelType.OPENAI:
+        if route is not None and route.publication == publication.uid:
+            yield _gone(route)
+    elif route is None:
+        name = route_id(publication.host, publication.tenant, publication.model)
+        yield Put(RouteRecord(name, publication.uid, created_at_ms=publication.updated_at_ms), 0)
+    elif route.publication != publication.uid:
+        yield Put(structs.replace(route, publication=publication.uid), route.version)
 
 
 def entered(table: HostRecord, publication: PublicationRecord) -> HostRecord:
     """Return a table with the publication in it, in place of whatever entries it had."""
-    models = without(table.models, publication.uid)
+    models = without(table.models or {}, publication.uid)
     if publication.type is ModelType.OPENAI:
         models[f"{publication.tenant}/{publication.model}"] = publication.uid
-    paths = without(table.paths, publication.uid) | {publication.path: publication.uid}
+    paths = without(table.paths or {}, publication.uid) | {publication.path: publication.uid}
     return structs.replace(table, paths=paths, models=models)
 
 
-def release(host: HostRecord, uid: str) -> Change:
-    """Take a publication out of a host's table; a table without entries goes."""
-    paths = without(host.paths, uid)
+def release(site: Site, uid: str) -> list[Change]:
+    """Take a publication off a host; a host with nothing left goes."""
+    record = site.record
+    if record is None:
+        return []
+    if record.is_closed:
+        return [*_released(site, record, uid)]
+    paths = without(record.paths or {}, uid)
     if not paths:
-        return Delete(Kind.HOST, host.id, host.version)
-    return Put(structs.replace(host, paths=paths, models=without(host.models, uid)), host.version)
+        return [Delete(Kind.HOST, record.id, record.version)]
+    return [Put(structs.replace(record, paths=paths, models=without(record.models or {}, uid)), record.version)]
 
 
-def require_free(
-    host: HostRecord | None,
-    publication: PublicationRecord,
-    foreign: Iterable[str],
-    seen: Mapping[str, PublicationRecord],
-) -> None:
+def _released(site: Site, record: HostRecord, uid: str) -> Iterator[Change]:
+    own = [place for place in site.places.values() if place.publication == uid]
+    yield from (_gone(place) for place in own)
+    if site.route is not None and site.route.publication == uid:
+        yield _gone(site.route)
+    if site.publications > len(own):
+        yield _held(record)
+    else:
+        yield Delete(Kind.HOST, record.id, record.version, record.created_at_ms)
+        yield Below(Kind.PLACE, below(record.id), len(own))
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """What stands at, above and below a path: of a tenant's own publications what is the path itself at least."""
+
+    paths: Mapping[str, str]  # path -> uid
+    foreign: frozenset[str]  # uids of other tenants' publications
+    seen: Mapping[str, PublicationRecord]  # those that the caller may see, by uid
+
+
+def require_free(publication: PublicationRecord, near: Neighbours) -> None:
     """Raise ``Problem`` PATH_TAKEN when the publication's path is not its to claim.
 
-    ``foreign`` are the uids of other tenants' publications. What stands in the way is told where it is among
-    ``seen``, the publications (by uid) that the caller may see; of any other the three reasons are one.
+    What stands in the way is told where the caller may see it; of any other the three reasons are one.
     """
-    paths = without(host.paths, publication.uid) if host else {}
-    if taken := obstacle(publication.path, paths, foreign):
-        message = _reason(publication.path, taken, seen.get(paths[taken]))
+    paths = without(near.paths, publication.uid)
+    if taken := obstacle(publication.path, paths, near.foreign):
+        message = _reason(publication.path, taken, near.seen.get(paths[taken]))
         raise Problem(Code.PATH_TAKEN, f"the path {message}", [Fault("config.externalPath", Rule.RESERVED, message)])
+
+
+def require_room(site: Site, uid: str) -> None:
+    """Raise ``Problem`` QUOTA_REACHED where a host has as many publications as one may have.
+
+    One that stands there already needs none, also where a release without the bound let in more.
+    """
+    paths = site.record.paths if site.record else None
+    has_it = any(place.publication == uid for place in site.places.values()) or uid in (paths or {}).values()
+    if site.publications >= MAX_PUBLICATIONS and not has_it:
+        raise Problem(Code.QUOTA_REACHED, f"a host may have {MAX_PUBLICATIONS:,} publications, as {site.host} has")
 
 
 def _reason(path: str, taken: str, owner: PublicationRecord | None) -> str:

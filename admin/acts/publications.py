@@ -6,14 +6,15 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import structs
 
-from admin.acts import hosts, limits, tokens
+from admin.acts import hosts, limits, servers, tokens
+from admin.acts.hosts import Site
+from admin.acts.servers import Standing
 from admin.models.discovery import Finding
 from admin.models.places import default_path
 from admin.schemas.schemas import AuthenticationInput, ConfigInput
 from catalog.changes import Change, Delete, Put
 from catalog.records import (
     DEFAULT_TOKENS,
-    HostRecord,
     KeyRecord,
     Kind,
     ModelRecord,
@@ -30,6 +31,7 @@ def observed(model: ModelRecord, finding: Finding, now_ms: int) -> ModelRecord:
         ready=finding.ready,
         message=finding.message,
         checked_at_ms=now_ms,
+        context_tokens=finding.context_tokens or model.context_tokens,
     )
 
 
@@ -54,17 +56,28 @@ def created(
         created_at_ms=now_ms,
         updated_at_ms=now_ms,
         metadata=config.metadata,
-        tokens=tokens.merged(DEFAULT_TOKENS, config.tokens),
+        tokens=tokens.merged(DEFAULT_TOKENS, config.tokens, model.context_tokens),
+        server_context_tokens=model.context_tokens,
+        allowed_endpoints=config.allowed_endpoints,
+        allow_background=config.allow_background,
     )
 
 
 def updated(
-    publication: PublicationRecord, config: ConfigInput, finding: Finding | None, now_ms: int
+    publication: PublicationRecord,
+    config: ConfigInput,
+    finding: Finding | None,
+    now_ms: int,
+    *,
+    server_tokens: int | None = None,
 ) -> PublicationRecord:
     """Return a publication with what the config says; everything else is kept.
 
-    ``finding``: what asking the server anew found, where the config changes the model's type.
+    ``finding``: what asking the server anew found, where the config changes the model's type. ``server_tokens``: the
+    context that it told just now.
     """
+    server_tokens = server_tokens or publication.server_context_tokens
+    named = config.model_fields_set
     return structs.replace(
         _with_callers(publication, config.authentication),
         host=config.public_hostname or publication.host,
@@ -72,8 +85,21 @@ def updated(
         type=finding.type if finding else publication.type,
         protocol=finding.protocol if finding else publication.protocol,
         limits=limits.merged(publication.limits, config.rate_limiting),
-        tokens=tokens.merged(publication.tokens, config.tokens),
-        metadata=config.metadata if "metadata" in config.model_fields_set else publication.metadata,
+        tokens=tokens.merged(publication.tokens, config.tokens, server_tokens),
+        server_context_tokens=server_tokens,
+        allowed_endpoints=config.allowed_endpoints if "allowed_endpoints" in named else publication.allowed_endpoints,
+        allow_background=config.allow_background if "allow_background" in named else publication.allow_background,
+        metadata=config.metadata if "metadata" in named else publication.metadata,
+        updated_at_ms=now_ms,
+    )
+
+
+def following_context(publication: PublicationRecord, server_tokens: int, now_ms: int) -> PublicationRecord:
+    """Return a publication whose model's server tells this context."""
+    return structs.replace(
+        publication,
+        tokens=tokens.following(publication.tokens, server_tokens),
+        server_context_tokens=server_tokens,
         updated_at_ms=now_ms,
     )
 
@@ -100,25 +126,30 @@ def _with_owner(owner: str, allowed: Iterable[str]) -> tuple[str, ...]:
 
 
 def publish(
-    model: ModelRecord, publication: PublicationRecord, key: KeyRecord, host: HostRecord | None
+    model: ModelRecord, publication: PublicationRecord, key: KeyRecord, site: Site, server: Standing | None
 ) -> list[Change]:
     """The changes that put a model before callers. The model's compare-and-set makes publishing unique."""
     claimed = structs.replace(model, publication=publication.uid, updated_at_ms=publication.created_at_ms)
-    return [
+    changes: list[Change] = [
         Put(claimed, model.version),
         Put(publication, 0),
         Put(key, 0),
-        hosts.claim(host, publication),
+        *hosts.claim(site, publication),
     ]
+    return changes if server is None else [*changes, servers.claim(server, publication)]
 
 
-def update(old: PublicationRecord, new: PublicationRecord, tables: Mapping[str, HostRecord]) -> list[Change]:
-    """The changes of an update. ``tables``: the hosts of both, where they exist."""
+def update(
+    old: PublicationRecord, new: PublicationRecord, sites: Mapping[str, Site], server: Standing | None
+) -> list[Change]:
+    """The changes of an update. ``sites``: the hosts of both."""
     changes: list[Change] = [Put(new, old.version)]
+    if server is not None:
+        changes += servers.moved(old, new, [server])
     if (old.host, old.path, old.type) != (new.host, new.path, new.type):
-        changes.append(hosts.claim(tables.get(new.host), new))
-    if old.host != new.host and old.host in tables:
-        changes.append(hosts.release(tables[old.host], old.uid))
+        changes += hosts.claim(sites[new.host], new)
+    if old.host != new.host:
+        changes += hosts.release(sites[old.host], old.uid)
     return changes
 
 
@@ -127,11 +158,12 @@ def without_publication(model: ModelRecord, now_ms: int) -> ModelRecord:
     return structs.replace(model, publication=None, updated_at_ms=now_ms)
 
 
-def retract(publication: PublicationRecord, key: KeyRecord | None, host: HostRecord | None) -> list[Change]:
+def retract(publication: PublicationRecord, key: KeyRecord | None, site: Site, server: Standing | None) -> list[Change]:
     """The changes that remove a publication, its own key and its place, whatever becomes of the model."""
     changes: list[Change] = [Delete(Kind.PUBLICATION, publication.uid, publication.version)]
     if key is not None:
         changes.append(Delete(Kind.KEY, key.id, key.version))
-    if host is not None:
-        changes.append(hosts.release(host, publication.uid))
+    changes += hosts.release(site, publication.uid)
+    if server is not None and (released := servers.release(server, publication.uid)) is not None:
+        changes.append(released)
     return changes

@@ -7,9 +7,7 @@ from collections.abc import Collection, Iterator
 from admin.http.problems import Fault, Rule
 from admin.models.places import shared_host_fault
 from admin.schemas.schemas import ConfigInput
-from catalog.ids import cell_of, shard_of
 
-NOT_TOGETHER = "its budgets are kept in another cell of the store: it cannot call this publication"
 NO_ANONYMOUS = "must be true: calls without a key are not allowed here (--allow-anonymous)"
 
 
@@ -25,14 +23,6 @@ def tenant_faults(config: ConfigInput, known_tenants: Collection[str]) -> Iterat
         if tenant not in known_tenants:
             field = f"config.authentication.allowedTenants[{position}]"
             yield Fault(field, Rule.EXISTS, "there is no such tenant")
-
-
-def cell_faults(owner: str, tenants: Collection[str], cells: int, field: str) -> Iterator[Fault]:
-    """Yield CROSS_CELL for tenants whose keys could not be counted together with the owner's publication."""
-    home = cell_of(shard_of(owner), cells)
-    for position, tenant in enumerate(tenants):
-        if cell_of(shard_of(tenant), cells) != home:
-            yield Fault(f"{field}[{position}]", Rule.CROSS_CELL, NOT_TOGETHER)
 
 
 def place_faults(config: ConfigInput, host: str, path: str, default_host: str) -> Iterator[Fault]:

@@ -18,11 +18,11 @@ NOT_GRANTED: Final = "is not granted to the tenant: an admin grants hosts with P
 NOT_ALLOWED: Final = "must be within what the tenant's upstreamAllow lists, host names by name"
 
 
-def created(body: TenantInput, now_ms: int) -> TenantRecord:
-    """Make the record of a new tenant."""
+def created(body: TenantInput, now_ms: int, shard: int | None = None) -> TenantRecord:
+    """Make the record of a new tenant; ``shard``: of the cell that was chosen for it."""
     return TenantRecord(
         id=body.tenant_id,
-        shard=shard_of(body.tenant_id),
+        shard=shard_of(body.tenant_id) if shard is None else shard,
         created_at_ms=now_ms,
         updated_at_ms=now_ms,
         disabled=body.disabled,

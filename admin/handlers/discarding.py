@@ -7,21 +7,21 @@ publications. Keys that named it are left: it opens nothing again.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from typing import TypeVar
+from collections.abc import AsyncIterator, Sequence
 
 from admin import lookups
-from admin.acts import hosts, publications
+from admin.acts import hosts, publications, servers
 from admin.http.calls import ApiCall
+from admin.models.servers import standing_of
+from admin.models.sites import readable, site_of, sites_with
+from admin.models.tables import open_again
 from catalog.changes import CORRUPT, Change, Delete, Put
 from catalog.damage import CorruptRecord
 from catalog.ids import shard_of, shard_prefix
 from catalog.keys.keytext import mask
-from catalog.records import HostRecord, Kind, ModelRecord, PublicationRecord, Record, Role
-from catalog.store.store import PAGE, CatalogStore
+from catalog.records import HostRecord, Kind, ModelRecord, PublicationRecord, Role, ServerRecord
+from catalog.store.store import CatalogStore
 from ratelimit.names import usage_key
-
-R = TypeVar("R", bound=Record)
 
 
 def require_admin(call: ApiCall, error: CorruptRecord, kind: Kind) -> Delete:
@@ -45,7 +45,8 @@ async def discard_model(call: ApiCall, removal: Delete) -> None:
     changes: list[Change] = [removal]
     async for publication in _publications_of(store, removal.id):
         key = await lookups.key_of(store, publication)
-        changes += publications.retract(publication, key, await lookups.host(store, publication.host))
+        server = await standing_of(store, publication.url)
+        changes += publications.retract(publication, key, await site_of(store, publication), server)
     tenant = removal.id.partition("/")[0]
     await call.services.committer.commit(changes, call.audit("model.discard", removal.id, tenant, {}))
 
@@ -56,7 +57,11 @@ async def discard_publication(call: ApiCall, model: ModelRecord | None, removal:
     changes: list[Change] = [removal]
     if model is not None:
         changes.append(Put(publications.without_publication(model, await store.now_ms()), model.version))
-    changes += [hosts.release(host, uid) async for host in _hosts_of(store, uid)]
+    for site in await sites_with(store, uid):
+        changes += hosts.release(site, uid)
+    async for server in readable(store, Kind.SERVER, ServerRecord):
+        released = servers.release(servers.Standing(server, server.version), uid) if uid in server.callers else None
+        changes += [] if released is None else [released]
     forget = [usage_key(call.services.cell(uid), f"p:{uid}")]
     target, tenant = (model.id, model.tenant) if model else (uid, "")
     await call.services.committer.commit(changes, call.audit("publication.discard", target, tenant, {}), forget)
@@ -66,7 +71,7 @@ async def discard_host(call: ApiCall, removal: Delete) -> None:
     """Make a host's table again from the publications that say they stand there; without any it goes."""
     store, name = call.services.store, removal.id
     table = HostRecord(name, {}, {}, created_at_ms=await store.now_ms())
-    standing = [one async for one in _all(store, Kind.PUBLICATION, PublicationRecord) if one.host == name]
+    standing = [one async for one in readable(store, Kind.PUBLICATION, PublicationRecord) if one.host == name]
     for one in standing:
         table = hosts.entered(table, one)
     change = Put(table, CORRUPT, removal.stored) if standing else removal
@@ -74,37 +79,26 @@ async def discard_host(call: ApiCall, removal: Delete) -> None:
     await call.services.committer.commit([change], audit)
 
 
+async def repair_places(call: ApiCall, host: HostRecord) -> None:
+    """Make the table of a closed host again, which its damaged places and routes do not count beside."""
+
+    async def commit(changes: Sequence[Change], action: str) -> None:
+        await call.services.committer.commit(changes, call.audit(action, host.id, "", {}))
+
+    await open_again(call.services.store, host, commit)
+
+
 async def model_publishing(store: CatalogStore, uid: str) -> ModelRecord | None:
     """Find the model whose publication this is."""
-    async for model in _all(store, Kind.MODEL, ModelRecord, lambda one: one.publication == uid):
-        return model
+    async for model in readable(store, Kind.MODEL, ModelRecord):
+        if model.publication == uid:
+            return model
     return None
 
 
-def _publications_of(store: CatalogStore, model_id: str) -> AsyncIterator[PublicationRecord]:
+async def _publications_of(store: CatalogStore, model_id: str) -> AsyncIterator[PublicationRecord]:
     """Find by its name what a model's record would have told."""
     prefix = shard_prefix(shard_of(model_id.partition("/")[0]))
-
-    def is_its_own(one: PublicationRecord) -> bool:
-        return f"{one.tenant}/{one.model}" == model_id
-
-    return _all(store, Kind.PUBLICATION, PublicationRecord, is_its_own, prefix=prefix)
-
-
-def _hosts_of(store: CatalogStore, uid: str) -> AsyncIterator[HostRecord]:
-    """Find the tables that a publication stands in."""
-    return _all(store, Kind.HOST, HostRecord, lambda one: uid in one.paths.values())
-
-
-async def _all(
-    store: CatalogStore, kind: Kind, form: type[R], keep: Callable[[R], bool] = lambda _: True, *, prefix: str = ""
-) -> AsyncIterator[R]:
-    """Yield all records of a kind that can be read and are wanted, a page at a time."""
-    after = ""
-    while ids := await store.ids(kind, after=after, prefix=prefix):
-        for one in (await store.get_many(kind, ids)).values():
-            if isinstance(one, form) and keep(one):
-                yield one
-        after = ids[-1]
-        if len(ids) < PAGE:
-            return
+    async for one in readable(store, Kind.PUBLICATION, PublicationRecord, prefix):
+        if f"{one.tenant}/{one.model}" == model_id:
+            yield one

@@ -6,9 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from admin import lookups, quotas
-from admin.acts import differences
+from admin.acts import cells, differences
 from admin.acts.keys import NewText, changed, in_ms, made
-from admin.acts.rules import NOT_TOGETHER
 from admin.committing import until_settled
 from admin.handlers.discarding import discard_key, require_admin
 from admin.handlers.rotation import rotate
@@ -17,11 +16,11 @@ from admin.http.calls import ApiCall, Reply
 from admin.http.preconditions import tagged
 from admin.http.problems import Code, Fault, Problem, Rule, invalid
 from admin.models import naming
+from admin.models.cells import tenants_known
 from admin.schemas.keys import KeyChange, KeyInput, Keys
 from admin.views.keys import reveal, show, show_page, shown_new
 from catalog.changes import Change, Check, Delete, Put
 from catalog.damage import CorruptRecord
-from catalog.ids import cell_of, shard_of
 from catalog.keys.keytext import mask
 from catalog.records import KeyRecord, Kind, PublicationRecord, TenantRecord
 from catalog.store.store import NoRoom
@@ -128,7 +127,8 @@ async def _named(
 ) -> Sequence[PublicationRecord]:
     """Return the publications named, each once; raises ``Problem`` naming every fault of names and expiry."""
     found = await naming.resolve(call.services.store, tenant, names)
-    faults = [*_name_faults(call, tenant, names, found)]
+    owners = await tenants_known(call.services.store, [tenant, *(one.tenant for one in found.values())])
+    faults = [*_name_faults(call, tenant, names, found, owners)]
     if expires_at_ms is not None and expires_at_ms <= now_ms:
         faults.append(Fault("expiresAt", Rule.RANGE, "must be in the future"))
     if faults:
@@ -137,17 +137,18 @@ async def _named(
 
 
 def _name_faults(
-    call: ApiCall, tenant: str, names: Collection[str], found: Mapping[str, PublicationRecord]
+    call: ApiCall,
+    tenant: str,
+    names: Collection[str],
+    found: Mapping[str, PublicationRecord],
+    known: Mapping[str, TenantRecord],
 ) -> list[Fault]:
-    cells, faults = call.services.cells, []
-    home = cell_of(shard_of(tenant), cells)
-    for position, name in enumerate(names):
-        field = f"publications[{position}]"
-        if name not in found:
-            faults.append(Fault(field, Rule.EXISTS, naming.NOT_THERE))
-        elif cell_of(found[name].uid, cells) != home:
-            faults.append(Fault(field, Rule.CROSS_CELL, NOT_TOGETHER))
-    return faults
+    absent = (position for position, name in enumerate(names) if name not in found)
+    owners = ((position, found[name].tenant) for position, name in enumerate(names) if name in found)
+    return [
+        *(Fault(f"publications[{position}]", Rule.EXISTS, naming.NOT_THERE) for position in absent),
+        *cells.faults_of(tenant, owners, known, call.services.cells, "publications"),
+    ]
 
 
 async def change_key(call: ApiCall) -> Reply:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import Final
 
 from msgspec import structs
@@ -21,9 +22,9 @@ from admin.models.discovery import Finding, as_wanted
 from admin.schemas.schemas import ModelInput, Models
 from admin.views import records as views
 from admin.views.listing import listed
-from catalog.changes import Check, Delete, Put
+from catalog.changes import Change, Check, Delete, Put
 from catalog.damage import CorruptRecord
-from catalog.records import Kind, ModelRecord, ModelType, Role, Source, TenantRecord
+from catalog.records import Kind, ModelRecord, ModelType, Protocol, PublicationRecord, Role, Source, TenantRecord
 from catalog.store.store import Conflict, NoRoom
 
 _UID_BYTES: Final = 10
@@ -92,13 +93,14 @@ def _new_model(body: ModelInput, given: ModelType | None, finding: Finding, now_
         created_at_ms=now_ms,
         updated_at_ms=now_ms,
         type_given=given is not None,
+        context_tokens=finding.context_tokens,
     )
 
 
 async def show_model(call: ApiCall) -> Reply:
     """Ask the model's server now and show the model; what changed is kept for the list."""
     found = await lookups.model(call.services.store, call.caller, call.path["m"], call.query.get("tenantId"))
-    finding = await ask(call, found, None)
+    finding = as_known(await ask(call, found, None), found)
     now = publications.observed(found, finding, await call.services.store.now_ms())
     if finding != _last_finding(found):
         now = await _kept(call, found, now)
@@ -111,10 +113,12 @@ async def _kept(call: ApiCall, found: ModelRecord, now: ModelRecord) -> ModelRec
     Not where others have changed the model meanwhile, who know more, nor where the tenant has had its writes of this
     minute: who only looks is refused nothing for that.
     """
-    detail = {"type": now.type.value, "ready": str(now.ready).lower(), "message": now.message}
+    followed = await _followed(call, found, now)
+    context = {"contextTokens": str(now.context_tokens)} if now.context_tokens != found.context_tokens else {}
+    detail = {"type": now.type.value, "ready": str(now.ready).lower(), "message": now.message, **context}
     audit = call.audit("model.observe", now.id, now.tenant, detail)
     try:
-        await call.services.committer.commit([Put(now, found.version)], audit)
+        await call.services.committer.commit([Put(now, found.version), *followed], audit)
     except Conflict:
         return now
     except Problem as refused:
@@ -122,6 +126,20 @@ async def _kept(call: ApiCall, found: ModelRecord, now: ModelRecord) -> ModelRec
             raise
         return now
     return structs.replace(now, version=found.version + 1)
+
+
+async def _followed(call: ApiCall, found: ModelRecord, now: ModelRecord) -> list[Change]:
+    """The change of a model's publication where its server tells another context than it did."""
+    if found.publication is None or now.context_tokens is None or now.context_tokens == found.context_tokens:
+        return []
+    try:
+        published = await lookups.record(call.services.store, Kind.PUBLICATION, found.publication, PublicationRecord)
+    except CorruptRecord:
+        return []
+    if published is None or published.server_context_tokens == now.context_tokens:
+        return []
+    changed = publications.following_context(published, now.context_tokens, now.checked_at_ms)
+    return [Put(changed, published.version)]
 
 
 async def ask(call: ApiCall, model: ModelRecord, wanted: ModelType | None) -> Finding:
@@ -133,11 +151,27 @@ async def ask(call: ApiCall, model: ModelRecord, wanted: ModelType | None) -> Fi
         finding = _last_finding(model)
         return as_wanted(finding, wanted) if finding.ready else finding
     remembered = model.type if model.type_given else None
-    return await call.services.prober.ask(model.url, model.name, wanted or remembered)
+    finding = await call.services.prober.ask(model.url, model.name, wanted or remembered)
+    return replace(finding, context_tokens=finding.context_tokens or model.context_tokens)
+
+
+def as_known(finding: Finding, model: ModelRecord) -> Finding:
+    """Keep the type and the protocol of a model whose server tells none now: it is away, or tells nothing of use."""
+    if finding.ready or finding.protocol is not Protocol.HTTP:
+        return finding
+    return replace(finding, type=model.type, protocol=model.protocol)
+
+
+async def ask_context(call: ApiCall, model: ModelRecord, finding: Finding) -> Finding:
+    """Add the context that the server of a model tells that follows an InferenceService; ``ask`` asks all others."""
+    if model.source is not Source.KUBERNETES or finding.type is not ModelType.OPENAI:
+        return finding
+    context = await call.services.prober.ask_context(model.url, model.name)
+    return replace(finding, context_tokens=context or finding.context_tokens)
 
 
 def _last_finding(model: ModelRecord) -> Finding:
-    return Finding(model.type, model.protocol, model.ready, model.message)
+    return Finding(model.type, model.protocol, model.ready, model.message, model.context_tokens)
 
 
 async def delete_model(call: ApiCall) -> Reply:

@@ -10,6 +10,8 @@ from admin.handlers.rotation import rotate
 from admin.http import paging
 from admin.http.calls import ApiCall, Reply
 from admin.http.preconditions import tagged
+from admin.models.servers import standing_of
+from admin.models.sites import site_of
 from admin.schemas.schemas import Publications, RotatedKey
 from admin.views.publications import show, show_page
 from admin.views.records import at, at_or_never
@@ -88,8 +90,8 @@ async def _take_back(call: ApiCall, model: ModelRecord | None, publication: Publ
     """Remove a publication that can be read; ``model``: the one that it publishes, where there is one still."""
     store = call.services.store
     key = await lookups.key_of(store, publication)
-    table = await lookups.host(store, publication.host)
-    changes = publications.retract(publication, key, table)
+    server = await standing_of(store, publication.url)
+    changes = publications.retract(publication, key, await site_of(store, publication), server)
     if model is not None:
         changes.append(Put(publications.without_publication(model, await store.now_ms()), model.version))
     target = f"{publication.tenant}/{publication.model}"

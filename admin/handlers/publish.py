@@ -7,23 +7,24 @@ from dataclasses import dataclass
 from typing import Final
 
 from admin import lookups, quotas
-from admin.acts import differences, hosts, publications, rules
+from admin.acts import differences, publications, rules
+from admin.acts.hosts import Site
 from admin.acts.keys import NewText, publication_key
 from admin.committing import until_settled
-from admin.handlers.models import ask
+from admin.handlers.models import ask, ask_context
 from admin.http.bodies import Body
 from admin.http.calls import ApiCall, Reply
 from admin.http.preconditions import tagged
 from admin.http.problems import Code, Fault, Problem, Rule, invalid
-from admin.models import granting
+from admin.models import cells, granting, servers
 from admin.models.discovery import UNRECOGNISED, Finding
-from admin.models.places import overlapping, without
+from admin.models.sites import free_site, site_of
 from admin.schemas.schemas import ConfigInput, PublishInput
 from admin.views.publications import facts_of, facts_of_new, shown
 from catalog.changes import Room
 from catalog.ids import shard_of
 from catalog.keys.keytext import mask
-from catalog.records import HostRecord, Kind, ModelRecord, ModelType, PublicationRecord
+from catalog.records import Kind, ModelRecord, ModelType, PublicationRecord
 from catalog.store.store import NoRoom
 
 _TENANT_FIELD: Final = "config.tenantId"
@@ -79,8 +80,9 @@ async def publish(call: ApiCall) -> Reply:
     faults = await granting.host_faults(call, model.tenant, host)
     if config.external_path:
         faults += rules.place_faults(config, host, config.external_path, default_host)
-    wish.require_good(*faults, *_cell_faults(call, config, model.tenant))
+    wish.require_good(*faults, *await _cell_faults(call, config, model.tenant))
     _require_unpublished(model)
+    await _require_room(call)
     finding = await _require_ready(call, model, wish.wanted)
     made, key = await until_settled(lambda: _publish(call, config, model, finding))
     return Reply(201, shown(call.services, made, facts_of_new(key)), {"Cache-Control": "no-store", **tagged(made)})
@@ -112,12 +114,19 @@ def _require_unpublished(model: ModelRecord) -> None:
         raise Problem(Code.ALREADY_PUBLISHED, f"{model.id} is published: {_PUBLISHED_SO}")
 
 
+async def _require_room(call: ApiCall) -> None:
+    """Refuse what would make every change of the gateway too slow; of several at once a few may pass."""
+    most = call.services.publisher.most
+    if most is not None and await call.services.store.count_all(Kind.PUBLICATION) >= most:
+        raise Problem(Code.QUOTA_REACHED, f"the gateway takes {most:,} publications, and has as many")
+
+
 async def _require_ready(call: ApiCall, model: ModelRecord, wanted: ModelType | None) -> Finding:
     finding = await ask(call, model, wanted)
     if not finding.ready:
         faults = [_SAY_TYPE] if finding == UNRECOGNISED else []
         raise Problem(Code.MODEL_NOT_READY, f"Model is not ready: {finding.message}", faults)
-    return finding
+    return await ask_context(call, model, finding)
 
 
 async def _publish(
@@ -139,10 +148,11 @@ async def _publish(
         default_host=services.gateway.default_host,
         now_ms=now_ms,
     )
-    table = await _free_table_for_new(call, made)
+    site = await _free_site_for_new(call, made)
     key = publication_key(made, services.mint)
-    held = [*await granting.hold_host(call, made), *await granting.hold_allowed(call, made), *_rooms(made.tenant)]
-    changes = [*publications.publish(model, made, key.record, table), *held]
+    held = [*await granting.hold(call, made), *_rooms(made.tenant)]
+    server = await servers.standing_of(services.store, made.url)
+    changes = [*publications.publish(model, made, key.record, site, server), *held]
     detail = {**differences.of_publication(made), "apiKey": mask(made.key_id)}
     audit = call.audit("publication.create", model.id, model.tenant, detail)
     try:
@@ -156,10 +166,10 @@ def _rooms(tenant: str) -> list[Room]:
     return [quotas.room(Kind.PUBLICATION, tenant), quotas.room(Kind.KEY, tenant)]
 
 
-async def _free_table_for_new(call: ApiCall, made: PublicationRecord) -> HostRecord | None:
-    """As ``_free_table``; where the model itself was published meanwhile, it is that what is said."""
+async def _free_site_for_new(call: ApiCall, made: PublicationRecord) -> Site:
+    """Return the publication's host where its path is free; where the model was published meanwhile, that is said."""
     try:
-        return await _free_table(call, made)
+        return await free_site(call.services.store, call.caller, made)
     except Problem:
         model = await lookups.record(call.services.store, Kind.MODEL, f"{made.tenant}/{made.model}", ModelRecord)
         if model is not None:
@@ -167,24 +177,12 @@ async def _free_table_for_new(call: ApiCall, made: PublicationRecord) -> HostRec
         raise
 
 
-async def _free_table(call: ApiCall, publication: PublicationRecord) -> HostRecord | None:
-    """Return the table of the publication's host, where its path is free; raises ``Problem`` PATH_TAKEN."""
-    table = await lookups.host(call.services.store, publication.host)
-    paths = without(table.paths, publication.uid) if table else {}
-    near = {paths[taken] for taken in overlapping(publication.path, paths)}
-    known = await lookups.publications(call.services.store, near)
-    own = {uid for uid, one in known.items() if one.tenant == publication.tenant}
-    seen = {uid: one for uid, one in known.items() if call.caller.sees(one.tenant)}
-    hosts.require_free(table, publication, near - own, seen)
-    return table
-
-
 async def update(call: ApiCall) -> Reply:
     """Change how a model is published, while traffic flows."""
     wish = await _read_wish(call)
     found = await _publication_to_change(call, wish)
     old = found.publication
-    faults = [*_new_place_faults(call, wish.config, old), *_cell_faults(call, wish.config, old.tenant)]
+    faults = [*_new_place_faults(call, wish.config, old), *await _cell_faults(call, wish.config, old.tenant)]
     faults += await _tenant_faults(call, wish.config, old.allowed_tenants)
     if wish.config.public_hostname not in {"", old.host}:
         faults += await granting.host_faults(call, old.tenant, wish.config.public_hostname)
@@ -192,9 +190,18 @@ async def update(call: ApiCall) -> Reply:
     finding = None
     if wish.wanted not in {None, old.type}:
         finding = await _require_ready(call, found.model, wish.wanted)
+    server_tokens = finding.context_tokens if finding else await _context_wanted(call, wish.config, found)
     known = await facts_of(call.services, old)
-    changed = await until_settled(lambda: _update(call, wish.config, old, finding))
+    changed = await until_settled(lambda: _update(call, wish.config, old, finding, server_tokens))
     return Reply(200, shown(call.services, changed, known), tagged(changed))
+
+
+async def _context_wanted(call: ApiCall, config: ConfigInput, found: lookups.Published) -> int | None:
+    """Ask for the server's context where the config gives the setting up; ``None``: it does not, or none is told."""
+    gives_up = "context_tokens" in config.tokens.model_fields_set and config.tokens.context_tokens is None
+    if not gives_up or found.publication.type is not ModelType.OPENAI:
+        return None
+    return await call.services.prober.ask_context(found.model.url, found.model.name)
 
 
 async def _publication_to_change(call: ApiCall, wish: _Wish) -> lookups.Published:
@@ -217,15 +224,18 @@ def _new_place_faults(call: ApiCall, config: ConfigInput, old: PublicationRecord
     return list(rules.place_faults(config, host, path, call.services.gateway.default_host))
 
 
-def _cell_faults(call: ApiCall, config: ConfigInput, owner: str) -> list[Fault]:
-    allowed = config.authentication.allowed_tenants
-    return list(rules.cell_faults(owner, allowed, call.services.cells, "config.authentication.allowedTenants"))
+async def _cell_faults(call: ApiCall, config: ConfigInput, owner: str) -> list[Fault]:
+    return await cells.allowed_faults(call, owner, config.authentication.allowed_tenants)
 
 
 async def _update(
-    call: ApiCall, config: ConfigInput, asked: PublicationRecord, finding: Finding | None
+    call: ApiCall,
+    config: ConfigInput,
+    asked: PublicationRecord,
+    finding: Finding | None,
+    server_tokens: int | None,
 ) -> PublicationRecord:
-    """Merge into the publication as it is at the write, once."""
+    """Merge into the publication as it is at the write, once. ``server_tokens``: the context that was told just now."""
     store = call.services.store
     old = await lookups.record(store, Kind.PUBLICATION, asked.uid, PublicationRecord)
     if old is None:
@@ -233,20 +243,20 @@ async def _update(
     call.require_match(old)
     if faults := _new_place_faults(call, config, old):
         raise invalid(Code.INVALID_CONFIG, faults)
-    new = publications.updated(old, config, finding, await store.now_ms())
-    tables = await _tables(call, old, new)
+    new = publications.updated(old, config, finding, await store.now_ms(), server_tokens=server_tokens)
+    sites = await _sites(call, old, new)
     detail = differences.between(differences.of_publication(old), differences.of_publication(new))
     audit = call.audit("publication.update", f"{new.tenant}/{new.model}", new.tenant, detail)
-    changes = [*publications.update(old, new, tables), *await granting.hold_allowed(call, new, old.allowed_tenants)]
-    if new.host != old.host:
-        changes += await granting.hold_host(call, new)
+    server = await servers.standing_of(store, new.url)
+    changes = [*publications.update(old, new, sites, server), *await granting.hold(call, new, old)]
     committed = await call.services.committer.commit(changes, audit)
     return next(one for one in committed.records.values() if isinstance(one, PublicationRecord))
 
 
-async def _tables(call: ApiCall, old: PublicationRecord, new: PublicationRecord) -> dict[str, HostRecord]:
-    """Return the tables of both hosts; raises ``Problem`` PATH_TAKEN where the new place is not free."""
-    tables = {new.host: await _free_table(call, new)}
+async def _sites(call: ApiCall, old: PublicationRecord, new: PublicationRecord) -> dict[str, Site]:
+    """Return the hosts of both; raises ``Problem`` PATH_TAKEN where the new place is not free."""
+    store = call.services.store
+    sites = {new.host: await free_site(store, call.caller, new, old)}
     if old.host != new.host:
-        tables[old.host] = await lookups.host(call.services.store, old.host)
-    return {name: table for name, table in tables.items() if table is not None}
+        sites[old.host] = await site_of(store, old)
+    return sites

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from admin import lookups
@@ -12,12 +13,13 @@ from admin.http import paging
 from admin.http.calls import ApiCall, Reply
 from admin.http.preconditions import tagged
 from admin.http.problems import Code, Problem
+from admin.models.cells import chosen
 from admin.schemas.schemas import TenantChange, TenantInput, Tenants
 from admin.views import records as views
 from admin.views.listing import listed
 from catalog.changes import Audit, Change, Delete, Put, Room
 from catalog.damage import CorruptRecord
-from catalog.records import Kind, TenantRecord
+from catalog.records import Kind, TenantRecord, ref
 from catalog.store.store import CatalogStore, Conflict, NoRoom
 
 _COUNTED: Final = {Kind.MODEL: "model", Kind.PUBLICATION: "publication", Kind.KEY: "key", Kind.USER: "user"}
@@ -34,34 +36,38 @@ async def list_tenants(call: ApiCall) -> Reply:
         caller=call.caller,
         beneath=paging.tenants_of(call.caller),
     )
-    items, damaged = listed(call.services.metrics, page, views.tenant)
+    items, damaged = listed(call.services.metrics, page, partial(views.tenant, cells=call.services.cells))
     return Reply(200, Tenants(items=items, damaged=damaged, next=page.next))
 
 
 async def show_tenant(call: ApiCall) -> Reply:
     """Show a tenant."""
     found = await lookups.tenant(call.services.store, call.caller, call.path["t"])
-    return Reply(200, views.tenant(found), tagged(found))
+    return Reply(200, views.tenant(found, call.services.cells), tagged(found))
 
 
 async def create_tenant(call: ApiCall) -> Reply:
     """Make a tenant."""
-    made = tenants.created(call.body(TenantInput), await call.services.store.now_ms())
+    body, services = call.body(TenantInput), call.services
+    shard, held = await chosen(services.store, call.caller, body, services.cells)
+    made = tenants.created(body, await services.store.now_ms(), shard)
     audit = call.audit("tenant.create", made.id, made.id, differences.of_tenant(made))
     try:
-        await call.services.committer.commit([Put(made, 0)], audit)
-    except Conflict:
+        await services.committer.commit([Put(made, 0), *held], audit)
+    except Conflict as conflict:
+        if conflict.ref != ref(Kind.TENANT, made.id):
+            raise Problem(Code.CONFLICT, f"the tenant {body.cell_of} was changed meanwhile; try again") from None
         raise Problem(
             Code.TENANT_EXISTS, f"there is a tenant {made.id}: PATCH /api/tenants/{made.id} changes it"
         ) from None
-    return Reply(201, views.tenant(made), tagged(made))
+    return Reply(201, views.tenant(made, services.cells), tagged(made))
 
 
 async def change_tenant(call: ApiCall) -> Reply:
     """Change a tenant's budgets, grant it hosts and servers, or disable it."""
     body = call.body(TenantChange)
     changed = await until_settled(lambda: _change(call, body))
-    return Reply(200, views.tenant(changed), tagged(changed))
+    return Reply(200, views.tenant(changed, call.services.cells), tagged(changed))
 
 
 async def _change(call: ApiCall, body: TenantChange) -> TenantRecord:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from admin import lookups
 from admin.http.calls import ApiCall, Reply
 from admin.http.problems import Problem
+from admin.models.cells import shard_of_tenant
 from admin.schemas.schemas import LearnedCosts
 from admin.views import records as views
 from catalog.ids import is_id
 from catalog.records import UNLIMITED, Limits, PublicationRecord, Role
 from extauth.records.entries import limits_held, subject_of
-from ratelimit.usage import Usage
+from ratelimit.usage.facts import Usage
 from ratelimit.windows.budgets import Subject
 from ratelimit.windows.levels import Level
 
@@ -22,7 +23,8 @@ async def show_key_usage(call: ApiCall) -> Reply:
         key = await lookups.key(call.services.store, call.caller, key_id)
     except Problem as gone:
         return await _show_past(call, Level.KEY, key_id, gone)
-    return await _show(call, _subject(Level.KEY, key.id, key.limits))
+    shard = await shard_of_tenant(call.services.store, key.tenant)
+    return await _show(call, _subject(Level.KEY, key.id, key.limits), shard)
 
 
 async def show_model_usage(call: ApiCall) -> Reply:
@@ -43,8 +45,9 @@ async def show_publication_usage(call: ApiCall) -> Reply:
 
 async def _show_publication(call: ApiCall, publication: PublicationRecord) -> Reply:
     subject = _subject(Level.PUBLICATION, publication.uid, limits_held(publication))
-    lessons = await call.services.lessons(subject.name)
-    return await _show(call, subject, views.learned_costs(lessons))
+    shard = await shard_of_tenant(call.services.store, publication.tenant)
+    lessons = await call.services.lessons(subject.name, shard)
+    return await _show(call, subject, shard, views.learned_costs(lessons))
 
 
 async def _show_past(call: ApiCall, level: Level, record_id: str, gone: Problem) -> Reply:
@@ -55,7 +58,7 @@ async def _show_past(call: ApiCall, level: Level, record_id: str, gone: Problem)
     owner = await call.services.past_owner(subject.name)
     if owner is None or not (call.caller.role is Role.ADMIN or (owner and call.caller.sees(owner))):
         raise gone
-    return await _show(call, subject)
+    return await _show(call, subject, shard=0)  # it has no budgets any more
 
 
 def _subject(level: Level, record_id: str, limits: Limits) -> Subject:
@@ -66,9 +69,9 @@ def _subject(level: Level, record_id: str, limits: Limits) -> Subject:
         return subject_of(level, record_id, UNLIMITED)
 
 
-async def _show(call: ApiCall, subject: Subject, learned: LearnedCosts | None = None) -> Reply:
+async def _show(call: ApiCall, subject: Subject, shard: int, learned: LearnedCosts | None = None) -> Reply:
     services, name = call.services, subject.name
     now_ms = await services.store.now_ms()
     counted, series = (await services.usages([name], now_ms))[name], await services.series(name, now_ms)
-    shown = views.usage_series(counted or Usage(), series, now_ms, await services.budgets(subject))
+    shown = views.usage_series(counted or Usage(), series, now_ms, await services.budgets(subject, shard))
     return Reply(200, shown.model_copy(update={"learned": learned}))

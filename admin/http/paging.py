@@ -57,6 +57,7 @@ _CURSORS: Final[Mapping[Kind, Callable[[str], bool]]] = {
     Kind.KEY: is_id,
     Kind.USER: is_user_name,
     Kind.HOST: lambda text: host_fault(text) is None,
+    Kind.SERVER: lambda _text: False,  # nobody lists them
 }
 
 

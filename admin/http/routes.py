@@ -202,7 +202,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         {201: schemas.Tenant},
         access=Access.ADMIN,
         body=schemas.TenantInput,
-        refusals=(*_BODY, *_WRITE, Code.TENANT_EXISTS),
+        refusals=(*_BODY, *_WRITE, Code.INVALID_TENANT, Code.TENANT_EXISTS, Code.CONFLICT),
         tagged=True,
     ),
     Route(

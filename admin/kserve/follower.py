@@ -16,17 +16,20 @@ from typing import Final
 
 from admin import lookups, quotas
 from admin.acts import differences, tenants
+from admin.acts.servers import Standing
 from admin.committing import Committer
+from admin.kserve.facts import Facts
 from admin.kserve.metrics import FollowerMetrics
 from admin.kserve.report import Report
-from admin.kserve.steps import Case, Step, step_of
+from admin.kserve.steps import Case, Step, moves, step_of
 from admin.kserve.wanted import Wanted, wanted_of
 from admin.models.addresses import AddressRules
+from admin.models.servers import standings_of
 from admin.schemas.schemas import TenantInput
 from catalog.actors import Recordless
 from catalog.changes import CORRUPT, Audit, Put
 from catalog.namespaces import TENANT_LABEL
-from catalog.records import Kind, ModelRecord, Source, TenantRecord
+from catalog.records import Kind, ModelRecord, PublicationRecord, Source, TenantRecord
 from catalog.store.store import PAGE, CatalogStore, Conflict, NoRoom, OutcomeUnknown, StoreUnavailable
 from runtime.in_step import RESYNC_S, keep_in_step
 from runtime.kube.api import NAMESPACES, Cause, Json, KubeApi
@@ -159,16 +162,24 @@ class Follower:
         now_ms = await self._store.now_ms()
         followed: set[str] = set()
         for model_id in ids:
-            model = models.get(model_id)
+            model, facts = models.get(model_id), wanted.models.get(model_id)
+            publication = published.get(model.publication or "") if model else None
             case = Case(
                 owner=owners.get(model_id.partition("/")[0]),
-                facts=wanted.models.get(model_id),
+                facts=facts,
                 model=model,
-                publication=published.get(model.publication or "") if model else None,
+                publication=publication,
+                servers=await self._servers(publication, facts),
             )
             if await self._model(model_id, case, now_ms, look):
                 followed.add(model_id)
         return followed
+
+    async def _servers(self, publication: PublicationRecord | None, facts: Facts | None) -> tuple[Standing, ...]:
+        """Read who may reach the servers of a publication that moves from one to the other."""
+        if publication is None or facts is None or not moves(publication, facts):
+            return ()
+        return tuple(await standings_of(self._store, (publication.url, facts.url)))
 
     async def _model(self, model_id: str, case: Case, now_ms: int, look: _Look) -> bool:
         """Bring one model in step; says whether it is to be looked at again."""

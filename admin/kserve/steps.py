@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from msgspec import structs
 
 from admin import quotas
+from admin.acts import servers
 from admin.acts.differences import between
+from admin.acts.servers import Standing
 from admin.kserve.facts import Facts
 from catalog.changes import Change, Check, Delete, Put
 from catalog.records import Kind, ModelRecord, PublicationRecord, Source, TenantRecord
@@ -35,6 +37,7 @@ class Case:
     facts: Facts | None  # as its InferenceService tells of it; None: it is gone, or the tenant's no more
     model: ModelRecord | None
     publication: PublicationRecord | None
+    servers: tuple[Standing, ...] = ()  # those that the publication leads to, before and after
 
     @property
     def is_anothers(self) -> bool:
@@ -55,7 +58,7 @@ def step_of(case: Case, *, uid: str, now_ms: int) -> Step | None:
         return _appeared(case.owner, case.facts, uid, now_ms) if case.owner and case.facts else None
     if case.facts is None:
         return _gone(case.model, now_ms)
-    return _followed(case.model, case.facts, case.publication, now_ms)
+    return _followed(case.model, case.facts, case, now_ms)
 
 
 def _appeared(tenant: TenantRecord, facts: Facts, uid: str, now_ms: int) -> Step:
@@ -79,7 +82,12 @@ def _appeared(tenant: TenantRecord, facts: Facts, uid: str, now_ms: int) -> Step
     return Step("model.appear", (Put(made, 0), still_there, quotas.room(Kind.MODEL, tenant.id)), _told(made))
 
 
-def _followed(model: ModelRecord, facts: Facts, publication: PublicationRecord | None, now_ms: int) -> Step | None:
+def moves(publication: PublicationRecord | None, facts: Facts | None) -> bool:
+    """Whether a publication is to lead elsewhere from now on."""
+    return publication is not None and facts is not None and facts.url not in {"", publication.url}
+
+
+def _followed(model: ModelRecord, facts: Facts, case: Case, now_ms: int) -> Step | None:
     """A model whose InferenceService may have changed; ``None`` where nothing did.
 
     The publication follows the URL, because who publishes an InferenceService means the service, wherever it runs. Its
@@ -94,7 +102,7 @@ def _followed(model: ModelRecord, facts: Facts, publication: PublicationRecord |
         message=facts.message,
         namespace=facts.namespace,
     )
-    changes = _moved(publication, told.url, now_ms)
+    changes = _moved(case, told.url, now_ms)
     if told == model and not changes:
         return None
     return _changed("model.follow", model, told, changes, now_ms)
@@ -114,10 +122,12 @@ def _changed(action: str, old: ModelRecord, told: ModelRecord, more: list[Change
     return Step(action, (Put(new, old.version), *more), between(_told(old), _told(new)))
 
 
-def _moved(publication: PublicationRecord | None, url: str, now_ms: int) -> list[Change]:
+def _moved(case: Case, url: str, now_ms: int) -> list[Change]:
+    publication = case.publication
     if publication is None or not url or publication.url == url:
         return []
-    return [Put(structs.replace(publication, url=url, updated_at_ms=now_ms), publication.version)]
+    new = structs.replace(publication, url=url, updated_at_ms=now_ms)
+    return [Put(new, publication.version), *servers.moved(publication, new, case.servers)]
 
 
 def _told(model: ModelRecord) -> dict[str, str]:

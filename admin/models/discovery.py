@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final
 
+from admin.models import contexts
 from catalog.records import ModelType, Protocol
 
 
@@ -32,6 +33,7 @@ class Finding:
     protocol: Protocol
     ready: bool
     message: str = ""  # why it is not ready; empty when it is
+    context_tokens: int | None = None  # most of a prompt and its answer together; None: the server told none
 
 
 _KSERVE: Final = Finding(ModelType.TRADITIONAL, Protocol.KSERVE_V1, ready=True)
@@ -60,7 +62,7 @@ def by_name(heard: Heard) -> Finding | None:
         return not_ready(heard.failure)
     body = heard.body if isinstance(heard.body, dict) else {}
     if heard.status == HTTPStatus.OK and body.get("object") == "model":
-        return _OPENAI
+        return replace(_OPENAI, context_tokens=contexts.of_card(body))
     if "ready" not in body:
         return None
     if heard.status == HTTPStatus.OK and body["ready"] in (True, "True", "true"):
@@ -75,9 +77,11 @@ def by_list(name: str, heard: Heard) -> Finding:
     body = heard.body if isinstance(heard.body, dict) and heard.status == HTTPStatus.OK else {}
     if isinstance(listed := body.get("data"), list):
         names = [entry.get("id") for entry in listed if isinstance(entry, dict)]
-        return _OPENAI if name in names else not_ready("the server does not list the model", _OPENAI)
+        if name not in names:
+            return not_ready(f"the server does not list a model named {name}", _OPENAI)
+        return replace(_OPENAI, context_tokens=contexts.of_list(name, listed))
     if isinstance(body.get("models"), list):
-        return not_ready("the server does not serve the model", _KSERVE)
+        return not_ready(f"the server does not serve a model named {name}", _KSERVE)
     if heard.status < HTTPStatus.MULTIPLE_CHOICES or heard.status in _NO_SUCH_QUESTION:
         return UNRECOGNISED
     return not_ready(f"the server answered {heard.status}" + _explained(heard.status))

@@ -1,8 +1,8 @@
-"""Watches whether the proxy tells how calls end, of all openai publications: without it, tokens fall to presumption.
+"""Watches what is told of openai publications' calls: whether their ends are, and whether many were dearer than held.
 
-It follows the change feed, so that a look costs what changed: one command for a catalog that did not, and a pipeline of
-counters for openai publications. Nobody waits for it. What it found last is told in ``troubles`` and counted; a
-publication's own page is always current.
+Without ends, tokens fall to presumption. It follows the change feed, so that a look costs what changed: one command for
+a catalog that did not, and a pipeline of counters for openai publications. Nobody waits for it. What it found last is
+told in ``troubles`` and counted; a publication's own page is always current.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from typing import Final
 
 from prometheus_client import Gauge
 
-from admin.troubles import METERING_MISSING
+from admin.troubles import ENDINGS_MISSING, TOLD_ABOVE_HOLD
 from catalog.records import Kind, ModelType, PublicationRecord
 from catalog.store.store import PAGE, CatalogStore, StoreUnavailable
-from ratelimit.usage import Metering
+from ratelimit.usage.facts import ABOVE_AFTER, Metering, Signs
 from runtime.lifecycle import going_on, rest
 from runtime.readiness import Trouble
 
@@ -30,33 +30,38 @@ LOOKS_AFRESH: Final = 360
 """After so many looks, an hour, all publications are read again, though no change was told."""
 
 _REF: Final = f"{Kind.PUBLICATION.value}:"
-MeteringReader = Callable[[Sequence[str]], Awaitable[list[Metering | None]]]
-"""Reads of subjects (``p:<uid>``) whether it is told how their calls end, ``None`` where the counters are damaged;
-raises ``StoreUnavailable``."""
+MeteringReader = Callable[[Sequence[str]], Awaitable[list[Signs | None]]]
+"""Reads of subjects (``p:<uid>``) what is told of their calls, ``None`` where the counters are damaged; raises
+``StoreUnavailable``."""
 
 
 class MeteringWatch:
     """``keep`` is its one task."""
 
     def __init__(
-        self, store: CatalogStore, read: MeteringReader, gauge: Gauge, *, failed: Callable[[], object]
+        self, store: CatalogStore, read: MeteringReader, gauge: Gauge, above: Gauge, *, failed: Callable[[], object]
     ) -> None:
-        """``gauge`` has the label ``metering``; ``failed`` is called when the store cannot be read."""
+        """``gauge`` has the label ``metering``, ``above`` none; ``failed``: called when the store cannot be read."""
         self._store = store
         self._read = read
         self._gauge = gauge
+        self._above_gauge = above
         self._failed = failed
         self._missing = 0
-        self._known: dict[str, Metering | None] = {}  # openai publications by uid; None: not known
+        self._above = 0
+        self._known: dict[str, Signs | None] = {}  # openai publications by uid; None: not known
         self._epoch: str | None = None  # up to which they are known; None: not at all
         self._looks = 0  # since all were read
         self._turn = 0
 
     def troubles(self) -> tuple[Trouble, ...]:
-        """Tell of publications whose calls end untold."""
-        if not self._missing:
-            return ()
-        return (METERING_MISSING.found(f"of {self._missing} publications nobody tells how calls end"),)
+        """Tell of publications whose calls end untold, or cost more than they held."""
+        found: tuple[Trouble, ...] = ()
+        if self._missing:
+            found += (ENDINGS_MISSING.found(f"of {self._missing} publications nobody tells how calls end"),)
+        if self._above:
+            found += (TOLD_ABOVE_HOLD.found(f"calls of {self._above} publications cost more tokens than they held"),)
+        return found
 
     async def keep(self) -> None:
         """Look until cancelled. A store that is away is told elsewhere: what was found last stays."""
@@ -74,10 +79,13 @@ class MeteringWatch:
         for start in range(0, len(due), PAGE):
             page = due[start : start + PAGE]
             self._known |= zip(page, await self._read([f"p:{uid}" for uid in page]), strict=True)
-        found = Counter(self._known.values())
+        known = [told for told in self._known.values() if told is not None]
+        found = Counter(told.metering for told in known)
         for metering in Metering:
             self._gauge.labels(metering.value).set(found[metering])
         self._missing = found[Metering.MISSING]
+        self._above = sum(told.above >= ABOVE_AFTER for told in known)
+        self._above_gauge.set(self._above)
 
     async def _follow(self) -> None:
         """Know the openai publications: by what the feed says changed, or all again where it cannot say."""
@@ -124,5 +132,9 @@ class MeteringWatch:
             return uids
         self._turn = (self._turn + 1) % TURNS
         part = uids[self._turn * len(uids) // TURNS : (self._turn + 1) * len(uids) // TURNS]
-        urgent = [uid for uid, metering in self._known.items() if metering in {None, Metering.MISSING}]
+        urgent = [uid for uid, told in self._known.items() if told is None or _is_wrong(told)]
         return list(dict.fromkeys([*urgent, *part]))
+
+
+def _is_wrong(told: Signs) -> bool:
+    return told.metering is Metering.MISSING or told.above >= ABOVE_AFTER

@@ -64,6 +64,12 @@ def overlapping(path: str, paths: Mapping[str, str]) -> Iterator[str]:
     return (taken for taken in paths if _above(path, taken) or _above(taken, path))
 
 
+def above(path: str) -> Iterator[str]:
+    """Yield the paths above one: of ``/a/b/c`` ``/a/b`` and ``/a``."""
+    while path := path.rpartition("/")[0]:
+        yield path
+
+
 def _above(upper: str, lower: str) -> bool:
     return lower == upper or lower.startswith(upper + "/")
 

@@ -1,7 +1,8 @@
 """Asking a model server whether its model is ready: the only place that connects to a URL someone typed.
 
-Owns the I/O and its bounds. What the answers mean is ``admin.models.discovery``'s, which addresses may be asked
-``admin.models.addresses``'s. The addresses are resolved once, all of them are checked, and the checked ones are used.
+Owns the I/O and its bounds. What the answers mean is ``admin.models.discovery``'s and ``admin.models.contexts``'s,
+which addresses may be asked ``admin.models.addresses``'s. The addresses are resolved once, all of them are checked, and
+the checked ones are used.
 """
 
 from __future__ import annotations
@@ -11,7 +12,10 @@ import ipaddress
 import json
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -19,11 +23,15 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from admin.models.addresses import AddressRules, IpAddress, Target, parse_target
+from admin.models.contexts import QUESTIONS, Question
 from admin.models.discovery import Finding, Heard, as_wanted, by_list, by_metadata, by_name, not_ready
 from catalog.records import ModelType, Protocol
 
 TIMEOUT_S: Final = 3.0
 MAX_ANSWER_BYTES: Final = 64 * 1024
+CONTEXT_TIMEOUT_S: Final = 2.0
+"""Longest wait for a context that the list of models does not tell; one that is not told by then is not known."""
+MAX_CONTEXT_ANSWER_BYTES: Final = 1024 * 1024  # Ollama's has licence and template in it
 MAX_AT_ONCE: Final = 16
 _HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "tollkeeper"}
 
@@ -72,9 +80,24 @@ class Prober:
                 finding = await self._ask_checked(target, name)
         except TimeoutError:
             finding = not_ready(f"no answer within {self._timeout_s:g} s")
-        return as_wanted(finding, wanted)
+        return await self._with_context(as_wanted(finding, wanted), target, name)
+
+    async def ask_context(self, url: str, name: str) -> int | None:
+        """Find out the context of an openai model that is known to be ready; ``None`` where none is told in time."""
+        found = await self.ask(url, name, ModelType.OPENAI)
+        return found.context_tokens
 
     async def _ask_checked(self, target: Target, name: str) -> Finding:
+        addresses = await self._checked_addresses(target)
+        if isinstance(addresses, Finding):
+            return addresses
+        async with _session(addresses) as session:
+            finding = await _ask_v1(session, target, name)
+            if finding.ready or finding.protocol is not Protocol.HTTP:
+                return finding
+            return await _ask_v2(session, target, name) or finding
+
+    async def _checked_addresses(self, target: Target) -> list[IpAddress] | Finding:
         try:
             addresses = await _addresses_of(target)
         except OSError:
@@ -82,7 +105,20 @@ class Prober:
         for address in addresses:
             if refusal := self._rules.refusal(target, address):
                 return not_ready(f"the URL is refused: {refusal}")
-        return await _ask_pinned(target, addresses, name)
+        return addresses
+
+    async def _with_context(self, finding: Finding, target: Target, name: str) -> Finding:
+        """Ask for a context that was not told so far; that none is told changes nothing else that was found."""
+        if finding.type is not ModelType.OPENAI or not finding.ready or finding.context_tokens is not None:
+            return finding
+        try:
+            async with asyncio.timeout(CONTEXT_TIMEOUT_S), self._slots:
+                addresses = await self._checked_addresses(target)
+                if isinstance(addresses, Finding):
+                    return finding
+                return replace(finding, context_tokens=await _ask_context(addresses, target, name))
+        except TimeoutError:
+            return finding
 
 
 async def _addresses_of(target: Target) -> list[IpAddress]:
@@ -90,13 +126,11 @@ async def _addresses_of(target: Target) -> list[IpAddress]:
     return [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
 
 
-async def _ask_pinned(target: Target, addresses: Sequence[IpAddress], name: str) -> Finding:
+@asynccontextmanager
+async def _session(addresses: Sequence[IpAddress]) -> AsyncIterator[aiohttp.ClientSession]:
     connector = aiohttp.TCPConnector(resolver=_Pinned(addresses), use_dns_cache=False, force_close=True)
     async with aiohttp.ClientSession(connector=connector, auto_decompress=False, headers=_HEADERS) as session:
-        finding = await _ask_v1(session, target, name)
-        if finding.ready or finding.protocol is not Protocol.HTTP:
-            return finding
-        return await _ask_v2(session, target, name) or finding
+        yield session
 
 
 async def _ask_v1(session: aiohttp.ClientSession, target: Target, name: str) -> Finding:
@@ -110,20 +144,37 @@ async def _ask_v2(session: aiohttp.ClientSession, target: Target, name: str) -> 
     return by_metadata(metadata, await _get(session, f"{model}/ready")) if metadata.status else None
 
 
+async def _ask_context(addresses: Sequence[IpAddress], target: Target, name: str) -> int | None:
+    async with _session(addresses) as session:
+        for question in QUESTIONS:
+            if context := question.read(await _answer_to(session, target, question, name)):
+                return context
+    return None
+
+
+async def _answer_to(session: aiohttp.ClientSession, target: Target, question: Question, name: str) -> Any:
+    method, body = ("POST", {"model": name}) if question.names_model else ("GET", None)
+    try:
+        async with session.request(method, f"{target.url}{question.path}", json=body, allow_redirects=False) as answer:
+            return await _json_of(answer, MAX_CONTEXT_ANSWER_BYTES) if answer.status == HTTPStatus.OK else None
+    except aiohttp.ClientError:
+        return None
+
+
 async def _get(session: aiohttp.ClientSession, url: str) -> Heard:
     try:
         async with session.get(url, allow_redirects=False) as response:
-            return Heard(response.status, await _json_of(response))
+            return Heard(response.status, await _json_of(response, MAX_ANSWER_BYTES))
     except aiohttp.ClientError as error:
         return Heard(0, failure=_reason(error))
 
 
-async def _json_of(response: aiohttp.ClientResponse) -> Any:
-    """Return the parsed body; ``None`` when it is not JSON or longer than ``MAX_ANSWER_BYTES``."""
-    content = b""
+async def _json_of(response: aiohttp.ClientResponse, most_bytes: int) -> Any:
+    """Return the parsed body; ``None`` when it is not JSON or longer than ``most_bytes``."""
+    content = bytearray()
     async for chunk in response.content.iter_chunked(MAX_ANSWER_BYTES):
         content += chunk
-        if len(content) > MAX_ANSWER_BYTES:
+        if len(content) > most_bytes:
             return None
     try:
         return json.loads(content)

@@ -25,14 +25,19 @@ from admin.http.problems import Rule
 from admin.models.addresses import MAX_URL, normal_words, parse_target
 from admin.models.places import HOST_PATTERN, MAX_HOST, MAX_PATH, PATH_PATTERN, host_fault, path_fault
 from catalog.records import ALL_TENANTS, MAX_LIMIT
+from extauth.request.endpoints import OPENAI_ROOT, Kind, endpoint_of
 
 MAX_NAME: Final = 63
 MAX_METADATA_BYTES: Final = 4096
 MAX_TENANTS_NAMED: Final = 500
 MAX_ANONYMOUS_PER_MINUTE: Final = 10**6
-MAX_CONTEXT_TOKENS: Final = 10**7  # ten times the longest context there is; with 16 choices still below MAX_LIMIT
+MAX_CONTEXT_TOKENS: Final = 10**7  # ten times the longest context there is
+MAX_MEDIA_TOKENS: Final = 10**6  # of one image or sound
+MAX_BYTES_PER_TOKEN: Final = 1_000
 MAX_RESERVATION_S: Final = 3600  # the window of a token budget: it forgets what has been held back for longer
 MAX_HOSTS: Final = 100  # of a tenant
+MAX_ENDPOINTS: Final = 32  # of a publication
+MAX_ENDPOINT: Final = 100  # characters
 MAX_UPSTREAMS: Final = 100
 MAX_PUBLICATIONS_NAMED: Final = 100
 MIN_PASSWORD: Final = 12  # characters, as all below; NIST SP 800-63B asks for 8 at least
@@ -45,7 +50,9 @@ MODEL_PATTERN: Final = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"  # as 
 PUBLICATION_PATTERN: Final = (
     r"^([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?/)?[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"  # NAME or TENANT/NAME
 )
+ENDPOINT_PATTERN: Final = r"^[a-z0-9_-][a-z0-9._-]*(/[a-z0-9_-][a-z0-9._-]*)*$"
 
+_ENDPOINT: Final = re.compile(ENDPOINT_PATTERN)
 _TENANT: Final = re.compile(TENANT_PATTERN)
 _USER: Final = re.compile(USER_PATTERN)
 _MODEL: Final = re.compile(MODEL_PATTERN)
@@ -132,6 +139,18 @@ def _publication_fault(text: str) -> str | None:
     return None if is_publication_name(text) else "must be a model's name, or TENANT/NAME"
 
 
+def _endpoint_fault(text: str) -> str | None:
+    if len(text) > MAX_ENDPOINT or not _ENDPOINT.fullmatch(text):
+        return f"must be 1 to {MAX_ENDPOINT} of a-z, 0-9 and . _ - / , below the server's /v1, as in vector_stores"
+    if endpoint_of(f"{OPENAI_ROOT}/{text}", "").kind is Kind.MODELS:
+        return "is answered by the gateway itself"
+    return None
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(set(names)))
+
+
 def _printable_fault(text: str) -> str | None:
     return None if text.isprintable() and text == text.strip() else "must be printable, without space at an end"
 
@@ -202,6 +221,11 @@ Hostname = Annotated[
     _text(HOST_PATTERN.replace("a-z", "A-Za-z"), MAX_HOST, "api.mycompany.com"),
 ]
 ExternalPath = Annotated[str, _checked(path_fault), _text(PATH_PATTERN, MAX_PATH, "/models/my-model")]
+Endpoints = Annotated[
+    tuple[Annotated[str, _checked(_endpoint_fault), _text(ENDPOINT_PATTERN, MAX_ENDPOINT, "files")], ...],
+    Field(max_length=MAX_ENDPOINTS),
+    AfterValidator(_distinct),
+]
 ServerUrl = Annotated[
     str, AfterValidator(_normal_url), _text(r"^https?://[^/?#]+/?$", MAX_URL, "http://models.internal:9001")
 ]
@@ -214,6 +238,9 @@ Upstreams = Annotated[
 Limit = Annotated[int, Field(ge=1, le=MAX_LIMIT)]
 AnonymousLimit = Annotated[int, Field(ge=1, le=MAX_ANONYMOUS_PER_MINUTE)]
 ContextTokens = Annotated[int, Field(ge=1, le=MAX_CONTEXT_TOKENS)]
+CompletionTokens = Annotated[int, Field(ge=1, le=MAX_CONTEXT_TOKENS)]
+MediaTokens = Annotated[int, Field(ge=1, le=MAX_MEDIA_TOKENS)]
+BytesPerToken = Annotated[float, Field(ge=1, le=MAX_BYTES_PER_TOKEN, allow_inf_nan=False)]
 ReservationSeconds = Annotated[int, Field(ge=1, le=MAX_RESERVATION_S)]
 Metadata = Annotated[dict[str, str], AfterValidator(_small)]
 TenantNames = Annotated[tuple[TenantName, ...], Field(max_length=MAX_TENANTS_NAMED)]

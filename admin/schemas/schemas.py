@@ -13,12 +13,16 @@ from pydantic import Field, SecretStr
 from admin.schemas.fields import (
     MAX_SECRET_TEXT,
     AnonymousLimit,
+    BytesPerToken,
+    CompletionTokens,
     ContextTokens,
+    Endpoints,
     ExternalPath,
     Hostname,
     Hostnames,
     Input,
     Limit,
+    MediaTokens,
     Metadata,
     ModelName,
     Output,
@@ -29,9 +33,9 @@ from admin.schemas.fields import (
     Upstreams,
     UserName,
 )
-from catalog.records import DEFAULT_TOKENS, MissingUsage, ModelType, Protocol, Reservation, Source
+from catalog.records import DEFAULT_TOKENS, ContextFrom, MissingUsage, ModelType, Protocol, Reservation, Source
 from catalog.status import State
-from ratelimit.usage import Metering
+from ratelimit.usage.facts import Metering
 
 MAX_GRACE_S = 7 * 24 * 3600
 SecretText = Annotated[SecretStr, Field(min_length=1, max_length=MAX_SECRET_TEXT)]
@@ -53,14 +57,25 @@ class RateLimitingInput(Input):
 class TokensInput(Input):
     """How the tokens of each call are held back and charged. Of openai publications only; others keep it unused."""
 
-    context_tokens: ContextTokens = DEFAULT_TOKENS.context_tokens
-    """Most tokens of a prompt and one completion together, as the model has it: no call costs more per choice."""
+    context_tokens: ContextTokens | None = None
+    """Most tokens of a prompt and one completion together, as the model has it: no call holds back more per answer.
+    Null, as if it had never been given: what the model's server tells, else 8192."""
+    default_completion_tokens: CompletionTokens = DEFAULT_TOKENS.default_completion_tokens
+    """Held for each answer to a call that names no most (max_tokens); if the answer is longer, all of it is charged."""
+    media_part_tokens: MediaTokens = DEFAULT_TOKENS.media_part_tokens
+    """Held for each image or sound that stands in a body, whatever its bytes."""
     reservation: Reservation = DEFAULT_TOKENS.reservation
-    """strict: a call holds back the most that it can cost, so that no budget is ever passed; adaptive: what calls
-    like it turned out to cost, so that more run at once and a budget may be passed."""
+    """strict: a call holds back the most that it asks for; adaptive: what calls like it turned out to cost, so that
+    more run at once and a budget is passed more often."""
     missing_usage: MissingUsage = DEFAULT_TOKENS.missing_usage
-    """What a whole answer costs that does not tell its usage: an estimate from its bytes, all that was held back for
+    """What a whole answer costs that does not tell its usage: an estimate from its size, all that was held back for
     it (reservation), or nothing (free)."""
+    bytes_per_token: BytesPerToken = DEFAULT_TOKENS.bytes_per_token
+    """Of text: what is estimated goes by it until 200 calls have told their usage."""
+    stream_bytes_per_token: BytesPerToken | None = None
+    """Of streams, their events included, where only their bytes are known; likewise. Null: what is usual of them."""
+    clamp_usage: bool = DEFAULT_TOKENS.clamp_usage
+    """The server is not believed: no call is charged more than it held, or than the size of its answer shows."""
     reservation_timeout_seconds: ReservationSeconds = DEFAULT_TOKENS.reservation_timeout_s
     """A call is cut off after this long, and charged by estimate if nobody told how it ended."""
 
@@ -90,6 +105,11 @@ class ConfigInput(Input):
     rate_limiting: RateLimitingInput = RateLimitingInput()
     authentication: AuthenticationInput = AuthenticationInput()
     tokens: TokensInput = TokensInput()
+    allowed_endpoints: Endpoints = ()
+    """Endpoints of the model's server, as below its /v1, that callers may reach with all that lies below them, besides
+    the usual ones; replaced as a whole. Of openai publications only, as the next."""
+    allow_background: bool = False
+    """Callers may send `background: true`: it stays held until its result, fetched later, tells usage."""
     metadata: Metadata = Field(default_factory=dict)
     """Notes of the operator's own; replaced as a whole."""
 
@@ -127,6 +147,10 @@ class TenantInput(Input):
     rate_limiting: RateLimitingInput = RateLimitingInput()
     disabled: bool = False
     """Its keys are refused."""
+    cell_of: TenantName | None = None
+    """A tenant in whose cell its budgets are to be kept: the two may call one another's models."""
+    cell: int | None = Field(default=None, ge=0)
+    """The cell itself, from 0; one of the two at most, and without both its name says."""
     hosts: Hostnames = ()
     """Hosts that its operators may publish on, besides the default host; replaced as a whole."""
     upstream_allow: Upstreams = ()
@@ -187,8 +211,19 @@ class Tokens(Output):
     """How the tokens of each call are held back and charged; of openai publications only."""
 
     context_tokens: int
+    context_tokens_from: ContextFrom
+    """Who said so: an operator (setting), the model's server, or nobody (default)."""
+    server_context_tokens: int | None
+    """What the model's server told when it was asked last; null: it never told one."""
+    context_tokens_hint: str
+    """What is amiss where the setting is another than what the server tells; empty where nothing is."""
+    default_completion_tokens: int
+    media_part_tokens: int
     reservation: Reservation
     missing_usage: MissingUsage
+    bytes_per_token: float
+    stream_bytes_per_token: float | None
+    clamp_usage: bool
     reservation_timeout_seconds: int
 
 
@@ -196,6 +231,8 @@ class Tenant(Output):
     """A tenant."""
 
     tenant_id: str
+    cell: int
+    """Of the budgets' store: where its budgets are kept. Tenants who share a model are in one."""
     rate_limiting: RateLimiting
     disabled: bool
     hosts: list[str]
@@ -223,6 +260,8 @@ class Model(Output):
     published: bool
     source: Source
     """Who says so: whoever registered it and its server, or its InferenceService in Kubernetes."""
+    context_tokens: int | None
+    """Most tokens of a prompt and its answer together, as its server told last; null: it never did."""
     namespace: str
     """Of its InferenceService; empty where it has none."""
     checked_at: datetime
@@ -281,7 +320,15 @@ class LearnedCosts(Output):
     completion_share: float | None
     """Completion tokens for each that was asked for."""
     completion_tokens_per_byte: float | None
-    """Of the answer."""
+    """Of a JSON answer."""
+    unbounded_completion_tokens: float | None
+    """Of an answer to a call that names no most."""
+    tokens_per_event: float | None
+    """Of a stream."""
+    tokens_per_stream_byte: float | None
+    """Of a stream as sent."""
+    tokens_per_second: float | None
+    """From a call's first byte to its answer's last."""
 
 
 class UsageSeries(UsageAnswer):
@@ -299,6 +346,13 @@ class UsageSeries(UsageAnswer):
     """Those that have a limit; none where their state cannot be read."""
     learned: LearnedCosts | None = None
     """Of a model: what its calls turned out to cost, by which `adaptive` reserves. Null for keys."""
+
+
+class AboveHold(Output):
+    """Calls that cost more than they held, and by how many tokens, of this clock hour and the one before."""
+
+    calls: int
+    tokens: int
 
 
 class Examples(Output):
@@ -322,6 +376,8 @@ class Publication(Output):
     rate_limiting: RateLimiting
     authentication: Authentication
     tokens: Tokens
+    allowed_endpoints: list[str]
+    allow_background: bool
     metadata: dict[str, str]
     api_key: str
     """Whole when it was just made; masked afterwards, but in a GET of this one where key recovery is on, which the
@@ -332,8 +388,12 @@ class Publication(Output):
     """Why it is not live; empty when it is."""
     metering: Metering | None
     """Of an openai model: whether the proxy tells how its calls end (`seen`), has not yet (`unproved`), or has not for
-    20 calls in a row (`missing`), each then charged what it was presumed to cost. Null for others, of which
-    nothing is told, and in a list without ?usage=true."""
+    20 calls in a row (`missing`), each then charged what it was presumed to cost; `estimated`: it does, and the last 20
+    whole answers told no usage. Null for others, of which nothing is told, and in a list without ?usage=true."""
+    above_hold: AboveHold | None
+    """Of an openai model: calls of this clock hour and the one before that cost more tokens than they held. All of it
+    was charged, up to 10^9 tokens a call; many are a warning in /readyz. Null for others, and in a list without
+    ?usage=true."""
     usage: UsageAnswer | None
     """Null in a list unless ?usage=true asks for it, and where the counters cannot be read."""
     examples: Examples

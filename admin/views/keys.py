@@ -20,7 +20,7 @@ from admin.views.records import at, at_or_never, usage
 from catalog.keys.keytext import KeyText, mask
 from catalog.keys.recovery import RecoveryError, decrypt
 from catalog.records import KeyRecord, PublicationRecord
-from ratelimit.usage import Usage
+from ratelimit.usage.facts import Usage
 
 _UNUSED: Final = Usage()
 _log: Final = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from admin.views.keys import reveal
 from admin.views.listing import listed
 from catalog.keys.keytext import KeyText, mask
 from catalog.records import PublicationRecord
-from ratelimit.usage import Usage
+from ratelimit.usage.facts import Usage
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Final
 from admin.acts import limits, tokens
 from admin.people.sessions import Token
 from admin.schemas.schemas import (
+    AboveHold,
     Authentication,
     Bucket,
     Examples,
@@ -26,10 +27,11 @@ from admin.schemas.schemas import (
 )
 from admin.schemas.users import UserAccount
 from admin.services import Gateway
+from catalog.ids import cell_of
 from catalog.records import HostRecord, ModelRecord, ModelType, Protocol, PublicationRecord, TenantRecord, UserRecord
 from catalog.status import Status
 from ratelimit.tokens.learning import Lessons
-from ratelimit.usage import Series, Usage, Used
+from ratelimit.usage.facts import Series, Usage, Used
 from ratelimit.windows.budgets import BudgetState, Window
 
 _MINUTE_MS: Final = 60_000
@@ -57,10 +59,11 @@ def at_or_never(time_ms: int | None) -> datetime | None:
     return None if time_ms is None else at(time_ms)
 
 
-def tenant(record: TenantRecord) -> Tenant:
-    """A tenant as it is shown."""
+def tenant(record: TenantRecord, cells: int) -> Tenant:
+    """A tenant as it is shown; ``cells``: into how many budgets are split."""
     return Tenant(
         tenant_id=record.id,
+        cell=cell_of(record.shard, cells),
         rate_limiting=limits.shown(record.limits),
         disabled=record.disabled,
         hosts=list(record.hosts),
@@ -83,6 +86,7 @@ def model(record: ModelRecord) -> Model:
         message=record.message,
         published=record.publication is not None,
         source=record.source,
+        context_tokens=record.context_tokens,
         namespace=record.namespace,
         checked_at=at(record.checked_at_ms),
         created_at=at(record.created_at_ms),
@@ -90,9 +94,9 @@ def model(record: ModelRecord) -> Model:
     )
 
 
-def host(record: HostRecord) -> Host:
+def host(record: HostRecord, publications: int) -> Host:
     """A host as it is shown."""
-    return Host(name=record.id, publications=len(record.paths))
+    return Host(name=record.id, publications=publications)
 
 
 def user(record: UserRecord) -> UserAccount:
@@ -136,6 +140,10 @@ def learned_costs(lessons: Lessons) -> LearnedCosts:
         prompt_tokens_per_byte=learned.prompt_tokens_per_byte,
         completion_share=learned.completion_share,
         completion_tokens_per_byte=learned.completion_tokens_per_byte,
+        unbounded_completion_tokens=learned.unbounded_completion,
+        tokens_per_event=learned.tokens_per_event,
+        tokens_per_stream_byte=learned.tokens_per_stream_byte,
+        tokens_per_second=learned.tokens_per_second,
     )
 
 
@@ -173,6 +181,7 @@ def publication(
     record: PublicationRecord, *, gateway: Gateway, api_key: str, status: Status, counted: Usage | None
 ) -> Publication:
     """A publication as it is shown; ``api_key`` is masked or whole, as the caller may see."""
+    told = counted if record.type is ModelType.OPENAI else None
     return Publication(
         uid=record.uid,
         model_name=record.model,
@@ -187,13 +196,16 @@ def publication(
             allowed_tenants=list(record.allowed_tenants),
             anonymous_requests_per_minute=record.anonymous_per_minute,
         ),
-        tokens=tokens.shown(record.tokens),
+        tokens=tokens.shown(record),
+        allowed_endpoints=list(record.allowed_endpoints),
+        allow_background=record.allow_background,
         metadata=dict(record.metadata),
         api_key=api_key,
         key_id=record.key_id,
         status=status.state,
         status_reason=status.reason,
-        metering=counted.metering if counted and record.type is ModelType.OPENAI else None,
+        metering=told.metering if told else None,
+        above_hold=AboveHold(calls=told.above.calls, tokens=told.above.tokens) if told else None,
         usage=usage(counted),
         examples=examples(record, gateway),
         created_at=at(record.created_at_ms),

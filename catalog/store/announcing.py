@@ -19,12 +19,15 @@ import redis.asyncio
 from redis.exceptions import RedisError
 
 from catalog.store import names
+from runtime.lifecycle import going_on, rest
 
 EPOCH_BYTES: Final = 8  # 64 random bits: a counter that comes again never makes the same epoch
 FIRST_RETRY_S: Final = 0.1
 LAST_RETRY_S: Final = 5.0
 RETIRED_S: Final = 397 * 24 * 3600
 """How long the usage of what is no more is kept: 13 months, as commit.lua has it."""
+GONE_S: Final = 3600
+"""How long it is marked that there was none, as commit.lua has it: longer than gates keep what is not written."""
 
 PATIENCE_S: Final = 3.0
 """Longest time for one telling of all cells."""
@@ -116,9 +119,12 @@ class Announcer:
             async with asyncio.timeout(timeout_s), self._client.pipeline(transaction=False) as pipeline:
                 for key in usage:
                     pipeline.expire(key, RETIRED_S)
-                kept = [key for key, is_there in zip(usage, await pipeline.execute(), strict=True) if is_there]
-                for key in kept:
-                    pipeline.hset(key, "tenant", tenant)
+                kept = {key for key, is_there in zip(usage, await pipeline.execute(), strict=True) if is_there}
+                for key in usage:
+                    if key in kept:
+                        pipeline.hset(key, "tenant", tenant)
+                    else:  # a gate may still have its first calls to write down
+                        pipeline.set(f"{key}:gone", tenant, ex=GONE_S)
                 await pipeline.execute()
         except (RedisError, OSError) as error:
             self._on_error()
@@ -127,7 +133,7 @@ class Announcer:
     async def run(self) -> None:
         """Tell what is owed, until cancelled."""
         retry_s = FIRST_RETRY_S
-        while True:
+        while going_on():
             self._wake.clear()
             if not self.owes:
                 await self._wake.wait()
@@ -137,5 +143,5 @@ class Announcer:
             except (RedisError, OSError) as error:
                 self._on_error()
                 _log.warning("the budgets store does not know of the latest changes: %s", error)
-                await asyncio.sleep(retry_s)
+                await rest(retry_s)
                 retry_s = min(2 * retry_s, LAST_RETRY_S)

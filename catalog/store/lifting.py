@@ -24,6 +24,7 @@ from catalog.store import names
 from catalog.store.announcing import EPOCH_BYTES, Announcer
 from catalog.store.reader import counter_of
 from catalog.store.store import AUDIT_AGE_MS
+from runtime.lifecycle import going_on, rest
 
 LOOK_S: Final = 0.5
 """Between two looks; what two in a row find is mended."""
@@ -85,14 +86,14 @@ class Lifter:
 
     async def run(self) -> None:
         """Look and mend, until cancelled."""
-        while True:
+        while going_on():
             try:
                 async with asyncio.timeout(PATIENCE_S):
                     await self.look()
             except (RedisError, OSError) as error:
                 self._on_error()
                 _log.debug("records and budgets cannot be compared: %s", error)
-            await asyncio.sleep(LOOK_S)
+            await rest(LOOK_S)
 
     async def look(self) -> None:
         """Compare the stores; mend what the look before has found as well."""

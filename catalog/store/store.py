@@ -9,7 +9,6 @@ the reply comes after the disk has it. ``WAITAOF`` is not used: under ``everysec
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import heapq
 import itertools
 import json
@@ -22,16 +21,28 @@ from importlib.resources import files
 from typing import Any, Final
 
 import redis.asyncio
-from msgspec import structs
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 
 from catalog.cell_number import differing
-from catalog.changes import CORRUPT, REFS_MAX, UNREAD, Audit, Change, Check, Committed, Delete, Note, Put, Room
+from catalog.changes import CORRUPT, REFS_MAX, UNREAD, Audit, Below, Change, Check, Committed, Delete, Note, Put, Room
 from catalog.damage import CorruptRecord, decoded, read
-from catalog.records import KIND_OF, Kind, Record, encode, ref
+from catalog.records import Kind, Record, ref
 from catalog.store import names
 from catalog.store.announcing import EPOCH_BYTES, Announcer
 from catalog.store.health import SETTINGS, Health, health_of
+from catalog.store.layout import (
+    bound_of,
+    change_arguments,
+    held_key,
+    id_of,
+    is_read,
+    kind_of,
+    lexical_range,
+    note_arguments,
+    ref_of,
+    versioned,
+    writes_of,
+)
 from catalog.store.reader import Delta, delta_of, history
 
 TIMEOUT_S: Final = 3.0
@@ -168,20 +179,44 @@ class CatalogStore:
 
         ``limit`` is the most ids read.
         """
-        first, last = _lexical_range(after, prefix)
+        first, last = lexical_range(after, prefix)
         reply = await self._ask("ZRANGE", names.index(kind), first, last, "BYLEX", "LIMIT", 0, limit)
         return [raw.decode() for raw in reply]
 
-    async def ids_of(self, kind: Kind, tenants: Sequence[str], *, after: str = "", limit: int = PAGE) -> list[str]:
-        """Read the ids of these tenants' records in lexicographic order, those after ``after``, in one round trip."""
-        first, last = _lexical_range(after, "")
-        ranges = (names.group(kind, tenant, allowed=False) for tenant in tenants)
+    async def ids_of(
+        self, kind: Kind, tenants: Sequence[str], *, after: str = "", limit: int = PAGE, allowed: bool = False
+    ) -> list[str]:
+        """Read the ids of these tenants' records in lexicographic order, those after ``after``, in one round trip.
+
+        ``allowed``: of the publications that let one of them call instead.
+        """
+        first, last = lexical_range(after, "")
+        ranges = (names.group(kind, tenant, allowed=allowed) for tenant in tenants)
         replies = await self._ask_all([("ZRANGE", one, first, last, "BYLEX", "LIMIT", 0, limit) for one in ranges])
-        return [raw.decode() for raw in itertools.islice(heapq.merge(*replies), limit)]
+        merged = (one for one, _ in itertools.groupby(heapq.merge(*replies)))
+        return [raw.decode() for raw in itertools.islice(merged, limit)]
 
     async def count(self, room: Room) -> int:
         """Count the records that a ``Room`` is about."""
-        return int(await self._ask("ZCARD", _held_key(room)))
+        return int(await self._ask("ZCARD", held_key(room)))
+
+    async def count_all(self, kind: Kind) -> int:
+        """Count the records of a kind."""
+        return int(await self._ask("ZCARD", names.index(kind)))
+
+    async def count_below(self, below: Below) -> int:
+        """Count the records that a ``Below`` is about."""
+        return (await self.counts_below([below]))[0]
+
+    async def counts_below(self, belows: Sequence[Below]) -> list[int]:
+        """Count the records that each is about, in one round trip."""
+        asked = [
+            ("ZLEXCOUNT", key, *lexical_range("", one.prefix))
+            for one in belows
+            for key in (names.index(one.kind), held_key(one))
+        ]
+        counts = [int(reply) for reply in await self._ask_all(asked)]
+        return [every - own for every, own in zip(counts[::2], counts[1::2], strict=True)]
 
     async def epoch(self) -> str:
         """Read the epoch in force; "" where nothing was ever committed."""
@@ -209,14 +244,14 @@ class CatalogStore:
         a tenant has too many, ``OutcomeUnknown`` when no answer came, ``StoreUnavailable`` when it surely did not run,
         ``ValueError`` for changes that make no sense (the same record twice, an id with spaces).
         """
-        written = [_versioned(change) for change in _authorised(changes, audit)]
+        written = [versioned(change) for change in _authorised(changes, audit)]
         _refuse_nonsense(written)
         begun_s = time.monotonic()
         epoch = await self._write(written, audit, () if self._announcer else forget_usage)
-        if self._announcer and _is_read(written):
+        if self._announcer and is_read(written):
             await self._tell_budgets(self._announcer, written, begun_s + self._timeout_s, epoch)
             await self._retire(self._announcer, forget_usage, audit.tenant, begun_s + self._timeout_s)
-        records = {_ref(change): change.record for change in written if isinstance(change, Put)}
+        records = {ref_of(change): change.record for change in written if isinstance(change, Put)}
         return Committed(epoch, records)
 
     async def _write(self, changes: Sequence[Change], audit: Audit, forget_usage: Sequence[str]) -> str:
@@ -226,7 +261,7 @@ class CatalogStore:
         try:
             done, *answer = await _exchange(self._pool, command, self._timeout_s)
         except OutcomeUnknown:
-            if self._announcer and _is_read(changes):
+            if self._announcer and is_read(changes):
                 self._announcer.owe()
             raise
         if done == _OTHER_CELLS:
@@ -248,7 +283,7 @@ class CatalogStore:
     async def _tell_budgets(self, announcer: Announcer, changes: Sequence[Change], until_s: float, epoch: str) -> None:
         """Make the change known where calls are admitted; it is in force only then."""
         left_s = max(LEAST_S, until_s - time.monotonic())
-        changed = [_ref(change) for change in _written(changes) if _kind(change) not in UNREAD]
+        changed = [ref_of(change) for change in writes_of(changes) if kind_of(change) not in UNREAD]
         try:
             await announcer.announce_all(changed if len(changed) <= REFS_MAX else (), left_s, epoch)
         except (RedisError, OSError) as error:
@@ -261,7 +296,7 @@ class CatalogStore:
     async def note(self, note: Note) -> None:
         """Write down an act that changed no record: neither epoch nor feed move."""
         now_ms = await self.now_ms()
-        told = zip(_AUDIT_FIELDS, _note_arguments(note), strict=True)
+        told = zip(_AUDIT_FIELDS, note_arguments(note), strict=True)
         entry = ["time_ms", now_ms, *(word for pair in told for word in pair)]
         await self._ask("XADD", names.AUDIT, "MINID", "~", now_ms - AUDIT_AGE_MS, "*", *entry)
 
@@ -282,10 +317,10 @@ class CatalogStore:
         keys = [names.epoch(self._cell), names.feed(self._cell), names.AUDIT, names.index(Kind.TENANT)]
         keys.append(names.cells(self._cell))
         arguments: list[Any] = [self._entropy(EPOCH_BYTES).hex(), len(changes), AUDIT_AGE_MS]
-        arguments += [*_note_arguments(note), last_ms, self._cells]
+        arguments += [*note_arguments(note), last_ms, self._cells]
         for change in changes:
-            keys += [_held_key(change), names.index(_kind(change))]
-            arguments += _change_arguments(change)
+            keys += [held_key(change), names.index(kind_of(change))]
+            arguments += change_arguments(change)
         return [*keys, *forget], arguments
 
     async def _setting(self, name: str) -> Sequence[bytes] | None:
@@ -359,34 +394,6 @@ def _refusal(error: Exception) -> StoreRefused | OutcomeUnknown:
 _AUDIT_FIELDS: Final = ("actor", "action", "target", "tenant", "request_id", "detail")
 
 
-def _note_arguments(note: Note) -> list[str]:
-    detail = json.dumps(dict(note.detail), ensure_ascii=False, sort_keys=True)
-    return [note.actor, note.action, note.target, note.tenant, note.request_id, detail]
-
-
-def _held_key(change: Change) -> str:
-    """Name the key that tells whether the change may be."""
-    if isinstance(change, Room):
-        return names.group(change.kind, change.tenant, allowed=change.allowed)
-    return names.record(_ref(change))
-
-
-def _change_arguments(change: Change) -> list[Any]:
-    bound = f"{_bound(change)} {change.stored if isinstance(change, Put | Delete) else ''}".rstrip()
-    return [type(change).__name__.lower(), _ref(change), bound, _id(change), _content(change)]
-
-
-def _content(change: Change) -> bytes | int:
-    if isinstance(change, Put):
-        return encode(change.record)
-    made_ms = None if isinstance(change, Room) else change.created_at_ms
-    return b"" if made_ms is None else made_ms
-
-
-def _bound(change: Change) -> int:
-    return change.most if isinstance(change, Room) else change.expected_version
-
-
 def _authorised(changes: Sequence[Change], audit: Audit) -> list[Change]:
     """Hold the actor before anything else; an act on the actor's own record holds it by itself.
 
@@ -395,7 +402,7 @@ def _authorised(changes: Sequence[Change], audit: Audit) -> list[Change]:
     held = audit.held()
     if held is None:
         return list(changes)
-    own = [change for change in changes if _ref(change) == _ref(held)]
+    own = [change for change in changes if ref_of(change) == ref_of(held)]
     if not all(_is_of(change, held) for change in own):
         raise ActorChanged
     return [*(own or [held]), *(change for change in changes if change not in own)]
@@ -403,75 +410,35 @@ def _authorised(changes: Sequence[Change], audit: Audit) -> list[Change]:
 
 def _is_of(change: Change, held: Check) -> bool:
     """Whether a change of a record is one of the state that is held."""
-    if isinstance(change, Room) or _bound(change) != held.expected_version:
+    if isinstance(change, Room | Below) or bound_of(change) != held.expected_version:
         return False
     return (change.record.created_at_ms if isinstance(change, Put) else change.created_at_ms) == held.created_at_ms
 
 
 def _refused(done: int, reference: str, found: int, audit: Audit) -> Exception:
     held = audit.held()
-    if done == _CONFLICT and held is not None and reference == _ref(held):
+    if done == _CONFLICT and held is not None and reference == ref_of(held):
         return ActorChanged()
     return _OUTCOMES[done](reference, found)
-
-
-def _versioned(change: Change) -> Change:
-    """Give a record to be put the version it will have."""
-    if not isinstance(change, Put):
-        return change
-    version = max(change.expected_version, 0) + 1
-    return dataclasses.replace(change, record=structs.replace(change.record, version=version))
 
 
 def _refuse_nonsense(changes: Sequence[Change]) -> None:
     if len(changes) > MAX_CHANGES:
         raise ValueError(f"a commit of {len(changes)} changes: must be at most {MAX_CHANGES}")
-    refs = [_ref(change) for change in changes]
+    refs = [ref_of(change) for change in changes]
     if len(set(refs)) < len(refs):
         raise ValueError("a commit names each record once")
     for change in changes:
-        _refuse_bad_id(_id(change))
+        _refuse_bad_id(id_of(change))
         least = CORRUPT if isinstance(change, Delete | Put) else 0
-        if _bound(change) < least:
-            raise ValueError(f"{_ref(change)}: expected version must be at least {least}")
+        if bound_of(change) < least:
+            raise ValueError(f"{ref_of(change)}: expected version must be at least {least}")
 
 
 def _refuse_bad_id(record_id: str) -> None:
     """References stand between spaces in the feed."""
     if not record_id or len(record_id.encode()) > MAX_ID_BYTES or record_id.split() != [record_id]:
         raise ValueError(f"record id {record_id!r}: must be 1 to {MAX_ID_BYTES} bytes without white space")
-
-
-def _kind(change: Change) -> Kind:
-    return KIND_OF[type(change.record)] if isinstance(change, Put) else change.kind
-
-
-def _id(change: Change) -> str:
-    if isinstance(change, Room):
-        return change.tenant
-    return change.record.id if isinstance(change, Put) else change.id
-
-
-def _ref(change: Change) -> str:
-    if isinstance(change, Room):
-        return f"room:{change.kind.value}:{'allowed:' if change.allowed else ''}{change.tenant}"
-    return ref(_kind(change), _id(change))
-
-
-def _written(changes: Sequence[Change]) -> list[Put | Delete]:
-    return [change for change in changes if isinstance(change, Put | Delete)]
-
-
-def _is_read(changes: Sequence[Change]) -> bool:
-    """Whether a commit moves the epoch: unless all that it writes is of kinds that no gate reads."""
-    written = _written(changes)
-    return not written or any(_kind(change) not in UNREAD for change in written)
-
-
-def _lexical_range(after: str, prefix: str) -> tuple[bytes, bytes]:
-    """Bounds of the ids after one and beginning with a prefix; no id has the byte FF, so that every one is below it."""
-    first = f"({after}" if after and after >= prefix else f"[{prefix}" if prefix else "-"
-    return first.encode(), b"(" + prefix.encode() + b"\xff" if prefix else b"+"
 
 
 def _readable(read: Mapping[str, Record | CorruptRecord | None]) -> dict[str, Record]:

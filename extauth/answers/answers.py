@@ -16,7 +16,10 @@ from typing import Final
 from catalog.records import ModelType
 from extauth.reasons import UNAUTHENTICATED, WIRE, Reason
 from extauth.records.entries import WINDOW_NAMES
-from ratelimit.windows.budgets import Answer, BudgetState, Grant, Window
+from extauth.request.body import BodyFault
+from extauth.request.permitted import CALLED_BY
+from ratelimit.tokens.terms import Terms, Work
+from ratelimit.windows.budgets import Answer, BudgetState, Grant, Hold, Window
 from ratelimit.windows.levels import LEVEL_OF_PREFIX, Level, level_of
 
 Headers = list[tuple[str, str]]
@@ -48,10 +51,14 @@ def denial(
     grant: Grant | None = None,
     now_ms: int = 0,
     masked: str = "",
-    tokens: int = 0,
+    hold: Hold | None = None,
     model_type: ModelType | None = None,
+    fault: BodyFault | None = None,
 ) -> Denial:
-    """Answer a call that may not pass. ``now_ms`` is the store's clock at the decision, ``tokens`` what it may cost."""
+    """Answer a call that may not pass. ``now_ms`` is the store's clock at the decision, ``hold`` what it would hold.
+
+    ``fault``: what is wrong with its body, in words that name the field and the rule.
+    """
     wire = WIRE[reason]
     headers = list(_JSON_HEADERS)
     error: dict[str, object] = {
@@ -61,16 +68,22 @@ def denial(
         "param": wire.param,
         "reason": reason.value if wire is not UNAUTHENTICATED else "unauthenticated",
     }
+    if fault is not None:
+        error |= {"message": fault.message, "code": fault.code or wire.code, "param": fault.param}
     if wire is UNAUTHENTICATED:
         headers.append(("www-authenticate", 'ApiKey realm="tollkeeper", header="X-API-Key", Bearer realm="tollkeeper"'))
         error["key"] = masked or None
+    if reason is Reason.METHOD_NOT_ALLOWED:
+        headers.append(("allow", CALLED_BY))
     if wire.status == 503:  # noqa: PLR2004  an HTTP status
         headers.append(("retry-after", str(OVERLOAD_RETRY_S)))
-    if grant is not None and grant.refused_by is not None:
-        _explain(error, headers, grant, grant.refused_by, now_ms)
-        if grant.refused_by.budget.shape.counts_tokens:
-            _explain_tokens(error, grant.refused_by, tokens, grant.held)
-        headers += limit_headers(grant.states, now_ms, model_type)
+    if grant is not None and grant.place:
+        states = grant.states
+        refused_by = states[grant.place - 1]
+        _explain(error, headers, grant, refused_by, now_ms)
+        if refused_by.budget.shape.counts_tokens:
+            _explain_tokens(error, refused_by, hold, grant.held)
+        headers += limit_headers(states, now_ms, model_type)
     return Denial(wire.status, headers, json.dumps({"error": error}, separators=(",", ":")))
 
 
@@ -94,22 +107,43 @@ def _explain(error: dict[str, object], headers: Headers, grant: Grant, state: Bu
         headers.append(("x-should-retry", "true"))
 
 
-def _explain_tokens(error: dict[str, object], state: BudgetState, tokens: int, held: int) -> None:
+def _explain_tokens(error: dict[str, object], state: BudgetState, hold: Hold | None, held: int) -> None:
     """Say how many tokens the call may cost; what a tenant has left is its own business."""
-    error["tokens"] = tokens
-    level, asked = level_of(state), f"This call may cost {tokens} tokens (its prompt and the completion it asks for)"
+    terms = Terms.unpack(hold.terms) if hold else None
+    error["tokens"] = terms.reserved if terms else 0
+    level, asked, advice = level_of(state), *_asked_for(terms)
     when = f"retry in {error['retry_after_ms']} ms" if "retry_after_ms" in error else "it never fits"
     left = "" if level is Level.TENANT else f": {state.remaining} of {state.budget.limit} an hour are left"
     if held:
         left += "; tokens" if level is Level.TENANT else f" and {held}"
         left += " are held by calls in flight, which give back what they do not use"
-    advice = "; ask for fewer by 'max_tokens'" if tokens else ""
     error["message"] = f"{asked} and the {level.value}'s token budget has no room for it{left}; {when}{advice}."
+
+
+def _asked_for(terms: Terms | None) -> tuple[str, str]:
+    """What a call holds and why, and how its caller may have it hold less."""
+    if terms is None:
+        return _COSTS_NOTHING
+    tokens = f"{terms.reserved} token" if terms.reserved == 1 else f"{terms.reserved} tokens"
+    match terms.asked.work:
+        case Work.FETCHES:
+            return _COSTS_NOTHING
+        case Work.FORM:
+            return f"This call holds {tokens} (what a form costs is known only when it has ended)", ""
+        case Work.READS:
+            return f"This call may cost {tokens} (what it gives the model to read)", "; send less at once"
+        case Work.GENERATES | Work.DRAWS:
+            fields = "'max_tokens' or 'n'" if terms.asked.choices > 1 else "'max_tokens'"
+            asked = f"This call may cost {tokens} (its prompt and the completion it asks for)"
+            return asked, f"; ask for fewer by {fields}"
+
+
+_COSTS_NOTHING: Final = ("This call may cost 0 tokens", "")
 
 
 def limit_headers(states: Sequence[BudgetState], now_ms: int, model_type: ModelType | None) -> Headers:
     """Describe the budgets of a call, without the tenant's."""
-    shown = [(state, _SHOWN[title]) for state in states if (title := _title(state)) in _SHOWN]
+    shown = [(state, SHOWN[title]) for state in states if (title := _title(state)) in SHOWN]
     if model_type is not ModelType.OPENAI:  # elsewhere nobody counts tokens
         shown = [row for row in shown if not row[0].budget.shape.counts_tokens]
     if not shown:
@@ -146,26 +180,27 @@ def _openai_headers(what: str, tightest: BudgetState, now_ms: int) -> Headers:
 
 
 @dataclass(frozen=True, slots=True)
-class _Shown:
+class ShownName:
     """How a budget appears in headers."""
 
     name: str  # "publication-minute", quoted
     window_s: int
 
 
-_SHOWN: Final = {
-    (prefix, window): _Shown(f'"{level.value}-{name}"', window.value.window_ms // 1000)
+SHOWN: Final = {
+    (prefix, window): ShownName(f'"{level.value}-{name}"', window.value.window_ms // 1000)
     for prefix, level in LEVEL_OF_PREFIX.items()
     for window, name in WINDOW_NAMES.items()
     if level is not Level.TENANT
 }
+"""Which budgets are shown, by the beginning of their subject's name."""
 
 
 def _title(state: BudgetState) -> tuple[str, Window]:
     return state.subject.name[:2], state.budget.window
 
 
-def _tightness(shown: tuple[BudgetState, _Shown]) -> tuple[int, int]:
+def _tightness(shown: tuple[BudgetState, ShownName]) -> tuple[int, int]:
     """Order budgets by what is left, the longer window first where that is equal."""
     return shown[0].remaining, -shown[1].window_s
 

@@ -34,7 +34,7 @@ class Told(NamedTuple):
 def answered(call: Call, secrets: Secrets) -> Denial:
     """Answer a probe; the proof says that it was this gate, and to this probe."""
     kind, name = (PUBLICATION, call.publication) if call.publication else (OPENAI_HOST, call.openai_host)
-    told = Told(kind, name, call.body_parsed)
+    told = Told(kind, name, call.has_body)
     proof = prove_answer(KeyText(call.api_key), str(told), secrets)
     body = {kind: name, "body_read": told.body_read, "proof": proof}
     headers = [("content-type", "application/json"), ("cache-control", "no-store")]

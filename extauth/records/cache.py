@@ -14,9 +14,10 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Final
+from typing import Final, TypeVar
 
 from extauth.records.entries import Entry
+from extauth.records.marks import Marks
 
 MAX_ENTRIES: Final = 200_000
 """About 600 bytes each for keys, 120 MB. Beyond it those go first that no call has used for the longest time."""
@@ -25,6 +26,8 @@ MAX_ABSENT: Final = 10_000
 """Names known to have no record; beyond it the ones noted first go first."""
 ABSENT_MS: Final = 5_000
 """How long a name is taken to have no record without asking again, if the feed does not move before."""
+
+T = TypeVar("T")
 
 NO_EPOCH: Final = ""
 _PARTS: Final = 256  # a power of two
@@ -75,6 +78,8 @@ class RecordCache:
         self._parts = [_Part() for _ in range(parts)]
         self._which = parts - 1  # the bits of a name's hash that choose its part
         self._absent_until_ms: OrderedDict[str, float] = OrderedDict()
+        self.marks = Marks()
+        """Of the records that somebody holds to; what changed is struck before the epoch moves."""
 
     @property
     def epoch(self) -> str:
@@ -141,7 +146,9 @@ class RecordCache:
         with self._lock:
             if self._epoch != seen:
                 return
-            for ref in changed:
+            names = tuple(changed)
+            self.marks.strike(names)
+            for ref in names:
                 self._part(ref).pop(ref, None)
             self._absent_until_ms.clear()
             self._epoch = epoch
@@ -149,6 +156,12 @@ class RecordCache:
     def reset(self, epoch: str) -> None:
         """Forget everything and begin again at ``epoch``: for when nobody can tell what changed."""
         with self._lock:
+            self.marks.strike_all()
             self._history += 1
             self._absent_until_ms.clear()
             self._epoch = epoch
+
+    def locked(self, act: Callable[[], T]) -> T:
+        """Do something brief while nothing changes here: neither the epoch nor what the marks stand for."""
+        with self._lock:
+            return act()

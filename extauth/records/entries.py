@@ -23,11 +23,13 @@ from catalog.records import (
     PublicationRecord,
     Record,
     Reservation,
+    RouteRecord,
+    ServerRecord,
     TenantRecord,
     TokenPolicy,
     ref,
 )
-from ratelimit.tokens.costs import MissingUsage, Policy
+from ratelimit.tokens.terms import MissingUsage, Policy
 from ratelimit.windows.budgets import Budget, Subject, Window
 from ratelimit.windows.levels import Level, subject_name
 from runtime.addresses import site_of
@@ -65,14 +67,24 @@ def _budgets_of(limits: Limits) -> tuple[Budget, ...]:
     return tuple(Budget(window, limit) for window, limit in given if limit is not None)
 
 
+_LEAST_BYTES: Final = 1.0
+"""Of a token, whoever wrote the record: estimates divide by it."""
+
+
 @functools.lru_cache(maxsize=MAX_SHARED)
 def policy_of(tokens: TokenPolicy) -> Policy:
     """How a publication's record wants its calls' tokens held back, in the ledger's words."""
+    of_streams = tokens.stream_bytes_per_token
     return Policy(
         context_tokens=tokens.context_tokens,
         adaptive=tokens.reservation is Reservation.ADAPTIVE,
         missing_usage=MissingUsage(tokens.missing_usage.value),
         timeout_ms=tokens.reservation_timeout_s * 1000 + SETTLING_MS,
+        default_completion_tokens=tokens.default_completion_tokens,
+        clamp_usage=tokens.clamp_usage,
+        media_tokens=tokens.media_part_tokens,
+        bytes_per_token=max(_LEAST_BYTES, tokens.bytes_per_token),
+        stream_bytes_per_token=None if of_streams is None else max(_LEAST_BYTES, of_streams),
     )
 
 
@@ -138,13 +150,32 @@ class PublicationEntry(_Counted, frozen=True, eq=False, gc=False):
 
 
 class HostEntry(msgspec.Struct, frozen=True, eq=False, gc=False):
-    """A host's table of models, ready."""
+    """A host, with its table of models where it has one, ready."""
 
     record: HostRecord
     ref: str
 
 
-Entry = KeyEntry | TenantEntry | PublicationEntry | HostEntry
+class RouteEntry(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """What a model's name leads to on a host without a table, ready."""
+
+    ref: str
+    publication: str  # uid
+
+
+class ServerEntry(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """Who may reach a model server, ready: it may have thousands of publications."""
+
+    record: ServerRecord
+    ref: str
+    sole_tenant: str
+
+    def is_alone(self, publication: PublicationRecord) -> bool:
+        """As the record says, without looking through it."""
+        return self.record.is_alone(publication, self.sole_tenant)
+
+
+Entry = KeyEntry | TenantEntry | PublicationEntry | HostEntry | ServerEntry | RouteEntry
 
 
 def entry_of(record: Record) -> Entry | None:
@@ -159,10 +190,20 @@ def entry_of(record: Record) -> Entry | None:
             return TenantEntry(ref(Kind.TENANT, record.id), _budgets_of(record.limits), record)
         case PublicationRecord():
             return _publication_entry(record)
-        case HostRecord():
-            return HostEntry(record, ref(Kind.HOST, record.id))
+        case HostRecord() | RouteRecord() | ServerRecord():
+            return _uncounted(record)
         case _:
             return None
+
+
+def _uncounted(record: HostRecord | RouteRecord | ServerRecord) -> Entry:
+    match record:
+        case HostRecord():
+            return HostEntry(record, ref(Kind.HOST, record.id))
+        case RouteRecord():
+            return RouteEntry(ref(Kind.ROUTE, record.id), record.publication)
+        case ServerRecord():
+            return ServerEntry(record, ref(Kind.SERVER, record.id), record.sole_tenant)
 
 
 def _key_entry(record: KeyRecord) -> KeyEntry:

@@ -14,6 +14,7 @@ from redis.exceptions import RedisError
 
 from catalog.store.reader import Delta, Snapshot, counter_of
 from extauth.records.cache import RecordCache
+from runtime.lifecycle import fault_told
 from runtime.store.link import StoreLink
 
 BLOCK_MS: Final = 1_000
@@ -62,11 +63,8 @@ class FeedFollower:
         self._thread.start()
 
     def _run(self) -> None:
-        try:
+        with fault_told(_log, "the feed's follower", self._on_fault):
             self._keep_following()
-        except Exception:  # noqa: BLE001  whatever it was: the owner must learn that nobody follows any more
-            _log.exception("the feed's follower ended by a fault of its own")
-            self._on_fault()
 
     def _keep_following(self) -> None:
         while not self._stopping.is_set():

@@ -5,16 +5,25 @@ Owns what is known to be absent or unreadable, and how the cache is brought to t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from catalog.store.reader import Delta, Snapshot, counter_of
 from extauth.decide import Facts
 from extauth.events import UNHEARD, Events
-from extauth.facts import Presented, facts_of, first_refs, needed_refs, owner_refs, second_refs
+from extauth.facts import (
+    Presented,
+    facts_of,
+    first_refs,
+    needed_refs,
+    owner_refs,
+    routed_refs,
+    second_refs,
+    server_ref,
+)
 from extauth.records.cache import RecordCache
-from extauth.records.entries import Entry, entry_of
+from extauth.records.entries import Entry, RouteEntry, entry_of
 from extauth.request.call import Call
 from extauth.stores import Execute, RecordsBehindError
 
@@ -42,24 +51,45 @@ class RecordsChangingError(Exception):
     """The records change faster than they can be read consistently."""
 
 
+Stage = Callable[[dict[str, Entry]], set[str]]
+"""Names records by those that are here."""
+
+
 @dataclass(slots=True)
 class Question:
     """What a batch asks of the records, and what was learnt while asking."""
 
-    calls: Sequence[Call]
-    presented: Sequence[Presented]
+    calls: dict[int, Call] = field(default_factory=dict)  # one whose body was read takes the place of the one before
+    presented: dict[int, Presented] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)  # names without a record, as of `absent_epoch`
     corrupt: set[str] = field(default_factory=set)  # names whose record cannot be read, likewise
     absent_epoch: str = ""
     read_epoch: str | None = None  # in force at some moment since these calls came; None: not looked at yet
 
-    def first_refs(self, index: int) -> list[str]:
-        """Name the records that a call names itself."""
-        return first_refs(self.calls[index], self.presented[index])
+    def stages(self, indexes: Sequence[int]) -> tuple[Stage, ...]:
+        """Name the records of these calls, each time by those that are here by then.
 
-    def second_refs(self, index: int, entries: dict[str, Entry]) -> list[str]:
-        """Name the records that its first ones name."""
-        return second_refs(self.calls[index], self.presented[index], entries)
+        Those that the calls name themselves; those that these name; the publications that routes lead to; and those
+        that publications name: as a rule the keys' tenants, which are here.
+        """
+        calls = [(self.calls[index], self.presented[index]) for index in indexes]
+
+        def first(_entries: dict[str, Entry]) -> set[str]:
+            return {name for call, presented in calls for name in first_refs(call, presented)}
+
+        def second(entries: dict[str, Entry]) -> set[str]:
+            return {name for call, presented in calls for name in second_refs(call, presented, entries)}
+
+        def routed(entries: dict[str, Entry]) -> set[str]:
+            if not any(isinstance(entry, RouteEntry) for entry in entries.values()):
+                return set()
+            return {name for call, presented in calls for name in routed_refs(call, presented, entries)}
+
+        def last(entries: dict[str, Entry]) -> set[str]:
+            servers = {server_ref(call, presented, entries) for call, presented in calls}
+            return owner_refs(entries) | servers - {""}
+
+        return first, second, routed, last
 
     def facts(self, index: int, entries: dict[str, Entry]) -> Facts:
         """Say what the records tell about a call."""
@@ -69,10 +99,26 @@ class Question:
         """Whether every record that a call needs can be read."""
         return self.corrupt.isdisjoint(needed_refs(self.calls[index], self.presented[index], entries))
 
+    def note_absent(self, epoch: str, names: Iterable[str]) -> None:
+        """Remember that there are no such records, as of this epoch."""
+        if self.absent_epoch != epoch:
+            self.absent, self.corrupt, self.absent_epoch = set(), set(), epoch
+        self.absent |= set(names)
+
     def unknown(self, epoch: str, wanted: Iterable[str], entries: dict[str, Entry]) -> list[str]:
         """Return those of the names about which nothing is known at this epoch."""
         known_absent = self.absent if self.absent_epoch == epoch else ()
         return [r for r in wanted if r not in entries and r not in known_absent]
+
+
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What the cache has, as of one epoch."""
+
+    epoch: str
+    entries: dict[str, Entry]
+    wanted: set[str]  # all names that were asked for so far
+    missing: list[str]  # of these, nothing is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,31 +140,54 @@ class Gatherer:
 
     def gather(self, question: Question, indexes: Sequence[int], execute: Execute) -> Gathered:
         """Return the facts of these calls, all as of one epoch; raises ``RecordsChangingError``."""
-        first = {name for index in indexes for name in question.first_refs(index)}
+        epoch, entries = self._collect(question, question.stages(indexes), execute)
+        return _gathered(question, indexes, epoch, entries)
+
+    def listed(self, question: Question, names: set[str], execute: Execute) -> dict[str, Entry]:
+        """Return these publications, and whose they are; raises as ``gather``."""
+        return self._collect(question, (lambda _entries: names, owner_refs), execute)[1]
+
+    def _collect(self, question: Question, stages: Sequence[Stage], execute: Execute) -> tuple[str, dict[str, Entry]]:
+        """Look, and read what is missing, until all is known as of one epoch."""
         read = 0
         for _ in range(GATHER_ROUNDS):
-            epoch, entries = self._cache.look(first)
-            missing = question.unknown(epoch, first, entries)
-            if not missing:
-                second = {name for index in indexes for name in question.second_refs(index, entries)}
-                epoch_then, more = self._cache.look(second)
-                if epoch_then != epoch:
-                    continue
-                entries |= more
-                missing = question.unknown(epoch, second, entries)
-            if not missing and (owners := owner_refs(entries)):  # as a rule the key's tenant, which is here
-                second |= owners
-                epoch_then, more = self._cache.look(owners)
-                if epoch_then != epoch:
-                    continue
-                entries |= more
-                missing = question.unknown(epoch, owners, entries)
-            if not missing:
-                self._on.gathered(len(first | second), read)
-                return _gathered(question, indexes, epoch, entries)
-            self._fetch(question, missing, execute)
-            read += len(missing)
+            looked = self._look(question, stages)
+            if looked is None:
+                continue
+            if not looked.missing:
+                self._on.gathered(len(looked.wanted), read)
+                return looked.epoch, looked.entries
+            self._fetch(question, looked.missing, execute)
+            read += len(looked.missing)
         raise RecordsChangingError
+
+    def _look(self, question: Question, stages: Sequence[Stage]) -> _Looked | None:
+        """Look stage by stage, until something is missing; ``None`` where the cache moved on in between."""
+        wanted = stages[0]({})
+        epoch, entries = self._cache.look(wanted)
+        missing = self._unknown(question, epoch, wanted, entries)
+        for stage in stages[1:]:
+            if missing:
+                break
+            more = stage(entries) - wanted
+            if not more:
+                continue
+            then, found = self._cache.look(more)
+            if then != epoch:
+                return None
+            entries |= found
+            wanted |= more
+            missing = self._unknown(question, epoch, more, entries)
+        return _Looked(epoch, entries, wanted, missing)
+
+    def _unknown(self, question: Question, epoch: str, wanted: set[str], entries: dict[str, Entry]) -> list[str]:
+        """Name what has to be read. Of what is missing, the cache too may know that there is none."""
+        missing = question.unknown(epoch, wanted, entries)
+        absent = [name for name in missing if self._cache.is_absent(name)]
+        if not absent or self._cache.epoch != epoch:  # noted at another epoch, perhaps
+            return missing
+        question.note_absent(epoch, absent)
+        return [name for name in missing if name not in question.absent]
 
     def _fetch(self, question: Question, missing: list[str], execute: Execute) -> None:
         """Read what is missing; a record enters the cache only if it was read at the cache's own epoch."""
@@ -130,10 +199,8 @@ class Gatherer:
         if not self._cache.insert(snapshot.epoch, entries, absent=[name for name in absent if name not in corrupt]):
             self.catch_up(execute)
             return
-        if question.absent_epoch != snapshot.epoch:
-            question.absent, question.corrupt, question.absent_epoch = set(), set(), snapshot.epoch
+        question.note_absent(snapshot.epoch, absent)
         question.corrupt |= corrupt
-        question.absent |= set(absent)
 
     def in_force(self, question: Question, epoch: str, execute: Execute) -> bool:
         """Whether this epoch was in force since the calls came: a refusal must not rest on what was put right."""

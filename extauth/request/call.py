@@ -2,11 +2,43 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Protocol
+
+import msgspec
+from msgspec import structs
+
+from extauth.request.body import Body, BodyFault
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Asking(Protocol):
+    """A call of which no more was read than whose it is; most need no more."""
+
+    @property
+    def api_key(self) -> str:
+        """As ``Call.api_key``."""
+        ...
+
+    @property
+    def authorization(self) -> str:
+        """As ``Call.authorization``."""
+        ...
+
+    @property
+    def publication(self) -> str:
+        """As ``Call.publication``."""
+        ...
+
+    @property
+    def openai_host(self) -> str:
+        """As ``Call.openai_host``."""
+        ...
+
+    def read(self) -> Call:
+        """Read the whole call."""
+        ...
+
+
+class Call(msgspec.Struct, frozen=True, gc=False):
     """What Envoy told about a request.
 
     ``publication`` and ``openai_host`` come from the route that matched, never from the path:
@@ -18,15 +50,34 @@ class Call:
     publication: str  # uid named by the route, "" when it names none
     openai_host: str  # host whose model table decides, "" when the route names a publication
     method: str
-    content_type: str  # the Content-Type header in lower case, "" when absent
-    body_model: str | None  # `model` of a JSON body: None when no body was parsed or it has none
-    body_parsed: bool  # whether a JSON body reached us
-    body_unread: bool = False  # the route has no body read: what the call asks for is not known
-    body_bytes: int = 0  # of the whole body
-    max_tokens: int | None = None  # the largest that the body asks for; None: it names no bound
-    choices: int = 1  # `n` of the body
-    count_fault: str = ""  # the field of the body whose count cannot be meant, "" when there is none
+    content_type: str = ""  # the Content-Type header as it was sent, "" when absent
+    body: Body | BodyFault | None = None  # what the body says, or why it cannot be meant; None: none, or not read yet
+    raw: bytes = b""  # the body, until it was read; b"": the proxy handed none over
+    raw_is_text: bool = False  # the proxy handed it over as text: what is not UTF-8 in it has been replaced
     content_encoding: str = ""  # the Content-Encoding header in lower case, "" when absent
     address: str = ""  # of the caller, as Envoy trusts it; "" when it was not told
     path: str = ""  # as the route saw it, without the query; says what is asked of a publication, never of which
     request_id: str = ""  # Envoy's own, which its access log and the answer carry too; "" when it was not told
+
+    def read(self) -> Call:
+        """Return the call itself: it was read."""
+        return self
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the proxy handed a body over, or told of one."""
+        return bool(self.raw) or self.body is not None
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether a body waits to be read, which it is only for a caller who may pass so far."""
+        return self.body is None and bool(self.raw)
+
+    def reading(self, body: Body | BodyFault) -> Call:
+        """Return the same call with its body read, and the body's bytes let go."""
+        return structs.replace(self, body=body, raw=b"")
+
+    @property
+    def model(self) -> str:
+        """The body's ``model``; "" where the body names none, or was not read."""
+        return self.body.model if isinstance(self.body, Body) else ""

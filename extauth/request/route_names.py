@@ -17,12 +17,6 @@ ROUTE_PREFIX: Final = "tollkeeper-"
 ENTRY: Final = "openai"
 """Stands where a publication's uid would: no publication may be called so."""
 
-READS_BODY: Final = "json"
-"""Ends the names of a publication's rules whose calls' bodies are read: ``<uid>.below.json``."""
-
-UNREAD: Final = "unread"
-"""Ends the names of the same rules where no body can be read: ``<uid>.below.unread``."""
-
 MAX_RULE: Final = 253
 """Longest name of a rule (Gateway API, SectionName)."""
 
@@ -32,14 +26,9 @@ def publication_rule(uid: str, part: str) -> str:
     return f"{uid}.{part}"
 
 
-def reading_rule(uid: str, part: str) -> str:
-    """The same where Envoy reads the calls' bodies."""
-    return f"{uid}.{part}.{READS_BODY}"
-
-
-def unread_rule(uid: str, part: str) -> str:
-    """The same where bodies would be read if they could: Check will hear of none, and goes by the path alone."""
-    return f"{uid}.{part}.{UNREAD}"
+def checked_rule(uid: str, part: str) -> str:
+    """The rule to which Check sends a call that it has let pass: ``07fq2….below.checked``."""
+    return f"{uid}.{part}.checked"
 
 
 def entry_rule(host: str) -> str:
@@ -53,8 +42,3 @@ def read_rule(rule: str) -> tuple[str, str]:
     if not dot or not rest:
         return "", ""
     return ("", rest) if named == ENTRY else (named, "")
-
-
-def is_unread(rule: str) -> bool:
-    """Whether the calls that a rule takes are decided without their bodies; by default they are not."""
-    return rule.endswith(f".{UNREAD}") and not rule.startswith(f"{ENTRY}.")

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from google.protobuf.struct_pb2 import Struct
 
-from extauth.request.route_names import ROUTE_KIND, ROUTE_PREFIX, is_unread, read_rule
+from extauth.request.route_names import ROUTE_KIND, ROUTE_PREFIX, read_rule
 
 ROUTE_NAMESPACE: Final = "tollkeeper"
 """Metadata of plain Envoy's routes: ``publication`` or ``openai_host``."""
@@ -21,11 +21,10 @@ GATEWAY_METADATA: Final = "envoy-gateway"
 
 
 class Routed(NamedTuple):
-    """At most one of the first two; neither where the route names nothing that we believe."""
+    """At most one of both; neither where the route names nothing that we believe."""
 
     publication: str = ""  # uid
     openai_host: str = ""
-    body_unread: bool = False
 
 
 NOWHERE: Final = Routed()
@@ -33,9 +32,11 @@ NOWHERE: Final = Routed()
 
 def routed(metadata: Mapping[str, Struct], gateway_namespace: str) -> Routed:
     """Read a route's metadata; ``gateway_namespace``: of the HTTPRoutes that are believed, "" for none."""
-    if ROUTE_NAMESPACE in metadata:
-        fields = metadata[ROUTE_NAMESPACE].fields
-        publication = fields["publication"].string_value if "publication" in fields else ""
+    own = metadata.get(ROUTE_NAMESPACE)
+    if own is not None:
+        fields = own.fields
+        named = fields.get("publication")
+        publication = "" if named is None else named.string_value
         if not publication and "openai_host" in fields:  # a route that names both means the publication
             return Routed(openai_host=fields["openai_host"].string_value)
         return Routed(publication)
@@ -53,4 +54,4 @@ def _by_rule(told: Struct, namespace: str) -> Routed:
     )
     if kind != ROUTE_KIND or where != namespace or not name.startswith(ROUTE_PREFIX):
         return NOWHERE
-    return Routed(*read_rule(rule), body_unread=is_unread(rule))
+    return Routed(*read_rule(rule))

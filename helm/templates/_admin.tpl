@@ -9,19 +9,20 @@
 - --gateway-namespace={{ .Values.gateway.namespace }}
 - --gateway-name={{ .Values.gateway.name }}
 - --gateway-listeners={{ include "tollkeeper.listeners" . }}
-- --gateway-route-listeners={{ include "tollkeeper.routeListeners" . }}
 - --gate-targets={{ include "tollkeeper.gateTargets" . }}
 {{- if eq .Values.gate.mode "deployment" }}
 - --gate-tls-name={{ include "tollkeeper.gateServerName" . }}
-- --gate-tls-ca={{ .Values.gate.tls.caConfigMap | default (printf "%s-gate-ca" .Release.Name) }}
-- --gate-tls-client={{ .Values.gate.tls.clientSecret | default (printf "%s-gate-client" .Release.Name) }}
+- --gate-tls-ca={{ include "tollkeeper.gateCa" . }}
+- --gate-tls-client={{ include "tollkeeper.gateClient" . }}
 {{- end }}
 {{- if not .Values.gateway.patches }}
 - --no-patches
 {{- end }}
+{{- with .Values.gateway.meter }}
+- --gateway-meter={{ . }}
+{{- end }}
 {{- if .Values.gateway.aiGateway }}
 - --ai-gateway
-- --usage-metadata=io.envoy.ai_gateway:llm_total_token,llm_input_token,llm_output_token
 {{- end }}
 {{- with .Values.admin }}
 - --default-host={{ .defaultHost }}
@@ -55,20 +56,6 @@
 {{- end }}
 {{- end }}
 {{- join "," $names }}
-{{- end }}
-
-{{/* Routes are looked up by listener with TLS, and by port without: there the first is named for each host. */}}
-{{- define "tollkeeper.routeListeners" -}}
-{{- $ports := dict }}
-{{- $named := list }}
-{{- range .Values.gateway.listeners }}
-{{- $port := .port | toString }}
-{{- $first := get $ports $port | default .name }}
-{{- $_ := set $ports $port $first }}
-{{- $name := ternary (printf "%s@%s" .name $first) $first (and (eq .protocol "HTTPS") (ne .name $first)) }}
-{{- $named = append $named (printf "%s%s" $name (empty .hostname | ternary "" (printf "=%s" .hostname))) }}
-{{- end }}
-{{- join "," $named }}
 {{- end }}
 
 {{/* Cluster-wide, so it names the release's namespace too. */}}

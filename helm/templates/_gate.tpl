@@ -19,6 +19,7 @@ ports:
 {{- if not $sidecar }}
 {{- range until (int .Values.gate.workers) }}
 - {name: grpc-{{ . }}, containerPort: {{ add 9001 . }}}
+- {name: endings-{{ . }}, containerPort: {{ add 9101 . }}}
 {{- end }}
 {{- end }}
 - {name: gate-metrics, containerPort: 9090}
@@ -52,8 +53,10 @@ volumeMounts:
 - gate
 {{- if eq .Values.gate.mode "sidecar" }}
 - --listen=unix:/run/tollkeeper/{{ eq (int .Values.gate.workers) 1 | ternary "gate-0.sock" "gate.sock" }}  # of several, each adds its number itself
+- --endings-listen=unix:/run/tollkeeper/{{ eq (int .Values.gate.workers) 1 | ternary "endings-0.sock" "endings.sock" }}
 {{- else }}
 - --listen=0.0.0.0:9001
+- --endings-listen=0.0.0.0:9101
 - --transport=grpcio
 - --tls-certificate=/etc/tollkeeper/tls/tls.crt
 - --tls-key=/etc/tollkeeper/tls/tls.key
@@ -63,6 +66,9 @@ volumeMounts:
 - --http-listen=0.0.0.0:9090
 - --workers={{ .Values.gate.workers }}
 - --gateway-namespace={{ .Values.gateway.namespace }}
+{{- if .Values.gateway.aiGateway }}
+- --usage-metadata=io.envoy.ai_gateway:llm_total_token,llm_input_token,llm_output_token
+{{- end }}
 - --store-failure={{ .Values.gate.storeFailure }}
 - --bounded-for-s={{ .Values.gate.boundedForSeconds }}
 {{ include "tollkeeper.commonArgs" . }}
@@ -87,6 +93,52 @@ the publisher tells every proxy at once, and a proxy whose gate is not replaced 
 {{- end }}
 {{- end }}
 {{- join "," $targets }}
+{{- end }}
+
+
+{{/* How the proxy's log tells endings, as the publisher writes it for an Envoy Gateway without a cluster. */}}
+{{- define "tollkeeper.accessLog" -}}
+{{- $several := or (gt (int .Values.gate.workers) 1) (eq .Values.gate.mode "deployment") }}
+{{- $count := max 2 (int .Values.gate.workers) }}
+settings:
+- sinks:  # each call, as Envoy Gateway logs it where no log is named
+  - {type: File, file: {path: /dev/stdout}}
+- type: Route
+  matches: ["'reservation' in metadata.filter_metadata['envoy.filters.http.ext_authz']"]
+  sinks:
+  - type: ALS
+    als:
+      type: HTTP
+      logName: tollkeeper-endings
+      http:
+        responseHeaders: [content-type]
+      backendRefs:
+      - {group: gateway.envoyproxy.io, kind: Backend, name: {{ .Values.gateway.name }}-endings}
+      backendSettings:
+        loadBalancer: {type: RoundRobin}
+        timeout: {tcp: {connectTimeout: 200ms}}
+        http2: {connectionKeepalive: {interval: 15s, timeout: 10s}}  # a node that has gone without a word is found out
+        {{- if $several }}
+        healthCheck:
+          active: {type: GRPC, timeout: 1s, interval: 1s, unhealthyThreshold: 1, healthyThreshold: 1}
+          passive:
+            splitExternalLocalOriginErrors: true
+            consecutiveLocalOriginFailures: 1
+            consecutiveGatewayErrors: 0
+            consecutive5XxErrors: 0
+            interval: 1s
+            baseEjectionTime: 2s
+            maxEjectionPercent: {{ div (mul 100 (sub $count 1)) $count }}
+          panicThreshold: 1
+        {{- end }}
+{{- end }}
+
+{{- define "tollkeeper.gateCa" -}}
+{{ .Values.gate.tls.caConfigMap | default (printf "%s-gate-ca" .Release.Name) }}
+{{- end }}
+
+{{- define "tollkeeper.gateClient" -}}
+{{ .Values.gate.tls.clientSecret | default (printf "%s-gate-client" .Release.Name) }}
 {{- end }}
 
 {{/* A gate reads its store's address once, so it starts anew where that has changed. Secrets and certificates it reads again. */}}

@@ -1,8 +1,8 @@
-"""A plan as Envoy's cluster and route files: pure functions from values to JSON-ready dicts.
+"""The files that Envoy reads while it runs, and a plan's clusters: pure functions from values to JSON-ready dicts.
 
-Owns the words Envoy uses for routes and clusters. Knows no disk and no Envoy process (``sink`` does) and nothing
-of listeners and filters (``bootstrap`` does). Resources come in the plan's stable order; a file's version is the
-hash of what it says, so the same plan is the same file.
+Owns the form of such a file and the names that routes, clusters and filters share. Knows no disk and no Envoy process
+(``sink`` does), no route (``routes``) and nothing of listeners and filters (``bootstrap``). Resources come in the
+plan's stable order; a file's version is the hash of what it says, so the same plan is the same file.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from publisher.browsers import SERVERS_HEADERS, browser_policy
-from publisher.plan import OPENAI_ROOT, Host, Plan, Route, Upstream
+from publisher.plan import Plan, Upstream
 
 Json = dict[str, Any]
 
@@ -28,11 +27,8 @@ ROUTE_NAMESPACE: Final = "tollkeeper"
 PUBLICATION_HEADER: Final = "x-tollkeeper-publication"
 """Names the publication to its server; on calls decided by the body, Check sets it and the route wants it."""
 
-BODY_FILTER: Final = "envoy.filters.http.json_to_metadata"
-"""Reads the JSON body for Check, and the answer's usage; off unless a route turns it on."""
-
-SSE_FILTER: Final = "envoy.filters.http.sse_to_metadata"
-"""Reads the usage of a streamed answer; off unless a route turns it on."""
+METER_FILTER: Final = "envoy.filters.http.lua/tollkeeper"
+"""Reads the usage of an answer as it passes; off unless a route turns it on. There may be other filters of its kind."""
 
 CREDENTIAL_HEADERS: Final = ("x-api-key", "authorization")
 """Never forwarded, whatever Check answers."""
@@ -41,8 +37,6 @@ NO_CLUSTER: Final = "tollkeeper-no-model"
 """The cluster of calls that lead to no model: there is none of this name, nor can a publication's be called so."""
 
 _CLUSTER: Final = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
-_ROUTES: Final = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
-_FILTER_CONFIG: Final = "type.googleapis.com/envoy.config.route.v3.FilterConfig"
 _UPSTREAM_TLS: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 _HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -51,56 +45,57 @@ MAX_UPSTREAM_CALLS: Final = 4096
 """Calls at once to one publication's server, waiting ones included; more get 503."""
 
 IDLE_S: Final = 300
-"""Longest silence within a call, in seconds, both ways."""
+"""Longest silence of a connection without calls, and of a call that has found no model yet, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """The content of one file: Envoy's DiscoveryResponse."""
+    """The content of one file: Envoy's DiscoveryResponse. Each resource is kept as text, as it was rendered."""
 
     version: str
-    resources: tuple[Json, ...]
+    texts: Mapping[str, str]
+    """Each resource as JSON, by its name."""
 
     def text(self) -> str:
-        """The file, as Envoy reads it."""
-        response = {"version_info": self.version, "resources": list(self.resources)}
-        return json.dumps(response, indent=1, sort_keys=True) + "\n"
+        """The file, as Envoy reads it: a resource a line."""
+        head = f'{{"version_info": {compact(self.version)}, "resources": ['
+        return "\n".join((head, ",\n".join(self.texts.values()), "]}", ""))
+
+    @property
+    def size(self) -> int:
+        """About the file's bytes."""
+        return sum(map(len, self.texts.values()))
 
     @classmethod
     def parse(cls, text: str) -> Resources:
-        """A file's content; raises ``ValueError`` or ``KeyError`` where it is none of ours."""
+        """A file's content; raises ``ValueError``, ``KeyError`` or ``TypeError`` where it is none of ours."""
         response = json.loads(text)
-        return cls(response["version_info"], tuple(response["resources"]))
+        return cls(response["version_info"], {one["name"]: compact(one) for one in response["resources"]})
 
 
-def clusters(plan: Plan, *, upstream_ca: str) -> Resources:
-    """One cluster per publication. ``upstream_ca`` is the PEM file of authorities that https servers are held to."""
-    return _versioned(_cluster(upstream, upstream_ca) for upstream in plan.upstreams)
+def compact(value: object) -> str:
+    """A value as JSON without a space too many: Envoy reads some ten MB a second."""
+    return json.dumps(value, separators=(",", ":"))
 
 
-def routes(plan: Plan, *, origins: Sequence[str] = ()) -> Resources:
-    """The one route configuration. A host or path that nobody published has no route, hence no way to any server.
+def clusters(plan: Plan, *, upstream_ca: str, rendered: Callable[[Upstream], str] | None = None) -> Resources:
+    """One cluster per publication. ``upstream_ca`` is the PEM file of authorities that https servers are held to.
 
-    ``origins``: of pages that may call from a browser.
+    ``rendered``: what gives a cluster's text, for those who remember it.
     """
-    return _versioned(
-        [
-            {
-                "@type": _ROUTES,
-                "name": ROUTES_NAME,
-                "request_headers_to_remove": list(CREDENTIAL_HEADERS),
-                "response_headers_to_remove": list(SERVERS_HEADERS),
-                "validate_clusters": False,
-                "virtual_hosts": [_virtual_host(host) | _for_browsers(origins) for host in plan.hosts],
-            }
-        ]
-    )
+    text = rendered or (lambda one: cluster_text(one, upstream_ca))
+    return versioned({cluster_name(one.publication): text(one) for one in plan.upstreams})
+
+
+def cluster_text(upstream: Upstream, upstream_ca: str) -> str:
+    """A publication's cluster as JSON."""
+    return compact(_cluster(upstream, upstream_ca))
 
 
 def together(old: Resources, new: Resources) -> Resources:
     """What both files say, the new one's word where both name a resource: nothing old is missed while routes move."""
-    named = {resource["name"]: resource for resource in (*old.resources, *new.resources)}
-    return _versioned(named[name] for name in sorted(named))
+    named = {**old.texts, **new.texts}
+    return new if len(named) == len(new.texts) else versioned({name: named[name] for name in sorted(named)})
 
 
 def error_body(*, message: str, kind: str, code: str) -> str:
@@ -131,15 +126,21 @@ def socket_address(address: str, port: int) -> Json:
 
 
 def watched_file(folder: str, name: str) -> Json:
-    """A file of resources that is read again whenever something is renamed into its folder."""
-    source = {"path": f"{folder}/{name}", "watched_directory": {"path": folder}}
+    """A file of resources that is read again whenever another is renamed into its place.
+
+    Not whenever something is renamed into its folder: each of our files would be read again with every other.
+    """
+    source = {"path": f"{folder}/{name}"}
     return {"resource_api_version": "V3", "path_config_source": source}
 
 
-def _versioned(resources: Iterable[Json]) -> Resources:
-    fixed = tuple(resources)
-    said = json.dumps(fixed, sort_keys=True).encode()
-    return Resources(hashlib.sha256(said).hexdigest()[:16], fixed)
+def versioned(texts: Mapping[str, str]) -> Resources:
+    """These resources by name, with the hash of what they say."""
+    said = hashlib.sha256()
+    for text in texts.values():
+        said.update(text.encode())
+        said.update(b"\n")
+    return Resources(said.hexdigest()[:16], texts)
 
 
 def _cluster(upstream: Upstream, upstream_ca: str) -> Json:
@@ -190,80 +191,3 @@ def _upstream_tls(upstream: Upstream, upstream_ca: str) -> Json:
 def _san(hostname: str) -> Json:
     kind = "IP_ADDRESS" if _discovery(hostname)["type"] == "STATIC" else "DNS"
     return {"san_type": kind, "matcher": {"exact": hostname}}
-
-
-def _virtual_host(host: Host) -> Json:
-    entries = [_entry(host.name)] if host.openai else []
-    return {
-        "name": host.name,
-        "domains": [host.name],
-        "routes": [*(_route(route) for route in host.routes), *entries],
-    }
-
-
-def _for_browsers(origins: Sequence[str]) -> Json:
-    policy = browser_policy(origins)
-    return {"typed_per_filter_config": policy} if policy else {}
-
-
-def _route(route: Route) -> Json:
-    rendered: Json = {
-        "name": route.name,
-        "match": _match(route),
-        "metadata": _metadata(publication=route.publication),
-        "route": _action(route),
-        "request_headers_to_add": [
-            {
-                "header": {"key": PUBLICATION_HEADER, "value": route.publication},
-                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
-            }
-        ],
-    }
-    if route.reads_body:
-        rendered["typed_per_filter_config"] = body_filters_on()
-    return rendered
-
-
-def _match(route: Route) -> Json:
-    match: Json = {"prefix": f"{route.path}/"} if route.below else {"path": route.path}
-    if route.chosen_by_body:
-        match["headers"] = [{"name": PUBLICATION_HEADER, "string_match": {"exact": route.publication}}]
-    return match
-
-
-def _action(route: Route) -> Json:
-    action: Json = {
-        "cluster": cluster_name(route.publication),
-        "timeout": "0s",
-        "idle_timeout": f"{IDLE_S}s",
-        "max_stream_duration": {"max_stream_duration": f"{route.longest_s}s"},
-        "host_rewrite_literal": route.authority,
-        "append_x_forwarded_host": True,
-    }
-    matched = f"{route.path}/" if route.below else route.path
-    if route.rewrite != matched:
-        action["prefix_rewrite"] = route.rewrite
-    return action
-
-
-def _entry(host: str) -> Json:
-    """Where calls wait that the body decides: Check names the publication, or a 404 is the end of it.
-
-    No direct response, which Envoy would not let pages in browsers read.
-    """
-    return {
-        "name": f"{host}/openai",
-        "match": {"prefix": f"{OPENAI_ROOT}/"},
-        "metadata": _metadata(openai_host=host),
-        "route": {"cluster": NO_CLUSTER, "cluster_not_found_response_code": "NOT_FOUND"},
-        "typed_per_filter_config": body_filters_on(),
-    }
-
-
-def _metadata(**fields: str) -> Json:
-    return {"filter_metadata": {ROUTE_NAMESPACE: fields}}
-
-
-def body_filters_on() -> Json:
-    """What a route says, by filter, whose calls' bodies are read."""
-    return {name: {"@type": _FILTER_CONFIG, "config": {}} for name in (BODY_FILTER, SSE_FILTER)}

@@ -50,16 +50,16 @@ class GateTls:
     private_key: str = ""
 
 
-def gate_cluster(written: Sequence[str], *, connect_timeout: str, tls: GateTls | None = None) -> Json:
+def gate_cluster(written: Sequence[str], *, connect_timeout: str, tls: GateTls | None = None, name: str = GATE) -> Json:
     """The gate's workers (``unix:/run/gate-0.sock``, ``127.0.0.1:9001``) over HTTP/2."""
     targets = [parse_address(one) for one in written]
     named = any(map(is_named, targets))
     cluster: dict[str, Any] = {
-        "name": GATE,
+        "name": name,
         "type": "STRICT_DNS" if named else "STATIC",
         "connect_timeout": connect_timeout,
         "lb_policy": "ROUND_ROBIN",
-        "load_assignment": assignment(GATE, [_address(target) for target in targets]),
+        "load_assignment": assignment(name, [_address(target) for target in targets]),
         "circuit_breakers": {"thresholds": [{"max_pending_requests": MAX_CALLS, "max_requests": MAX_CALLS}]},
         "typed_extension_protocol_options": http_options({"http2_protocol_options": {}}),
     }

@@ -2,30 +2,37 @@
 
 Owns the order (a route never points to a cluster that is not there) and the way back: what Envoy refuses is replaced by
 what it accepted last. Knows no publication. One writer per folder; every file is replaced by a rename, so Envoy never
-reads half of one.
+reads half of one. Files are rendered, compared and written in a workshop: of thousands of publications they have MBs.
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
-import os
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from publisher.drafts import draft, text_of
 from publisher.envoy.admin import CLUSTERS, ROUTES, EnvoyAdmin, EnvoyUnreachable
 from publisher.envoy.bootstrap import CLUSTERS_FILE, ROUTES_FILE
-from publisher.envoy.files import Resources, cluster_name, clusters, routes, together
+from publisher.envoy.files import Resources, cluster_name, together
+from publisher.envoy.kept import KeptFile, make_file
+from publisher.envoy.rendering import Rendering
 from publisher.plan import Plan, plan
 from publisher.prober import Proofs
 from publisher.sink import NotServed, Refused
+from publisher.workshop import Workshop
 
 TIMEOUT_S: Final = 2.0
-"""Longest wait for one plan to be served, in seconds."""
+"""Longest wait for a small plan to be served, in seconds."""
+
+BYTES_A_SECOND: Final = 1_000_000
+"""So many bytes of routes more, and a second more is waited. Envoy reads some ten million on an idle machine."""
+
+MOST: Final = 5_000
+"""Publications of a plain Envoy: a change is live within some four seconds then, and its memory below the half of what
+its overload manager lets it have (decision 40)."""
 
 WARM_S: Final = 0.5
 """Longest wait for new servers' names to be looked up, in seconds; one that has no address holds nobody up longer."""
@@ -33,17 +40,14 @@ WARM_S: Final = 0.5
 _POLL_S: Final = 0.01
 """Between two looks at Envoy, in seconds: it tells nobody when it has read a file."""
 
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    """A file and the name under which Envoy reports on it."""
-
-    path: Path
-    kind: str
+_LOOKS: Final = 10
+"""So many looks at the version for one at the refusals, which costs Envoy more."""
 
 
 class FilesSink:
-    """Keeps one Envoy's cluster and route files."""
+    """Keeps one Envoy's cluster and route files. ``workshop``: where the files are made, by default one of its own."""
+
+    most = MOST
 
     def __init__(
         self,
@@ -55,16 +59,17 @@ class FilesSink:
         timeout_s: float = TIMEOUT_S,
         may_write: Callable[[], bool] = lambda: True,
         proofs: Proofs | None = None,
+        workshop: Workshop | None = None,
     ) -> None:
         self._may_write = may_write  # asked at each write: whether this process still is the folder's one writer
         self._folder = folder
-        self._clusters = _File(folder / CLUSTERS_FILE, CLUSTERS)
-        self._routes = _File(folder / ROUTES_FILE, ROUTES)
+        self._clusters = KeptFile(folder / CLUSTERS_FILE, CLUSTERS)
+        self._routes = KeptFile(folder / ROUTES_FILE, ROUTES)
         self._admin = admin
-        self._upstream_ca = upstream_ca
-        self._origins = origins
+        self._rendering = Rendering(upstream_ca=upstream_ca, origins=origins)
         self._timeout_s = timeout_s
         self._proofs = proofs  # None: what Envoy accepted is live
+        self._workshop = workshop or Workshop()
 
     @property
     def waiting(self) -> str:
@@ -74,10 +79,9 @@ class FilesSink:
     def prepare(self) -> None:
         """Make the files that Envoy needs to start, with nothing published, where there are none."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        nothing = plan(())
-        for file, content in ((self._clusters, self._cluster_file(nothing)), (self._routes, self._route_file(nothing))):
-            if _read(file.path) is None:
-                _make(file.path, content.text())
+        nothing = self._rendering.of(plan(()))
+        make_file(self._clusters.path, nothing.clusters)
+        make_file(self._routes.path, nothing.routes)
 
     async def apply(self, wanted: Plan) -> Mapping[str, str]:
         """Bring a plan into force: new clusters, then the routes, then without the clusters that no route needs.
@@ -86,12 +90,9 @@ class FilesSink:
         Raises ``Refused`` (the plan before is in force again) or ``NotServed``.
         """
         try:
-            async with asyncio.timeout(self._timeout_s):
-                await self._apply(wanted)
+            await self._apply(wanted)
         except EnvoyUnreachable as error:
             raise NotServed(str(error)) from error
-        except TimeoutError as error:
-            raise NotServed(f"Envoy did not take the files up within {self._timeout_s:g} s") from error
         except OSError as error:
             raise NotServed(f"the folder cannot be written: {error}") from error
         return await self._proofs.missing(wanted) if self._proofs else {}
@@ -103,42 +104,63 @@ class FilesSink:
     async def served(self) -> frozenset[str]:
         """The uids of the publications in the files; raises ``NotServed`` when they cannot be read."""
         try:
-            found = _read(self._clusters.path)
+            found = await self._workshop.do(self._clusters.content)
         except OSError as error:
             raise NotServed(f"the folder cannot be read: {error}") from error
-        names = [resource["name"] for resource in found.resources] if found else []
-        return frozenset(name.removeprefix(cluster_name("")) for name in names)
+        return frozenset(name.removeprefix(cluster_name("")) for name in found.texts) if found else frozenset()
 
     async def _apply(self, wanted: Plan) -> None:
-        new = self._cluster_file(wanted)
-        old = _read(self._clusters.path)
-        before = await self._put(self._clusters, together(old, new) if old else new)
-        await self._warmed()
+        """Have both files say it. The limit of time is Envoy's alone: nobody fails for rendering slowly."""
+        made = await self._workshop.do(self._rendering.of, wanted)
+        old = await self._workshop.do(self._clusters.content)
+        both = await self._workshop.do(together, old, made.clusters) if old else made.clusters
+        longest_s = self._timeout_s + made.routes.size / BYTES_A_SECOND
         try:
-            await self._put(self._routes, self._route_file(wanted))
-        except Refused:
-            self._restore(self._clusters, before)
-            raise
-        await self._put(self._clusters, new)
+            async with asyncio.timeout(longest_s):
+                await self._in_order(both, made.routes, made.clusters)
+        except TimeoutError as error:
+            raise NotServed(f"Envoy did not take the files up within {longest_s:.2g} s") from error
 
-    async def _put(self, file: _File, content: Resources) -> str | None:
-        """Have Envoy accept a file; returns the text it replaced."""
-        text, before = content.text(), text_of(file.path)
-        standing = await self._admin.standing(file.kind)
-        if text == before and standing.version == content.version:
-            return before
-        self._replace(file.path, text)
+    async def _in_order(self, both: Resources, routes: Resources, clusters: Resources) -> None:
+        before = await self._put(self._clusters, both)
+        if before is not None:
+            await self._warmed()
         try:
-            await self._accepted(file.kind, content.version, standing.refusals)
+            await self._put(self._routes, routes)
         except Refused:
-            self._restore(file, before)
+            await self._restore(self._clusters, before)
+            raise
+        await self._put(self._clusters, clusters)
+
+    async def _put(self, file: KeptFile, content: Resources) -> str | None:
+        """Have Envoy accept a file; returns the text that it replaced, None where all was as it is to be."""
+        if await self._workshop.do(file.says, content) and await self._is_taken_up(file.kind, content.version):
+            return None
+        refusals = await self._admin.refusals(file.kind)
+        before = await self._replace(file, content.text)
+        file.left_with(content)
+        try:
+            await self._accepted(file.kind, content.version, refusals)
+        except Refused:
+            await self._restore(file, before)
             raise
         return before
 
+    async def _is_taken_up(self, kind: str, version: str) -> bool:
+        """Whether Envoy serves what is there, or does so within a while: who writes it again makes it begin anew."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._timeout_s / 2):
+                while await self._admin.version(kind) != version:  # noqa: ASYNC110  Envoy has no event for it
+                    await asyncio.sleep(_POLL_S)
+            return True
+        return False
+
     async def _accepted(self, kind: str, version: str, refusals: int) -> None:
         """Wait until Envoy serves this version; raises ``Refused`` when it says no."""
-        while (standing := await self._admin.standing(kind)).version != version:
-            if standing.refusals > refusals:
+        for look in itertools.count(1):
+            if await self._admin.version(kind) == version:
+                return
+            if look % _LOOKS == 0 and await self._admin.refusals(kind) > refusals:
                 raise Refused(f"Envoy refused {kind} version {version}; its log says why")
             await asyncio.sleep(_POLL_S)
 
@@ -146,42 +168,20 @@ class FilesSink:
         """Give new clusters the time to find their servers, so that the first call does not come too early."""
         with suppress(TimeoutError):
             async with asyncio.timeout(WARM_S):
-                while (await self._admin.standing(CLUSTERS)).warming:  # noqa: ASYNC110  Envoy has no event for it
+                while await self._admin.warming():  # noqa: ASYNC110  Envoy has no event for it
                     await asyncio.sleep(_POLL_S)
 
-    def _restore(self, file: _File, text: str | None) -> None:
-        if text is not None:
-            self._replace(file.path, text)
+    async def _restore(self, file: KeptFile, before: str | None) -> None:
+        if before is not None:
+            await self._replace(file, lambda: before)
 
-    def _replace(self, path: Path, text: str) -> None:
-        """Write by rename: a reader sees the old file or the new one, after a crash of the machine too."""
-        ready = draft(path, text)
+    async def _replace(self, file: KeptFile, text: Callable[[], str]) -> str:
+        """Write by rename: a reader sees the old file or the new one, after a crash of the machine too.
+
+        Returns what the file said before, "" where there was none.
+        """
+        ready, before = await self._workshop.do(file.drafted, text)
         if not self._may_write():  # asked after the slow part, right before what others can see
             raise NotServed("another process publishes now")
-        ready.replace(path)
-
-    def _cluster_file(self, wanted: Plan) -> Resources:
-        return clusters(wanted, upstream_ca=self._upstream_ca)
-
-    def _route_file(self, wanted: Plan) -> Resources:
-        return routes(wanted, origins=self._origins)
-
-
-def _read(path: Path) -> Resources | None:
-    """A file's content, None where there is none or it is not ours."""
-    text = text_of(path)
-    try:
-        return None if text is None else Resources.parse(text)
-    except (ValueError, KeyError, TypeError, json.JSONDecodeError):
-        return None
-
-
-def _make(path: Path, text: str) -> None:
-    """Make a file whole in place of none, or of one that is not ours; never of one that another process made."""
-    ready = draft(path.with_name(f"{path.name}-{os.getpid()}"), text)
-    if path.exists() and _read(path) is None:
-        ready.replace(path)
-        return
-    with suppress(FileExistsError):
-        os.link(ready, path)
-    ready.unlink()
+        ready.replace(file.path)
+        return before

@@ -6,6 +6,7 @@ worker that has died or drains is left out, as on plain Envoy (``envoy_gate``).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 from publisher.envoy.gate import LEFT_OUT, MAX_CALLS, is_named
@@ -24,43 +25,41 @@ def gate_name(options: GatewayOptions) -> str:
 
 def gate_backend(options: GatewayOptions) -> Json:
     """The gate's workers over HTTP/2."""
+    return workers(gate_name(options), options.gate, options)
+
+
+def workers(name: str, targets: Sequence[str], options: GatewayOptions) -> Json:
+    """A Backend of the gate's: what its workers listen to there, over HTTP/2."""
     spec: dict[str, Any] = {
         "appProtocols": ["gateway.envoyproxy.io/h2c"],
-        "endpoints": [_endpoint(target) for target in options.gate],
+        "endpoints": [_endpoint(target) for target in targets],
     }
     if options.gate_tls is not None:
         spec["tls"] = _tls(options.gate_tls)
-    return made("Backend", gate_name(options), spec, namespace=options.namespace, gateway=options.gateway)
+    return made("Backend", name, spec, namespace=options.namespace, gateway=options.gateway)
 
 
 def gate_settings(options: GatewayOptions) -> Json:
     """How the workers are called."""
-    settings: dict[str, Any] = {
-        "circuitBreaker": {"maxPendingRequests": MAX_CALLS, "maxParallelRequests": MAX_CALLS},
-        "loadBalancer": {"type": "RoundRobin"},
-        "timeout": {"tcp": {"connectTimeout": f"{options.check_timeout_ms}ms"}},
-    }
-    if are_several(options):
-        settings["healthCheck"] = _leaving_out(max(2, len(options.gate)), has_name=options.patches)
+    settings = calling(options.gate, options, has_name=options.patches)
+    settings["circuitBreaker"] = {"maxPendingRequests": MAX_CALLS, "maxParallelRequests": MAX_CALLS}
     return settings
 
 
-def gate_client(options: GatewayOptions) -> dict[str, str]:
-    """How Envoy reaches the policy's gate, to tell it how calls ended too: by the cluster that Envoy Gateway makes.
-
-    Its name begins with the policy's kind, which an Envoy Gateway that reads files has forgotten by then; no server
-    takes such a name for the one it is asked by, so that is said too.
-    """
-    kind, name = "" if options.from_files else "securitypolicy", gate_name(options)
-    return {
-        "cluster_name": f"{kind}/{options.namespace}/{name}/extauth/0",
-        "authority": f"{name}.{options.namespace}",
+def calling(targets: Sequence[str], options: GatewayOptions, *, has_name: bool) -> Json:
+    """Whom of these to call, and for how long to try. ``has_name``: health can be asked by a name that they take."""
+    settings: dict[str, Any] = {
+        "loadBalancer": {"type": "RoundRobin"},
+        "timeout": {"tcp": {"connectTimeout": f"{options.check_timeout_ms}ms"}},
     }
+    if are_several(targets):
+        settings["healthCheck"] = _leaving_out(max(2, len(targets)), has_name=has_name)
+    return settings
 
 
-def are_several(options: GatewayOptions) -> bool:
+def are_several(targets: Sequence[str]) -> bool:
     """Whether there may be several workers: behind one name too."""
-    return len(options.gate) > 1 or any(is_named(parse_address(one)) for one in options.gate)
+    return len(targets) > 1 or any(is_named(parse_address(one)) for one in targets)
 
 
 def secret_ref(reference: SecretRef) -> Json:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from publisher.envoy.meter import OWN_METER, Meter
+
+class MeterBy(enum.Enum):
+    """How the filter that notes an answer's usage comes before the gateway's router."""
+
+    POLICY = "policy"  # EnvoyExtensionPolicy: Envoy Gateway's `extensionApis.enableLua`
+    PATCH = "patch"  # EnvoyPatchPolicy: `extensionApis.enableEnvoyPatchPolicy`
+    NONE = "none"  # not at all: tokens are estimated by the bytes of an answer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,55 +52,43 @@ class HostInfrastructure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RouteListener:
-    """A listener whose routes Envoy looks up by themselves. One that serves several hosts is there for each."""
-
-    name: str
-    listener: str
-    """The first listener of its port, itself perhaps: Envoy has one for all of them, called after the first."""
-    hostname: str = ""  # "api.example.com", "*.example.com"; "": every host
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayOptions:
     """Where our objects live and what they say besides publications."""
 
     gate: Sequence[str]
     """The gate's workers: ``unix:/run/gate.sock``, or ``host:port``. At least one, all of one kind."""
     gate_tls: GateTrust | None = None
-    """None: plaintext."""
+    """None: plaintext. Of the endings too."""
+    endings: Sequence[str] = ()
+    """Where gates hear how calls ended, as ``gate``; for ``host`` only: its owner has a proxy's log tell endings."""
     namespace: str = "envoy-gateway-system"
     """Of all our objects, the gateway among them. At most 63 characters."""
     gateway: str = "tollkeeper"
     """The Gateway that routes attach to. At most 63 characters."""
     listeners: Sequence[str] = ("http",)
     """Names of its listeners, the first of each port, each of which is patched."""
-    route_listeners: Sequence[RouteListener] = ()
-    """All listeners that have routes of their own: those with TLS, and the first of each port without. (): one for each
-    of ``listeners``, for every host."""
     host: HostInfrastructure | None = None
     """Given: GatewayClass, EnvoyProxy and Gateway are written too. None: somebody else owns those three."""
     from_files: bool = False
-    """Whether Envoy Gateway reads our objects from files and not from a cluster: it then names a cluster otherwise."""
+    """Whether Envoy Gateway reads our objects from files and not from a cluster: it then names a cluster otherwise, and
+    forgets the labels of routes."""
     patches: bool = True
-    """Whether EnvoyPatchPolicy may be used. Without it nothing is metered: tokens are charged by each publication's
-    ``missingUsage``, and only its own path reaches an openai model."""
+    """Whether EnvoyPatchPolicy may be used, for what makes the gateway harder and its answers kinder."""
+    meter: MeterBy = MeterBy.PATCH
+    """How an answer's usage is noted. By patch needs patches."""
     ai_gateway: bool = False
-    """Whether Envoy AI Gateway has the openai models that a body names: AIGatewayRoutes are written for them. Needs
-    patches, without which no call is decided by its body."""
+    """Whether Envoy AI Gateway has the openai models that a body names: AIGatewayRoutes are written for them."""
     per_publication_routes: bool = False
     """One HTTPRoute a publication, whose conditions are then its own. Otherwise a host's rules fill few routes."""
     origins: Sequence[str] = ()
     """Of pages that may call from a browser: ``https://app.example``."""
     check_timeout_ms: int = 200
-    """Longest wait for Check, in milliseconds, then 503. The gate answers by itself long before."""
+    """Longest wait for Check of a call without a body, in milliseconds, then 503. The gate answers long before."""
     max_body_bytes: int = 4 * 1024 * 1024
-    """Largest body of an openai call that is read, above it: 413; and largest JSON answer, above it: 500."""
+    """Largest body of an openai call, above it: 413."""
     request_timeout_s: int = 60
     """Longest time for a whole request to arrive, in seconds."""
     max_connections: int = 10_000
     """Callers' connections at once, on each listener."""
     trusted_hops: int = 0
     """Proxies in front whose X-Forwarded-For is believed."""
-    meter: Meter = OWN_METER
-    """Where an answer's tokens are found in Envoy's dynamic metadata."""

@@ -31,6 +31,11 @@ class Leading:
             news=publisher.news,
         )
 
+    @property
+    def most(self) -> int:
+        """How many publications the proxy takes, whoever publishes."""
+        return self._publisher.most
+
     def status(self, uid: str, version: int) -> Status:
         """Where this version of a publication stands, whoever publishes."""
         return self._board().status(uid, version)

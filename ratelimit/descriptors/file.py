@@ -10,19 +10,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
 
-from ratelimit.windows.budgets import MAX_UNITS, Budget, Subject, Window
+from ratelimit.windows.budgets import Budget, Subject, Window
 
 Entries = tuple[tuple[str, str], ...]
 """A descriptor of a call: (key, value), the outermost first."""
 
 WINDOWS: Final = {"second": Window.SECOND, "minute": Window.MINUTE, "hour": Window.HOUR, "day": Window.DAY}
 MAX_DEPTH: Final = 16
+MAX_PER_WINDOW: Final = 10**9
+"""Largest limit: the protocol tells it, and what is left of it, in 32 bits."""
 _FIELDS: Final = {
     "file": ("domain", "descriptors"),
     "descriptor": ("key", "value", "rate_limit", "shadow_mode", "descriptors", "detailed_metric"),
@@ -45,6 +47,13 @@ class Limit:
     name: str = ""
     replaces: tuple[str, ...] = ()  # names of limits that do not count beside this one
     is_shadow: bool = False  # counts, refuses nobody
+    budgets: tuple[Budget, ...] = field(init=False, repr=False, compare=False)  # what is counted for each value
+
+    def __post_init__(self) -> None:
+        """Make the budget that all values share; unlimited, or where nothing ever passes, there is none."""
+        window = self.window
+        budgets = (Budget(window, self.per_window),) if window is not None and self.per_window else ()
+        object.__setattr__(self, "budgets", budgets)
 
 
 @dataclass(slots=True)
@@ -53,6 +62,7 @@ class Node:
 
     limit: Limit | None = None
     below: dict[tuple[str, str | None], Node] = field(default_factory=dict)  # None: any value
+    beginnings: dict[str, list[tuple[str, Node]]] = field(default_factory=dict)  # of a key's values, the longest first
 
     def next(self, key: str, value: str) -> Node | None:
         """What a call's entry leads to."""
@@ -60,12 +70,19 @@ class Node:
         return exact or self._beginning(key, value) or self.below.get((key, None))
 
     def _beginning(self, key: str, value: str) -> Node | None:
-        fits = [
-            (len(begin), node)
-            for (name, begin), node in self.below.items()
-            if name == key and begin is not None and begin.endswith(_ANY) and value.startswith(begin[:-1])
-        ]
-        return max(fits, key=lambda found: found[0])[1] if fits else None
+        for beginning, node in self.beginnings.get(key, ()):
+            if value.startswith(beginning):
+                return node
+        return None
+
+    def add(self, key: str, value: str | None) -> Node:
+        """Make what a key, with this value or any, leads to."""
+        made = self.below[key, value] = Node()
+        if value is not None and value.endswith(_ANY):
+            beginnings = self.beginnings.setdefault(key, [])
+            beginnings.append((value[:-1], made))
+            beginnings.sort(key=lambda one: -len(one[0]))
+        return made
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,12 +100,17 @@ class Descriptors:
         return node.limit if node and entries else None
 
 
+_quoted: Final[Callable[[str], str]] = json.encoder.encode_basestring
+
+
 def subject_of(domain: str, entries: Entries, limit: Limit) -> Subject:
-    """What is counted for a descriptor: each value of a key has a budget of its own, whatever its text."""
-    text = json.dumps([domain, entries], ensure_ascii=False).encode(errors="surrogatepass")
-    window = limit.window
-    budgets = (Budget(window, limit.per_window),) if window is not None and limit.per_window else ()
-    return Subject(f"d:{hashlib.sha256(text).hexdigest()[:40]}", budgets, limit.is_shadow)
+    """What is counted for a descriptor: each value of a key has a budget of its own, whatever its text.
+
+    Its name is the hash of ``json.dumps([domain, entries], ensure_ascii=False)``, put together here by hand.
+    """
+    pairs = ", ".join([f"[{_quoted(key)}, {_quoted(value)}]" for key, value in entries])
+    text = f"[{_quoted(domain)}, [{pairs}]]".encode(errors="surrogatepass")
+    return Subject(f"d:{hashlib.sha256(text).hexdigest()[:40]}", limit.budgets, limit.is_shadow)
 
 
 def parse(text: str) -> Descriptors:
@@ -117,7 +139,7 @@ def _add_all(node: Node, listed: yaml.Node | None, depth: int) -> None:
             raise _fault(each, f"key {key!r} with value {value!r} stands here twice")
         if depth > MAX_DEPTH:
             raise _fault(each, f"descriptors may be nested {MAX_DEPTH} deep")
-        made = node.below[key, value] = Node()
+        made = node.add(key, value)
         is_shadow = _truth(fields.get("shadow_mode"), "shadow_mode")
         if "rate_limit" in fields:
             made.limit = _limit(fields["rate_limit"], is_shadow=is_shadow)
@@ -195,22 +217,15 @@ def _truth(node: yaml.Node | None, name: str) -> bool:
 
 def _number(node: yaml.Node | None, around: yaml.Node) -> int:
     text = _text(node, around, "requests_per_unit")
-    if not (text.isascii() and text.isdigit() and int(text) <= MAX_UNITS):
-        raise _fault(node or around, f"requests_per_unit: must be a whole number, 0 to {MAX_UNITS}, not {text!r}")
+    if not (text.isascii() and text.isdigit() and int(text) <= MAX_PER_WINDOW):
+        raise _fault(node or around, f"requests_per_unit: must be a whole number, 0 to {MAX_PER_WINDOW}, not {text!r}")
     return int(text)
 
 
-@dataclass(frozen=True, slots=True)
-class Met:
-    """A descriptor of a call with the limit that it meets, if any."""
-
-    entries: Entries
-    hits: int  # 0: a look
-    limit: Limit | None
-
-
-def met(file: Descriptors | None, asked: Sequence[tuple[Entries, int]]) -> list[Met]:
+def limits_met(file: Descriptors | None, descriptors: Sequence[Entries]) -> list[Limit | None]:
     """Which limit each descriptor of one call meets, less those that another replaces."""
-    found = [Met(entries, hits, file.limit_of(entries) if file else None) for entries, hits in asked]
-    replaced = {name for one in found if one.limit for name in one.limit.replaces}
-    return [Met(one.entries, one.hits, None) if one.limit and one.limit.name in replaced else one for one in found]
+    if file is None:
+        return [None] * len(descriptors)
+    found = [file.limit_of(entries) for entries in descriptors]
+    replaced = {name for limit in found if limit is not None for name in limit.replaces}
+    return [None if limit is not None and limit.name in replaced else limit for limit in found] if replaced else found

@@ -1,7 +1,7 @@
-"""The ShouldRateLimit edge: bytes to values and back; beside the Check edge the only one that sees Envoy's protobuf.
+"""The ShouldRateLimit edge: bytes to values and back. Sees protobuf, as the other edges of this room.
 
-The domain ``tollkeeper`` tells how calls ended: it is answered OK at once and settled behind it. Every other domain
-asks about ordinary descriptors. (envoy.service.ratelimit.v3.RateLimitService)
+It asks about ordinary descriptors; in one domain Envoys of the release before tell how calls ended (``stream_done``).
+(envoy.service.ratelimit.v3.RateLimitService)
 """
 
 from __future__ import annotations
@@ -12,26 +12,20 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from protos.rate_limit_pb2 import RateLimitDescriptor, RateLimitRequest, RateLimitResponse
-from ratelimit.descriptors.deciding import Asked, Outcome, Said, Status
-from ratelimit.tokens.endings import DOMAIN, Told, read_told
-from ratelimit.windows.budgets import Window
+from ratelimit.descriptors.asking import Asked
+from ratelimit.descriptors.telling import Outcome, Said
+from ratelimit.service.remembered import Remembered
+from ratelimit.service.shown import shown
+from ratelimit.service.stream_done import StreamDone
 from runtime.grpc.front import INVALID_ARGUMENT, Answer, Failure
 
 RATE_LIMIT_PATH: Final = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
 MAX_BATCH: Final = 256
-UNLIMITED: Final = 2**32 - 1
-"""What remains of no limit."""
 
 _OK: Final = RateLimitResponse(overall_code=RateLimitResponse.OK).SerializeToString()
 _OVER: Final = RateLimitResponse(overall_code=RateLimitResponse.OVER_LIMIT).SerializeToString()
 _NO_DOMAIN: Final = Failure(INVALID_ARGUMENT, "rate limit domain must not be empty")
 _NO_DESCRIPTORS: Final = Failure(INVALID_ARGUMENT, "rate limit descriptor list must not be empty")
-_UNITS: Final = {
-    Window.SECOND: RateLimitResponse.RateLimit.SECOND,
-    Window.MINUTE: RateLimitResponse.RateLimit.MINUTE,
-    Window.HOUR: RateLimitResponse.RateLimit.HOUR,
-    Window.DAY: RateLimitResponse.RateLimit.DAY,
-}
 
 Decide = Callable[[Sequence[Asked], float], list[Said]]
 """Answers calls about ordinary descriptors, in order, before a deadline on the monotonic clock."""
@@ -42,7 +36,7 @@ class RateLimitService:
 
     def __init__(
         self,
-        note: Callable[[Told], None],
+        stream_done: StreamDone,
         decide: Decide,
         on_unreadable: Callable[[], None],
         *,
@@ -50,11 +44,12 @@ class RateLimitService:
         denies_undecided: Callable[[], bool],
     ) -> None:
         """``on_fault`` is told, within the handler, how many calls a fault of ours left undecided."""
-        self._note = note
+        self._stream_done = stream_done
         self._decide = decide
         self._on_unreadable = on_unreadable
         self._on_fault = on_fault
         self._denies_undecided = denies_undecided
+        self._remembered = Remembered[Asked]()
         self.max_batch = MAX_BATCH
 
     def answer(self, payloads: Sequence[bytes], deadline_ms: float) -> Sequence[Answer]:
@@ -66,12 +61,27 @@ class RateLimitService:
             return [self._undecided()] * len(payloads)
 
     def _answers(self, payloads: Sequence[bytes], deadline_ms: float) -> Sequence[Answer]:
-        requests = [self._read(payload) for payload in payloads]
-        at_once = [_answered_at_once(request) for request in requests]
-        pairs = zip(requests, at_once, strict=True)
-        asked = [_asked(request) for request, answer in pairs if request is not None and answer is None]
+        answers: list[Answer | None] = []
+        asked: list[Asked] = []
+        for payload in payloads:
+            question = self._remembered.get(payload) or self._question(payload)
+            if isinstance(question, Asked):
+                asked.append(question)
+                answers.append(None)
+            else:
+                answers.append(question)
         said = iter(self._decide(asked, deadline_ms) if asked else ())
-        return [self._encoded(next(said)) if answer is None else answer for answer in at_once]
+        return [self._encoded(next(said)) if answer is None else answer for answer in answers]
+
+    def _question(self, payload: bytes) -> Asked | Answer:
+        """Read what was not kept; what needs no decision is answered, and never kept: it may tell something."""
+        request = self._read(payload)
+        answer = _answered_at_once(request)
+        if request is None or answer is not None:
+            return answer or _OK
+        asked = _asked(request)
+        self._remembered.offer(payload, asked)
+        return asked
 
     def overloaded(self, payload: bytes) -> Answer:
         """Take note of an ended call all the same: it waits for nothing."""
@@ -82,23 +92,13 @@ class RateLimitService:
         """Nothing hangs on who hears it: what was told stays told."""
 
     def _read(self, payload: bytes) -> RateLimitRequest | None:
-        """Read a question, and take note of what it tells."""
+        """Read a question; ``None`` where nothing is asked: it cannot be read, or says how a call ended."""
         try:
             request = RateLimitRequest.FromString(payload)
         except DecodeError:
             self._on_unreadable()
             return None
-        if request.domain == DOMAIN:
-            self._settle(request)
-        return request
-
-    def _settle(self, request: RateLimitRequest) -> None:
-        for descriptor in request.descriptors:
-            told = read_told({entry.key: entry.value for entry in descriptor.entries})
-            if told is None:
-                self._on_unreadable()
-            else:
-                self._note(told)
+        return None if self._stream_done.is_told_by(request) else request
 
     def _undecided(self) -> bytes:
         return _OVER if self._denies_undecided() else _OK
@@ -106,17 +106,12 @@ class RateLimitService:
     def _encoded(self, said: Said) -> bytes:
         if said.outcome is Outcome.UNDECIDED:
             return self._undecided()
-        response = RateLimitResponse()
-        is_over = said.outcome is Outcome.OVER_LIMIT
-        response.overall_code = RateLimitResponse.OVER_LIMIT if is_over else RateLimitResponse.OK
-        for status in said.statuses:
-            _fill(response.statuses.add(), status)
-        return response.SerializeToString()
+        return shown(said)
 
 
 def _answered_at_once(request: RateLimitRequest | None) -> Answer | None:
-    """What needs no decision: ended calls are noted, nonsense is refused; ``None`` where limits are asked for."""
-    if request is None or request.domain == DOMAIN:
+    """What needs no decision: nonsense is refused; ``None`` where limits are asked for."""
+    if request is None:
         return _OK
     if not request.domain:
         return _NO_DOMAIN
@@ -125,28 +120,13 @@ def _answered_at_once(request: RateLimitRequest | None) -> Answer | None:
 
 def _asked(request: RateLimitRequest) -> Asked:
     hits = request.hits_addend or 1
-    return Asked(request.domain, tuple((_entries(one), _hits(one, hits)) for one in request.descriptors))
+    return Asked(request.domain, tuple([(_entries(one), _hits(one, hits)) for one in request.descriptors]))
 
 
 def _entries(descriptor: RateLimitDescriptor) -> tuple[tuple[str, str], ...]:
-    return tuple((entry.key, entry.value) for entry in descriptor.entries)
+    return tuple([(entry.key, entry.value) for entry in descriptor.entries])
 
 
 def _hits(descriptor: RateLimitDescriptor, of_request: int) -> int:
     """A descriptor's own hits, 0 among them, or else the request's."""
     return descriptor.hits_addend.value if descriptor.HasField("hits_addend") else of_request
-
-
-def _fill(told: RateLimitResponse.DescriptorStatus, status: Status) -> None:
-    told.code = RateLimitResponse.OVER_LIMIT if status.is_over else RateLimitResponse.OK
-    limit = status.limit
-    if limit is None:
-        return
-    if limit.window is None:
-        told.limit_remaining = UNLIMITED
-        return
-    told.current_limit.requests_per_unit = limit.per_window
-    told.current_limit.unit = _UNITS[limit.window]
-    told.current_limit.name = limit.name
-    told.limit_remaining = status.remaining
-    told.duration_until_reset.FromMilliseconds(status.reset_ms)

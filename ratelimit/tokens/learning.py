@@ -1,8 +1,9 @@
 """What a publication's calls turn out to cost: small histograms in the store. The only caller of ``lua/learn.lua``.
 
-Three ratios are learnt from calls whose answers told their usage and were believed: prompt tokens per byte of the body,
-completion tokens per token asked for, completion tokens per byte of the answer. Each is counted in bins an eighth of an
-octave wide, so a 95th percentile is at most 9 % too high, never too low. Only the policy ``adaptive`` reserves by them.
+Learnt from calls whose answers told their usage and were believed: prompt tokens per byte of the body, completion
+tokens per token asked for, completion tokens of answers that nobody bounded, and completion tokens per byte of JSON,
+per byte of a stream, per event of a stream and per second. Each is counted in bins an eighth of an octave wide, so a
+95th percentile is at most 9 % too high, never too low. Only the policy ``adaptive`` reserves by them.
 No caller teaches more than all others together, so what is learnt covers at least 90 of 100 calls of those others,
 whatever one caller does; who is the only one teaches as it likes, and is outvoted as soon as others come.
 """
@@ -14,12 +15,15 @@ import importlib.resources
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import redis.asyncio
 
 from ratelimit.names import learned_key, taught_key
-from ratelimit.tokens.costs import Cost, Ended, Ending, Learned, Terms
+from ratelimit.tokens.costs import Cost, Ended, Ending
+from ratelimit.tokens.estimates import Framing
+from ratelimit.tokens.learned import Learned
+from ratelimit.tokens.terms import Asked, Terms, Work
 from ratelimit.windows.limiter import Execute
 
 LEAST_CALLS: Final = 200
@@ -32,20 +36,56 @@ TTL_S: Final = 90 * 24 * 3600
 QUANTILE: Final = 0.95
 
 _BINS_AN_OCTAVE: Final = 8
-_OCTAVES: Final = 10
-_BINS: Final = _BINS_AN_OCTAVE * _OCTAVES  # ratios from 2**-10 to 1
 _CALLS: Final = "calls"
-_PROMPT, _SHARE, _COMPLETION = "prompt", "share", "completion"
 _LEARN: Final = importlib.resources.files("ratelimit.tokens").joinpath("lua/learn.lua").read_bytes()
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One call's ratios; ``None`` where it says nothing about one."""
+class _Quantity(NamedTuple):
+    """One thing that is learnt: how its bins are called in the store, and the powers of two between which they lie."""
 
-    prompt_tokens_per_byte: float | None
-    completion_share: float | None
-    completion_tokens_per_byte: float | None
+    name: str
+    top: int = 0  # 2**top is the most that is told apart
+    octaves: int = 10
+
+    @property
+    def bins(self) -> int:
+        """How many there are, but for the lowest, which is what is below."""
+        return _BINS_AN_OCTAVE * self.octaves
+
+    def field(self, value: float) -> str:
+        """The bin whose upper edge is the first that is not below the value."""
+        bins, number = self.bins, 0
+        if value > 0:
+            number = bins + math.ceil(round(_BINS_AN_OCTAVE * (math.log2(value) - self.top), 9))
+        return f"{self.name}:{min(bins, max(0, number))}"
+
+    def edge(self, number: int) -> float:
+        """The upper edge of a bin."""
+        return float(2 ** (self.top + (number - self.bins) / _BINS_AN_OCTAVE))
+
+
+_QUANTITIES: Final = {
+    "prompt_tokens_per_byte": _Quantity("prompt"),
+    "completion_share": _Quantity("share"),
+    "completion_tokens_per_byte": _Quantity("completion"),
+    "unbounded_completion": _Quantity("unbounded", top=20, octaves=20),
+    "tokens_per_event": _Quantity("event", top=6),
+    "tokens_per_stream_byte": _Quantity("stream"),
+    "tokens_per_second": _Quantity("second", top=12, octaves=12),
+}
+"""By the fields of what was learnt, which are also those of a sample."""
+
+
+class Sample(NamedTuple):
+    """One call's ratios; ``None`` where it says nothing about one. Its fields are those of ``Learned``."""
+
+    prompt_tokens_per_byte: float | None = None
+    completion_share: float | None = None
+    completion_tokens_per_byte: float | None = None
+    unbounded_completion: float | None = None
+    tokens_per_event: float | None = None
+    tokens_per_stream_byte: float | None = None
+    tokens_per_second: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +98,26 @@ class Lessons:
 
 def sample_of(terms: Terms, ended: Ended, cost: Cost) -> Sample | None:
     """What an ended call teaches; ``None`` where its answer did not tell, or cannot be believed."""
-    if cost.ending is not Ending.USAGE or cost.clamped or ended.aborted or ended.prompt is None:
+    asked = terms.asked
+    if cost.ending is not Ending.USAGE or cost.clamped or ended.aborted or ended.prompt is None or asked.says_usage:
         return None
-    asked, completion = terms.asked, ended.completion or 0
-    bound = (asked.max_tokens or 0) * asked.choices
+    per_byte = None if asked.media_parts else _ratio(ended.prompt, asked.prompt_bytes)
+    if asked.work is not Work.GENERATES:
+        return Sample(per_byte) if asked.work is Work.READS else None
+    return _of_answer(per_byte, asked, ended, ended.completion or 0)
+
+
+def _of_answer(prompt_per_byte: float | None, asked: Asked, ended: Ended, completion: int) -> Sample:
+    is_stream = bool(ended.events) or (asked.framing is not Framing.JSON and ended.events is None)
+    per_byte = _ratio(completion, ended.bytes_sent)
     return Sample(
-        _ratio(ended.prompt, asked.prompt_bytes),
-        _ratio(completion, bound),
-        _ratio(completion, ended.bytes_sent),
+        prompt_tokens_per_byte=prompt_per_byte,
+        completion_share=_ratio(completion, (asked.max_tokens or 0) * asked.answers),
+        completion_tokens_per_byte=None if is_stream else per_byte,
+        unbounded_completion=_ratio(completion, asked.answers) if asked.max_tokens is None else None,
+        tokens_per_event=_ratio(completion, ended.events or 0),
+        tokens_per_stream_byte=per_byte if is_stream else None,
+        tokens_per_second=_ratio(1_000 * completion, ended.duration_ms or 0),
     )
 
 
@@ -96,8 +148,8 @@ async def read_learned(client: redis.asyncio.Redis, cell: str, subject: str) -> 
 def read_lessons(counted: Mapping[bytes, Any]) -> Lessons:
     """Say what histograms tell."""
     counts = {field.decode(): int(calls) for field, calls in counted.items()}
-    percentiles = [_percentile(counts, quantity) for quantity in (_PROMPT, _SHARE, _COMPLETION)]
-    return Lessons(Learned(*percentiles), counts.get(_CALLS, 0))
+    learned = {name: _percentile(counts, quantity) for name, quantity in _QUANTITIES.items()}
+    return Lessons(Learned(**learned), counts.get(_CALLS, 0))
 
 
 def _ratio(part: int, of: int) -> float | None:
@@ -105,27 +157,12 @@ def _ratio(part: int, of: int) -> float | None:
 
 
 def _fields(sample: Sample) -> Iterable[str]:
-    given = (
-        (_PROMPT, sample.prompt_tokens_per_byte),
-        (_SHARE, sample.completion_share),
-        (_COMPLETION, sample.completion_tokens_per_byte),
-    )
-    return (f"{quantity}:{_bin(ratio)}" for quantity, ratio in given if ratio is not None)
+    given = ((quantity, getattr(sample, name)) for name, quantity in _QUANTITIES.items())
+    return (quantity.field(value) for quantity, value in given if value is not None)
 
 
-def _bin(ratio: float) -> int:
-    """The bin whose upper edge is the first that is not below the ratio."""
-    if ratio <= 0:
-        return 0
-    return min(_BINS, max(0, _BINS + math.ceil(round(_BINS_AN_OCTAVE * math.log2(ratio), 9))))
-
-
-def _edge(number: int) -> float:
-    return float(2 ** ((number - _BINS) / _BINS_AN_OCTAVE))
-
-
-def _percentile(counts: Mapping[str, int], quantity: str) -> float | None:
-    bins = [(number, counts.get(f"{quantity}:{number}", 0)) for number in range(_BINS + 1)]
+def _percentile(counts: Mapping[str, int], quantity: _Quantity) -> float | None:
+    bins = [(number, counts.get(f"{quantity.name}:{number}", 0)) for number in range(quantity.bins + 1)]
     total = sum(calls for _, calls in bins)
     if total < LEAST_CALLS:
         return None
@@ -133,5 +170,5 @@ def _percentile(counts: Mapping[str, int], quantity: str) -> float | None:
     for number, calls in bins:
         seen += calls
         if seen >= QUANTILE * total:
-            return _edge(number)
-    return 1.0
+            return quantity.edge(number)
+    return quantity.edge(quantity.bins)

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from typing import Any, Final
 
-from ratelimit.tokens.costs import UNLEARNED, Learned
+from ratelimit.tokens.learned import UNLEARNED, Learned
 from ratelimit.tokens.learning import Sample, learn
 from ratelimit.windows.levels import Level, subject_name
 
@@ -32,11 +32,20 @@ class LessonBook:
         """What a publication's calls turned out to cost, as last told by the store."""
         return self._learned.get(publication, UNLEARNED)
 
+    def wants(self, cell: int, publication: str, caller: str) -> bool:
+        """Whether there is room for what another call of this caller teaches; what others taught is read anyway."""
+        by_caller = self._waiting[cell, publication]
+        return len(by_caller[caller]) < MAX_SAMPLES if caller in by_caller else len(by_caller) < MAX_CALLERS
+
     def note(self, cell: int, publication: str, caller: str, sample: Sample | None) -> None:
-        """Take note of one settled call; ``caller`` tells callers apart, no more."""
+        """Take note of one settled call; ``caller`` tells callers apart, no more.
+
+        One that teaches nothing (``sample`` is None) has what others taught read: gates of whose calls nobody reads
+        usage estimate by it.
+        """
+        by_caller = self._waiting[cell, publication]
         if sample is None:
             return
-        by_caller = self._waiting[cell, publication]
         if caller in by_caller or len(by_caller) < MAX_CALLERS:
             of_this_one = by_caller.setdefault(caller, [])
             if len(of_this_one) < MAX_SAMPLES:

@@ -1,6 +1,6 @@
 """Batches of several cells in one exchange: one script a cell, all sent before the first reply is read.
 
-What is taken is all or nothing within a charge, which lives in one cell; cells do not wait for one another.
+What is taken is all or nothing within a draw, which lives in one cell; cells do not wait for one another.
 Knows nothing of nodes: where a command goes is the business of whoever gives ``execute_many``.
 """
 
@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from redis.exceptions import NoScriptError, RedisError
 
-from ratelimit.windows.budgets import Charge, Taken
+from ratelimit.windows.budgets import Draw, Taken
 from ratelimit.windows.limiter import Command, Limiter, Question
-from ratelimit.windows.replay import read_reply
+from ratelimit.windows.reply import read_reply
 
 ExecuteMany = Callable[[Sequence[Command]], list[Any]]
 """Sends commands together and returns a reply for each, in order, an error reply as a ``RedisError`` in its place."""
@@ -23,7 +23,7 @@ class Ask(NamedTuple):
     """What one cell is asked; the fields mean what they mean to ``Limiter.take``."""
 
     limiter: Limiter  # of the cell
-    charges: Sequence[Charge]
+    draws: Sequence[Draw]
     epoch: str  # the cell's own
     deadline_ms: int = 0  # by the clock of the cell's node
     look: bool = False
@@ -48,7 +48,7 @@ def take_cells(execute_many: ExecuteMany, asks: Sequence[Ask]) -> list[Taken | R
 
 def _question(ask: Ask) -> Question:
     return ask.limiter.question(
-        ask.charges,
+        ask.draws,
         epoch=ask.epoch,
         deadline_ms=ask.deadline_ms,
         look=ask.look,
@@ -57,4 +57,4 @@ def _question(ask: Ask) -> Question:
 
 
 def _taken(question: Question, reply: Any) -> Taken | RedisError:
-    return reply if isinstance(reply, RedisError) else read_reply(question.batch, reply)
+    return reply if isinstance(reply, RedisError) else read_reply(question.draws, reply)

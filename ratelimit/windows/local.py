@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import Final
 
-from ratelimit.windows.budgets import Answer, Budget, BudgetState, Charge, Grant, Subject, WindowShape
+from ratelimit.windows.budgets import Answer, Budget, Draw, Grant, Kind, Subject, WindowShape, units_of
 from ratelimit.windows.window import bucket_of, release_ms
 
 MAX_SUBJECTS: Final = 200_000
@@ -76,50 +76,48 @@ class LocalBudgets:
     def __len__(self) -> int:
         return len(self._subjects)
 
-    def take(self, charge: Charge, *, now_ms: int, sharers: int) -> Grant:
-        """Decide one charge and count it if it is admitted; expiry and records are the caller's business.
+    def take(self, draw: Draw, *, now_ms: int, sharers: int) -> Grant:
+        """Decide one draw and count it if it is admitted; expiry and records are the caller's business.
 
         ``now_ms``: any clock that never goes back; the grant's times are on it. ``sharers``: gates that share each
         limit. Raises ``NoShareError`` for what one gate alone can never admit though the store might.
         """
-        rows = self._rows(charge, now_ms, sharers)
+        rows = self._rows(draw, now_ms, sharers)
         never = [place for place, (_, budget, _, _, cost) in enumerate(rows) if cost > budget.limit]
         if never:
-            states = _states(rows)
-            return Grant(Answer.NEVER_FITS, states, states[never[0]])
-        self._refuse_without_share(charge, rows)
+            return Grant(Answer.NEVER_FITS, draw, _numbers(rows), never[0] + 1)
+        self._refuse_without_share(draw, rows)
         times_ms = [held.fits_at_ms(cost, share) if cost else 0 for _, _, share, held, cost in rows]
         latest_ms = max(times_ms, default=0)
         if latest_ms:
-            states = _states(rows)
-            return Grant(Answer.REFUSED, states, states[times_ms.index(latest_ms)], latest_ms)
-        self._count(charge, rows, now_ms)
-        return Grant(Answer.ADMITTED, _states(rows))
+            return Grant(Answer.REFUSED, draw, _numbers(rows), times_ms.index(latest_ms) + 1, latest_ms)
+        self._count(draw, rows, now_ms)
+        return Grant(Answer.ADMITTED, draw, _numbers(rows))
 
-    def _rows(self, charge: Charge, now_ms: int, sharers: int) -> list[_Row]:
-        rows = []
-        for place, subject in enumerate(charge.subjects):
-            own_cost = charge.costs[place] if charge.costs else charge.cost
+    def _rows(self, draw: Draw, now_ms: int, sharers: int) -> list[_Row]:
+        rows, hits = [], draw.hits
+        for place, subject in enumerate(draw.charge.subjects):
+            own_cost = hits if isinstance(hits, int) else hits[place]
             windows = self._subjects.get(subject.name, {})
             for budget in subject.budgets:
                 held = windows.get(budget.shape) or _Held(budget.shape)
                 held.drop_old(now_ms)
-                cost = charge.tokens if budget.shape.counts_tokens else own_cost
+                cost = own_cost if budget.shape.kind is Kind.CALLS else units_of(draw, budget.shape.kind)
                 rows.append((subject, budget, budget.limit // sharers, held, cost))
         return rows
 
-    def _refuse_without_share(self, charge: Charge, rows: list[_Row]) -> None:
+    def _refuse_without_share(self, draw: Draw, rows: list[_Row]) -> None:
         if any(cost > share for _, _, share, _, cost in rows):
             raise NoShareError("the call costs more than this gate's share of a budget")
-        new = sum(subject.name not in self._subjects for subject in charge.subjects)
+        new = sum(subject.name not in self._subjects for subject in draw.charge.subjects)
         if len(self._subjects) + new > self._max_subjects:
             raise NoShareError("too many subjects are counted here")
 
-    def _count(self, charge: Charge, rows: list[_Row], now_ms: int) -> None:
+    def _count(self, draw: Draw, rows: list[_Row], now_ms: int) -> None:
         """Count in every budget that costs something; windows without a limit are forgotten, as the store does."""
         self._forget_free(now_ms)
         written = {subject.name for subject, _, _, _, cost in rows if cost}
-        for subject in charge.subjects:
+        for subject in draw.charge.subjects:
             if subject.name in written:
                 self._subjects[subject.name] = {}
                 self._subjects.move_to_end(subject.name)
@@ -138,9 +136,7 @@ class LocalBudgets:
             del self._subjects[name]
 
 
-def _states(rows: list[_Row]) -> tuple[BudgetState, ...]:
-    """Tell of every budget its whole limit and what is left of this gate's share."""
-    return tuple(
-        BudgetState(subject, budget, max(0, share - held.total), held.free_at_ms())
-        for subject, budget, share, held, _ in rows
-    )
+def _numbers(rows: list[_Row]) -> tuple[int, ...]:
+    """Tell of every budget as the script does, and of its whole limit what is not left of this gate's share."""
+    pairs = [(budget.limit - share + held.total, held.free_at_ms()) for _, budget, share, held, _ in rows]
+    return tuple(number for pair in pairs for number in pair)

@@ -10,9 +10,9 @@ from typing import Any, Final
 import redis.asyncio
 from redis.exceptions import NoScriptError
 
-from ratelimit.windows.budgets import BudgetState, Charge, Fence, Subject, Taken
+from ratelimit.windows.budgets import BudgetState, Charge, Draw, Fence, Subject, Taken
 from ratelimit.windows.limiter import Limiter, Question
-from ratelimit.windows.replay import read_reply
+from ratelimit.windows.reply import read_reply
 
 _TRIES: Final = 5
 """The epoch is only known from a reply, and may move before the next question."""
@@ -27,9 +27,9 @@ async def look(client: redis.asyncio.Redis, limiter: Limiter, subject: Subject) 
 
     Raises what the client raises, and ``MovingError``.
     """
-    epoch = ""
+    epoch, charge = "", Charge((subject,))
     for _ in range(_TRIES):
-        taken = await _ask(client, limiter.question([Charge((subject,), costs=(0,))], epoch=epoch, look=True))
+        taken = await _ask(client, limiter.question([Draw(charge, hits=0)], epoch=epoch, look=True))
         if taken.fence is not Fence.STALE:
             return taken.grants[0].states
         epoch = taken.epoch
@@ -42,4 +42,4 @@ async def _ask(client: redis.asyncio.Redis, question: Question) -> Taken:
         reply = await execute(*question.command)
     except NoScriptError:  # proves that nothing ran
         reply = await execute(*question.command_with_script)
-    return read_reply(question.batch, reply)
+    return read_reply(question.draws, reply)

@@ -1,6 +1,6 @@
-"""A batch of charges in the form ``take.lua`` reads: distinct names numbered from 1, numbers packed. Pure.
+"""A batch of draws in the form ``take.lua`` reads: distinct names numbered from 1, numbers packed. Pure.
 
-Owns the layout of the script's plans and calls, written down in the script's header.
+Owns the layout of the script's plans, charges and draws, written down in the script's header.
 """
 
 from __future__ import annotations
@@ -10,127 +10,108 @@ import struct
 from collections.abc import Sequence
 from typing import Final
 
-from ratelimit.windows.budgets import MAX_UNITS, Charge, Hold, Subject, Window
+from ratelimit.windows.budgets import MAX_UNITS, Charge, Draw, Hold, Subject
 
 MAX_CHARGES: Final = 1_000
-"""Most charges of one script; a batch this large holds the store for about ten milliseconds."""
+"""Most draws of one script; a batch this large holds the store for about ten milliseconds."""
 MAX_NAMES: Final = 4_000
-"""Most subjects, and most usage subjects, of one script: Lua passes the names on its stack of 8,000 values."""
+"""Most subjects of one script: Lua passes the names on its stack of 8,000 values."""
 
-MAX_HELD_NAME: Final = 200
-"""Longest name of a subject, in characters, where tokens are held: a reservation says whose budgets it is in."""
-
-_SHADOW: Final = 128
-"""Added to the number of budgets of a plan in shadow mode."""
-
-SHAPES: Final = b"".join(
-    struct.pack("<BBBd", shape.id, shape.n, shape.counts_tokens, shape.bucket_ms)
-    for shape in sorted((window.value for window in Window), key=lambda shape: shape.id)
-)
-"""The shapes of all windows, the same in every call of the script."""
+_HOLDS: Final = 1
+_LISTED: Final = 2
+_MORE: Final = 4
+_DRAW: Final = struct.Struct("<HBdd").pack
+_VALUE: Final = struct.Struct("<H").pack
 
 
 class Batch:
-    """The charges of one script with their subjects and usage subjects numbered in order of appearance."""
+    """The draws of one script, their charges, plans and subjects numbered in order of appearance."""
 
-    __slots__ = ("_hold_blobs", "_plan_blobs", "asked", "call_blob", "charges", "plans", "usages", "values")
+    __slots__ = ("_charges", "_plans", "charge_blobs", "draw_blobs", "draws", "hold_blobs", "plan_blobs", "values")
 
-    def __init__(self, charges: Sequence[Charge]) -> None:
-        if len(charges) > MAX_CHARGES:
-            raise ValueError(f"a batch holds at most {MAX_CHARGES} charges, not {len(charges)}")
-        self.charges = charges
+    def __init__(self, draws: Sequence[Draw]) -> None:
+        if len(draws) > MAX_CHARGES:
+            raise ValueError(f"a batch holds at most {MAX_CHARGES} charges, not {len(draws)}")
+        self.draws = draws
         self.values: dict[str, int] = {}  # subject name -> number of its value
-        self.plans: dict[Subject, int] = {}  # one version of a subject's limits -> its number
-        self.usages: dict[str, int] = {}  # usage subject -> number of its hash
-        self.asked: list[list[int]] = []  # per charge the numbers of its plans
-        self._plan_blobs: list[bytes] = []
-        self._hold_blobs: list[bytes] = []
-        self.call_blob = b"".join([self._call(charge) for charge in charges])
-        if max(len(self.values), len(self.usages)) > MAX_NAMES:
-            raise ValueError(f"a batch names at most {MAX_NAMES} subjects and {MAX_NAMES} usage subjects")
+        self.plan_blobs: list[bytes] = []
+        self.charge_blobs: list[bytes] = []
+        self.draw_blobs: list[bytes] = []
+        self.hold_blobs: list[bytes] = []
+        self._plans: dict[Subject, int] = {}  # one version of a subject's limits -> its number
+        self._charges: dict[Charge, int] = {}
+        for draw in draws:
+            self._draw(draw)
+        if len(self.values) > MAX_NAMES:
+            raise ValueError(f"a batch names at most {MAX_NAMES} subjects")
 
-    @property
-    def plan_blob(self) -> bytes:
-        """All plans, in the order of their numbers."""
-        return b"".join(self._plan_blobs)
+    def refs(self) -> str:
+        """Per charge a line with the references of its records, separated by spaces."""
+        return "".join([charge.refs_line for charge in self._charges])
 
-    @property
-    def hold_blob(self) -> bytes:
-        """The reservations to be made, in the order of their charges."""
-        return b"".join(self._hold_blobs)
+    def _draw(self, draw: Draw) -> None:
+        charge, hits, tokens, hold, more = draw
+        number = self._charges.get(charge) or self._add_charge(charge)
+        if not 0 <= tokens <= MAX_UNITS:
+            raise ValueError(f"tokens must be 0..{MAX_UNITS}, not {tokens}")
+        flags, rest = 0, b""
+        if hold is not None:
+            if charge.holds_fault:
+                raise ValueError(charge.holds_fault)
+            flags = _HOLDS
+            self.hold_blobs.append(_hold(hold))
+        if not isinstance(hits, int):
+            flags, rest, hits = flags | _LISTED, _listed(charge, hits), 0
+        elif not 0 <= hits <= MAX_UNITS:
+            raise ValueError(f"hits must be 0..{MAX_UNITS}, not {hits}")
+        if more is not None:
+            flags, rest = flags | _MORE, rest + _units("more", more)
+        self.draw_blobs.append(_DRAW(number, flags, hits, tokens) + rest)
 
-    def refs(self) -> list[str]:
-        """Per charge the references of its records, separated by spaces."""
-        return [" ".join(charge.refs) for charge in self.charges]
+    def _add_charge(self, charge: Charge) -> int:
+        plans = self._plans
+        numbers = [plans.get(subject) or self._add_plan(subject) for subject in charge.limited]
+        layout = _charge_layout(len(numbers))
+        self.charge_blobs.append(
+            layout.pack(charge.valid_until_ms, len(numbers), len(charge.used), *numbers) + charge.used
+        )
+        number = self._charges[charge] = len(self.charge_blobs)
+        return number
 
-    def _call(self, charge: Charge) -> bytes:
-        plans, usages = self.plans, self.usages
-        asked = [plans.get(subject) or self._add(subject) for subject in charge.subjects if subject.budgets]
-        used = [usages.get(name) or usages.setdefault(name, len(usages) + 1) for name in charge.usage]
-        self.asked.append(asked)
-        _check(charge)
-        if charge.hold is not None:
-            self._hold_blobs.append(_hold(charge.hold))
-        costs = _costs(charge) if charge.costs else [charge.cost] * len(asked)
-        numbers = [number for pair in zip(asked, costs, strict=True) for number in pair]
-        layout = _call_layout(len(asked), len(used))
-        holds = charge.hold is not None
-        return layout.pack(charge.tokens, charge.valid_until_ms, len(asked), len(used), holds, *numbers, *used)
-
-    def _add(self, subject: Subject) -> int:
+    def _add_plan(self, subject: Subject) -> int:
         values = self.values
         value = values.get(subject.name) or values.setdefault(subject.name, len(values) + 1)
-        self._plan_blobs.append(_plan(value, subject))
-        number = self.plans[subject] = len(self._plan_blobs)
+        self.plan_blobs.append(_VALUE(value) + subject.plan)
+        number = self._plans[subject] = len(self.plan_blobs)
         return number
 
 
-def _check(charge: Charge) -> None:
-    if not 1 <= charge.cost <= MAX_UNITS:
-        raise ValueError(f"cost must be 1..{MAX_UNITS}, not {charge.cost}")
-    if not 0 <= charge.tokens <= MAX_UNITS:
-        raise ValueError(f"tokens must be 0..{MAX_UNITS}, not {charge.tokens}")
-    subjects = charge.subjects
-    if len(subjects) > 1 and len({subject.name for subject in subjects}) < len(subjects):
-        raise ValueError("a charge names each of its subjects once")
-    if charge.hold is not None and max((len(name) for name in _names(charge)), default=0) > MAX_HELD_NAME:
-        raise ValueError(f"a charge that holds tokens names subjects of at most {MAX_HELD_NAME} characters")
-    if charge.hold is not None and any(subject.is_shadow for subject in subjects):
-        raise ValueError("a charge that holds tokens names no subject in shadow mode")
-
-
-def _names(charge: Charge) -> list[str]:
-    return [subject.name for subject in charge.subjects] + list(charge.usage)
-
-
-def _costs(charge: Charge) -> list[int]:
+def _listed(charge: Charge, hits: tuple[int, ...]) -> bytes:
     """What each subject that has budgets costs."""
-    for cost in charge.costs:
-        if not 0 <= cost <= MAX_UNITS:
-            raise ValueError(f"costs must be 0..{MAX_UNITS}, not {cost}")
-    pairs = zip(charge.subjects, charge.costs, strict=True)
-    return [cost for subject, cost in pairs if subject.budgets]
+    _units("hits", hits)
+    return _units("hits", [one for subject, one in zip(charge.subjects, hits, strict=True) if subject.budgets])
+
+
+def _units(what: str, numbers: Sequence[int]) -> bytes:
+    for one in numbers:
+        if not 0 <= one <= MAX_UNITS:
+            raise ValueError(f"{what} must be 0..{MAX_UNITS}, not {one}")
+    return struct.pack(f"<{len(numbers)}d", *numbers)
 
 
 def _hold(hold: Hold) -> bytes:
     name, terms = hold.id.encode(), hold.terms
     if not 0 <= hold.presumed <= hold.ceiling <= MAX_UNITS:
         raise ValueError(f"presumed and ceiling must be 0..{MAX_UNITS} and in order")
-    layout = f"<B{len(name)}sIIdH{len(terms)}s"
-    return struct.pack(layout, len(name), name, hold.ceiling, hold.presumed, hold.timeout_ms, len(terms), terms)
+    layout = _hold_layout(len(name), len(terms))
+    return layout.pack(len(name), name, hold.ceiling, hold.presumed, hold.timeout_ms, len(terms), terms)
 
 
-def _plan(value: int, subject: Subject) -> bytes:
-    numbers = [number for budget in subject.budgets for number in (budget.shape.id, budget.limit)]
-    count = len(subject.budgets) + (_SHADOW if subject.is_shadow else 0)
-    return _plan_layout(len(subject.budgets)).pack(value, count, *numbers)
-
-
-@functools.cache
-def _plan_layout(budgets: int) -> struct.Struct:
-    return struct.Struct("<HB" + "BI" * budgets)
+@functools.lru_cache(maxsize=1_024)
+def _hold_layout(name: int, terms: int) -> struct.Struct:
+    return struct.Struct(f"<B{name}sdddH{terms}s")
 
 
 @functools.cache
-def _call_layout(plans: int, usages: int) -> struct.Struct:
-    return struct.Struct("<IdBBB" + "HI" * plans + "H" * usages)
+def _charge_layout(numbers: int) -> struct.Struct:
+    return struct.Struct(f"<dBH{numbers}H")

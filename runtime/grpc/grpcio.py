@@ -22,8 +22,20 @@ import grpc
 import grpc.aio
 
 from runtime.clock import Clock
-from runtime.grpc.front import Answer, Answering, BatchService, Failure, Incoming, Place, QueueLimits, dialled
+from runtime.grpc.front import (
+    MAX_MESSAGE_BYTES,
+    Answer,
+    Answering,
+    BatchService,
+    Failure,
+    Incoming,
+    Place,
+    QueueLimits,
+    dialled,
+)
+from runtime.grpc.large import LargeCalls
 from runtime.grpc.tls import Certificates, Identity
+from runtime.lifecycle import fault_told
 
 START_S: Final = 10.0
 """Longest wait for the event loop to bind, in seconds."""
@@ -31,7 +43,11 @@ START_S: Final = 10.0
 MAX_AGE_MS: Final = 3_600_000
 """A TLS connection is renewed after an hour, so that a client whose certificate has ended is let in no longer."""
 
-_OPTIONS: Final = (("grpc.so_reuseport", 0), ("grpc.max_concurrent_streams", 1024))
+_OPTIONS: Final = (
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_concurrent_streams", 1024),
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+)
 """Without the first, two gates could bind one port and share its calls unseen."""
 
 _TLS_OPTIONS: Final = (("grpc.max_connection_age_ms", MAX_AGE_MS), ("grpc.max_connection_age_grace_ms", 30_000))
@@ -70,6 +86,7 @@ class GrpcioFront:
         self._on_fault = on_fault
         self._most_calls = 2 * limits.calls
         self._answering = Answering(clock, limits)
+        self._large = LargeCalls(clock, limits)
         self._certificates = certificates
         self._ids = itertools.count()
         self._calls: dict[int, _Arrived] = {}
@@ -90,8 +107,7 @@ class GrpcioFront:
     @property
     def address(self) -> str:
         """What clients dial: the Unix target as given, or host:port with the port that was bound."""
-        is_bound = self._bound.done() and self._bound.exception() is None
-        return dialled(self._target, self._bound.result() if is_bound else None)
+        return dialled(self._target, port_of(self._bound))
 
     @property
     def in_flight(self) -> int:
@@ -124,11 +140,11 @@ class GrpcioFront:
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._loop.set_exception_handler(_without_noise)
+        self._loop.set_exception_handler(without_noise)
         self._stopping = asyncio.Event()
         server = self._server()
         try:
-            port = self._bind(server)
+            port = bind(server, self._binding, self._certificates)
             await server.start()
             self._bound.set_result(port)
             await self._stopping.wait()
@@ -144,11 +160,6 @@ class GrpcioFront:
             methods[service][method] = grpc.unary_unary_rpc_method_handler(self._handler(path))
         server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler(*one) for one in methods.items()])
         return server
-
-    def _bind(self, server: grpc.aio.Server) -> int:
-        if self._certificates is None:
-            return int(server.add_insecure_port(self._binding))
-        return int(server.add_secure_port(self._binding, _credentials(self._certificates)))
 
     def _handler(self, path: str) -> Callable[[bytes, Any], Awaitable[Answer]]:
         async def handle(payload: bytes, context: Any) -> Answer:
@@ -186,12 +197,16 @@ class GrpcioFront:
     # The deciding thread
 
     def _run_decider(self) -> None:
-        try:
-            while (first := self._arrived.get()) is not None:
-                self._answer([first, *self._others()])
-        except Exception:  # noqa: BLE001  whatever it was: the owner must learn that nobody answers any more
-            _log.exception("the batch loop ended by a fault of its own")
-            self._on_fault()
+        with fault_told(_log, "the batch loop", self._on_fault):
+            while (arrived := self._take()) is not None:
+                self._answer(arrived)
+
+    def _take(self) -> list[_Arrived] | None:
+        """Take what has arrived, after a wait for it unless large calls wait; ``None``: no more will come."""
+        if self._large:
+            return list(self._others())
+        first = self._arrived.get()
+        return None if first is None else [first, *self._others()]
 
     def _others(self) -> Iterable[_Arrived]:
         """Take what else has arrived, without waiting; the word that no more will come stays."""
@@ -208,8 +223,13 @@ class GrpcioFront:
         for call in arrived:
             if call.incoming.call_id in self._calls:
                 by_path[call.path].append(call.incoming)
+        self._large.drop(lambda call_id: call_id not in self._calls)
         for path, calls in by_path.items():
-            self._answering.answer_all(self._services[path], calls, taken_ms, self._respond)
+            service = self._services[path]
+            small = self._large.keep(service, calls, self._respond)
+            if small:
+                self._answering.answer_all(service, small, taken_ms, self._respond)
+        self._large.answer_next(self._respond)
 
     def _respond(self, call_id: int, answer: Answer) -> bool:
         """Have the loop send an answer; one wake-up sends all that are ready by then."""
@@ -222,7 +242,19 @@ class GrpcioFront:
         return True
 
 
-def _credentials(certificates: Certificates) -> grpc.ServerCredentials:
+def port_of(bound: Future[int]) -> int | None:
+    """The port that a server was bound to; ``None`` while it is not, or could not be."""
+    return bound.result() if bound.done() and bound.exception() is None else None
+
+
+def bind(server: grpc.aio.Server, target: str, certificates: Certificates | None) -> int:
+    """Bind a server, with ``certificates`` over TLS only; returns the port. Raises where the target cannot be bound."""
+    if certificates is None:
+        return int(server.add_insecure_port(target))
+    return int(server.add_secure_port(target, _server_credentials(certificates)))
+
+
+def _server_credentials(certificates: Certificates) -> grpc.ServerCredentials:
     """TLS 1.2 or newer (grpc's own minimum); the files are looked at again for each new connection."""
 
     def changed() -> grpc.ServerCertificateConfiguration | None:
@@ -239,7 +271,7 @@ def _configuration(identity: Identity) -> grpc.ServerCertificateConfiguration:
     return grpc.ssl_server_certificate_configuration([(identity.key, identity.chain)], identity.client_ca)
 
 
-def _without_noise(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+def without_noise(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Report faults as asyncio does, but not that another loop of this process has read grpc's wake-up first."""
     if not isinstance(context.get("exception"), BlockingIOError):
         loop.default_exception_handler(context)

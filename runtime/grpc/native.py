@@ -1,27 +1,33 @@
 """The native front: batches of calls from pygrpc-native, which does the HTTP/2 work outside Python. It has no TLS.
 
-One thread, ``grpc-batches``, takes whatever has arrived, hands it to the method's service and sends the answers.
+One thread, ``grpc-batches``, takes whatever has arrived, hands it to the method's service and sends the answers; of
+large calls one a turn. Of a call's metadata only its timeout is brought to Python: all of them would cost as much as
+the whole rest of an empty call. What is left of a timeout is counted from the moment since when the call must have
+arrived: what lay there already came after the take before; what came while we slept has just come.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final
 
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
 from runtime.clock import Clock
 from runtime.grpc.front import Answer, Answering, BatchService, Failure, Incoming, Place, QueueLimits, dialled
+from runtime.grpc.large import LargeCalls
+from runtime.grpc.timeouts import TIMEOUT_HEADER, Timeouts
+from runtime.lifecycle import fault_told
 
 if TYPE_CHECKING:  # the stub has this type, the module does not
-    from pygrpc_native._native import DetailedEvent
+    from pygrpc_native._native import Event
 
 POLL_MS: Final = 100
 """How long the loop sleeps in the front before it looks whether it should stop."""
+
+_new: Final = tuple.__new__  # of a named tuple, in half the time: its own constructor is a function in Python
 
 _log = logging.getLogger(__name__)
 
@@ -41,11 +47,14 @@ class NativeFront:
         self._clock = clock
         self._taken_at_once = 2 * limits.calls
         self._answering = Answering(clock, limits)
+        self._large = LargeCalls(clock, limits)
         self._services = list(services.values())
         self._target = target
         self._place = Place(target)
         self._methods = [(path, False) for path in services]
         self._front: NativeGrpcFront | None = None
+        self._timeouts = Timeouts()
+        self._all_taken_ms = clock.monotonic_ms()  # when there was last nothing left to take
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._on_fault = on_fault
@@ -60,7 +69,13 @@ class NativeFront:
 
     def _bound(self) -> NativeGrpcFront:
         with self._place.binding() as target:
-            front = NativeGrpcFront(target, self._methods, io_threads=1, call_details=True)
+            front = NativeGrpcFront(
+                target,
+                self._methods,
+                io_threads=1,
+                client_key_metadata=TIMEOUT_HEADER,
+                call_details=True,  # they are not asked for, but without it a cancel is not told
+            )
             front.start()
         return front
 
@@ -79,43 +94,69 @@ class NativeFront:
         self._place.leave()
 
     def _run(self, front: NativeGrpcFront) -> None:
-        try:
+        with fault_told(_log, "the batch loop", self._on_fault):
             while not self._stopping.is_set():
                 self._serve_once(front, POLL_MS)
             while self._serve_once(front, 0):
                 pass
-        except Exception:  # noqa: BLE001  whatever it was: the owner must learn that nobody answers any more
-            _log.exception("the batch loop ended by a fault of its own")
-            self._on_fault()
 
     def _serve_once(self, front: NativeGrpcFront, wait_ms: int) -> bool:
         """Take what has arrived and answer it; returns whether there was anything."""
-        events = front.recv_batch_details(self._taken_at_once, wait_ms)
-        if not events:
+        events, since_ms, taken_ms = self._taken(front, 0 if self._large else wait_ms)
+        if not events and not self._large:
             return False
-        taken_ms = self._clock.monotonic_ms()
-        taken = self._by_service(events, taken_ms)
-        self.in_flight = sum(len(calls) for _, calls in taken)
-        for service, calls in taken:
-            self._answering.answer_all(service, calls, taken_ms, partial(self._respond, front))
-        self.in_flight = 0  # less those that their clients gave up
+
+        send = front.respond
+
+        def respond(call_id: int, answer: Answer) -> bool:
+            """False after a cancel, the client's deadline, or its connection's end."""
+            if isinstance(answer, Failure):
+                return front.fail(call_id, answer.code, answer.message)
+            return send(call_id, answer)
+
+        by_method = self._by_method(events, since_ms)
+        self.in_flight = len(self._large) + sum(map(len, by_method.values()))
+        for method, calls in by_method.items():
+            service = self._services[method]
+            small = self._large.keep(service, calls, respond)
+            if small:
+                self._answering.answer_all(service, small, taken_ms, respond)
+        self._large.answer_next(respond)
+        self.in_flight = len(self._large)
         return True
 
-    def _respond(self, front: NativeGrpcFront, call_id: int, answer: Answer) -> bool:
-        """False after a cancel, the client's deadline, or its connection's end."""
-        self.in_flight -= 1
-        if isinstance(answer, Failure):
-            return front.fail(call_id, answer.code, answer.message)
-        return front.respond(call_id, answer)
+    def _taken(self, front: NativeGrpcFront, wait_ms: int) -> tuple[list[Event], float, float]:
+        """Take what has arrived, or the first that comes; the moment since when all of it must have; and now."""
+        since_ms = self._all_taken_ms
+        events = front.recv_batch(self._taken_at_once, 0)
+        slept = not events and wait_ms > 0
+        if slept:
+            events = front.recv_batch(self._taken_at_once, wait_ms)
+        now_ms = self._clock.monotonic_ms()
+        if not events or len(events) < self._taken_at_once:
+            self._all_taken_ms = now_ms
+        return events or [], now_ms if slept else since_ms, now_ms
 
-    def _by_service(
-        self, events: Sequence[DetailedEvent], taken_ms: float
-    ) -> list[tuple[BatchService, list[Incoming]]]:
-        cancelled = {event[1] for event in events if event[0] != EVENT_CALL}
-        by_method: dict[int, list[Incoming]] = defaultdict(list)
-        for kind, call_id, method_id, payload, _, details in events:
-            if kind == EVENT_CALL and call_id not in cancelled and payload is not None:
-                left_s = details[2] if details else None
-                deadline_ms = float("inf") if left_s is None else taken_ms + left_s * 1000
-                by_method[method_id].append(Incoming(call_id, payload, deadline_ms))
-        return [(self._services[method_id], calls) for method_id, calls in by_method.items()]
+    def _by_method(self, events: list[Event], since_ms: float) -> dict[int, list[Incoming]]:
+        """The calls of each method, less those that were given up as soon as they came."""
+        by_method: dict[int, list[Incoming]] = {}
+        cancelled = set()
+        last, deadline_ms = None, float("inf")
+        for kind, call_id, method, payload, timeout in events:
+            if kind != EVENT_CALL or payload is None:
+                cancelled.add(call_id)
+                continue
+            if timeout != last:  # a proxy says the same of all its calls
+                last, deadline_ms = timeout, since_ms + self._timeouts.ms(timeout)
+            call = _new(Incoming, (call_id, payload, deadline_ms))
+            if method in by_method:
+                by_method[method].append(call)
+            else:
+                by_method[method] = [call]
+        if not cancelled:
+            return by_method
+        self._large.drop(cancelled.__contains__)
+        left = {
+            method: [call for call in calls if call.call_id not in cancelled] for method, calls in by_method.items()
+        }
+        return {method: calls for method, calls in left.items() if calls}

@@ -5,6 +5,8 @@ A client of a URL with Sentinels asks them for the master whenever it makes a co
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any, Final, cast
 
 import redis.asyncio
@@ -49,6 +51,19 @@ def client_of(url: str, *, connect_s: float, answer_s: float) -> redis.asyncio.R
     if is_sentinel(url):
         return redis.asyncio.Redis.from_pool(_master_pool(parse_sentinel(url), options))
     return redis.asyncio.Redis.from_pool(redis.asyncio.BlockingConnectionPool.from_url(url, **options))
+
+
+@asynccontextmanager
+async def clients_of(
+    one: str, other: str, *, patience_s: float
+) -> AsyncIterator[tuple[redis.asyncio.Redis, redis.asyncio.Redis]]:
+    """Give clients of two URLs, which wait at most so long for each step: one client where they are the same."""
+    async with client_of(one, connect_s=patience_s, answer_s=patience_s) as first:
+        if one == other:
+            yield first, first
+            return
+        async with client_of(other, connect_s=patience_s, answer_s=patience_s) as second:
+            yield first, second
 
 
 def _cluster_client(url: str, options: dict[str, Any]) -> redis.asyncio.Redis:

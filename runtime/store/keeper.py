@@ -15,6 +15,7 @@ from typing import Final, Generic
 from redis.exceptions import RedisError
 
 from runtime.clock import Clock
+from runtime.lifecycle import fault_told
 from runtime.store.faults import StoreFault, fault_of
 from runtime.store.spare import KeptLink, Proved, Spare, TakeUp
 
@@ -130,11 +131,8 @@ class StoreKeeper(Generic[KeptLink]):
     # The keeper's thread
 
     def _run(self) -> None:
-        try:
+        with fault_told(_log, "the store's keeper", self._on_fault):
             self._keep()
-        except Exception:  # noqa: BLE001  whatever it was: the owner must learn that nobody connects any more
-            _log.exception("the store's keeper ended by a fault of its own")
-            self._on_fault()
 
     def _keep(self) -> None:
         """Renew at once a link that lasted; one that died young, like one that could not be had, after a pause.

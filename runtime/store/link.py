@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import ssl
 from collections.abc import Callable, Mapping, Sequence
@@ -35,6 +36,9 @@ from runtime.store.dial import dial
 
 READ_BYTES: Final = 65_536
 """Read at once; above TLS's largest record (16 KiB), so nothing decrypted stays behind that no selector sees."""
+
+_NOT_YET: Final = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
+"""What a connection that never waits by itself says where it would have to."""
 
 
 class NotConnectedError(StoreConnectionError):
@@ -114,6 +118,7 @@ class StoreLink:
         self._connect_timeout_ms = connect_timeout_ms
         self._connection: ConnectionInterface | None = None
         self._socket: socket.socket | None = None
+        self._poll = select.poll()
         self._reader = self._new_reader()
 
     @staticmethod
@@ -128,6 +133,9 @@ class StoreLink:
         self._socket = sock = connection._sock  # noqa: SLF001
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        sock.settimeout(0)  # every wait is ours: sent, waited and read, three system calls an exchange
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
         self._reader = self._new_reader()
 
     @property
@@ -192,8 +200,7 @@ class StoreLink:
             raise self._broken(error) from error
 
     def _feed_what_came(self, sock: socket.socket) -> None:
-        sock.settimeout(0)
-        with contextlib.suppress(BlockingIOError, ssl.SSLWantReadError):
+        with contextlib.suppress(*_NOT_YET):
             received = sock.recv(READ_BYTES)
             if not received:
                 raise StoreConnectionError("closed by the store")
@@ -221,17 +228,35 @@ class StoreLink:
         return self._socket
 
     def _send(self, sock: socket.socket, deadline_ms: float, packed: bytes) -> None:
-        sock.settimeout(self._left_s(deadline_ms))
-        sock.sendall(packed)
+        """Send; nearly always there is room for all of it, and nothing to wait for."""
+        left = memoryview(packed)
+        while left:
+            try:
+                left = left[sock.send(left) :]
+            except ssl.SSLWantReadError:
+                self._wait(deadline_ms)
+            except _NOT_YET:
+                self._wait_for_room(sock, deadline_ms)
 
     def _receive(self, sock: socket.socket, deadline_ms: float) -> Any:
         while (reply := self._reader.gets()) is False:
-            sock.settimeout(self._left_s(deadline_ms))
-            received = sock.recv(READ_BYTES)
-            if not received:
-                raise StoreConnectionError("closed by the store")
-            self._reader.feed(received)
+            self._wait(deadline_ms)
+            self._feed_what_came(sock)
         return reply
+
+    def _wait(self, deadline_ms: float) -> None:
+        """Wait until something has come; raises ``StoreTimeoutError`` at the deadline."""
+        left_ms = deadline_ms - self._clock.monotonic_ms()
+        if left_ms <= 0 or not self._poll.poll(left_ms):
+            raise StoreTimeoutError("the deadline has passed")
+
+    def _wait_for_room(self, sock: socket.socket, deadline_ms: float) -> None:
+        """Wait until more can be sent, in the same way."""
+        self._poll.modify(sock, select.POLLOUT)
+        try:
+            self._wait(deadline_ms)
+        finally:
+            self._poll.modify(sock, select.POLLIN)
 
     def _broken(self, error: Exception) -> RedisError:
         """Close the link and say of what it broke."""
@@ -239,12 +264,6 @@ class StoreLink:
         if isinstance(error, TimeoutError | StoreTimeoutError):
             return StoreTimeoutError("the store did not answer in time")
         return StoreConnectionError(f"the link to the store broke: {error}")
-
-    def _left_s(self, deadline_ms: float) -> float:
-        left_ms = deadline_ms - self._clock.monotonic_ms()
-        if left_ms <= 0:
-            raise StoreTimeoutError("the deadline has passed")
-        return left_ms / 1000
 
     def mended(self) -> tuple[Self, None]:
         """Return itself: one connection is good or has to be made anew."""

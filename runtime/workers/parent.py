@@ -102,9 +102,9 @@ class _Place:
             code = await self._kill() if said is None else await process.wait()
             sentence = said["cannot_start"] if said else f"{ending(code)} during its start"
             raise CannotStart(f"{self.name}: {sentence}")
-        self._settings["listen"] = said["started"]  # the port that was free stays its own
+        self._settings |= said["started"]  # the ports that were free stay its own
         self._trouble = "it has not reported yet"
-        _log.info("%s (process %d) listens: %s", self.name, process.pid, said["started"])
+        _log.info("%s (process %d) listens: %s", self.name, process.pid, ", ".join(said["started"].values()))
 
     async def _kill(self) -> int:
         if self._process is None:

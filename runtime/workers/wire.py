@@ -1,6 +1,7 @@
 """What a parent and its worker say to each other: JSON objects, one a line, over a socket that only they have.
 
-The parent opens with ``{"settings": {field: text}, "name": "worker 1"}``; the worker answers ``{"started": ADDRESS}``
+The parent opens with ``{"settings": {field: text}, "name": "worker 1"}``; the worker answers
+``{"started": {"listen": ADDRESS}}``
 or ``{"cannot_start": SENTENCE}`` and from then on reports ``{"state": …, "metrics": …}``, about once a second and, with
 ``"answer": N``, when asked by ``{"ask": N}``. ``{"drain": true}`` ends a worker gently; the end of the socket at once.
 """

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final, Protocol
 
 from prometheus_client import CollectorRegistry
@@ -26,11 +26,6 @@ MOST_SHARE: Final = 0.02
 
 class Work(Protocol):
     """What a worker does."""
-
-    @property
-    def address(self) -> str:
-        """Where it is done, once started."""
-        ...
 
     def drain(self) -> None:
         """Say that it is about to end."""
@@ -59,10 +54,13 @@ class Worker:
         wire: Wire,
         work: Work,
         *,
+        bound: Mapping[str, str],
         registry: CollectorRegistry,
         readiness: Callable[[], Readiness],
         drain_s: float,
     ) -> None:
+        """``bound``: the settings that say where it listens, with the ports that were bound."""
+        self._bound = dict(bound)
         self._wire = wire
         self._work = work
         self._registry = registry
@@ -73,7 +71,7 @@ class Worker:
 
     async def run(self, fault: asyncio.Event) -> None:
         """Work until told to drain, until the parent has gone, or until a fault, which is raised."""
-        await self._wire.send({"started": self._work.address})
+        await self._wire.send({"started": self._bound})
         for one in STOP_SIGNALS:  # sent to a whole group, they come beside the parent's word
             asyncio.get_running_loop().add_signal_handler(one, self._draining.set)
         tasks = [asyncio.create_task(self._listen(), name="worker-listen")]

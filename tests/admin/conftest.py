@@ -31,7 +31,7 @@ from catalog.changes import Audit, Put
 from catalog.keys.live_secrets import LiveSecrets
 from catalog.keys.metrics import SecretsMetrics
 from catalog.keys.secrets import Secrets, create_secrets, load_secrets
-from catalog.records import ALL_TENANTS, Kind, Role, UserRecord
+from catalog.records import ALL_TENANTS, HostRecord, Kind, Role, UserRecord
 from catalog.status import State, Status
 from catalog.store.store import CatalogStore
 from runtime.addresses import TcpAddress
@@ -49,6 +49,7 @@ class RecordingPublisher:
 
     def __init__(self) -> None:
         self.pokes = 0
+        self.most: int | None = None
 
     def status(self, uid: str, version: int) -> Status:
         del uid, version
@@ -284,6 +285,19 @@ async def api(start_api: StartApi) -> Api:
     await started.tenant("tenant-a")
     await started.tenant("tenant-b")
     return started
+
+
+HOSTS = (DEFAULT_HOST, "own.example", "other.example", "taken.example")
+
+
+@pytest.fixture(params=["table", "routes"])
+async def hosts(request: pytest.FixtureRequest, redis_client: redis.asyncio.Redis) -> str:
+    """Hosts in both forms in turn: with a table as at first, or closed, with records of their own for what is there."""
+    if request.param == "routes":
+        store = CatalogStore(redis_client)
+        closed: list[Put] = [Put(HostRecord(name, None, None, created_at_ms=1), 0) for name in HOSTS]
+        await store.commit(closed, audit=Audit(Recordless.HOSTS, "host.close", "", "", ""))
+    return str(request.param)
 
 
 @pytest.fixture

@@ -86,7 +86,9 @@ def extreme_of(kind: Any) -> st.SearchStrategy[Any]:
         return st.sampled_from([one.value for one in kind])
     if isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         return st.fixed_dictionaries({name: extreme_of(of) for name, of in typing.get_type_hints(kind).items()})
-    return {int: st.one_of(NUMBERS, TIMES), str: TEXTS, bool: st.booleans(), type(None): st.none()}[kind]
+    floats = st.floats(allow_nan=False, allow_infinity=False)  # JSON has no others
+    plain = {int: st.one_of(NUMBERS, TIMES), float: floats, str: TEXTS, bool: st.booleans(), type(None): st.none()}
+    return plain[kind]
 
 
 def extremes(record: Any) -> st.SearchStrategy[dict[str, Any]]:
@@ -190,7 +192,12 @@ async def test_the_largest_inputs_are_shown(api: Any, kserve: str) -> None:
     await api.tenant(tenant, rateLimiting=limits, hosts=hosts, upstreamAllow=[f"10.{n}.0.0/16" for n in range(100)])
     await api.user(user, "operator", tenant, password="p" * 128)
     await api.model(name, kserve, tenant)
-    tokens = {"contextTokens": 10**7, "reservationTimeoutSeconds": 3600}
+    tokens = {
+        "contextTokens": 10**7,
+        "reservationTimeoutSeconds": 3600,
+        "bytesPerToken": 1000,
+        "mediaPartTokens": 10**6,
+    }
     published = await api.ask(
         "POST",
         f"/api/models/{name}/publish?tenantId={tenant}",

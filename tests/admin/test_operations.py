@@ -25,8 +25,11 @@ async def test_every_act_is_in_the_audit_stream(api: Any, kserve: str) -> None:
     """Who did what to what, when, under which request, and what changed: one entry an act, and no secret."""
     await api.model("my-model", kserve)
     await api.publish("my-model")
-    limits, tokens = {"requestsPerMinute": 200, "burstLimit": None}, {"contextTokens": 4_096, "reservation": "adaptive"}
-    await api.update("my-model", rateLimiting=limits, tokens=tokens)
+    limits, tokens = (
+        {"requestsPerMinute": 200, "burstLimit": None},
+        {"contextTokens": 4_096, "reservation": "adaptive", "clampUsage": True},
+    )
+    await api.update("my-model", rateLimiting=limits, tokens=tokens, allowedEndpoints=["b", "a"], allowBackground=True)
     rotated = await api.ask("POST", "/api/models/my-model/publish/rotate-key", headers={"X-Request-Id": "my-request"})
     await api.ask("DELETE", "/api/models/my-model/publish")
     await api.ask("PATCH", "/api/tenants/tenant-a", {"disabled": True})
@@ -49,7 +52,11 @@ async def test_every_act_is_in_the_audit_stream(api: Any, kserve: str) -> None:
         "rateLimiting.requestsPerMinute": "100 -> 200",
         "rateLimiting.burstLimit": "10 -> unlimited",
         "tokens.contextTokens": "8192 -> 4096",
+        "tokens.contextTokensFrom": "default -> setting",
         "tokens.reservation": "strict -> adaptive",
+        "tokens.clampUsage": "false -> true",
+        "allowedEndpoints": " -> a b",
+        "allowBackground": "false -> true",
     }
     assert told["publication.update"].tenant == "tenant-a"
     assert told["tenant.change"].detail == {"disabled": "false -> true"}

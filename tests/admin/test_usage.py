@@ -6,6 +6,7 @@ import os
 from typing import Any, Final
 
 import pytest
+from countinglimiter import CountingLimiter
 from msgspec import structs
 
 from admin.acts.limits import shown
@@ -19,9 +20,10 @@ from catalog.store.names import epoch, feed
 from extauth.records.entries import subject_of
 from ratelimit.tokens.learning import Sample, learn
 from ratelimit.tokens.ledger import Ledger, Settlement
-from ratelimit.windows.budgets import Budget, Charge, Hold, Subject, Window
+from ratelimit.windows.budgets import Budget, Hold, Subject, Window
 from ratelimit.windows.levels import Level
-from ratelimit.windows.limiter import Limiter
+from tests.support.draws import draw
+from tests.support.settlements import settle
 
 KEYS = "/api/keys"
 
@@ -66,16 +68,16 @@ async def test_usage_tells_what_is_left_of_budgets(shared: Any, store: Any) -> N
     whole = {"requestsPerMinute": (10, 10, None), "tokensPerHour": (5_000, 5_000, None)}
     assert {one["budget"]: (one["limit"], one["remaining"], one["resetsAt"]) for one in told} == whole
     subject = Subject(f"k:{made['id']}", (Budget(Window.MINUTE, 10), Budget(Window.TOKENS_HOUR, 5_000)))
-    limiter = Limiter(cell="0", epoch_key=epoch("0"), feed_key=feed("0"))
+    limiter = CountingLimiter(cell="0", epoch_key=epoch("0"), feed_key=feed("0"))
     hold = Hold("abc" * 10, ceiling=2_000, presumed=100, timeout_ms=60_000, terms=b"")
-    charge = Charge((subject,), tokens=1_500, hold=hold)
+    charge = draw((subject,), tokens=1_500, hold=hold)
     limiter.take(store.execute_command, [charge], epoch=store.get(epoch("0")).decode())
     for _ in range(2):
         told = (await shared.ask("GET", f"{KEYS}/{made['id']}/usage")).body["budgets"]
         left = {one["budget"]: one["remaining"] for one in told}
         assert left == {"requestsPerMinute": 9, "tokensPerHour": 3_500}
         assert all(one["resetsAt"] for one in told)
-    Ledger("0").settle(store.execute_command, [Settlement(hold.id, 200)])
+    settle(store.execute_command, Ledger("0"), [Settlement(hold.id, 200)])
     told = (await shared.ask("GET", f"{KEYS}/{made['id']}/usage")).body["budgets"]
     assert {one["budget"]: one["remaining"] for one in told}["tokensPerHour"] == 4_800
 
@@ -109,7 +111,8 @@ async def test_a_models_usage_tells_what_was_learnt_of_its_calls(shared: Any, st
     learn(store.execute_command, "0", f"p:{uid}", {"a": [Sample(0.25, 0.5, 0.125)] * 200})
     told = (await shared.ask("GET", "/api/models/my-model/usage")).body["learned"]
     ratios = {"promptTokensPerByte": 0.25, "completionShare": 0.5, "completionTokensPerByte": 0.125}
-    assert told == {"calls": 200, **ratios}
+    streams = {"tokensPerEvent": None, "tokensPerStreamByte": None}
+    assert told == {"calls": 200, **ratios, **streams, "unboundedCompletionTokens": None, "tokensPerSecond": None}
     made = (await make(shared)).body
     assert (await shared.ask("GET", f"{KEYS}/{made['id']}/usage")).body["learned"] is None
 
@@ -118,8 +121,8 @@ async def test_usage_of_what_is_no_more_is_still_told(shared: Any, store: Any) -
     """Of a deleted key and an unpublished publication, by their ids: to those whose it was and to admins."""
     made, publication = (await make(shared)).body, (await shared.show("my-model")).body
     key_path, path = f"{KEYS}/{made['id']}/usage", f"/api/published-models/{publication['uid']}/usage"
-    limiter = Limiter(cell="0", epoch_key=epoch("0"), feed_key=feed("0"))
-    charge = Charge((), usage=(f"k:{made['id']}", f"p:{publication['uid']}"))
+    limiter = CountingLimiter(cell="0", epoch_key=epoch("0"), feed_key=feed("0"))
+    charge = draw((), usage=(f"k:{made['id']}", f"p:{publication['uid']}"))
     limiter.take(store.execute_command, [charge] * 3, epoch=store.get(epoch("0")).decode())
     for name, tenant in (("olga", "tenant-a"), ("boris", "tenant-b")):
         await shared.user(name, "operator", tenant)

@@ -23,9 +23,11 @@ from catalog.status import State
 from extauth.reasons import WIRE, Outcome, Reason
 from publisher.metrics import ClusterMetrics, PublisherMetrics
 from ratelimit.descriptors import deciding as ordinary
+from ratelimit.service.metrics import Way
 from ratelimit.tokens import ledger
 from ratelimit.tokens.costs import Ending
-from ratelimit.usage import Metering
+from ratelimit.usage.facts import Metering
+from runtime.grpc.receiver import StreamEnd
 from runtime.http.connections import refused_connections
 from runtime.http.face import new_registry
 from runtime.kube.api import Cause
@@ -49,13 +51,21 @@ LABELS: Mapping[str, Mapping[str, Iterable[str]]] = {
     "tollkeeper_descriptor_decisions_total": {"outcome": ordinary.Outcome},
     "tollkeeper_descriptor_loads_total": {"outcome": ("loaded", "refused")},
     "tollkeeper_settlements_clamped_total": {"publication": BOUNDED},
+    "tollkeeper_settlements_above_hold_total": {"publication": BOUNDED},
+    "tollkeeper_tokens_above_hold_total": {"publication": BOUNDED},
     "tollkeeper_tokens_charged_total": {"publication": BOUNDED},
+    "tollkeeper_tokens_told_total": {
+        "publication": BOUNDED,
+        "part": ("prompt", "cached", "cache_written", "completion", "reasoning"),
+    },
     "tollkeeper_upstream_answers_total": {
         "publication": BOUNDED,
         "status": ("2xx", "3xx", "4xx", "5xx", "1xx", "none"),
     },
     "tollkeeper_upstream_seconds": {"publication": BOUNDED},
     "tollkeeper_settlements_lost_total": {"why": ("overflow", "too_old", "unreadable")},
+    "tollkeeper_endings_heard_total": {"way": Way},
+    "tollkeeper_endings_streams_ended_total": {"end": StreamEnd},
     "tollkeeper_store_errors_total": {"kind": StoreFault},
     "tollkeeper_admin_requests_total": {"route": BOUNDED, "method": BOUNDED, "status": BOUNDED},
     "tollkeeper_admin_request_seconds": {"route": BOUNDED},

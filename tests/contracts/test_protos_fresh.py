@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 from envoy_data_plane.envoy.config.core import v3 as core
+from envoy_data_plane.envoy.data.accesslog import v3 as log_data
 from envoy_data_plane.envoy.extensions.common.ratelimit import v3 as descriptors
+from envoy_data_plane.envoy.service.accesslog import v3 as log
 from envoy_data_plane.envoy.service.auth import v3 as auth
 from envoy_data_plane.envoy.service.ratelimit import v3 as ratelimit
 from envoy_data_plane.envoy.type import v3 as envoy_type
 from envoy_data_plane.google.rpc import Status
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from protos import core_pb2, external_auth_pb2, health_pb2, rate_limit_pb2
+from protos import access_log_pb2, core_pb2, external_auth_pb2, health_pb2, rate_limit_pb2
 
 _PROTOS = Path(__file__).parents[2] / "protos"
 
@@ -31,6 +33,12 @@ UPSTREAM = {
     core_pb2.HeaderMap: core.HeaderMap,
     core_pb2.HeaderValueOption: core.HeaderValueOption,
     core_pb2.HttpStatus: envoy_type.HttpStatus,
+    access_log_pb2.StreamAccessLogsMessage: log.StreamAccessLogsMessage,
+    access_log_pb2.StreamAccessLogsMessage.HTTPAccessLogEntries: log.StreamAccessLogsMessageHttpAccessLogEntries,
+    access_log_pb2.HTTPAccessLogEntry: log_data.HttpAccessLogEntry,
+    access_log_pb2.AccessLogCommon: log_data.AccessLogCommon,
+    access_log_pb2.ResponseFlags: log_data.ResponseFlags,
+    access_log_pb2.HTTPResponseProperties: log_data.HttpResponseProperties,
     external_auth_pb2.CheckRequest: auth.CheckRequest,
     external_auth_pb2.AttributeContext: auth.AttributeContext,
     external_auth_pb2.AttributeContext.Peer: auth.AttributeContextPeer,
@@ -61,7 +69,7 @@ def test_generated_code_is_what_the_protos_say(tmp_path: Path) -> None:
 
 def test_every_message_is_held_against_upstream() -> None:
     """No trimmed message of Envoy's escapes the comparison below."""
-    files = (core_pb2.DESCRIPTOR, external_auth_pb2.DESCRIPTOR, rate_limit_pb2.DESCRIPTOR)
+    files = (access_log_pb2.DESCRIPTOR, core_pb2.DESCRIPTOR, external_auth_pb2.DESCRIPTOR, rate_limit_pb2.DESCRIPTOR)
     ours = {message.full_name for file in files for message in _messages(file.message_types_by_name.values())}
     assert ours == {message.DESCRIPTOR.full_name for message in UPSTREAM}
 

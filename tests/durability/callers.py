@@ -31,6 +31,7 @@ class _Place:
     """The publication whose route a call came by."""
 
     uid: str
+    path: str = "/called"  # whose it is, the route alone says
 
 
 class Publications:

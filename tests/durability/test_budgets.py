@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 import redis
 
-from ratelimit.windows.budgets import Answer, Budget, Charge, Subject, Window
+from ratelimit.windows.budgets import Answer, Budget, Subject, Window
 from ratelimit.windows.limiter import Limiter
 from tests.durability.store import PoweredStore, powered_store
+from tests.support.draws import draw
 
 LIMIT = 10**9
 STATED_LOSS_MS = 2_000
@@ -34,7 +35,7 @@ class Admissions:
         with redis.Redis.from_url(self._url) as client:
             try:
                 while True:
-                    taken = LIMITER.take(client.execute_command, [Charge((COUNTED,))], epoch="")
+                    taken = LIMITER.take(client.execute_command, [draw((COUNTED,))], epoch="")
                     assert taken.grants[0].answer is Answer.ADMITTED
                     self.times_ms.append(taken.now_ms)
             except redis.ConnectionError:
@@ -44,7 +45,7 @@ class Admissions:
 def held(store: PoweredStore) -> int:
     """Units that the store still counts."""
     with redis.Redis.from_url(store.url) as client:
-        looked = LIMITER.take(client.execute_command, [Charge((COUNTED,))], epoch="", look=True)
+        looked = LIMITER.take(client.execute_command, [draw((COUNTED,))], epoch="", look=True)
     return LIMIT - looked.grants[0].states[0].remaining - 1  # a look tells what would be left
 
 
@@ -90,7 +91,7 @@ def test_a_killed_budgets_store_forgets_nothing_that_it_wrote(everysec: PoweredS
     """Without a power cut the system has all that was handed to it, synced or not."""
     with redis.Redis.from_url(everysec.url) as client:
         for _ in range(300):
-            LIMITER.take(client.execute_command, [Charge((COUNTED,))], epoch="")
+            LIMITER.take(client.execute_command, [draw((COUNTED,))], epoch="")
     everysec.await_written()
     everysec.kill()
     everysec.start()

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from catalog.records import HostRecord, KeyRecord, Kind, ModelRecord, PublicationRecord, Record, decode
+from catalog.records import HostRecord, KeyRecord, Kind, ModelRecord, PlaceRecord, PublicationRecord, Record, decode
 from catalog.store import names
 
 Ask = Callable[..., Any]
@@ -39,7 +39,7 @@ class Audited:
         entries = ask("XRANGE", names.AUDIT, start, "+")
         self.entry = entries[-1][0].decode() if entries else self.entry
         new = [told for _, told in entries if not told[b"action"].startswith(b"login")]
-        self.commits += sum(not told[b"action"].startswith((b"user.", b"model.")) for told in new)
+        self.commits += sum(not told[b"action"].startswith((b"user.", b"model.", b"host.places")) for told in new)
         return [told[b"request_id"].decode() for told in new]
 
 
@@ -71,7 +71,7 @@ def require_whole_records(ask: Ask) -> None:
     hosts: Mapping[str, HostRecord] = found[Kind.HOST]
     known = {
         "models": {one.publication for one in models.values() if one.publication},
-        "hosts": {uid for table in hosts.values() for uid in table.paths.values()},
+        "hosts": _standing(hosts, found[Kind.PLACE]),
     }
     for which, uids in known.items():
         require(uids == set(publications), f"the {which} know {sorted(uids)}, published is {sorted(publications)}")
@@ -81,6 +81,13 @@ def require_whole_records(ask: Ask) -> None:
         require(models[f"{one.tenant}/{one.model}"].publication == one.uid, f"the model of {one.id} has another")
     for kind in _OWNED:
         _require_groups(ask, kind, found[kind])
+
+
+def _standing(hosts: Mapping[str, HostRecord], places: Mapping[str, PlaceRecord]) -> set[str]:
+    """The uids of what stands on hosts, by their tables and, where these are closed, by places."""
+    closed = {name for name, host in hosts.items() if host.is_closed}
+    by_place = {one.publication for name, one in places.items() if name.partition("/")[0] in closed}
+    return by_place | {uid for host in hosts.values() for uid in (host.paths or {}).values()}
 
 
 def _records(ask: Ask, kind: Kind) -> dict[str, Any]:

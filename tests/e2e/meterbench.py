@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 import subprocess
@@ -11,13 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from envoy_data_plane.envoy.data.accesslog import v3 as upstream
 from gatebench import wait_until
 
 from catalog.records import TokenPolicy
+from protos.access_log_pb2 import HTTPAccessLogEntry
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
 from publisher.envoy.bootstrap import CLUSTERS_FILE
 from publisher.envoy.files import clusters
 from publisher.plan import plan
+from ratelimit.tokens.meter import CHECK_NAMESPACE, USAGE_NAMESPACE
 from tests.e2e.metered import Answer, RawServer
 from tests.e2e.proxy import (
     HOST,
@@ -51,6 +55,26 @@ def reserving(request: CheckRequest) -> CheckResponse:
     return answer
 
 
+def in_words(entry: HTTPAccessLogEntry) -> dict[str, str]:
+    """An entry of the access log as text; flags by the names that upstream has for them."""
+    common, response = entry.common_properties, entry.response
+    noted = common.metadata.filter_metadata
+    flags = upstream.ResponseFlags.parse(common.response_flags.SerializeToString())
+    usage = dict.fromkeys(("total", "prompt", "completion"), "-")
+    usage |= {name: f"{value:g}" for name, value in dict(noted[USAGE_NAMESPACE]).items()}
+    is_whole = common.HasField("time_to_last_downstream_tx_byte")
+    return {
+        **dict(noted[CHECK_NAMESPACE]),
+        "status": str(response.response_code.value),
+        "bytes": str(response.response_body_bytes),
+        "details": response.response_code_details,
+        "flags": ",".join(one.name for one in dataclasses.fields(flags) if getattr(flags, one.name)) or "-",
+        "whole": str(common.time_to_last_downstream_tx_byte.ToMilliseconds()) if is_whole else "-",
+        "duration": str(common.duration.ToMilliseconds()),
+        **usage,
+    }
+
+
 @dataclass
 class Bench:
     """All parts."""
@@ -78,14 +102,16 @@ class Bench:
             while after not in seen:
                 seen += connection.recv(65_536)
 
-    def ended(self) -> dict[str, str]:
-        """What was told of the one call that has ended since the last time."""
+    def entry(self) -> HTTPAccessLogEntry:
+        """The entry of the one call that has ended since the last time."""
         wait_until(lambda: bool(self.gate.endings), PATIENCE_S)
         (told,) = self.gate.endings
         self.gate.endings.clear()
-        (descriptor,) = told.descriptors
-        assert told.domain == "tollkeeper"
-        return {entry.key: entry.value for entry in descriptor.entries}
+        return told
+
+    def ended(self) -> dict[str, str]:
+        """What it says, in words; ``-`` for what is not known."""
+        return in_words(self.entry())
 
     def told_nobody(self) -> bool:
         """Whether none of the calls before was told: one that is told comes after them."""

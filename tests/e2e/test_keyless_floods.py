@@ -1,8 +1,8 @@
 """Callers without a key who upload slowly, a lot, or with headers without end, at a real Envoy as it is deployed.
 
 While they do, callers with a key are answered, Envoy's heap stays within its bound, and nothing of theirs reaches a
-model. Where Envoy must read a body to know the model (openai publications) it does so before it asks who calls; on
-all other routes a caller without a key is refused at the end of its headers.
+model. Where the gate is handed a body (openai publications) Envoy holds it before it asks who calls; on all other
+routes a caller without a key is refused at the end of its headers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -166,6 +166,35 @@ async def test_two_hundred_slow_uploads_hold_nobody_up() -> None:
         assert flood.statuses == [408] * CALLERS
         assert is_patient(under_attack, before), (statistics.median(before), statistics.median(under_attack))
         assert held < 64 * MIB
+        assert made.upstream.seen == len(before) + len(under_attack)
+
+
+@pytest.mark.parametrize("element", [b"1,", b"{},", b"[],"], ids=["numbers", "objects", "arrays"])
+async def test_json_that_is_dear_to_read_is_not_read_for_who_has_no_key(element: bytes) -> None:
+    """Two callers with 3 MiB of it, again and again: 401, and hardly anybody waits; reading it would take 1 s each."""
+    body = b'{"model":"llm","x":[' + element * (3 * MIB // len(element)) + element[:-1] + b"]}"
+    with machine() as made:
+        before = await made.good_calls()
+        lines: list[bytes] = []
+
+        async def again_and_again() -> None:
+            while True:
+                reader, writer = await asyncio.open_connection("127.0.0.1", made.envoy.ports["http"])
+                with closing(writer):
+                    said = (f"host: {HOST}", JSON, f"content-length: {len(body)}")
+                    writer.write(head("POST", "/v1/models/llm/chat/completions", *said) + body)
+                    await writer.drain()
+                    lines.append(await reader.readline())
+
+        floods = [asyncio.create_task(again_and_again()) for _ in range(2)]
+        under_attack = await made.good_calls(30)
+        for flood in floods:
+            flood.cancel()
+        await asyncio.gather(*floods, return_exceptions=True)
+        assert lines
+        assert {line.split()[1] for line in lines} == {b"401"}
+        assert statistics.median(under_attack) < 5 * statistics.median(before) + 0.1
+        assert await made.heap_bytes() < 64 * MIB
         assert made.upstream.seen == len(before) + len(under_attack)
 
 

@@ -91,7 +91,6 @@ def test_every_refusal_of_the_gate_is_in_the_table() -> None:
         (400, "malformed_request"),
         (408, "request_timeout"),
         (413, "request_too_large"),
-        (500, "answer_too_large"),
         (503, "overloaded"),
         (503, "upstream_unavailable"),
         (504, "upstream_timeout"),

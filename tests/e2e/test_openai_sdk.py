@@ -187,7 +187,7 @@ def test_each_refusal_is_its_exception(dial: Dial, ground: Ground) -> None:
         (dial(LLM), CHAT, openai.PermissionDeniedError, "model_not_allowed", "model"),
         (dial(LLM), "nothing", openai.NotFoundError, "model_not_found", "model"),
         (dial(LLM), f"{OTHERS}/{CHAT}", openai.NotFoundError, "model_not_found", "model"),
-        (dial(LLM), 7, openai.BadRequestError, "model_required", "model"),
+        (dial(LLM), 7, openai.BadRequestError, "invalid_model", "model"),
         (small, LLM, openai.RateLimitError, "rate_limit_exceeded", None),
     ]
     for client, model, kind, code, param in rows:
@@ -260,11 +260,22 @@ BODIES: dict[str, tuple[bytes, str, int, str]] = {
     "a text": (b'"my-llm"', "application/json", 400, "invalid_json"),
     "null": (b"null", "application/json", 400, "invalid_json"),
     "more than one": (b'{"model": "my-llm"} {}', "application/json", 400, "invalid_json"),
-    "utf-16": ('{"model": "my-llm"}'.encode("utf-16"), "application/json; charset=utf-16", 400, "invalid_json"),
-    "an array": (b'[{"model": "my-llm"}]', "application/json", 400, "model_required"),
-    "no model": (b"{}", "application/json", 400, "model_required"),
-    "no text for a model": (b'{"model": ["my-llm"]}', "application/json", 400, "model_required"),
-    "an empty model": (b'{"model": ""}', "application/json", 400, "model_required"),
+    "utf-16": (
+        '{"model": "my-llm"}'.encode("utf-16"),
+        "application/json; charset=utf-16",
+        415,
+        "unsupported_media_type",
+    ),
+    "an array": (b'[{"model": "my-llm"}]', "application/json", 400, "invalid_json"),
+    "no text for a model": (b'{"model": ["my-llm"]}', "application/json", 400, "invalid_model"),
+    "a model twice": (b'{"model": "my-llm", "model": "my-llm"}', "application/json", 400, "repeated_field"),
+    "a model in two cases": (b'{"model": "my-llm", "Model": "x"}', "application/json", 400, "misspelt_field"),
+    "a count that is a text": (
+        b'{"model": "my-llm", "max_tokens": "5"}',
+        "application/json",
+        400,
+        "invalid_max_tokens",
+    ),
     "plain text": (b'{"model": "my-llm"}', "text/plain", 415, "unsupported_media_type"),
     "no type": (b'{"model": "my-llm"}', "", 415, "unsupported_media_type"),
     "a form": (b"model=my-llm", "application/x-www-form-urlencoded", 415, "unsupported_media_type"),
@@ -273,7 +284,7 @@ BODIES: dict[str, tuple[bytes, str, int, str]] = {
 
 @pytest.mark.parametrize("base", BASES)
 @pytest.mark.parametrize("name", BODIES)
-def test_a_body_without_a_model_is_told_in_openais_shape(ground: Ground, base: str, name: str) -> None:
+def test_a_body_that_cannot_be_meant_is_told_in_openais_shape(ground: Ground, base: str, name: str) -> None:
     """No model server is asked, and nothing is charged but the gate's look."""
     body, content_type, status, code = BODIES[name]
     headers = ground.headers | ({"Content-Type": content_type} if content_type else {})

@@ -17,7 +17,6 @@ from gateprocess import GateProcess, gate_process
 from catalog.keys.secrets import create_secrets
 from publisher.envoy.files import socket_address
 from publisher.envoy.gate import GATE, gate_cluster
-from publisher.envoy.meter import runtime
 from tests.e2e.proxy import Envoy, Reply, Upstream, options_for, short_folder
 
 TYPE = "type.googleapis.com/envoy."
@@ -112,7 +111,6 @@ def _config(admin_socket: str, gate: str, shop: int) -> dict[str, Any]:
             "listeners": [{"name": "http", "address": socket_address("127.0.0.1", 0), "filter_chains": [chain]}],
             "clusters": [gate_cluster((gate,), connect_timeout="1s"), behind],
         },
-        "layered_runtime": runtime(),
     }
 
 

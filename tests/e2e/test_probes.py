@@ -13,9 +13,10 @@ from listener import SECRETS
 
 from catalog.keys.probetext import is_probe
 from extauth.answers.probing import answered
-from extauth.batch import Verdict
-from extauth.edge import AnswerEncoder, read_call
+from extauth.edge import AnswerEncoder
+from extauth.question import read_question
 from extauth.reasons import Reason
+from extauth.verdict import Verdict
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
 from publisher.envoy.admin import EnvoyAdmin
 from publisher.envoy.bootstrap import bootstrap
@@ -42,8 +43,9 @@ SHORT_S = 0.2
 
 def answer(request: CheckRequest) -> CheckResponse:
     """Answer probes as the product does, and nobody else."""
-    call = read_call(request.SerializeToString())
-    assert call is not None
+    asked = read_question(request.SerializeToString())
+    assert asked is not None
+    call = asked.read()
     if not is_probe(call.api_key, SECRETS, now_ms=SystemClock().wall_ms()):
         return denied(401)
     encoder = AnswerEncoder(lambda probe: answered(probe, SECRETS))

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from upmachine import UpMachine
+from upmachine import UpMachine, until
 
 from tests.e2e.guide.reader import PREDICT, PREDICTIONS, PUBLISH, ROTATE, ROUTER, VALIDATE, Reader, following_the_guide
 
@@ -161,6 +161,7 @@ def call(reader: Reader) -> None:
     # own check
     assert reader.predicts(ROUTER, key="").status == 401
     assert reader.predicts(ROUTER, key="your-api-key").status == 401
+    assert until(lambda: usage(reader, "my-model")["totalRequests"] > 0)
     assert usage(reader, "my-model")["totalRequests"] == 1, "refused calls do not count"
 
 
@@ -267,11 +268,12 @@ https://api.router.inference-in-a-box/v1/chat/completions"""
     # own check
     own_url = command.replace("/v1/chat", "/v1/models/my-llm/chat")
     assert reader.types(own_url).json["choices"] == answer.json["choices"]
-    assert usage(reader, "my-llm")["totalRequests"] == 2
+    assert until(lambda: usage(reader, "my-llm")["totalRequests"] == 2)
 
 
 def show_usage(reader: Reader) -> None:
     """Get usage statistics: calls since publishing and today, tokens, and when the last one was."""
+    assert until(lambda: usage(reader, "my-model")["totalRequests"] > 0), "it is some seconds behind"
     answer = reader.types(
         r"""curl -H "Authorization: Bearer $TOKEN" \
 http://localhost:8085/api/models/my-model/publish | jq '.usage'"""

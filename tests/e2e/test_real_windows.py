@@ -78,7 +78,13 @@ def machine(redis_url: str) -> Iterator[Machine]:
         upstream = stack.enter_context(Upstream("model"))
         catalog.default_url, catalog.default_host = upstream.url, HOST
         gates = [stack.enter_context(gate_process(folder, number, redis_url)) for number in (0, 1)]
-        options = BootstrapOptions(folder=str(folder), admin_socket=f"{folder}/a.sock", gate=gates, http_port=0)
+        options = BootstrapOptions(
+            folder=str(folder),
+            admin_socket=f"{folder}/a.sock",
+            gate=gates,
+            endings=[f"unix:{folder}/endings.sock"],
+            http_port=0,
+        )
         yield Machine(folder, Envoy(options), catalog)
 
 

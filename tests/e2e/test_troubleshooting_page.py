@@ -15,17 +15,18 @@ from upmachine import UpMachine, up_machine
 
 from admin.http.problems import Code
 from extauth.reasons import WIRE
-from ratelimit.usage import Metering
+from ratelimit.usage.facts import Metering
 from runtime.readiness import Ailment
 from tests.e2e.guide.reader import need
 from tests.e2e.proxy import short_folder
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$(?:\n```text\n(.*?)^```$)?", PAGE, re.DOTALL | re.MULTILINE)
 RUN = [(text, printed) for language, text, printed in BLOCKS if language == "bash"]
 WAIT_S = 60
-OF_THE_PROXY = {"malformed_request", "upstream_unavailable"}
+OF_THE_PROXY = {"malformed_request", "request_too_large", "upstream_timeout", "upstream_unavailable"}
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -84,11 +85,13 @@ def test_only_a_clusters_commands_are_not_run() -> None:
 
 
 def test_every_code_on_the_page_is_one() -> None:
-    """Of the API, of the gate, of a page of readiness, or of the proxy."""
+    """Of the API, of the gate, of a page of readiness, or of the proxy; metrics are on the page of operations."""
     modules = [import_module(f"{path.parent.name}.troubles") for path in ROOT.glob("*/troubles.py")]
     troubles = {one.code for module in modules for one in vars(module).values() if isinstance(one, Ailment)}
     known = {wire.code for wire in WIRE.values()} | troubles | OF_THE_PROXY
     named = set(re.findall(r"`([a-z]+(?:_[a-z]+)+)`", PAGE))
-    assert named - known <= {"max_tokens"}
+    metrics = {name for name in named if name.startswith("tollkeeper_")}
+    assert all(f"`{name}`" in OPERATIONS for name in metrics)
+    assert named - known - metrics <= {"max_tokens"}
     assert set(re.findall(r"`([A-Z]+(?:_[A-Z]+)+)`", PAGE)) <= set(Code)
     assert all(f"`{one.value}`" in PAGE for one in Metering)

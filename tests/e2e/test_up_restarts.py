@@ -77,7 +77,7 @@ def test_a_restart_keeps_publications_keys_budgets_and_changes(folder: Path) -> 
         assert second.up["admin_password"] == first.up["admin_password"]
         assert until(lambda: admin("GET", "/api/models/my-model/publish")["status"] == "live")
         assert [predict(second, key, "my-model") for _ in range(2)] == [200, 429]
-        assert admin("GET", "/api/models/my-model/publish")["usage"]["totalRequests"] == 3
+        assert until(lambda: admin("GET", "/api/models/my-model/publish")["usage"]["totalRequests"] == 3)
         names = [model["name"] for model in admin("GET", "/api/models")["items"]]
         assert "my-model" in names
         assert "tenant-b-model" not in names

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 import pytest
 import requests
 from upclient import Operator
-from upmachine import UpMachine, up_machine
+from upmachine import UpMachine, until, up_machine
 
 from tests.e2e.proxy import short_folder
 from tollkeeper.up.warming import IN_A_ROW
@@ -44,8 +44,14 @@ def test_every_sample_was_called_before(up: UpMachine) -> None:
     """The whole way, through gate, store and model: the publications have counted it."""
     operator = Operator(up)
     for model in ("iris-sample", "chat-sample"):
-        shown = operator.must("GET", f"/api/models/{model}/publish?tenantId=sample")
-        assert shown["usage"]["totalRequests"] >= IN_A_ROW
+        path = f"/api/models/{model}/publish?tenantId=sample"
+        assert until(lambda path=path: operator.must("GET", path)["usage"]["totalRequests"] >= IN_A_ROW)
+
+
+def test_the_chat_sample_has_the_context_that_its_server_tells(up: UpMachine) -> None:
+    """Nothing said it when the sample was published."""
+    shown = Operator(up).must("GET", "/api/models/chat-sample/publish?tenantId=sample")["tokens"]
+    assert (shown["contextTokens"], shown["contextTokensFrom"]) == (shown["serverContextTokens"], "server")
 
 
 def test_the_first_calls_are_decided(up: UpMachine) -> None:

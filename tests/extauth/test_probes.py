@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 import redis
-from gatebench import HOST, NATIVE_UNIX, Asker, Catalog, make_gate, question, status, wait_until
+from gatebench import HOST, NATIVE_UNIX, Asker, Catalog, make_gate, question, status, wait_until, with_body
 from prometheus_client import CollectorRegistry
 
 from catalog.keys.keytext import KeyText
@@ -62,8 +62,7 @@ def test_a_probe_is_told_that_its_body_was_read(
     catalog.tenant()
     publication = catalog.publication()
     probe = _probe(secrets)
-    asked = question(key=probe.reveal(), publication=publication)
-    asked.attributes.metadata_context.filter_metadata["tollkeeper.request"].update({"json": True, **body})
+    asked = with_body(question(key=probe.reveal(), publication=publication), **body)
     assert _told(asker.ask(asked), probe, secrets) == Told(PUBLICATION, publication.uid, body_read=True)
 
 

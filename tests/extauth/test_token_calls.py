@@ -15,9 +15,10 @@ from catalog.store import names
 from gate.assembly import Gate
 from protos.external_auth_pb2 import CheckResponse
 from ratelimit.names import taught_key
-from ratelimit.tokens.costs import Asked, Ended, Terms
+from ratelimit.tokens.costs import Ended
 from ratelimit.tokens.endings import Told
 from ratelimit.tokens.ledger import Ledger
+from ratelimit.tokens.terms import MAX_TOKENS, Asked, Terms
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_a_reservation_tells_callers_apart(
 
 
 def test_one_call_after_another_is_not_told_to_give_up(catalog: Catalog, asker: Asker, gate: Gate) -> None:
-    """The call before holds all the room until its end is settled: ask again in a second; then it passes.
+    """The call before holds all the room until its end is settled: ask again in a second and a bit; then it passes.
 
     What is spent is told exactly, and is not worth a client's waiting.
     """
@@ -92,7 +93,7 @@ def test_one_call_after_another_is_not_told_to_give_up(catalog: Catalog, asker: 
         held = reservation_of(asker.ask(asked))
         refused = asker.ask(asked)
         headers = {option.header.key: option.header.value for option in refused.denied_response.headers}
-        assert (status(refused), headers["retry-after-ms"], headers["x-should-retry"]) == (429, "1000", "true")
+        assert (status(refused), headers["retry-after-ms"], headers["x-should-retry"]) == (429, "1200", "true")
         assert "100 are held by calls in flight" in error(refused)["message"]
         teller.tell(ending(held or "", small, total=str(total)))
         wait_until(lambda: gate._settler.waiting == 0)
@@ -115,15 +116,19 @@ def test_a_reservation_is_written_with_the_terms_of_its_call(
     (raw,) = Ledger("0").terms(store.execute_command, [found])
     terms = Terms.unpack(raw or b"")
     assert terms.asked == Asked(BODY_BYTES, 20, 2)
-    assert (terms.reserved, terms.ceiling) == (BODY_BYTES + 2 * 20, 2 * CONTEXT)
+    assert (terms.reserved, terms.bound, terms.ceiling) == (BODY_BYTES + 2 * 20, 2 * CONTEXT, MAX_TOKENS)
 
 
 def test_a_body_of_unknown_size_holds_back_a_whole_context(
     asker: Asker, store: redis.Redis, llm: PublicationRecord, key: str
 ) -> None:
-    """A proxy that does not tell how long a prompt is makes nobody's prompt free."""
+    """A proxy of the release before that does not tell how long a prompt is makes nobody's prompt free."""
     for size in (-1, 0):
-        found = reservation_of(asker.ask(token_call(key, llm, size=size, max_tokens=10)))
+        asked = question(key=key, publication=llm)
+        asked.attributes.request.http.size = size
+        told = asked.attributes.metadata_context.filter_metadata["tollkeeper.request"]
+        told.update({"json": True, "model": llm.model, "max_tokens": 10})
+        found = reservation_of(asker.ask(asked))
         (raw,) = Ledger("0").terms(store.execute_command, [found or ""])
         assert Terms.unpack(raw or b"").reserved == CONTEXT
 
@@ -134,11 +139,12 @@ def test_only_openai_calls_with_a_body_hold_tokens(catalog: Catalog, asker: Aske
     free = catalog.publication(model="free", type=ModelType.OPENAI, protocol=Protocol.OPENAI)
     iris = catalog.publication(model="iris", limits=Limits(tokens_per_hour=1))
     catalog.host(free)
+    catalog.server(free)
     _, key = catalog.key(free, iris, limits=Limits(tokens_per_hour=10**6))
     for asked in (token_call(key, free), question(key=key, openai_host=HOST, model="free")):
         assert reservation_of(asker.ask(asked))
     bodiless = question(key=key, publication=free, method="GET")
-    bodiless.attributes.request.http.path = f"{free.path}/files/1"
+    bodiless.attributes.request.http.path = f"{free.path}/responses/resp_1"
     for asked in (bodiless, question(key=key, publication=iris), token_call(key, iris, max_tokens=10)):
         assert reservation_of(asker.ask(asked)) is None
     assert store.hlen(HELD) == 2
@@ -147,15 +153,15 @@ def test_only_openai_calls_with_a_body_hold_tokens(catalog: Catalog, asker: Aske
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"max_tokens": -1}, "max_tokens"),
+        ({"max_tokens": -3}, "max_tokens"),
         ({"max_tokens": 1.5}, "max_tokens"),
         ({"max_tokens": "10"}, "max_tokens"),
-        ({"max_completion_tokens": 10**9 + 1}, "max_completion_tokens"),
+        ({"max_completion_tokens": 10**9 + 0.5}, "max_completion_tokens"),
         ({"max_output_tokens": [1]}, "max_output_tokens"),
         ({"max_output_tokens": {}}, "max_output_tokens"),
         ({"max_tokens": True}, "max_tokens"),
         ({"n": 0}, "n"),
-        ({"n": 17}, "n"),
+        ({"n": 129}, "n"),
     ],
 )
 def test_counts_that_cannot_be_meant_are_refused(

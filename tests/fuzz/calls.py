@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any, Final
 
@@ -13,7 +14,14 @@ from tests.fuzz.world import HOST, World
 
 KINDS: Final = ("good", "question", "odd", "bent", "noise")
 WEIGHTS: Final = (10, 5, 50, 28, 7)
+_ENDPOINTS: Final = ("chat/completions", "completions", "embeddings", "responses", "messages", "tokenize", "rerank")
+_CLOSED: Final = (
+    "files", "batches", "responses/resp_1", "load_lora_adapter", "chat/completions/../files", "%66iles", "metrics",
+    "chat/%2e%2e/files", "responses%2Fresp_1", "embeddings/1", "models/llm/files", "chat", "", "fine_tuning/jobs",
+)  # fmt: skip
 _SCHEMES: Final = ("Bearer", "bearer", "BEARER", "Basic", "Token", "ApiKey", "", "Bearer:", "Bearer\t", "Béarer")
+_HANDED_OVER: Final = 0.6
+"""Share of openai calls whose body comes itself, and not by the metadata of an Envoy of the release before."""
 _METHODS: Final = ("POST", "GET", "HEAD", "DELETE", "", "post", "TRACE", "PRI")
 _ADDRESSES: Final = (
     "192.0.2.1", "::1", "fe80::1%eth0", "::ffff:192.0.2.1", "1.2.3.4, 5.6.7.8", "unknown", "999.1.1.1", "[::1]",
@@ -51,7 +59,9 @@ class Source:
         place = rng.choice(list(world.places.values()))
         by_body = place.is_openai and rng.random() < 0.4
         request = CheckRequest()
+        root = "/v1" if by_body else place.path
         request.attributes.request.http.method = "POST"
+        request.attributes.request.http.path = f"{root}/{rng.choice(_ENDPOINTS)}"
         headers = request.attributes.request.http.headers
         headers["content-type"] = "application/json"
         text = rng.choice(list(world.valid))
@@ -64,10 +74,13 @@ class Source:
             route["openai_host"].string_value = HOST
         else:
             route["publication"].string_value = place.uid
-        if place.is_openai:
+        named = rng.choice((place.model, f"{place.tenant}/{place.model}"))
+        if place.is_openai and rng.random() < _HANDED_OVER:
+            request.attributes.request.http.raw_body = json.dumps({"model": named, "max_tokens": 5}).encode()
+        elif place.is_openai:
             body = request.attributes.metadata_context.filter_metadata["tollkeeper.request"].fields
             body["json"].bool_value = True
-            body["model"].string_value = rng.choice((place.model, f"{place.tenant}/{place.model}"))
+            body["model"].string_value = named
         return request
 
     def _odd(self) -> CheckRequest:
@@ -75,7 +88,7 @@ class Source:
         for _ in range(self._rng.choice((1, 1, 2, 3))):
             self._rng.choice(
                 (self._odd_key, self._odd_key, self._odd_key, self._odd_scheme, self._odd_route, self._odd_body,
-                 self._odd_address, self._odd_headers, self._odd_method, self._odd_question)
+                 self._odd_address, self._odd_headers, self._odd_method, self._odd_question, self._odd_path)
             )(request)  # fmt: skip
         return request
 
@@ -120,13 +133,31 @@ class Source:
             route[name].CopyFrom(self._value())
 
     def _odd_body(self, request: CheckRequest) -> None:
-        rng = self._rng
+        rng, http = self._rng, request.attributes.request.http
         namespaces = request.attributes.metadata_context.filter_metadata
+        if http.raw_body:
+            http.raw_body = self._odd_bytes(http.raw_body)
+            return
         if rng.random() < 0.2:
             namespaces.pop("tollkeeper.request", None)
             return
         body = namespaces["tollkeeper.request"].fields
         body[rng.choice(("model", "json", "stream", ""))].CopyFrom(self._value())
+
+    def _odd_bytes(self, raw: bytes) -> bytes:
+        """A body near to this one: with a member more, without its order or its meaning, or with bytes that differ."""
+        rng = self._rng
+        name = rng.choice(("model", "Model", "MAX_TOKENS", "max_tokens", "mod\\u0065l", "x", "user", "N"))
+        value = rng.choice((json.dumps(self._model_name()), "7", "null", "NaN", "-1", "[{}]", '"5"', "true"))
+        member = f'"{name}": {value}'.encode()
+        kind = rng.randrange(5)
+        if kind == 0:
+            return raw[:-1] + b", " + member + b"}"
+        if kind == 1:
+            return b"{" + member + b"," + raw[1:]
+        if kind == 2:
+            return b"{" + member + b"}"
+        return b"\xef\xbb\xbf" + raw if kind == 3 else mutated(rng, raw, member)
 
     def _value(self) -> Value:
         """Whatever a Struct can hold."""
@@ -166,6 +197,13 @@ class Source:
 
     def _odd_method(self, request: CheckRequest) -> None:
         request.attributes.request.http.method = self._rng.choice((*_METHODS, odd_text(self._rng)))
+
+    def _odd_path(self, request: CheckRequest) -> None:
+        """Go where a server may have something, or nearly so."""
+        rng, http = self._rng, request.attributes.request.http
+        root = rng.choice(("", "/v1", "/v1/v1", *(place.path for place in self._world.places.values())))
+        name = rng.choice((*_ENDPOINTS, *_CLOSED, twisted(rng, rng.choice(_ENDPOINTS)), odd_text(rng)))
+        http.path = rng.choice((f"{root}/{name}", f"{root}//{name}/", f"{root}/{name.upper()}", f"{root}/{name}?x=/"))
 
     def _odd_question(self, request: CheckRequest) -> None:
         """Ask about models, or nearly so."""

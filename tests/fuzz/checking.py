@@ -24,7 +24,7 @@ BATCH: Final = 50
 CHURN_EVERY: Final = 60  # batches
 PATIENCE_MS: Final = 5_000
 SECRET_AT: Final = slice(23, 66)  # of a key's text
-REFUSALS: Final = frozenset({400, 401, 403, 404, 415, 429, 503})
+REFUSALS: Final = frozenset({400, 401, 403, 404, 405, 415, 429, 503})
 TOLD: Final = 200
 LIMITED: Final = 429
 UNAVAILABLE: Final = 503
@@ -129,7 +129,7 @@ def _judge_admission(response: CheckResponse, due: Pass) -> None:
     ok = response.ok_response
     told = {option.header.key: option.header.value for option in ok.headers}
     meant = {"x-tenant-id": due.holder.tenant, "x-key-id": due.holder.key_id} if due.holder else {}
-    if due.by_body:
+    if due.place.is_openai:
         meant["x-tollkeeper-publication"] = due.place.uid
     if told != meant:
         raise Found(f"let through as {told}, meant {meant}")

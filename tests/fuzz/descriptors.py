@@ -15,9 +15,9 @@ from typing import Any, Final
 from google.protobuf.message import DecodeError
 
 from protos.rate_limit_pb2 import RateLimitRequest, RateLimitResponse
-from ratelimit.descriptors.deciding import MAX_DESCRIPTORS
+from ratelimit.descriptors.asking import MAX_DESCRIPTORS
 from ratelimit.service.edge import RateLimitService
-from ratelimit.tokens.endings import DOMAIN
+from ratelimit.tokens.stream_done import DOMAIN
 from runtime.grpc.front import INVALID_ARGUMENT, Answer, Failure
 from tests.fuzz.found import Found, Tally
 from tests.fuzz.texts import mutated, odd_text

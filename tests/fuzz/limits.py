@@ -16,10 +16,11 @@ import redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 from ratelimit import names
-from ratelimit.windows.budgets import MAX_UNITS, Answer, Budget, Charge, Fence, Hold, Subject, Window
+from ratelimit.windows.budgets import MAX_UNITS, Answer, Budget, Draw, Fence, Hold, Kind, Subject, Window, units_of
 from ratelimit.windows.limiter import Limiter
 from tests.fuzz.found import Found, Tally
 from tests.fuzz.texts import mutated, odd_text
+from tests.support.draws import draw
 
 CELL: Final = "7"
 EPOCH_KEY: Final = "tk:epoch:{7}"
@@ -31,9 +32,10 @@ _KINDS: Final = {
     names.due_key(CELL).encode(): b"zset",
     names.usage_prefix(CELL).encode(): b"hash",
 }
-_LIMITS: Final = (1, 2, 5, 100, MAX_UNITS)
-_COSTS: Final = (1, 1, 1, 1, 2, 2, 5, 5, 100, MAX_UNITS)
-_NO_COSTS: Final = (0, -1, MAX_UNITS + 1)
+_MOST: Final = 10**9  # of a limit that is offered; format 1 cannot count what is more than four times that
+_LIMITS: Final = (1, 2, 5, 100, _MOST)
+_COSTS: Final = (1, 1, 1, 1, 2, 2, 5, 5, 100, _MOST)
+_NO_COSTS: Final = (-1, MAX_UNITS + 1)
 _SUBJECTS: Final = ("k:a", "t:b", "p:c")
 
 
@@ -49,7 +51,8 @@ class TakeTarget:
     def __init__(self, store: redis.Redis, tally: Tally) -> None:
         self._store = store
         self._tally = tally
-        self._limiter = Limiter(cell=CELL, epoch_key=EPOCH_KEY, feed_key=FEED_KEY)
+        self._format = 1
+        self._limiter = Limiter(cell=CELL, epoch_key=EPOCH_KEY, feed_key=FEED_KEY, writes_format=lambda: self._format)
 
     def run(self, rng: random.Random, count: int) -> None:
         """Run the script this often; raises ``Found``."""
@@ -57,6 +60,7 @@ class TakeTarget:
             self._store.flushdb()
             game = _Game(rng, self._store, self._limiter, self._tally)
             for _ in range(min(STEPS, count - first)):
+                self._format = rng.choice((1, 2))
                 game.step()
 
 
@@ -73,7 +77,7 @@ class _Game:
         store.set(EPOCH_KEY, self._epoch)
         self._subjects = [Subject(name, self._budgets()) for name in _SUBJECTS]
         self._tainted: set[str] = set()  # whose stored value was overwritten
-        self._admitted: dict[str, list[tuple[int, Charge]]] = defaultdict(list)  # subject -> (time, charge)
+        self._admitted: dict[str, list[tuple[int, Draw]]] = defaultdict(list)  # subject -> (time, charge)
 
     def _budgets(self) -> tuple[Budget, ...]:
         windows = self._rng.sample(list(Window), k=self._rng.randrange(4))
@@ -103,14 +107,15 @@ class _Game:
         self._store.pexpire(key, 10**7)
         self._tainted.add(name)
 
-    def _charges(self) -> list[Charge]:
+    def _charges(self) -> list[Draw]:
         rng = self._rng
         return [
-            Charge(
+            draw(
                 subjects=tuple(rng.sample(self._subjects, k=rng.randrange(4))),
-                cost=rng.choice(_COSTS if rng.random() < 0.98 else _NO_COSTS),
+                hits=rng.choice(_COSTS if rng.random() < 0.98 else _NO_COSTS),
                 tokens=rng.choice((0, *_COSTS) if rng.random() < 0.98 else (-1, MAX_UNITS + 1)),
                 hold=rng.choice((None, self._hold())),
+                more=rng.choice((None, None, (1, 2, 5, 1))),
                 valid_until_ms=rng.choice((0, 0, 0, 1, self._now_ms, self._now_ms + 1)),
                 refs=tuple(odd_text(rng)[:50] for _ in range(rng.randrange(3))),
                 usage=tuple(rng.sample(("k:a", "p:c", "x y", "é\n"), k=rng.randrange(3))),
@@ -150,28 +155,28 @@ class _Game:
         if taken.fence is Fence.PASSED:
             self._judge(charges, [grant.answer for grant in taken.grants], is_look=look)
 
-    def _expect_nonsense(self, charges: Sequence[Charge]) -> None:
-        if all(1 <= charge.cost <= MAX_UNITS and 0 <= charge.tokens <= MAX_UNITS for charge in charges):
+    def _expect_nonsense(self, charges: Sequence[Draw]) -> None:
+        if all(0 <= charge.hits <= MAX_UNITS and 0 <= charge.tokens <= MAX_UNITS for charge in charges):
             raise Found("good charges were called nonsense")
         self._tally.add("take", "nonsense")
 
-    def _judge(self, charges: Sequence[Charge], answers: Sequence[Answer], *, is_look: bool) -> None:
+    def _judge(self, charges: Sequence[Draw], answers: Sequence[Answer], *, is_look: bool) -> None:
         for charge, answer in zip(charges, answers, strict=True):
             if answer is not Answer.ADMITTED:
                 continue
-            if 0 < charge.valid_until_ms <= self._now_ms:
+            if 0 < charge.charge.valid_until_ms <= self._now_ms:
                 raise Found("admitted what had expired")
-            for subject in charge.subjects:
+            for subject in charge.charge.subjects:
                 if subject.name in self._tainted:
                     self._judge_alone(subject, charge)
                 elif not is_look:
                     self._count(subject, charge)
 
-    def _judge_alone(self, subject: Subject, charge: Charge) -> None:
+    def _judge_alone(self, subject: Subject, charge: Draw) -> None:
         if any(_cost(charge, budget) > budget.limit for budget in subject.budgets):
             raise Found(f"admitted {charge} where one of {subject.budgets} is less")
 
-    def _count(self, subject: Subject, charge: Charge) -> None:
+    def _count(self, subject: Subject, charge: Draw) -> None:
         log = self._admitted[subject.name]
         log.append((self._now_ms, charge))
         for budget in subject.budgets:
@@ -234,5 +239,5 @@ class _Game:
         return word if isinstance(word, bytes) else str(word).encode()
 
 
-def _cost(charge: Charge, budget: Budget) -> int:
-    return charge.tokens if budget.shape.counts_tokens else charge.cost
+def _cost(charge: Draw, budget: Budget) -> int:
+    return charge.hits if budget.shape.kind is Kind.CALLS else units_of(charge, budget.shape.kind)

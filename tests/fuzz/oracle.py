@@ -5,9 +5,11 @@ Shares nothing with ``extauth`` but the reading of protobuf.
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import unquote
 
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
@@ -16,7 +18,11 @@ from protos.external_auth_pb2 import AttributeContext, CheckRequest
 from tests.fuzz.world import HOST, Holder, Place, World
 
 _BEARER: Final = re.compile(r"(?i:bearer) (?P<text>.*)", re.DOTALL)
-_NEED_NO_BODY: Final = ("GET", "HEAD", "OPTIONS", "DELETE")
+_OPEN: Final = re.compile(
+    r"/+(chat/+completions|completions|embeddings|responses|messages|tokenize|rerank)/*", re.IGNORECASE | re.ASCII
+)
+_STORED: Final = re.compile(r"/+(chat/+completions|responses)/+[^/].*", re.IGNORECASE | re.ASCII)
+_TWO_WAYS: Final = re.compile(r"(^|/)\.\.?(/|$)|[\\;?#%]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +31,6 @@ class Pass:
 
     holder: Holder | None  # None: without a key
     place: Place
-    by_body: bool  # the body chose the place
 
 
 def presented_text(attributes: AttributeContext) -> str:
@@ -120,19 +125,19 @@ def must_pass(attributes: AttributeContext | None, world: World) -> Pass | None:
 def _by_path(attributes: AttributeContext, place: Place | None, holder: Holder | None) -> Pass | None:
     if place is None or not _may_enter(place, holder):
         return None
-    if place.is_openai and not _body_fits(attributes, place.model):
+    if place.is_openai and not _may_ask(attributes, place):
         return None
-    return Pass(holder, place, by_body=False)
+    return Pass(holder, place)
 
 
 def _by_body(attributes: AttributeContext, world: World, holder: Holder) -> Pass | None:
-    model = _body_model(attributes)
+    _, model = _told(attributes)
     if not model:
         return None
     uid = world.models.get(f"{holder.tenant}/{model}") or world.models.get(model)
-    if uid is None or not _may_enter(world.places[uid], holder):
+    if uid is None or not _may_enter(world.places[uid], holder) or not _kind(attributes, world.places[uid], "/v1"):
         return None
-    return Pass(holder, world.places[uid], by_body=True)
+    return Pass(holder, world.places[uid])
 
 
 def _may_enter(place: Place, holder: Holder | None) -> bool:
@@ -143,10 +148,95 @@ def _may_enter(place: Place, holder: Holder | None) -> bool:
     return holder.tenant in place.allowed and place.uid in holder.uids
 
 
-def _body_fits(attributes: AttributeContext, model: str) -> bool:
+def _may_ask(attributes: AttributeContext, place: Place) -> bool:
+    kind = _kind(attributes, place, place.path, "/v1")
+    is_there, model = _told(attributes)
+    if not is_there:
+        return kind == "stored"
+    return bool(kind) and model in {"", place.model}
+
+
+def _kind(attributes: AttributeContext, place: Place, *below: str) -> str:
+    """How a path below one of these is open to callers of an openai place: "model", "stored", or "": it is not."""
+    http = attributes.request.http
+    path, _, _ = http.path.partition("?")
+    roots = [root for root in below if path.startswith(f"{root}/")]
+    rest = unquote(path.removeprefix(roots[0])) if roots else ""
+    if not rest.isascii() or not rest.isprintable() or _TWO_WAYS.search(rest):
+        return ""
+    if _OPEN.fullmatch(rest):
+        return "model" if http.method == "POST" else ""
+    is_alone = place.allowed == {place.tenant} and not place.is_open
+    return "stored" if is_alone and _STORED.fullmatch(rest) else ""
+
+
+def _told(attributes: AttributeContext) -> tuple[bool, str | None]:
+    """Whether there is a body, and the model that it names: "" for none, None where it must be refused."""
+    http = attributes.request.http
+    if http.raw_body or http.body:
+        return True, _model_of(http.raw_body or http.body.encode(), http.headers.get("content-type", ""))
     if "tollkeeper.request" not in attributes.metadata_context.filter_metadata:
-        return attributes.request.http.method in _NEED_NO_BODY
-    return _body_model(attributes) == model
+        return False, ""
+    return True, _body_model(attributes) if _is_name_or_none(attributes) else None
+
+
+_OURS: Final = frozenset(
+    (
+        *(
+            "model",
+            "options",
+            "messages",
+            "stream",
+            "background",
+            "n",
+            "best_of",
+            "prompt",
+            "input",
+            "documents",
+            "texts",
+        ),
+        *(
+            "max_tokens",
+            "max_completion_tokens",
+            "max_output_tokens",
+            "n_predict",
+            "max_new_tokens",
+            "text_1",
+            "text_2",
+        ),
+        *("previous_response_id", "conversation", "input_file_id", "batch", "batch_id"),
+    )
+)
+_JSON: Final = re.compile(r'[ \t]*application/json[ \t]*(;[ \t]*charset="?utf-8"?[ \t]*)?', re.IGNORECASE)
+
+
+class _Pairs(list[tuple[str, object]]):
+    """An object's members."""
+
+
+def _model_of(raw: bytes, content_type: str) -> str | None:
+    """What a body names, by the standard library alone. Made for the bodies that are sent here: of few kinds."""
+    try:
+        body = json.loads(raw.removeprefix(b"\xef\xbb\xbf").decode(), object_pairs_hook=_Pairs)
+    except ValueError:
+        return None
+    if not isinstance(body, _Pairs) or not _JSON.fullmatch(content_type):
+        return None
+    names = [name for name, _ in body]
+    if any(name not in _OURS and name.casefold() in _OURS for name in names):
+        return None
+    if any(name in _OURS and names.count(name) > 1 for name in names):
+        return None
+    given = {name: value for name, value in body if value is not None}
+    most, model = given.get("max_tokens", 0), given.get("model", "")
+    if isinstance(most, bool) or not isinstance(most, int | float) or most < -2 or most % 1 != 0:
+        return None
+    return model if isinstance(model, str) and "n" not in given else None
+
+
+def _is_name_or_none(attributes: AttributeContext) -> bool:
+    fields = attributes.metadata_context.filter_metadata["tollkeeper.request"].fields
+    return "model" not in fields or fields["model"].WhichOneof("kind") in {"string_value", "null_value", None}
 
 
 def _body_model(attributes: AttributeContext) -> str:

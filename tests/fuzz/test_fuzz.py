@@ -15,8 +15,8 @@ from msgspec import structs
 
 from catalog.keys.hashing import Match
 from catalog.keys.secrets import SecretsError
-from extauth import decide, edge, facts
-from ratelimit.descriptors import deciding as ordinary
+from extauth import decide, edge
+from ratelimit.descriptors import asking
 from ratelimit.service import edge as rate_limit_edge
 from tests.fuzz.found import Found
 from tests.fuzz.rig import Rig, rig
@@ -76,10 +76,10 @@ BREAKS = {
     "any secret fits a known id": (decide, "compare", _any_secret),
     "disabled keys pass": (decide, "_accepted", _blind_to("disabled", value=False)),
     "every key may call every model": (decide, "_authorise", _everything_visible),
-    "a disabled tenant's models are called": (facts, "_is_closed", lambda _publication, _entries: False),
+    "a disabled tenant's models are called": (decide.Facts, "is_closed", False),
     "answers change places": (edge.CheckService, "_verdicts", _mixed_up),
     "descriptors count as one hit": (rate_limit_edge, "_hits", lambda _one, _hits: 1),
-    "hits beyond all limits make a fault": (ordinary, "_never_fits", lambda _one: False),
+    "hits beyond all limits make a fault": (asking, "MAX_UNITS", 2**70),
     "some text makes a fault": (decide, "_bearer", lambda text: text.encode("ascii").decode()[7:]),
 }
 

@@ -85,15 +85,17 @@ class World:
 
     def _publish(self, tenant: str, model: str, *, allowed: tuple[str, ...] = (), **more: bool) -> None:
         place = Place(self._id(tenant), tenant, model, allowed=frozenset({tenant, *allowed}), **more)
-        self.catalog.publication(
+        published = self.catalog.publication(
             tenant,
             model,
             uid=place.uid,
+            url=f"http://{tenant}-{model}:8000",
             allowed_tenants=tuple(sorted(place.allowed)),
             require_api_key=not place.is_open,
             anonymous_per_minute=10**6,
             **(LLM if place.is_openai else {}),
         )
+        self.catalog.server(published)  # of its own, so it is one tenant's alone where the publication is
         self.places[place.uid] = place
 
     def _host(self) -> None:

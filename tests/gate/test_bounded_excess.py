@@ -17,7 +17,7 @@ from catalog.records import Limits
 from gate.bounded import BoundedPolicy
 from gate.heartbeat import Heartbeat
 from protos.external_auth_pb2 import CheckRequest
-from ratelimit.windows.budgets import Answer, Charge, Taken
+from ratelimit.windows.budgets import Answer, Draw, Taken
 
 GATES = 3
 LIMIT = 30
@@ -32,8 +32,8 @@ Admissions = list[tuple[int, bool]]  # store time in ms, whether the store count
 def _logged(running: Running, admissions: Admissions) -> None:
     """Have a gate note every admission with its time, and by whom it was counted."""
 
-    def noted(is_stores: bool) -> Callable[[Sequence[Charge], Taken], None]:  # noqa: FBT001
-        def note(_charges: Sequence[Charge], taken: Taken) -> None:
+    def noted(is_stores: bool) -> Callable[[Sequence[Draw], Taken], None]:  # noqa: FBT001
+        def note(_charges: Sequence[Draw], taken: Taken) -> None:
             admitted = sum(grant.answer is Answer.ADMITTED for grant in taken.grants)
             admissions.extend([(taken.now_ms, is_stores)] * admitted)
 

@@ -66,7 +66,7 @@ def counted(store: redis.Redis) -> int:
 
 
 def is_total(name: bytes) -> bool:
-    """Whether a key holds totals rather than an hour's minutes."""
+    """Whether a key holds totals rather than the past."""
     return name.count(b":") == 4
 
 
@@ -91,7 +91,7 @@ def test_without_the_records_store_calls_stay_exact_until_a_change_is_answered(
     with redis.Redis.from_url(another_redis_url) as budgets:
         records_proxy.hang()
         assert running.ask(ask) == 200
-        assert counted(budgets) == 2
+        wait_until(lambda: counted(budgets) == 2)
         assert running.sample("tollkeeper_bounded_admissions_total") == 0
         catalog.change(key, disabled=True)
         assert running.ask(ask) == 200

@@ -24,9 +24,11 @@ from catalog.records import (
     Limits,
     ModelRecord,
     ModelType,
+    PlaceRecord,
     Protocol,
     Record,
     Role,
+    RouteRecord,
     UserRecord,
 )
 from catalog.store import names
@@ -176,10 +178,11 @@ def test_every_kind_that_a_gate_reads_moves_the_epoch(catalog: Catalog) -> None:
     publication = catalog.publication()
     key, _ = catalog.key(publication)
     records: list[Record] = [
-        catalog.tenant("tenant-b"), publication, key, _user("somebody"), _model(), HostRecord("h", {}, {})
+        catalog.tenant("tenant-b"), publication, key, _user("somebody"), _model(), HostRecord("h", {}, {}),
+        RouteRecord("h/t/m", "u"), PlaceRecord("h/m", "t", "u"),
     ]  # fmt: skip
-    assert {type(record) for record in records if entry_of(record) is None} == {UserRecord, ModelRecord}
-    assert frozenset({Kind.USER, Kind.MODEL}) == UNREAD
+    assert {type(record) for record in records if entry_of(record) is None} == {UserRecord, ModelRecord, PlaceRecord}
+    assert frozenset({Kind.USER, Kind.MODEL, Kind.PLACE}) == UNREAD
 
 
 def test_a_change_of_very_many_records_is_told_as_one_of_all(catalog: Catalog, store: redis.Redis, gate: Gate) -> None:

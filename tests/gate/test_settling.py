@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,17 +15,23 @@ from gatebench import wait_until
 from prometheus_client import CollectorRegistry
 
 from catalog.ids import cell_of, shard_prefix
+from gate.usage import count_admitted
 from ratelimit.names import due_key, held_key, usage_key
-from ratelimit.tokens import settler as settling
-from ratelimit.tokens.costs import Asked, Ended, Policy, terms_of
+from ratelimit.tokens.costs import Ended
 from ratelimit.tokens.endings import Told
 from ratelimit.tokens.lessons import LessonBook
-from ratelimit.tokens.metrics import SettlementMetrics
-from ratelimit.tokens.settler import Settler
-from ratelimit.windows.budgets import Answer, Budget, Charge, Hold, Subject, Window
+from ratelimit.tokens.settling import settler as settling
+from ratelimit.tokens.settling.cells import MAX_AGE_MS
+from ratelimit.tokens.settling.metrics import SettlementMetrics
+from ratelimit.tokens.settling.settler import Settler
+from ratelimit.tokens.terms import Asked, Policy, Terms, Work, terms_of
+from ratelimit.usage.book import UsageBook
+from ratelimit.windows.budgets import Answer, Budget, Hold, Subject, Window
 from ratelimit.windows.limiter import Limiter
 from runtime.clock import SystemClock
 from runtime.store.link import StoreLink
+from tests.support.draws import draw
+from tests.support.settlements import AtOnce, write
 
 CELLS = 4
 LIMIT = 10**6
@@ -65,12 +72,13 @@ class Gate:
             on_fault=lambda: pytest.fail("the settler ended by a fault"),
             now_ms=self.clock.monotonic_ms,
             lessons=LessonBook(),
+            usage=AtOnce(self.url),
         )
 
-    def tell(self, ids: Sequence[str]) -> None:
+    def tell(self, ids: Sequence[str], ended: Ended = ENDED) -> None:
         """Tell of calls that ended."""
         for name in ids:
-            self.settler.note(Told(name, "uid", ENDED))
+            self.settler.note_all([Told(name, "uid", ended)])
 
     def counted(self, name: str, **labels: str) -> float:
         """One of its metrics."""
@@ -99,23 +107,42 @@ class Calls:
     def _name(self) -> str:
         return f"p:{self.cell}"
 
-    def admit(self, count: int, timeout_ms: int = 600_000) -> list[str]:
-        """Admit so many, each with a reservation; their ids."""
+    def admit(
+        self,
+        count: int,
+        timeout_ms: int = 600_000,
+        *,
+        terms: Terms = TERMS,
+        written: bytes = b"",
+        ceiling: int | None = None,
+    ) -> list[str]:
+        """Admit so many, each with a reservation, under these terms or as ``written`` down; their ids."""
         ids = [f"{shard_prefix(self.cell)}{self.made + number:032x}" for number in range(count)]
         self.made += count
         subject = Subject(self._name, (Budget(Window.TOKENS_HOUR, LIMIT),))
-        holds = [Hold(name, TERMS.ceiling, TERMS.presumed, timeout_ms, TERMS.pack()) for name in ids]
-        charges = [Charge((subject,), tokens=TERMS.reserved, hold=hold, usage=(self._name,)) for hold in holds]
+        holds = [
+            Hold(name, ceiling or terms.ceiling, terms.presumed, timeout_ms, written or terms.pack()) for name in ids
+        ]
+        charges = [draw((subject,), tokens=terms.reserved, hold=hold, usage=(self._name,)) for hold in holds]
         cell = str(self.cell)
         limiter = Limiter(cell=cell, epoch_key=f"tk:epoch:{{{cell}}}", feed_key=f"tk:feed:{{{cell}}}")
-        grants = limiter.take(self.store.execute_command, charges, epoch="").grants
-        assert {grant.answer for grant in grants} <= {Answer.ADMITTED}
+        taken = limiter.take(self.store.execute_command, charges, epoch="")
+        assert {grant.answer for grant in taken.grants} <= {Answer.ADMITTED}
+        book = UsageBook()
+        count_admitted(book, taken)
+        assert write(self.store.execute_command, book, cell) == 0
         return ids
 
     @property
     def held(self) -> int:
         """How many reservations stand."""
         return self.store.hlen(held_key(str(self.cell)))
+
+    @property
+    def above(self) -> list[int]:
+        """Calls and tokens that were not held, of this hour."""
+        told = self.store.hget(usage_key(str(self.cell), self._name), "above")
+        return [int(part) for part in (told or b"0 0 0").split()[1:]]
 
     @property
     def tokens(self) -> int:
@@ -150,7 +177,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def settles(command: Command) -> bool:
     """Whether a script has an end in hand; one without only sweeps."""
-    return len(command) > len(("EVALSHA", "sha", 3, "held", "due", "rest", "now", "sweep", "most_us"))
+    return len(command) > len(("EVALSHA", "sha", 5, "held", "due", "rest", "old rest", "run", "head", "costs"))
 
 
 @pytest.mark.parametrize("act", FAULTS)
@@ -242,6 +269,22 @@ def test_what_nobody_tells_is_swept_and_a_late_end_puts_it_right(calls: Calls, g
     assert gate.counted("settlements_total", ending="usage", outcome="replaced") == 50
 
 
+def test_whole_answers_without_usage_are_noted_of_their_publication(
+    calls: Calls, gate: Gate, store: redis.Redis
+) -> None:
+    """So that it can be said which publications are charged by estimates; an answer that was cut off says nothing."""
+    untold, cut_off, told = Ended(200, 400, aborted=False), Ended(200, 400, aborted=True), ENDED
+
+    def noted() -> int:
+        return int(store.hget(usage_key("0", "p:0"), "estimated") or 0)
+
+    with running(gate):
+        for ended, count, so_far in ((untold, 3, 3), (cut_off, 2, 3), (told, 1, 0), (untold, 1, 1)):
+            gate.tell(calls.admit(count), ended)
+            wait_until(lambda: calls.held == 0)
+            wait_until(lambda so_far=so_far: noted() == so_far)  # type: ignore[misc]
+
+
 def test_what_cannot_be_settled_holds_up_nothing_else(calls: Calls, gate: Gate, store: redis.Redis) -> None:
     """Ids that nobody made, terms that cannot be read, reservations of garbage: each is counted."""
     good, (odd_terms, garbage) = calls.admit(10), calls.admit(2)
@@ -291,7 +334,7 @@ def test_an_end_that_waited_too_long_is_left_to_what_was_presumed(calls: Calls, 
     """Half an hour without a store: it is counted, and the next ones are settled."""
     old, new = calls.admit(1), calls.admit(1)
     gate.tell(old)
-    gate.clock.ahead_ms += settling.MAX_AGE_MS + 1
+    gate.clock.ahead_ms += MAX_AGE_MS + 1
     gate.tell(new)
     with running(gate):
         wait_until(lambda: gate.settler.waiting == 0)
@@ -354,3 +397,41 @@ def test_a_call_that_can_be_admitted_no_more_is_not_waited_for(calls: Calls, gat
         assert store_now_ms(store) > until_ms
     assert calls.held == 0
     assert gate.counted("reservations_released_total") == 0
+
+
+def test_a_call_dearer_than_its_hold_is_charged_in_full_counted_and_told_of_its_publication(
+    gate: Gate, calls: Calls
+) -> None:
+    """Beside one that is not."""
+    dear, cheap = calls.admit(2)
+    with running(gate):
+        gate.settler.note_all([Told(dear, "uid", Ended(200, total=TERMS.reserved + 5_000, cached=7, aborted=False))])
+        gate.tell([cheap])
+        wait_until(lambda: calls.held == 0)
+    assert calls.tokens == TERMS.reserved + 5_000 + REAL
+    assert calls.above == [1, 5_000]
+    label = {"publication": "tenant-a/llm"}
+    assert gate.counted("settlements_above_hold_total", **label) == 1
+    assert gate.counted("tokens_above_hold_total", **label) == 5_000
+    assert gate.counted("tokens_told_total", part="cached", **label) == 7
+
+
+def test_a_form_that_tells_is_charged_and_warns_of_nothing(gate: Gate, calls: Calls) -> None:
+    """Nobody could have held what it costs: the metrics count it, its publication does not."""
+    (form,) = calls.admit(1, terms=terms_of(Asked(0, work=Work.FORM), Policy()))
+    with running(gate):
+        gate.settler.note_all([Told(form, "uid", Ended(200, total=900, aborted=False))])
+        wait_until(lambda: calls.held == 0)
+    assert (calls.tokens, calls.above) == (900, [0, 0])
+    assert gate.counted("tokens_above_hold_total", publication="tenant-a/llm") == 899
+
+
+def test_calls_of_the_release_before_are_settled_by_its_terms(gate: Gate, calls: Calls) -> None:
+    """Whose script has written beside them that no more than a context may be charged."""
+    old = struct.pack("<BIIIIBQII", 1, 500, 1_000, 100, 300, 0, 400, 100, 1)
+    (name,) = calls.admit(1, written=old, ceiling=1_000)
+    with running(gate):
+        gate.settler.note_all([Told(name, "uid", Ended(200, total=10**9, aborted=False))])
+        wait_until(lambda: calls.held == 0)
+    assert calls.tokens == 1_000
+    assert gate.counted("settlements_clamped_total", publication="tenant-a/llm") == 1

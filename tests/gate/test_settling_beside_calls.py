@@ -21,16 +21,20 @@ from catalog.keys.secrets import create_secrets
 from catalog.records import Limits
 from protos.external_auth_pb2 import CheckRequest
 from ratelimit.names import held_key, rest_key
-from ratelimit.tokens.costs import Asked, Ended, Policy, terms_of
+from ratelimit.tokens.costs import Ended
 from ratelimit.tokens.endings import Told
 from ratelimit.tokens.ledger import Ledger
 from ratelimit.tokens.lessons import LessonBook
-from ratelimit.tokens.metrics import SettlementMetrics
-from ratelimit.tokens.settler import MAX_BATCH, MAX_WAITING, Settler
-from ratelimit.windows.budgets import Budget, Charge, Hold, Subject, Window
+from ratelimit.tokens.settling.metrics import SettlementMetrics
+from ratelimit.tokens.settling.pace import MAX_BATCH
+from ratelimit.tokens.settling.settler import MAX_WAITING, Settler
+from ratelimit.tokens.terms import Asked, Policy, terms_of
+from ratelimit.usage.book import UsageBook
+from ratelimit.windows.budgets import Budget, Hold, Subject, Window
 from ratelimit.windows.limiter import Limiter
 from runtime.clock import SystemClock
 from runtime.store.link import StoreLink
+from tests.support.draws import draw
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -61,7 +65,7 @@ class Reservations:
     def _fill(self, now_ms: int) -> None:
         for minute in range(50, 0, -10):
             for first in range(0, KEYS, 250):
-                charges = [Charge(self._of(number), tokens=1) for number in range(first, first + 250)]
+                charges = [draw(self._of(number), tokens=1) for number in range(first, first + 250)]
                 self._limiter.take(self._execute, charges, epoch="", now_ms=now_ms - minute * 60_000)
 
     def _of(self, number: int) -> tuple[Subject, ...]:
@@ -73,7 +77,7 @@ class Reservations:
         ids = [f"{shard_prefix(0)}{number:032x}" for number in range(count)]
         for first in range(0, count, 250):
             charges = [
-                Charge(
+                draw(
                     self._of(first + place),
                     tokens=TERMS.reserved,
                     hold=Hold(name, TERMS.ceiling, TERMS.presumed, timeout_ms, TERMS.pack()),
@@ -96,6 +100,7 @@ def _settler(url: str, registry: CollectorRegistry) -> Settler:
         on_fault=lambda: pytest.fail("the settler ended by a fault"),
         now_ms=clock.monotonic_ms,
         lessons=LessonBook(),
+        usage=UsageBook(),
     )
 
 
@@ -157,7 +162,7 @@ def test_a_full_backlog_is_settled_beside_calls(
         registry = CollectorRegistry()
         settler = _settler(redis_url, registry)
         for name in ids:
-            settler.note(Told(name, "uid", ENDED))
+            settler.note_all([Told(name, "uid", ENDED)])
         with Callers(gate, asked) as callers:
             settler.start()
             wait_until(lambda: settler.waiting == 0, 200)
@@ -190,7 +195,7 @@ def test_a_gate_that_stops_with_a_backlog_leaves_in_time(redis_url: str, store: 
     registry = CollectorRegistry()
     settler = _settler(redis_url, registry)
     for name in ids:
-        settler.note(Told(name, "uid", ENDED))
+        settler.note_all([Told(name, "uid", ENDED)])
     settler.start()
     began_s = time.monotonic()
     settler.stop(0.5)

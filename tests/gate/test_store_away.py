@@ -109,6 +109,7 @@ def test_a_batch_the_store_sees_too_late_takes_nothing(
         assert status(asker.ask(ask)) == 503
         process.send_signal(signal.SIGCONT)
         wait_until(lambda: gate.readiness().ready)
+        gate.stop()  # which writes what it has counted
         assert store.hget(f"tk:usage:{{0}}:p:{publication.uid}", "total") == b"1"
 
 

@@ -26,9 +26,10 @@ from catalog.keys.secrets import Secrets
 from catalog.records import KeyRecord, Limits, PublicationRecord
 from gate.assembly import Gate
 from protos.external_auth_pb2 import CheckRequest
-from ratelimit.windows.budgets import Budget, Charge, Subject, Window
+from ratelimit.windows.budgets import Budget, Subject, Window
 from ratelimit.windows.limiter import Limiter
 from runtime.grpc.front import QueueLimits
+from tests.support.draws import draw
 
 ANSWER_MS = 100
 LATE_S = 0.3
@@ -78,7 +79,7 @@ class Bench:
         assert limit is not None
         subject = Subject(f"p:{published.record.uid}", (Budget(Window.HOUR, limit),))
         limiter = Limiter(cell="0", epoch_key="none", feed_key="none:feed")
-        taken = limiter.take(self.store.execute_command, [Charge((subject,))], epoch="", look=True)
+        taken = limiter.take(self.store.execute_command, [draw((subject,))], epoch="", look=True)
         remaining = taken.grants[0].states[0].remaining
         looked_at = 1 if taken.grants[0].answer.value == "admitted" else 0
         return limit - remaining - looked_at

@@ -1,4 +1,7 @@
-"""One machine on the real Envoy Gateway for all tests of this folder; another only where a test names its wiring."""
+"""One machine on the real Envoy Gateway for all tests of this folder; another only where a test names its wiring.
+
+One runs at a time, so tests of one wiring follow each other.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,33 @@ from collections.abc import Iterator
 import pytest
 from gatewayground import Ground
 from gatewayground import ground as published_ground
-from gatewaystack import Machine, Wiring, machine
+from gatewaystack import METERED, Machine, Wiring, machine
 
 from tests.e2e.test_endings import OTHERS, TWELVE
 
-USUAL = Wiring()
 ANSWERS = TWELVE | OTHERS
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test that names no wiring has the whole one."""
+    named = [mark.args[0] for mark in metafunc.definition.iter_markers("parametrize")]
+    if "gateway" in metafunc.fixturenames and "gateway" not in named:
+        metafunc.parametrize("gateway", [METERED], indirect=True, ids=["metered"])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put tests of one wiring together; the first that needs one says when its turn is."""
+    wirings: list[Wiring | None] = []
+    for item in items:
+        if (wiring := _wiring(item)) not in wirings:
+            wirings.append(wiring)
+    items.sort(key=lambda item: wirings.index(_wiring(item)))
+
+
+def _wiring(item: pytest.Item) -> Wiring | None:
+    wiring = item.callspec.params.get("gateway") if hasattr(item, "callspec") else None
+    return wiring if isinstance(wiring, Wiring) else None
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -27,8 +51,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def gateway(request: pytest.FixtureRequest, valkey_binary: str) -> Iterator[Machine]:
-    """The machine: of the usual wiring, or of the one that ``parametrize`` gives it. Only one runs at a time."""
-    with machine(valkey_binary, getattr(request, "param", USUAL)) as made:
+    """The machine of a wiring. Only one runs at a time."""
+    with machine(valkey_binary, request.param) as made:
         yield made
 
 

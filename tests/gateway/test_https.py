@@ -13,6 +13,7 @@ from gatewayground import Ground
 from gatewaystack import LIVE_S, OTHER_HOST
 from upmachine import until
 
+from tests.e2e.metered import path_of
 from tests.e2e.proxy import HOST, PATIENCE_S
 
 pytestmark = pytest.mark.gateway
@@ -56,7 +57,7 @@ def test_calls_are_settled(ground: Ground, http: str, answer: str) -> None:
     rig = ground.metered()
     before = rig.settled()
     body = json.dumps(BODY).encode()
-    assert curl(ground, f"/v1/models/llm/{answer}", http, "-H", ground.with_key, body=body)[0] == 200
+    assert curl(ground, path_of(answer), http, "-H", ground.with_key, body=body)[0] == 200
     assert rig.settled() - before == 12
 
 

@@ -6,11 +6,11 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from gatewaystack import Machine
+from gatewaystack import Machine, both_modes
 
 from tests.e2e.proxy import Reply
 
-pytestmark = pytest.mark.gateway
+pytestmark = [pytest.mark.gateway, both_modes]
 
 TEAM, OTHERS = "body-team", "body-others"
 HOST = "body.example.test"
@@ -101,7 +101,7 @@ def test_no_body_is_taken_where_none_is_read(gateway: Machine, keys: dict[str, s
     """A publication's bare path is its model's, asked for by GET; a POST there would pass its server unread."""
     headers = (f"x-api-key: {keys[TEAM]}", "content-type: application/json")
     answer = gateway.post(CODES_PATH, json.dumps(CHAT | {"model": "code"}).encode(), *headers, host=HOST)
-    assert (answer.status, answer.json["error"]["code"]) == (400, "invalid_json")
+    assert (answer.status, answer.json["error"]["code"]) == (403, "endpoint_not_allowed")
     assert ask(gateway, keys[TEAM], "code", f"{CODES_PATH}/chat/completions").status == 200
 
 
@@ -117,3 +117,14 @@ def test_a_stream_passes_as_events(gateway: Machine, keys: dict[str, str]) -> No
     answer = gateway.post("/v1/chat/completions", body, f"x-api-key: {keys[TEAM]}", host=HOST)
     assert answer.headers["content-type"].startswith("text/event-stream")
     assert answer.body.rstrip().endswith("data: [DONE]")
+
+
+@pytest.mark.parametrize("root", [CODES_PATH, "/v1"], ids=["own", "shared"])
+@pytest.mark.parametrize(
+    "name", ["load_lora_adapter", "files", "/FILES/", "%66iles", "fine_tuning/jobs", "responses/r"]
+)
+def test_what_else_a_server_has_is_refused(gateway: Machine, keys: dict[str, str], root: str, name: str) -> None:
+    """By Check, which names the endpoint: no route lists them."""
+    answer = ask(gateway, keys[TEAM], "code", f"{root}/{name}")
+    assert answer.status == 403, answer
+    assert answer.json["error"]["code"] == ("stored_not_allowed" if "responses" in name else "endpoint_not_allowed")

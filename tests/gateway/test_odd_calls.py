@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.gateway, pytest.mark.timeout(300)]
 CALLS = 4_000
 SEED = 20_262
 TENANT = "odd"
+OPENED = ("x", "deep", "predict", "explain", "inner", "v2")
+"""Endpoints of openai models besides those that all have: what odd calls ask for below their paths."""
 
 
 @dataclass
@@ -67,7 +69,7 @@ _OPENAI = {name for make, name, *_ in SHAPES if make is openai}
 def _published(gateway: Machine, url: str, shape: tuple[object, str, str, str]) -> PublicationRecord:
     make, name, host, path = shape
     like = make(name, path)  # type: ignore[operator]
-    facts = {"type": like.type, "protocol": like.protocol}
+    facts = {"type": like.type, "protocol": like.protocol, "allowed_endpoints": OPENED if name in _OPENAI else ()}
     return gateway.catalog.publication(TENANT, name, url=url, host=host, path=path, **facts)
 
 

@@ -7,11 +7,12 @@ from collections.abc import Callable
 
 import pytest
 from gatewayground import Ground
+from gatewaystack import both_modes
 
 from tests.e2e import http2
 from tests.e2e.proxy import HOST, PATIENCE_S
 
-pytestmark = pytest.mark.gateway
+pytestmark = [pytest.mark.gateway, both_modes]
 
 KIB, MIB = 1024, 1024 * 1024
 PATHS = ["/v1/chat/completions", "/v1/models/echo/chat/completions"]
@@ -54,7 +55,8 @@ def test_a_prompt_above_the_bound_is_refused(ground: Ground, over: Over, path: s
     """413 in OpenAI's shape, and its server hears of nothing."""
     before = ground.servers["echo"].seen
     status, text = over(ground, path, prompt(4 * MIB + 128 * KIB))
-    assert (status, json.loads(text)["error"]["code"]) == (413, "request_too_large")
+    error = json.loads(text)["error"]
+    assert (status, error["code"], "larger than 4 MiB" in error["message"]) == (413, "request_too_large", True)
     assert ground.servers["echo"].seen == before
 
 

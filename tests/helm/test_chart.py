@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,9 +16,10 @@ import yaml
 from helmchart import CHART, ROOT, SETS, Json, containers, pod_specs, written_down
 from jsonschema import Draft202012Validator
 
-from publisher.gateway.options import GatewayOptions, HostInfrastructure
+from publisher.gateway.endings import endings_backends
+from publisher.gateway.options import GateTrust, GatewayOptions, HostInfrastructure, SecretRef
 from publisher.gateway.resources.infrastructure import infrastructure
-from runtime.addresses import numbered, parse_address
+from runtime.addresses import Address, TcpAddress, UnixAddress, numbered, parse_address
 from runtime.settings import read
 from runtime.version import VERSION
 from tollkeeper.processes import PROCESSES
@@ -71,15 +73,21 @@ def test_the_admin_is_told_where_the_gate_listens(name: str) -> None:
     targets, workers = admin["gate_targets"].split(","), int(gate["workers"])
     assert len(targets) == workers
     assert admin["gateway_namespace"] == gate["gateway_namespace"]
-    if gate["listen"].startswith("unix:"):
-        listen = parse_address(gate["listen"])
-        told_of = [listen] if workers == 1 else [numbered(listen, n) for n in range(workers)]
-        assert list(map(parse_address, targets)) == told_of
-    else:
-        ports = [int(target.rpartition(":")[2]) for target in targets]
-        assert ports == [int(gate["listen"].rpartition(":")[2]) + n for n in range(workers)]
+    assert list(map(parse_address, targets)) == _numbered(gate["listen"], workers, targets)
+    if not gate["listen"].startswith("unix:"):
         assert gate["tls_client_ca"]
         assert {"gate_tls_name", "gate_tls_ca", "gate_tls_client"} <= admin.keys()
+
+
+def _numbered(listen: str, workers: int, targets: Sequence[str]) -> list[Address]:
+    """Where workers listen that are told this address; of those elsewhere the ports count."""
+    address = parse_address(listen)
+    numbers = [address] if workers == 1 else [numbered(address, number) for number in range(workers)]
+    hosts = [target.rpartition(":")[0] for target in targets]
+    return [
+        one if isinstance(one, UnixAddress) else TcpAddress(host, one.port)
+        for one, host in zip(numbers, hosts, strict=True)
+    ]
 
 
 @EACH
@@ -135,6 +143,17 @@ def test_no_secret_is_in_an_argument_or_a_map(name: str) -> None:
             assert not re.search(r"redis://\S+:\S+@|PRIVATE KEY", json.dumps(one))
 
 
+def _options(name: str) -> GatewayOptions:
+    """What the admin is told of the gate, with the endings that go to the same workers."""
+    told = {one["name"]: dict(map(_field, one["args"][1:])) for _, _, one in _ours(name)}
+    gate, admin = told["gate"], told["admin"]
+    targets = admin["gate_targets"].split(",")
+    endings = tuple(map(str, _numbered(gate["endings_listen"], len(targets), targets)))
+    client = SecretRef(name=admin["gate_tls_client"]) if "gate_tls_client" in admin else None
+    trust = GateTrust(name=admin["gate_tls_name"], ca=admin["gate_tls_ca"], client=client) if client else None
+    return GatewayOptions(gate=targets, gate_tls=trust, endings=endings)
+
+
 @EACH
 def test_the_proxies_are_as_the_publisher_needs_them(name: str) -> None:
     """As the product runs an Envoy of its own; but the heap's bound itself, which Envoy Gateway makes of the limit."""
@@ -142,12 +161,18 @@ def test_the_proxies_are_as_the_publisher_needs_them(name: str) -> None:
         spec = proxy["spec"]
         drain_s = int(spec["shutdown"]["drainTimeout"].removesuffix("s"))
         host = HostInfrastructure(envoy_version="1.0.0", http_port=80, drain_s=drain_s)
-        _, own, _ = infrastructure(GatewayOptions(gate=("unix:/gate.sock",), host=host))
+        options = replace(_options(name), host=host)
+        _, own, _ = infrastructure(options)
         needed = own["spec"]
+        (told,) = endings_backends(options)
+        (backend,) = (one for one in written_down(name) if one["kind"] == "Backend")
+        assert backend["spec"] == told["spec"]
+        sink = needed["telemetry"]["accessLog"]["settings"][1]["sinks"][0]["als"]
+        sink["backendRefs"][0]["name"] = backend["metadata"]["name"]
+        assert spec["telemetry"] == needed["telemetry"]
         assert (spec["mergeBackends"], spec["shutdown"]) == (needed["mergeBackends"], needed["shutdown"])
         bootstrap, wanted = yaml.safe_load(spec["bootstrap"]["value"]), json.loads(needed["bootstrap"]["value"])
         assert spec["bootstrap"]["type"] == needed["bootstrap"]["type"]
-        assert bootstrap["layered_runtime"] == wanted["layered_runtime"]
         assert bootstrap["overload_manager"] == {"loadshed_points": wanted["overload_manager"]["loadshed_points"]}
 
 
@@ -166,13 +191,11 @@ def test_a_sidecar_starts_before_envoy_and_ends_after_it(name: str) -> None:
 
 
 def test_a_listener_of_envoys_is_named_once() -> None:
-    """Envoy has one listener for all of a port; the publisher patches it by the first's name, routes by their own."""
+    """Envoy has one listener for all of a port; the publisher patches it by the first's name."""
     (gateway,) = (one for one in written_down("external") if one["kind"] == "Gateway")
     assert [one["name"] for one in gateway["spec"]["listeners"]] == ["http", "api", "models"]
     (admin,) = (container for _, _, container in _ours("external") if container["name"] == "admin")
     assert "--gateway-listeners=http,api" in admin["args"]
-    routed = "http,api=api.example.com,models@api=*.models.example.com"
-    assert f"--gateway-route-listeners={routed}" in admin["args"]
     assert all(one["allowedRoutes"] == {"namespaces": {"from": "Same"}} for one in gateway["spec"]["listeners"])
 
 

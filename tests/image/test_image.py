@@ -143,6 +143,7 @@ def test_the_packages_are_the_locks_and_none_of_ups(home: Path) -> None:
     for package in ("tollkeeper", "admin", "extauth", "protos"):
         assert list((packages / package / "__pycache__").glob("__init__.*.pyc"))
     assert (packages / "ratelimit/windows/lua/take.lua").exists()
+    assert (packages / "publisher/envoy/lua/meter.lua").exists()
 
 
 @pytest.mark.parametrize("command", [("--help",), ("gate", "--help"), ("admin", "--help"), ("keys", "--help")])

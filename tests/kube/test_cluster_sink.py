@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from publisher.gateway.cluster.objects import KINDS, Cluster, Unfit
 from publisher.gateway.cluster.sink import ClusterSink
-from publisher.gateway.options import GateTrust, GatewayOptions, SecretRef
+from publisher.gateway.options import GateTrust, GatewayOptions, MeterBy, SecretRef
 from publisher.gateway.resources.manifests import base, published
 from publisher.metrics import ClusterMetrics
 from publisher.plan import plan
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.kube
 IRIS = publication("iris", "/models/iris", "http://iris.test:8080")
 LLAMA = openai("llama", "/models/llama", "https://llama.test")
 MANAGED = "app.kubernetes.io/managed-by"
-POLICY = "tollkeeper-gate"
+POLICY, BODIES = "tollkeeper-gate", "tollkeeper-bodies"
 AWAY_S = 60
 """Long enough that every watch has come to its longest pause."""
 
@@ -90,7 +90,7 @@ async def test_a_policy_that_goes_while_it_is_judged_lets_no_route_through(bench
     assert bench.names("httproutes") == set()
     bench.judge.ignores.clear()
     assert await bench.apply(sink, IRIS) == {}
-    assert bench.names("securitypolicies") == {POLICY}
+    assert bench.names("securitypolicies") == {POLICY, BODIES}
 
 
 async def test_a_route_that_goes_while_it_is_judged_is_not_live(bench: Bench) -> None:
@@ -120,14 +120,14 @@ async def test_a_refused_route_fails_its_publication_alone(bench: Bench) -> None
 
 async def test_a_patch_that_does_not_work_fails_all(bench: Bench) -> None:
     """Where EnvoyPatchPolicy is forbidden, say, every publication says so."""
-    bench.judge.refuses["tollkeeper-settle"] = ("Accepted", "Disabled", "EnvoyPatchPolicy is disabled")
+    bench.judge.refuses["tollkeeper-hardened"] = ("Accepted", "Disabled", "EnvoyPatchPolicy is disabled")
     assert set(await bench.apply(bench.make(), IRIS, LLAMA)) == {"iris", "llama"}
     assert await bench.apply(bench.make(patches=False), IRIS, LLAMA) == {}
     assert bench.names("envoypatchpolicies") == set()
 
 
 async def test_what_is_not_published_any_more_goes_and_nothing_else(bench: Bench) -> None:
-    """Routes and servers of ours go; the policy stays; whatever lacks one of our two signs is somebody else's."""
+    """Routes and servers of ours go; the policies stay; whatever lacks one of our two signs is somebody else's."""
     sink = bench.make()
     await bench.apply(sink, IRIS, LLAMA)
     others = [
@@ -142,9 +142,9 @@ async def test_what_is_not_published_any_more_goes_and_nothing_else(bench: Bench
     assert "tollkeeper-iris" not in bench.names("httproutes")
     assert "tollkeeper-llama" in bench.names("httproutes")
     assert await bench.apply(sink) == {}
-    assert bench.names("httproutes") == set()
+    assert bench.names("httproutes") == {POLICY, BODIES}, "those that have both policies' filters stand"
     assert bench.names("backends") == kept
-    assert bench.names("securitypolicies") == {POLICY}
+    assert bench.names("securitypolicies") == {POLICY, BODIES}
 
 
 async def test_a_server_that_moves_is_served_throughout(bench: Bench) -> None:
@@ -320,11 +320,12 @@ async def test_every_right_is_used_and_no_other_is_asked_for(bench: Bench) -> No
 
     That an object is created is no act of its own for the server: it is a patch, for which both rights are wanted.
     """
-    sink = bench.make()
+    sink = bench.make(meter=MeterBy.POLICY)
     moved = asyncio.Event()
     async with running(sink.follow(moved.set), name="follow"):
+        await bench.apply(bench.make(meter=MeterBy.PATCH), IRIS, LLAMA)
         await bench.apply(sink, IRIS, LLAMA)
-        await bench.apply(sink)
+        await bench.apply(bench.make(meter=MeterBy.NONE))
         async with asyncio.timeout(60):
             while bench.kube.acts(ACCOUNT, bench.namespace) < _asked():  # noqa: ASYNC110
                 await asyncio.sleep(0.5)
@@ -354,7 +355,7 @@ async def test_envoy_ai_gateway_has_the_models_that_bodies_name(bench: Bench) ->
         assert await bench.apply(sink, IRIS) == {}
         assert bench.names("aigatewayroutes") == bench.names("aiservicebackends") == set()
         async with asyncio.timeout(60):
-            while bench.kube.acts(ACCOUNT, bench.namespace) < _asked(*AI_RULES):  # noqa: ASYNC110
+            while not _asked(*AI_RULES) - _asked() <= bench.kube.acts(ACCOUNT, bench.namespace):  # noqa: ASYNC110
                 await asyncio.sleep(0.5)
 
 
@@ -407,7 +408,8 @@ async def test_a_namespace_that_is_not_there_is_named(bench: Bench) -> None:
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "as it is": {},
-    "without patches": {"patches": False},
+    "without patches": {"patches": False, "meter": MeterBy.NONE},
+    "metered by a policy": {"patches": False, "meter": MeterBy.POLICY},
     "two listeners": {"listeners": ("http", "https")},
     "workers": {"gate": ("unix:/run/gate-0.sock", "unix:/run/gate-1.sock")},
     "a gate elsewhere": {"gate": ("gate.default.svc:9000", "gate.default.svc:9001")},
@@ -458,7 +460,7 @@ async def _awaits(sink: ClusterSink, what: str) -> None:
 async def _quiet(moved: asyncio.Event, bench: Bench) -> None:
     """Wait until every watch has heard what is there, and nothing moves any more."""
     async with asyncio.timeout(60):
-        while len({act for act in bench.kube.acts(ACCOUNT, bench.namespace) if act.verb == "watch"}) < 7:  # noqa: ASYNC110
+        while len({act for act in bench.kube.acts(ACCOUNT, bench.namespace) if act.verb == "watch"}) < 8:  # noqa: ASYNC110
             await asyncio.sleep(0.1)
         while True:
             moved.clear()

@@ -26,6 +26,7 @@ from valkeys import free_port, running_valkey
 
 from catalog.keys.secrets import create_secrets
 from catalog.records import HostRecord, Kind, ModelType, Protocol, PublicationRecord
+from publisher.gateway.endings import endings_backends
 from publisher.gateway.options import GatewayOptions, HostInfrastructure
 from publisher.gateway.resources.infrastructure import infrastructure
 from tests.e2e.proxy import HOST, Upstream, short_folder
@@ -123,15 +124,15 @@ def machine(kube: Kube, valkey_binary: str) -> Iterator[Machine]:
     account = kube.account(ACCOUNT, namespace)
     kube.allow(ACCOUNT, namespace, RULES, within=namespace)
     host = HostInfrastructure(envoy_version=ENVOY_VERSION, http_port=port)
-    made_by_the_operator = infrastructure(
-        GatewayOptions(gate=("unix:/gate",), namespace=namespace, gateway=name, host=host)
-    )
     with ExitStack() as stack:
         folder = stack.enter_context(short_folder())
+        heard = f"unix:{folder}/endings.sock"
+        told = GatewayOptions(gate=("unix:/gate",), endings=(heard,), namespace=namespace, gateway=name, host=host)
+        made_by_the_operator = [*endings_backends(told), *infrastructure(told)]
         valkey = stack.enter_context(running_valkey(valkey_binary))
         secrets = create_secrets(folder / "secrets.json")
         stores = (valkey.url, folder / "secrets.json")
-        gate = stack.enter_context(gate_process(*stores, "--gateway-namespace", namespace))
+        gate = stack.enter_context(gate_process(*stores, "--gateway-namespace", namespace, "--endings-listen", heard))
         gateway = stack.enter_context(cluster_gateway(folder, kube))
         authority = Authority(folder, "authority")
         for listener, hostname in {"other": OTHER_HOST, "web": HOST}.items():
@@ -158,7 +159,6 @@ def machine(kube: Kube, valkey_binary: str) -> Iterator[Machine]:
             "gateway-namespace": namespace,
             "gateway-name": name,
             "gateway-listeners": "http,other",
-            "gateway-route-listeners": f"http,other={OTHER_HOST},web@other={HOST}",
             "gate-targets": gate.target,
             "check-timeout-ms": 10_000,
         }
@@ -180,12 +180,14 @@ def _standings(machine: Machine) -> list[Json]:
 def test_everything_is_accepted(machine: Machine) -> None:
     """By the gateway's controller itself: the gateway, what closes it, every route and every patch."""
     assert machine.conditions("gateways")[machine.namespace] >= {"Accepted"}
-    assert machine.conditions("securitypolicies") == {f"tollkeeper-{machine.namespace}-gate": {"Accepted"}}
+    closing = machine.conditions("securitypolicies")
+    assert closing.keys() == {f"tollkeeper-{machine.namespace}-{what}" for what in ("gate", "bodies")}
+    assert all("Accepted" in conditions for conditions in closing.values())
     routes = machine.conditions("httproutes")
     assert {f"tollkeeper-{machine.iris.uid}", f"tollkeeper-{machine.llm.uid}"} <= routes.keys()
     assert all(conditions >= {"Accepted", "ResolvedRefs"} for conditions in routes.values())
     patches = machine.conditions("envoypatchpolicies")
-    assert f"tollkeeper-{machine.namespace}-settle" in patches
+    assert f"tollkeeper-{machine.namespace}-meter" in patches
     assert all(conditions >= {"Accepted", "Programmed"} for conditions in patches.values())
 
 
@@ -234,8 +236,7 @@ def test_others_on_the_gateway_keep_their_own_policy(machine: Machine) -> None:
     }
     metadata = {"name": "theirs", "namespace": machine.namespace}
     machine.kube.apply(route | {"metadata": metadata}, policy | {"metadata": metadata}, manager="somebody")
-    ours = f"tollkeeper-{machine.namespace}-gate"
-    assert until(lambda: "Overridden" in machine.conditions("securitypolicies")[ours], 60)
+    assert until(lambda: "Accepted" in machine.conditions("securitypolicies").get("theirs", ()), 60)
     comer = machine.catalog.publication(model="beside", url="http://127.0.0.1:9")
     assert until(lambda: machine.live == 3, LIVE_S), machine.gateway.told()
     machine.catalog.remove(Kind.PUBLICATION, comer)

@@ -97,6 +97,9 @@ WRONG = {
     "gate=null": "missing property 'gate'",
     "gateway.autoscaling=null": "missing property 'autoscaling'",
     "gateway.patches=null": "missing property 'patches'",
+    "gateway.meter=lua": "/gateway/meter",
+    "gateway.meter=patch,gateway.patches=false": "gateway.meter patch needs gateway.patches",
+    "gateway.meter=policy,gateway.aiGateway=true": "gateway.meter must be empty or none with gateway.aiGateway",
     "valkey.enabled=false": "both store.adminSecret and store.gateSecret are needed",
     "valkey.enabled=false,store.adminSecret=a": "both store.adminSecret and store.gateSecret are needed",
     "store.adminSecret=a,store.gateSecret=b": "set valkey.enabled to false",
@@ -126,9 +129,9 @@ def test_a_wrong_value_is_refused_by_name(given: str, helm: Path) -> None:
 
 def test_what_the_chart_does_not_give_is_a_further_option(helm: Path) -> None:
     """A sidecar's transport and how long it drains are the product's own; an option that begins alike is another."""
-    given = "gate.extraArgs={--drain-s=5,--store-wait-ms=80},admin.extraArgs={--usage-metadata=a:b}"
+    given = "gate.extraArgs={--drain-s=5,--store-wait-ms=80},admin.extraArgs={--check-timeout-ms=300}"
     said = template(helm, "--set", given).stdout
-    assert all(f'"{option}"' in said for option in ("--drain-s=5", "--store-wait-ms=80", "--usage-metadata=a:b"))
+    assert all(f'"{option}"' in said for option in ("--drain-s=5", "--store-wait-ms=80", "--check-timeout-ms=300"))
 
 
 @pytest.mark.parametrize("mode", ["sidecar", "deployment"])

@@ -50,9 +50,9 @@ def test_both_read_the_same(name: str) -> None:
 
 
 def test_nothing_the_gate_reads_is_left_out_by_trimming() -> None:
-    """Headers, metadata of route and body, the caller's address."""
+    """Headers, the route's metadata, the body, the caller's address."""
     attributes = CheckRequest.FromString(RECORDINGS["body decides"]).attributes
-    assert dict(attributes.metadata_context.filter_metadata["tollkeeper.request"]) == {"model": "llm", "json": True}
+    assert attributes.request.http.raw_body == b'{"model":"llm","n":1}'
     assert dict(attributes.route_metadata_context.filter_metadata["tollkeeper"]) == {"openai_host": "api.example.test"}
     assert attributes.source.address.socket_address.address == "127.0.0.1"
     assert attributes.request.http.headers["x-api-key"] == KEY

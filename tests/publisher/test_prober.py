@@ -85,13 +85,6 @@ def test_a_publication_is_asked_for_where_its_own_route_is_taken(records: Sequen
         assert bool(entries) == (uid in {"llm", "bare", "deep"} and not is_hidden)
 
 
-def test_where_no_body_is_read_no_entry_is_asked_for() -> None:
-    """A gateway that cannot read bodies has none."""
-    found = bases(plan(NESTED[:-1]), reads_bodies=False)
-    questions = [question for basis in found.values() for question in basis.questions()]
-    assert {(one.kind, one.reads_body) for one in questions} == {(PUBLICATION, False)}
-
-
 def test_the_entry_is_asked_for_where_no_publication_answers() -> None:
     """Below /v1, at a path that can be nobody's."""
     made = plan(NESTED[:-1])
@@ -118,7 +111,10 @@ async def test_bodies_must_be_read_where_the_gate_needs_them(listener: Listener,
     assert await prober.ask(questions["iris"]) == {}
     faults = await prober.ask(questions["llm"])
     assert faults.keys() == set(questions["llm"])
-    assert all("reads no bodies, so every call is refused; are its patches applied?" in why for why in faults.values())
+    assert all(
+        "hears no bodies, so every call is refused; is the policy that brings them in force?" in why
+        for why in faults.values()
+    )
     listener.reads_bodies = True
     assert await prober.ask(questions["llm"]) == {}
 
@@ -187,6 +183,25 @@ async def test_a_listener_that_answers_is_asked_for_all(listener: Listener) -> N
     listener.slow_s = 0.5
     async with Prober(listener.url, lambda: SECRETS, SystemClock(), answer_s=AMPLE_S) as prober:
         assert await Proofs(prober).missing(made, within_s=1.5) == {}
+
+
+async def test_a_pass_ends_however_many_there_are(listener: Listener) -> None:
+    """What changes meanwhile has its turn; those that were not asked are asked next time, and the new ones first."""
+    made = plan([publication(f"p{number:02}", f"/models/p{number}") for number in range(6 * AT_ONCE)])
+    listener.serve(made)
+    listener.slow_s = 0.4
+    async with Prober(listener.url, lambda: SECRETS, SystemClock(), answer_s=AMPLE_S) as prober:
+        proofs = Proofs(prober)
+        reasons = await proofs.missing(made, within_s=0.9, longest_s=1)
+        assert 0 < len(reasons) < 6 * AT_ONCE
+        listener.asked.clear()
+        listener.slow_s = 0
+        more = plan(
+            [publication("p99", "/models/p99"), *(publication(uid, f"/models/p{int(uid[1:])}") for uid in reasons)]
+        )
+        listener.serve(more)
+        assert await proofs.missing(more, within_s=AMPLE_S, longest_s=AMPLE_S) == {}
+        assert listener.asked[:AT_ONCE].count(f"{HOST}/models/p99") == 1
 
 
 async def test_nobody_there_is_said() -> None:

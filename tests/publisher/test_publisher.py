@@ -34,6 +34,7 @@ AUDIT = Audit(actor=Recordless.START, action="test", target="any", tenant="tenan
 class Sink:
     """Takes any plan but those with a bad publication; remembers what was in force."""
 
+    most = 100
     bad: set[str] = field(default_factory=set)
     away: bool = False
     in_force: list[set[str]] = field(default_factory=list)

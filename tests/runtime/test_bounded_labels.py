@@ -8,13 +8,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from catalog.records import Limits, ModelType, Protocol, PublicationRecord, TenantRecord
-from extauth.batch import Verdict
 from extauth.metrics import CheckMetrics
 from extauth.reasons import Reason
 from extauth.records.entries import PublicationEntry, TenantEntry, entry_of
+from extauth.verdict import Verdict
 from ratelimit.tokens.costs import Cost, Ended, Ending
 from ratelimit.tokens.ledger import Outcome
-from ratelimit.tokens.metrics import SettlementMetrics
+from ratelimit.tokens.settling.metrics import SettlementMetrics
 from runtime.bounded_labels import IDLE_S, MAX_NAMES
 
 ENDED = Ended(200, duration_ms=5)
@@ -116,7 +116,7 @@ def test_settlements_give_up_labels_too(name: str) -> None:
     metrics = SettlementMetrics(registry, clock)
 
     def settle(publication: str) -> None:
-        metrics.settled(publication, ENDED, COST, Outcome.SETTLED)
+        metrics.settled(publication, [(ENDED, COST, Outcome.SETTLED)])
 
     def counted(publication: str) -> Any:
         return registry.get_sample_value(name, {"publication": publication})

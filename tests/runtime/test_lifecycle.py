@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import sys
 
 import pytest
 
-from runtime.lifecycle import going_on, rest, running, stop_requested
+from runtime.lifecycle import fault_told, going_on, rest, running, stop_requested
 
 _DRAINS_FOREVER = """
 import asyncio
@@ -85,3 +86,23 @@ async def test_work_that_lost_its_cancellation_rests_no_more() -> None:
     done, _ = await asyncio.wait([watching], timeout=10)
     assert done == {watching}
     assert watching.cancelled()
+
+
+def test_an_owner_learns_of_the_fault_that_ended_a_thread(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged with its traceback, and raised no further; work that ends by itself says nothing."""
+    told: list[str] = []
+    with fault_told(logging.getLogger("test"), "the worker", lambda: told.append("fault")):
+        pass
+    assert told == []
+    with fault_told(logging.getLogger("test"), "the worker", lambda: told.append("fault")):
+        raise ValueError
+    assert told == ["fault"]
+    (record,) = caplog.records
+    assert record.getMessage() == "the worker ended by a fault of its own"
+    assert record.exc_info is not None
+
+
+def test_a_thread_that_is_told_to_exit_is_no_fault() -> None:
+    """Only faults are kept from going on."""
+    with pytest.raises(SystemExit), fault_told(logging.getLogger("test"), "the worker", pytest.fail):
+        raise SystemExit

@@ -45,10 +45,13 @@ def binary() -> Path:
 class EnvoyGateway:
     """A gateway that watches a folder of manifests."""
 
-    def __init__(self, folder: Path, *, patches: bool = True) -> None:
-        """``patches``: whether EnvoyPatchPolicy is allowed, which Envoy Gateway forbids unless told otherwise."""
+    def __init__(self, folder: Path, *, patches: bool = True, lua: bool = False) -> None:
+        """``patches``: whether EnvoyPatchPolicy is allowed, ``lua``: whether EnvoyExtensionPolicy may bring a script.
+
+        Envoy Gateway forbids both unless told otherwise.
+        """
         self._folder = folder
-        self._patches = patches
+        self._allowed = {"enableEnvoyPatchPolicy": patches, "enableLua": lua}
         self.manifests = folder / "manifests"
         self.manifests.mkdir(exist_ok=True)
         self.log = folder / "envoy-gateway.log"
@@ -108,7 +111,7 @@ class EnvoyGateway:
                 },
             },
             "logging": {"level": {"default": "info"}},
-            "extensionApis": {"enableBackend": True, "enableEnvoyPatchPolicy": self._patches},
+            "extensionApis": {"enableBackend": True, **self._allowed},
         }
 
     def _serves(self) -> bool:

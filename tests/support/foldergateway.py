@@ -63,7 +63,7 @@ class FolderGateway:
         return [
             {"name": rule["name"], "match": match}
             for route in routes
-            if host in route["hostnames"]
+            if host in route.get("hostnames", [host])
             for rule in route["rules"]
             for match in rule["matches"]
             if "headers" not in match

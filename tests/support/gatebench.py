@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 from collections.abc import Callable, Collection, Sequence
@@ -32,19 +33,26 @@ from catalog.records import (
     Protocol,
     PublicationRecord,
     Record,
+    RouteRecord,
+    ServerRecord,
     TenantRecord,
+    server_of,
+    sole_caller,
 )
 from catalog.store.announcing import Announcer
 from catalog.store.store import CatalogStore
 from extauth.edge import CHECK_PATH
 from gate.assembly import SERVICES, Gate, limiter_of
 from gate.bounded import BoundedPolicy
+from gate.endings import ReceiverFactory
+from gate.formats import NEWEST
 from gate.links import StoreUrls
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
 from runtime.clock import SystemClock
 from runtime.grpc.front import GrpcFront, QueueLimits
 from runtime.grpc.grpcio import GrpcioFront
 from runtime.grpc.native import NativeFront
+from runtime.grpc.receiver import ReceiverLimits, StreamReceiver
 from runtime.store.clients import client_of
 
 HOST = "api.router.inference-in-a-box"
@@ -135,10 +143,20 @@ class Catalog:
         _, text = self.key(publication)
         return publication, question(key=text, publication=publication)
 
-    def host(self, *publications: PublicationRecord) -> HostRecord:
-        """Add the table of the host's openai models."""
+    def host(self, *publications: PublicationRecord, closed: bool = False) -> HostRecord:
+        """Add the table of the host's openai models; ``closed``: their routes in its place."""
         models = {f"{one.tenant}/{one.model}": one.uid for one in publications}
         record = HostRecord(HOST, {one.path: one.uid for one in publications}, models)
+        if closed:
+            record = HostRecord(HOST, None, None)
+            self.add(*(RouteRecord(f"{HOST}/{name}", uid) for name, uid in models.items()))
+        self.add(record)
+        return record
+
+    def server(self, *publications: PublicationRecord) -> ServerRecord:
+        """Add the record of the server that these publications lead to."""
+        callers = {one.uid: sole_caller(one) for one in publications}
+        record = ServerRecord(server_of(publications[0].url), callers)
         self.add(record)
         return record
 
@@ -182,6 +200,7 @@ def question(
     request = CheckRequest()
     http = request.attributes.request.http
     http.method = method
+    http.path = (publication.path if publication is not None else "/v1") + "/chat/completions"
     http.headers.update({"content-type": "application/json"} | (headers or {}))
     if key is not None:
         http.headers["x-api-key"] = key
@@ -191,8 +210,16 @@ def question(
     if openai_host:
         route["tollkeeper"].update({"openai_host": openai_host})
     if model is not None:
-        body = {"json": True, "model": model}
-        request.attributes.metadata_context.filter_metadata["tollkeeper.request"].update(body)
+        with_body(request, model=model)
+    return request
+
+
+def with_body(request: CheckRequest, size: int = 0, **body: Any) -> CheckRequest:
+    """Give a question a JSON body, of so many bytes where it would be shorter."""
+    raw = json.dumps(body).encode()
+    http = request.attributes.request.http
+    http.raw_body = raw if len(raw) >= size else raw[:-1] + b" " * (size - len(raw)) + b"}"
+    http.size = len(http.raw_body)
     return request
 
 
@@ -232,9 +259,14 @@ def make_gate(
     bounded: BoundedPolicy | None = None,
     serves: Collection[str] = tuple(SERVICES),
     gateway_namespace: str = "",
+    endings: str = "",
+    newest_format: int = NEWEST,
     **of_front: Any,
 ) -> Gate:
-    """Put a gate together, not started; ``url`` names one store for all, ``of_front`` is for the transport alone."""
+    """Put a gate together, not started; ``url`` names one store for all, ``of_front`` is for the transport alone.
+
+    ``endings``: where it hears them; "" nowhere.
+    """
 
     def on_fault() -> None:
         pytest.fail("the batch loop ended by a fault")
@@ -248,18 +280,28 @@ def make_gate(
         registry=registry,
         on_fault=on_fault,
         bounded=bounded,
+        newest_format=newest_format,
         serves=serves,
         gateway_namespace=gateway_namespace,
+        endings=_receiver(endings, on_fault) if endings else None,
     )
 
 
-_TAKE = str(limiter_of(0).question([], epoch="").command[1]).encode()
+def _receiver(target: str, on_fault: Callable[[], None]) -> ReceiverFactory:
+    limits = ReceiverLimits()
+    return lambda methods, health, on_end: StreamReceiver(
+        methods, health, target=target, on_end=on_end, on_fault=on_fault, limits=limits
+    )
+
+
+TAKE_SHA = str(limiter_of(0).question([], epoch="").command[1]).encode()
+"""How the store names the script that takes and looks."""
 
 
 def is_take(command: Sequence[bytes]) -> bool:
     """Whether this EVALSHA is of the script that takes, and not only looks (the keeper's)."""
     first = 3 + int(command[2])
-    return command[1] == _TAKE and command[first + 1] == b"0"
+    return command[1] == TAKE_SHA and command[first + 1][:1] == b"\0"
 
 
 def wait_until(condition: Callable[[], bool], timeout_s: float = 10) -> None:

@@ -17,6 +17,12 @@ from gatebench import Asker, wait_until
 ROOT = Path(__file__).parents[2]
 
 
+def tollkeeper(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of ours to its end."""
+    command = [sys.executable, "-m", "tollkeeper", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+
 @dataclass
 class GateProcess:
     """A gate process that was ready."""
@@ -41,15 +47,15 @@ class GateProcess:
 
 
 @contextmanager
-def gate_process(url: str, secrets: Path, *more: str) -> Iterator[GateProcess]:
-    """Run the gate with this store, this secrets file and further options."""
+def gate_process(url: str, secrets: Path, *more: str, root: Path = ROOT) -> Iterator[GateProcess]:
+    """Run the gate with this store, this secrets file and further options; ``root``: another tree's."""
     with tempfile.TemporaryDirectory(prefix="tk-gate-") as folder:
         target = f"unix:{folder}/gate.sock"
         options = ["--redis-url", url, "--secrets-file", str(secrets), "--listen", target]
         options += ["--http-listen", "127.0.0.1:0", "--drain-s", "0", "--store-wait-ms", "190", *more]
         command = [sys.executable, "-m", "tollkeeper", "gate", *options]
         log = Path(folder, "log")
-        with log.open("wb") as written, subprocess.Popen(command, cwd=ROOT, stderr=written) as process:
+        with log.open("wb") as written, subprocess.Popen(command, cwd=root, stderr=written) as process:
             try:
                 wait_until(lambda: "http " in log.read_text() or process.poll() is not None, 60)
                 asker = Asker(target)

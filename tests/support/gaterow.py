@@ -51,20 +51,20 @@ class GateRow:
         return sum(one.value for one in samples if one.name == sample and labels.items() <= one.labels.items())
 
 
-def command(*options: str) -> list[str]:
+def command(*options: str, module: str = "tollkeeper") -> list[str]:
     """The command of a gate."""
-    return [sys.executable, "-m", "tollkeeper", "gate", *options]
+    return [sys.executable, "-m", module, "gate", *options]
 
 
 @contextmanager
-def gate_row(redis_url: str, secrets_file: Path, *options: str) -> Iterator[GateRow]:
-    """Run a gate until it is ready; it is gone afterwards, with every worker."""
+def gate_row(redis_url: str, secrets_file: Path, *options: str, module: str = "tollkeeper") -> Iterator[GateRow]:
+    """Run a gate until it is ready; it is gone afterwards, with every worker. ``module`` is Python's ``-m``."""
     with tempfile.TemporaryDirectory(prefix="tk-") as folder:
         log = Path(folder) / "log"
         words = ["--redis-url", redis_url, "--secrets-file", str(secrets_file), "--http-listen", "127.0.0.1:0"]
         if "--listen" not in options:
             words += ["--listen", f"unix:{folder}/gate.sock"]
-        with log.open("wb") as said, subprocess.Popen(command(*words, *options), stderr=said) as process:
+        with log.open("wb") as said, subprocess.Popen(command(*words, *options, module=module), stderr=said) as process:
             row = GateRow(process, log)
             try:
                 wait_until(lambda: ", http 127.0.0.1:" in log.read_text() or process.poll() is not None, timeout_s=60)

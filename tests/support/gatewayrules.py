@@ -11,17 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from extauth.request.route_names import read_rule
+from publisher.envoy.files import PUBLICATION_HEADER
 
 Json = dict[str, Any]
 
 
 @dataclass(frozen=True)
 class Taken:
-    """Where a call goes."""
+    """Where a call goes, and whom its rule names."""
 
-    publication: str  # "" where no server is reached
+    publication: str
     openai_host: str = ""
-    path: str = ""  # as the server sees it
+    path: str = ""  # as the server sees it; "" where no server is reached
 
 
 NOBODY = Taken("")
@@ -33,7 +34,7 @@ def taken(objects: Iterable[Json], host: str, path: str, headers: Mapping[str, s
     rules = [
         rule
         for obj in objects
-        if obj["kind"] == "HTTPRoute" and host in obj["spec"]["hostnames"]
+        if obj["kind"] == "HTTPRoute" and host in obj["spec"].get("hostnames", [host])
         for rule in obj["spec"]["rules"]
     ]
     told = {**headers, _METHOD: method}
@@ -47,8 +48,19 @@ def taken(objects: Iterable[Json], host: str, path: str, headers: Mapping[str, s
     rule, match = winners[0]
     publication, openai_host = read_rule(rule["name"])
     reaches = "backendRefs" in rule
-    assert bool(publication) == reaches, f"{rule['name']}: only a publication's rule reaches a server"
+    assert publication or not reaches, f"{rule['name']}: only a publication's rule reaches a server"
     return Taken(publication, openai_host, _rewritten(rule["filters"], match, path) if reaches else "")
+
+
+def passed(objects: Sequence[Json], host: str, path: str, method: str = "GET") -> Taken:
+    """Follow a call that Check lets pass: it names the publication, if it is an openai one's, and the route is chosen
+    again."""  # noqa: D205, D209
+    first = taken(objects, host, path, {}, method)
+    if not first.publication or first.path:
+        return first
+    again = taken(objects, host, path, {PUBLICATION_HEADER: first.publication}, method)
+    assert again.publication == first.publication, f"{path}: {again} after {first}"
+    return again
 
 
 def _rank(match: Json) -> tuple[bool, int, int]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 import requests
 import yaml
@@ -96,10 +97,23 @@ class Wiring:
     """What differs from one machine to another."""
 
     mutual_tls: bool = False  # whether the gate is asked over TCP with certificates on both sides, or by a Unix socket
-    patches: bool = True  # whether Envoy Gateway allows EnvoyPatchPolicy
-    writes_patches: bool = True  # whether the admin counts on it
+    patches: bool = True  # whether Envoy Gateway allows EnvoyPatchPolicy, and the admin counts on it
+    meter: str = "patch"  # how the admin has answers metered: policy, patch or none
+    lua: bool = True  # whether Envoy Gateway allows a policy's script, where there is one
     gates: int = 1  # at addresses of their own
     drain_s: float = 0  # how long each goes on when it is told to stop
+
+
+METERED = Wiring()
+"""With all that Envoy Gateway can be allowed to do for us."""
+BARE = Wiring(patches=False, meter="none", lua=False)
+"""With nothing but Backends: as Envoy Gateway is by default."""
+both_modes = pytest.mark.parametrize("gateway", [METERED, BARE], indirect=True, ids=["metered", "bare"])
+
+
+def wired(wiring: Wiring, name: str) -> pytest.MarkDecorator:
+    """Run a test on a machine of this wiring."""
+    return pytest.mark.parametrize("gateway", [wiring], indirect=True, ids=[name])
 
 
 @dataclass
@@ -184,7 +198,7 @@ def machine(valkey_binary: str, wiring: Wiring) -> Iterator[Machine]:
     """Put the parts together and start them; all are stopped at the end."""
     with short_folder() as folder, ExitStack() as stack:
         valkey = stack.enter_context(own_valkey(valkey_binary))
-        gateway = stack.enter_context(envoy_gateway(folder, patches=wiring.patches))
+        gateway = stack.enter_context(envoy_gateway(folder, patches=wiring.patches, lua=wiring.lua))
         parts = Parts(folder, wiring, valkey.url, Authority(folder, "test"))
         secrets = create_secrets(folder / "secrets.json")
         parts.write_operators_file(gateway.manifests / "operators.yaml")
@@ -210,10 +224,11 @@ class Parts:
         self.listeners = {"http": free_port(), "https": free_port()}
         self.servers = {name: f"127.0.0.1:{free_port()}" for name in SAMPLES}
         self.face, self.api = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
-        self.targets = [self._target(number) for number in range(wiring.gates)]
+        self.targets = [self._target(f"gate-{number}") for number in range(wiring.gates)]
+        self.endings = [self._target(f"endings-{number}") for number in range(wiring.gates)]
 
-    def _target(self, number: int) -> str:
-        return f"127.0.0.1:{free_port()}" if self._wiring.mutual_tls else f"unix:{self._folder}/gate-{number}.sock"
+    def _target(self, name: str) -> str:
+        return f"127.0.0.1:{free_port()}" if self._wiring.mutual_tls else f"unix:{self._folder}/{name}.sock"
 
     def gates(self) -> list[Program]:
         """As the product's, but patient with a store on a busy machine."""
@@ -227,9 +242,9 @@ class Parts:
         return [
             Program(
                 self._folder / f"gate-{number}.log",
-                *("tollkeeper", "gate", *options, "--listen", target, "--http-listen", face),
+                *("tollkeeper", "gate", *options, "--listen", target, "--endings-listen", heard, "--http-listen", face),
             )
-            for number, (target, face) in enumerate(zip(self.targets, faces, strict=True))
+            for number, (target, heard, face) in enumerate(zip(self.targets, self.endings, faces, strict=True))
         ]
 
     def admin(self, manifests: Path) -> Program:
@@ -240,10 +255,11 @@ class Parts:
         options += ["--publish-to", f"folder:{manifests}", "--probe-url", f"http://127.0.0.1:{http}"]
         options += ["--envoy-version", ENVOY_VERSION, "--gateway-http-port", http, "--gateway-https-port", https]
         options += ["--gateway-listeners", "http,https", "--gateway-certificate", f"{WEB},{OTHER_WEB}"]
-        options += ["--gate-targets", ",".join(self.targets), "--check-timeout-ms", "10000"]
+        options += ["--gate-targets", ",".join(self.targets), "--endings-targets", ",".join(self.endings)]
+        options += ["--check-timeout-ms", "10000", "--gateway-meter", self._wiring.meter]
         if self._wiring.mutual_tls:
             options += ["--gate-tls-name", GATE, "--gate-tls-ca", GATE_CA, "--gate-tls-client", GATE_CLIENT]
-        if not self._wiring.writes_patches:
+        if not self._wiring.patches:
             options += ["--no-patches"]
         return Program(self._folder / "admin.log", "tollkeeper", "admin", *self._stores, *options)
 

@@ -13,6 +13,7 @@ from aiohttp import web
 from catalog.keys.probetext import is_probe
 from catalog.keys.secrets import Secrets
 from extauth.answers.probing import PUBLICATION, answered
+from extauth.request.body import Body
 from extauth.request.call import Call
 from publisher.plan import Plan
 from publisher.probes import bases
@@ -71,7 +72,7 @@ class Listener:
         kind, name = named
         publication, host = (name, "") if kind == PUBLICATION else ("", name)
         read = self.reads_bodies and request.content_type == "application/json"
-        said = answered(Call(text, "", publication, host, request.method, "", None, body_parsed=read), self.secrets)
+        said = answered(Call(text, "", publication, host, request.method, body=Body() if read else None), self.secrets)
         return web.Response(status=said.status, text=said.body, headers=dict(said.headers))
 
 

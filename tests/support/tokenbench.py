@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import queue
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
-from gatebench import Catalog, question, status
+from gatebench import Catalog, question, status, with_body
 
 from catalog.records import Limits, ModelType, Protocol, PublicationRecord, TokenPolicy
+from protos.access_log_pb2 import HTTPAccessLogEntry, StreamAccessLogsMessage
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
 from protos.rate_limit_pb2 import RateLimitRequest, RateLimitResponse
 from ratelimit.names import held_key
 from ratelimit.service.edge import RATE_LIMIT_PATH
-from ratelimit.tokens.endings import DOMAIN
+from ratelimit.service.endings_edge import ENDINGS_PATH
+from ratelimit.tokens.meter import CHECK_NAMESPACE, USAGE_NAMESPACE
+from ratelimit.tokens.stream_done import DOMAIN
 
 CONTEXT = 1_000
 BODY_BYTES = 90
@@ -30,10 +35,7 @@ def openai_publication(catalog: Catalog, **fields: Any) -> PublicationRecord:
 
 def token_call(key: str, publication: PublicationRecord, *, size: int = BODY_BYTES, **body: Any) -> CheckRequest:
     """A call with a body of so many bytes and these counts, as Envoy tells of it."""
-    asked = question(key=key, publication=publication, model=publication.model)
-    asked.attributes.request.http.size = size
-    asked.attributes.metadata_context.filter_metadata["tollkeeper.request"].update(body)
-    return asked
+    return with_body(question(key=key, publication=publication), size, model=publication.model, **body)
 
 
 def reservation_of(answer: CheckResponse) -> str | None:
@@ -65,6 +67,48 @@ class Teller:
         calls = [self._should_rate_limit.future(one.SerializeToString(), timeout=10) for one in requests]
         for call in calls:
             assert RateLimitResponse.FromString(call.result()).overall_code == RateLimitResponse.OK
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+
+def logged(reservation: str, publication: PublicationRecord, **usage: float) -> HTTPAccessLogEntry:
+    """How a call ended that nothing befell, as Envoy's access log says it."""
+    entry = HTTPAccessLogEntry()
+    common = entry.common_properties
+    common.start_time.GetCurrentTime()
+    common.duration.FromMilliseconds(12)
+    common.time_to_last_downstream_tx_byte.FromMilliseconds(11)
+    noted = common.metadata.filter_metadata
+    noted[CHECK_NAMESPACE].update({"reservation": reservation, "publication": publication.uid})
+    noted[USAGE_NAMESPACE].update(usage)
+    entry.response.response_code.value = 200
+    entry.response.response_body_bytes = 400
+    return entry
+
+
+def _message(entries: Sequence[HTTPAccessLogEntry]) -> bytes:
+    made = StreamAccessLogsMessage()
+    made.http_logs.log_entry.extend(entries)
+    return made.SerializeToString()
+
+
+class Logger:
+    """Sends a gate's receiver the entries of an access log: a stream of one message."""
+
+    def __init__(self, target: str, credentials: grpc.ChannelCredentials | None = None) -> None:
+        self._channel = grpc.secure_channel(target, credentials) if credentials else grpc.insecure_channel(target)
+        self._stream = self._channel.stream_unary(ENDINGS_PATH)
+
+    def log(self, *entries: HTTPAccessLogEntry) -> None:
+        """Send all of them in one message."""
+        self._stream(iter([_message(entries)]), timeout=10)
+
+    def open(self) -> tuple[queue.SimpleQueue[list[HTTPAccessLogEntry] | None], Any]:
+        """A stream that stays open, as Envoy's: what is put there is sent, None ends it; and its end."""
+        waiting: queue.SimpleQueue[list[HTTPAccessLogEntry] | None] = queue.SimpleQueue()
+        return waiting, self._stream.future(map(_message, iter(waiting.get, None)), timeout=30)
 
     def close(self) -> None:
         """Close the connection."""

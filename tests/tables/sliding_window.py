@@ -82,10 +82,70 @@ TABLES: Final[dict[str, tuple[Row, ...]]] = {
         DAY,
         2,
         (86_400_000, 1, True, 1, 0),
-        (87_300_000, 1, True, 0, 0),
-        (87_300_001, 1, False, 0, 173_700_000),
-        (173_700_000, 1, True, 0, 0),
-        (173_700_001, 1, False, 0, 174_600_000),
+        (88_200_000, 1, True, 0, 0),
+        (88_200_001, 1, False, 0, 174_600_000),
+        (174_599_999, 1, False, 0, 174_600_000),
+        (174_600_000, 1, True, 0, 0),
+        (174_600_001, 1, False, 0, 176_400_000),
+    ),
+    "the halves of one bucket of a day": _one(
+        DAY,
+        2,
+        (86_400_000, 1, True, 1, 0),
+        (88_199_999, 1, True, 0, 0),
+        (174_599_999, 1, False, 0, 174_600_000),
+        (174_600_000, 2, True, 0, 0),
+    ),
+    "a week": _one(
+        Window.WEEK,
+        2,
+        (604_800_000, 2, True, 0, 0),
+        (1_209_600_000, 1, False, 0, 1_216_800_000),  # a week later its bucket of two hours is not over
+        (1_216_799_999, 1, False, 0, 1_216_800_000),
+        (1_216_800_000, 2, True, 0, 0),
+    ),
+    "a calendar day is whole at midnight": _one(
+        Window.UTC_DAY,
+        3,
+        (86_400_000, 1, True, 2, 0),
+        (172_700_000, 2, True, 0, 0),
+        (172_799_999, 1, False, 0, 172_800_000),
+        (172_800_000, 3, True, 0, 0),
+        (172_799_998, 1, False, 0, 259_200_000),  # a clock set back into the day before frees nothing
+        (172_800_000, 4, False, 0, NEVER),
+    ),
+    "a calendar month that has 29 days": _one(
+        Window.UTC_MONTH,
+        2,
+        (1_832_972_400_000, 2, True, 0, 0),  # the end of January 2028, and its last millisecond
+        (1_832_975_999_999, 1, False, 0, 1_832_976_000_000),
+        (1_832_976_000_000, 2, True, 0, 0),
+        (1_835_395_200_000, 1, False, 0, 1_835_481_600_000),  # 29 February
+        (1_835_481_599_999, 1, False, 0, 1_835_481_600_000),
+        (1_835_481_600_000, 2, True, 0, 0),
+    ),
+    "a February of a century": _one(
+        Window.UTC_MONTH,
+        1,
+        (4_105_123_200_000, 1, True, 0, 0),  # February 2100 has 28 days
+        (4_107_542_399_999, 1, False, 0, 4_107_542_400_000),
+        (4_107_542_400_000, 1, True, 0, 0),
+    ),
+    "a year's end": _one(
+        Window.UTC_MONTH,
+        1,
+        (1_830_211_200_000, 1, True, 0, 0),
+        (1_830_297_599_999, 1, False, 0, 1_830_297_600_000),
+        (1_830_297_600_000, 1, True, 0, 0),
+        (1_832_975_999_999, 1, False, 0, 1_832_976_000_000),
+    ),
+    "the first months there are": _one(
+        Window.UTC_MONTH,
+        1,
+        (0, 1, True, 0, 0),
+        (2_678_399_999, 1, False, 0, 2_678_400_000),
+        (2_678_400_000, 1, True, 0, 0),
+        (2_678_400_000, 1, False, 0, 5_097_600_000),
     ),
     "costs above one": _one(
         BURST,
@@ -111,6 +171,16 @@ TABLES: Final[dict[str, tuple[Row, ...]]] = {
         (60_000, 10**9 - 1, True, 1, 0),
         (60_000, 2, False, 1, 121_000),
         (61_000, 1, True, 0, 0),
+    ),
+    "as much as a budget can have": _one(
+        Window.WEEK,  # which is kept in format 2 alone: format 1 has no room for it
+        10**12,
+        (604_800_000, 10**12 - 1, True, 1, 0),
+        (604_800_000, 2, False, 1, 1_216_800_000),
+        (612_000_000, 1, True, 0, 0),
+        (612_000_001, 1, False, 0, 1_216_800_000),
+        (612_000_001, 10**12, False, 0, 1_224_000_000),
+        (1_216_800_000, 10**12 - 1, True, 0, 0),
     ),
     "a clock set back frees nothing": _one(
         BURST,

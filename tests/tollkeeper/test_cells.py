@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import redis
 from gatebench import Catalog, question, status
-from gateprocess import gate_process
+from gateprocess import gate_process, tollkeeper
 
 from catalog.keys.secrets import create_secrets, load_secrets
 from gate.links import StoreUrls
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -22,12 +18,6 @@ def file(tmp_path: Path) -> Path:
     """A fresh secrets file."""
     create_secrets(tmp_path / "secrets.json")
     return tmp_path / "secrets.json"
-
-
-def tollkeeper(*words: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
-    command = [sys.executable, "-m", "tollkeeper", *words]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
 
 
 @pytest.fixture

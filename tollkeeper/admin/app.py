@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from admin.assembly import Facts, assemble
+from admin.host_tables import HostTables
 from admin.http.app import create_app
 from admin.http.proxies import TrustedProxies
 from admin.models.addresses import AddressRules, parse_target
@@ -24,7 +25,7 @@ from admin.people.users import acting_admins, ensure_admin
 from admin.ports import NoPublisher
 from admin.ports import Publisher as PublisherPort
 from admin.schemas.fields import user_fault
-from admin.services import Gateway, Services
+from admin.services import Gateway, Services, Stores
 from catalog.damage import CorruptRecord
 from catalog.keys.live_secrets import LiveSecrets
 from catalog.keys.metrics import SecretsMetrics
@@ -36,6 +37,7 @@ from publisher.metrics import PublisherMetrics
 from publisher.publisher import Publisher
 from publisher.turns.leading import Leading
 from publisher.turns.lease import Lease
+from publisher.workshop import workshop
 from runtime.addresses import TcpAddress
 from runtime.clock import SystemClock
 from runtime.http.connections import FACE, refused_connections
@@ -43,6 +45,7 @@ from runtime.http.face import ProcessFace, facing, new_registry
 from runtime.http.serving import listening
 from runtime.lifecycle import CannotStart, running, stop_requested
 from runtime.settings import ListenAddress, Metavar, Port, Secret, Words
+from tollkeeper.admin.older_gates import routes_are_read
 from tollkeeper.admin.stores import admin_stores, store_client
 from tollkeeper.agreeing import agree_on_cells
 from tollkeeper.publishing.sinks import CLUSTER, PublishingSettings, publishing_sink
@@ -101,6 +104,9 @@ class AdminSettings(PublishingSettings, StoreSettings):
 
     models: Literal["registered", "kubernetes"] = "registered"
     """Whose word models are: those registered by the API alone, or KServe's InferenceServices too."""
+
+    host_tables: Literal["close", "keep"] = "close"
+    """Hosts' tables of models: closed once every gate reads routes, or kept, and opened again, for older gates."""
 
     default_host: Annotated[str, AfterValidator(_host), Metavar("HOST")] = "api.router.inference-in-a-box"
     """The host of publications that name none; all tenants share it below /models/ and /v1/models/."""
@@ -167,6 +173,7 @@ async def serve(settings: AdminSettings) -> None:
         async with (
             running(services.readiness.keep(), name="readiness-watch"),
             running(services.metering.keep(), name="metering-watch"),
+            running(_host_tables(settings, stores, services).run(), name="host-tables"),
             _models(settings, services, registry),
             facing(face, settings.http_listen, option=FACE, refused=refused.labels(FACE).inc) as told_at,
             listening(create_app(services), settings.listen, option=_API, refused=refused.labels(_API).inc) as address,
@@ -181,6 +188,13 @@ def _secrets(settings: AdminSettings, registry: CollectorRegistry) -> LiveSecret
         return LiveSecrets(settings.secrets_file, SecretsMetrics(registry))
     except SecretsError as error:
         raise CannotStart(str(error)) from error
+
+
+def _host_tables(settings: AdminSettings, stores: Stores, services: Services) -> HostTables:
+    """What closes hosts' tables, or keeps them."""
+    all_read = routes_are_read(stores, settings.cells, SystemClock())
+    keep = settings.host_tables == "keep"
+    return HostTables(services.store, services.committer, all_read=all_read, keep=keep)
 
 
 def _own_ports(settings: AdminSettings) -> tuple[int, ...]:
@@ -227,13 +241,20 @@ async def _publisher(
         store_client(settings.records, timeout_s=_LEASE_TIMEOUT_S) as claims,
     ):
         lease = Lease(claims, os.urandom(_HOLDER_BYTES).hex())
-        async with publishing_sink(
-            settings, settings.publish_to, secrets=secrets.current, may_write=lease.held, registry=registry
-        ) as sink:
-            metrics = PublisherMetrics(registry)
-            leading = Leading(lease, Publisher(store, PublicationFeed(client), sink, metrics), metrics)
-            async with running(leading.run(), name="publisher-lease"):
-                yield leading
+        with workshop() as files:
+            async with publishing_sink(
+                settings,
+                settings.publish_to,
+                secrets=secrets.current,
+                may_write=lease.held,
+                registry=registry,
+                workshop=files,
+            ) as sink:
+                metrics = PublisherMetrics(registry)
+                publisher = Publisher(store, PublicationFeed(client), sink, metrics, workshop=files)
+                leading = Leading(lease, publisher, metrics)
+                async with running(leading.run(), name="publisher-lease"):
+                    yield leading
 
 
 async def _first_user(settings: AdminSettings, store: CatalogStore, passwords: Passwords) -> None:

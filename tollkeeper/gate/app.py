@@ -22,10 +22,12 @@ from gate.admissions import AdmissionLog
 from gate.agreed import require_cells
 from gate.assembly import SERVICES, Gate
 from gate.bounded import BoundedPolicy
+from gate.formats import NEWEST
 from gate.links import StoreUrls
 from ratelimit.descriptors.file import DescriptorsError
 from ratelimit.descriptors.watching import DescriptorFile
-from runtime.addresses import MAX_PORT, TcpAddress
+from ratelimit.tokens.meter import OWN_METER
+from runtime.addresses import MAX_PORT, Address, TcpAddress, UnixAddress
 from runtime.clock import SystemClock
 from runtime.collector import spare_what_lives
 from runtime.http.connections import FACE, refused_connections
@@ -33,8 +35,9 @@ from runtime.http.face import ProcessFace, facing, new_registry
 from runtime.lifecycle import CannotStart, running, stop_requested
 from runtime.readiness import Readiness
 from runtime.settings import ListenAddress, Metavar, Words, option_of
-from tollkeeper.gate.transport import TransportSettings, front_factory, warnings_of, with_transport
+from tollkeeper.gate.transport import Transport, TransportSettings, warnings_of, with_transport
 from tollkeeper.gate.workers import serve_workers
+from tollkeeper.publishing.usage_metadata import UsageMetadata
 from tollkeeper.store_settings import StoreSettings
 
 _log = logging.getLogger(__name__)
@@ -59,10 +62,13 @@ class GateSettings(TransportSettings, StoreSettings):
     """How many processes decide. Each has an address: `gate.sock` becomes `gate-0.sock`…, port P becomes P, P+1…"""
 
     services: Annotated[Words, AfterValidator(_known), Metavar("check,ratelimit")] = tuple(SERVICES)
-    """What Envoy may ask on `--listen`: `check` decides calls, `ratelimit` is told how they ended and limits others."""
+    """What Envoy may ask on `--listen`: `check` decides calls, `ratelimit` limits others (and hears older Envoys)."""
 
     gateway_namespace: str | None = Field(default=None, pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
     """Namespace of the HTTPRoutes that Envoy Gateway's calls are told apart by; without it, plain Envoy's alone are."""
+
+    usage_metadata: UsageMetadata = OWN_METER
+    """Envoy's dynamic metadata that says what an answer cost, where another filter counts tokens."""
 
     drain_s: float = Field(default=3, ge=0, le=600)
     """Seconds between turning unready and closing on SIGTERM, so that Envoy notices: a health check and a second."""
@@ -76,6 +82,9 @@ class GateSettings(TransportSettings, StoreSettings):
     gate_replicas: int = Field(default=1, ge=1, le=10_000)
     """`bounded` divides each limit by the number of gates that said they are alive, and by this if it is more."""
 
+    store_format: Literal["auto", "1"] = "auto"
+    """Format of stored budgets: `auto` the newest that all gates read, `1` as before, on every gate, for a rollback."""
+
     descriptors: Path | None = None
     """A YAML file of limits in envoyproxy/ratelimit's format, to serve as a rate-limit service."""
 
@@ -88,10 +97,21 @@ class GateSettings(TransportSettings, StoreSettings):
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Each worker needs a port."""
         yield from super().conflicts()
-        if isinstance(self.listen, TcpAddress) and self.listen.port + self.workers - 1 > MAX_PORT:
-            yield "workers", f"need as many ports from {self.listen.port} on, and the last is {MAX_PORT}"
+        for field, address in self.addresses.items():
+            if isinstance(address, TcpAddress) and address.port + self.workers - 1 > MAX_PORT:
+                yield "workers", f"need as many ports from {address.port} on, and the last is {MAX_PORT}"
+            if field != "listen" and _share(self.listen, address, self.workers):
+                yield field, "needs an address for each worker; some would be those of --listen"
         if self.descriptors is not None and "ratelimit" not in self.services:
             yield "descriptors", "needs the service ratelimit; --services leaves it out"
+
+
+def _share(one: Address, other: Address, workers: int) -> bool:
+    """Whether two addresses, with those of further workers, have one in common."""
+    if isinstance(one, UnixAddress) or isinstance(other, UnixAddress):
+        return one == other
+    is_near = abs(one.port - other.port) < workers and one.port > 0 and other.port > 0
+    return is_near and (one.host == other.host or "0.0.0.0" in {one.host, other.host} or "::" in {one.host, other.host})  # noqa: S104  compared  # nosec B104
 
 
 async def serve(settings: GateSettings) -> None:
@@ -127,7 +147,7 @@ async def _serve_alone(settings: GateSettings) -> None:
             try:
                 made.gate.start()
                 spare_what_lives()
-                _log.info("listening: grpc %s, http %s", made.gate.address, http)
+                _log.info("listening: grpc %s, http %s", ", ".join(made.bound().values()), http)
                 await _until_stop(made.fault)
                 made.gate.drain()
                 await asyncio.sleep(settings.drain_s)
@@ -149,6 +169,11 @@ class MadeGate:
         """What the gate says, how it is reached, and what is wrong with its files."""
         told = self.descriptors.troubles() if self.descriptors else ()
         return with_transport(self.settings, self.gate.readiness()).warned((*self.secrets.troubles(), *told))
+
+    def bound(self) -> dict[str, str]:
+        """The settings that say where it listens, as they are once it has started."""
+        named = {"listen": self.gate.address, "endings_listen": self.gate.endings_address}
+        return {field: address for field, address in named.items() if address}
 
     async def keep_descriptors(self) -> None:
         """Follow the file of descriptors, where there is one, until cancelled."""
@@ -192,8 +217,9 @@ def _gate(
     on_fault: Callable[[], object],
 ) -> Gate:
     clock = SystemClock()
+    transport = Transport(settings, registry, clock, on_fault)
     return Gate(
-        front=front_factory(settings, registry, clock, on_fault),
+        front=transport.front(),
         stores=_urls(settings),
         secrets=secrets.current(),
         clock=clock,
@@ -203,6 +229,9 @@ def _gate(
         bounded=_bounded(settings),
         serves=settings.services,
         gateway_namespace=settings.gateway_namespace or "",
+        endings=transport.receiver(),
+        meter=settings.usage_metadata,
+        newest_format=NEWEST if settings.store_format == "auto" else int(settings.store_format),
     )
 
 

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from prometheus_client import CollectorRegistry, Counter
 from pydantic import Field
 
 from gate.troubles import INSECURE_PLAINTEXT
-from runtime.addresses import UnixAddress, is_loopback
+from runtime.addresses import Address, UnixAddress, is_loopback
 from runtime.clock import Clock
 from runtime.grpc.front import FrontFactory, QueueLimits
 from runtime.grpc.native import NativeFront
@@ -20,6 +20,7 @@ from runtime.readiness import Readiness, Trouble
 from runtime.settings import ListenAddress, Settings, option_of
 
 if TYPE_CHECKING:
+    from gate.endings import ReceiverFactory
     from runtime.grpc.tls import Certificates
 
 
@@ -28,6 +29,11 @@ class TransportSettings(Settings):
 
     listen: ListenAddress = UnixAddress(Path("/run/tollkeeper/gate.sock"))
     """Where Envoy asks, by gRPC: a Unix socket, a loopback address, or any other with TLS."""
+
+    endings_listen: ListenAddress | None = None
+    """Where Envoys' access logs tell by gRPC how calls ended, as for `--listen`; beyond this machine with client
+    certificates (`--tls-client-ca`). Every Envoy lists the endings addresses of all gates, and of each worker, which
+    have one each as for `--listen`. Without it this gate hears of no end, and other gates must."""
 
     transport: Literal["native", "grpcio"] = "native"
     """What speaks gRPC: `native` is faster and has no TLS; `grpcio` has TLS and client certificates."""
@@ -48,6 +54,11 @@ class TransportSettings(Settings):
     """Milliseconds after taking a call at which any wait on the store ends with a 503. Envoy's ext_authz timeout (200)
     must be longer: twice as long and 100 ms, since a call may wait behind another batch first."""
 
+    max_waiting_body_mib: int = Field(default=64, ge=1, le=4_096)
+    """MiB of calls with a large body that may wait for their turn, of each worker; those beyond get 503. One above 256
+    KiB, or so much of those above 8 KiB, is answered between batches of smaller ones. At least the largest body that
+    Envoy hands over (`--max-body-mib`)."""
+
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """TLS is whole and by grpcio; plaintext beyond this machine only if the operator insists."""
         yield from super().conflicts()
@@ -59,43 +70,84 @@ class TransportSettings(Settings):
             yield "transport", f"native has no TLS; {option_of(given[0])} needs --transport grpcio"
         if given and self.insecure_plaintext:
             yield "insecure_plaintext", f"contradicts {option_of(given[0])}"
-        if not given and not is_loopback(self.listen) and not self.insecure_plaintext:
-            yield (
-                "listen",
-                (
-                    "is reachable from other machines and has no TLS; give --transport grpcio with --tls-certificate"
-                    " and --tls-key, or add --insecure-plaintext to allow it"
-                ),
-            )
+        if not given and not self.insecure_plaintext:
+            for field, address in self.addresses.items():
+                if not is_loopback(address):
+                    yield field, _NO_TLS
+        if given and self.tls_client_ca is None and self.endings_listen and not is_loopback(self.endings_listen):
+            yield "endings_listen", _NO_CLIENT_CA
 
     @property
-    def is_plain_beyond(self) -> bool:
-        """Whether other machines can reach the address without TLS."""
-        return self.tls_certificate is None and not is_loopback(self.listen)
+    def addresses(self) -> dict[str, Address]:
+        """Where this process listens for Envoy, by the setting that says it."""
+        both = {"listen": self.listen, "endings_listen": self.endings_listen}
+        return {field: address for field, address in both.items() if address is not None}
+
+    @property
+    def plain_beyond(self) -> dict[str, Address]:
+        """The addresses that other machines can reach without TLS."""
+        beyond = {field: address for field, address in self.addresses.items() if not is_loopback(address)}
+        return {} if self.tls_certificate else beyond
 
 
-def front_factory(
-    settings: TransportSettings, registry: CollectorRegistry, clock: Clock, on_fault: Callable[[], object]
-) -> FrontFactory:
-    """Choose the transport. grpcio is imported only where it is asked for."""
-    limits = QueueLimits(answer_ms=settings.store_wait_ms)
-    target = str(settings.listen)
-    if settings.transport == "native":
-        return partial(NativeFront, target=target, clock=clock, on_fault=on_fault, limits=limits)
-    from runtime.grpc.grpcio import GrpcioFront  # noqa: PLC0415  30 MiB that the other transport does without
+_NO_TLS: Final = (
+    "is reachable from other machines and has no TLS; give --transport grpcio with --tls-certificate"
+    " and --tls-key, or add --insecure-plaintext to allow it"
+)
 
-    certificates = _certificates(settings, registry)
-    return partial(GrpcioFront, target=target, clock=clock, on_fault=on_fault, limits=limits, certificates=certificates)
+_NO_CLIENT_CA: Final = "is reachable from other machines, whose clients must be known; give --tls-client-ca"
 
 
-def _certificates(settings: TransportSettings, registry: CollectorRegistry) -> Certificates | None:
-    if settings.tls_certificate is None or settings.tls_key is None:
-        return None
-    from runtime.grpc.tls import Certificates, TlsFiles  # noqa: PLC0415  reading certificates loads a tenth of a second
+class Transport:
+    """What the settings ask for, to be put into a gate. grpcio is imported only where it is asked for."""
 
-    reloads = tls_reloads(registry)
-    files = TlsFiles(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
-    return Certificates(files, lambda outcome: reloads.labels(outcome).inc())
+    def __init__(
+        self, settings: TransportSettings, registry: CollectorRegistry, clock: Clock, on_fault: Callable[[], object]
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._on_fault = on_fault
+        self._reloads = tls_reloads(registry) if settings.tls_certificate else None
+
+    def front(self) -> FrontFactory:
+        """What answers at ``--listen``."""
+        waiting = self._settings.max_waiting_body_mib * 2**20
+        limits = QueueLimits(answer_ms=self._settings.store_wait_ms, large_bytes_waiting=waiting)
+        made: dict[str, Any] = {"clock": self._clock, "on_fault": self._on_fault}
+        made["target"] = str(self._settings.listen)
+        if self._settings.transport == "native":
+            return partial(NativeFront, limits=limits, **made)
+        from runtime.grpc.grpcio import GrpcioFront  # noqa: PLC0415  30 MiB that the other transport does without
+
+        return partial(GrpcioFront, limits=limits, certificates=self._certificates(), **made)
+
+    def receiver(self) -> ReceiverFactory | None:
+        """What hears endings at ``--endings-listen``, where that is given."""
+        if self._settings.endings_listen is None:
+            return None
+        from runtime.grpc.receiver import ReceiverLimits, StreamReceiver  # noqa: PLC0415  the same
+
+        target, limits = str(self._settings.endings_listen), ReceiverLimits()
+        certificates, on_fault = self._certificates(), self._on_fault
+        return lambda methods, health, on_end: StreamReceiver(
+            methods,
+            health,
+            target=target,
+            on_end=on_end,
+            on_fault=on_fault,
+            limits=limits,
+            certificates=certificates,
+        )
+
+    def _certificates(self) -> Certificates | None:
+        """Of one address: each hears of changed files by itself."""
+        settings, reloads = self._settings, self._reloads
+        if settings.tls_certificate is None or settings.tls_key is None or reloads is None:
+            return None
+        from runtime.grpc.tls import Certificates, TlsFiles  # noqa: PLC0415  a tenth of a second to read certificates
+
+        files = TlsFiles(settings.tls_certificate, settings.tls_key, settings.tls_client_ca)
+        return Certificates(files, lambda outcome: reloads.labels(outcome).inc())
 
 
 def tls_reloads(registry: CollectorRegistry) -> Counter:
@@ -119,6 +171,9 @@ def with_transport(settings: TransportSettings, state: Readiness) -> Readiness:
 
 def warnings_of(settings: TransportSettings) -> Iterator[Trouble]:
     """Tell what the operator insisted on."""
-    if settings.is_plain_beyond:
-        problem = f"--insecure-plaintext: {settings.listen} takes keys unencrypted from other machines"
+    for field, address in settings.plain_beyond.items():
+        problem = f"--insecure-plaintext: {address} takes {_TAKEN[field]} unencrypted from other machines"
         yield INSECURE_PLAINTEXT.found(problem)
+
+
+_TAKEN: Final = {"listen": "keys", "endings_listen": "endings"}

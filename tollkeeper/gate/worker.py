@@ -47,7 +47,14 @@ async def _work(wire: Wire, opening: Message) -> None:
             spare_what_lives()
         await stack.enter_async_context(running(made.keep_secrets(), name="secrets-watch"))
         await stack.enter_async_context(running(made.keep_descriptors(), name="descriptors-watch"))
-        worker = Worker(wire, made.gate, registry=registry, readiness=made.readiness, drain_s=settings.drain_s)
+        worker = Worker(
+            wire,
+            made.gate,
+            bound=made.bound(),
+            registry=registry,
+            readiness=made.readiness,
+            drain_s=settings.drain_s,
+        )
         await worker.run(made.fault)
 
 

@@ -47,6 +47,10 @@ def _spec(settings: TransportSettings, count: int, drain_s: float) -> WorkerSpec
     return WorkerSpec(
         command=[sys.executable, "-P", "-m", "tollkeeper.gate.worker"],
         environment=child_environment(),
-        settings=[text | {"listen": str(numbered(settings.listen, number))} for number in range(count)],
+        settings=[text | _addresses(settings, number) for number in range(count)],
         drain_s=drain_s,
     )
+
+
+def _addresses(settings: TransportSettings, number: int) -> dict[str, str]:
+    return {field: str(numbered(address, number)) for field, address in settings.addresses.items()}

@@ -12,6 +12,7 @@ from publisher.gateway.cluster.objects import Cluster
 from publisher.gateway.cluster.sink import ClusterSink
 from publisher.gateway.options import GatewayOptions
 from publisher.metrics import ClusterMetrics
+from publisher.workshop import Workshop
 from runtime.kube.api import kube_api
 
 
@@ -23,8 +24,9 @@ async def cluster_sink(
     *,
     may_write: Callable[[], bool],
     registry: CollectorRegistry,
+    workshop: Workshop | None = None,
 ) -> AsyncIterator[ClusterSink]:
     """The sink of a cluster, while the body runs; raises ``CannotStart``. ``option``: what asked for it."""
     metrics = ClusterMetrics(registry)
     async with kube_api(option, kubeconfig) as api:
-        yield ClusterSink(Cluster(api, metrics, may_write), options, metrics)
+        yield ClusterSink(Cluster(api, metrics, may_write), options, metrics, workshop=workshop)

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, Field
 
 from admin.models.addresses import parse_target
-from publisher.envoy.meter import OWN_METER
-from publisher.gateway.options import GateTrust, GatewayOptions, HostInfrastructure, RouteListener, SecretRef
+from publisher.gateway.options import GateTrust, GatewayOptions, HostInfrastructure, MeterBy, SecretRef
 from publisher.gateway.resources.fitting import is_server
-from publisher.gateway.resources.listeners import ANY_LABEL
 from publisher.gateway.resources.naming import MAX_LABEL, is_name
 from runtime.addresses import UnixAddress, parse_address
 from runtime.settings import Metavar, Settings, Words, option_of
 from tollkeeper.publishing.origins import Origins
-from tollkeeper.publishing.usage_metadata import UsageMetadata
 
 _UNIX: Final = "unix:"
 _MAX_SOCKET_BYTES: Final = 107
@@ -40,15 +37,6 @@ def _names(value: tuple[str, ...]) -> tuple[str, ...]:
     if not value:
         raise ValueError("must name at least one")
     return tuple(_name(one) for one in dict.fromkeys(value))
-
-
-def _route_listeners(value: tuple[str, ...]) -> tuple[str, ...]:
-    for one in map(route_listener, dict.fromkeys(value)):
-        _name(one.name)
-        _name(one.listener)
-        if one.hostname and not is_name(one.hostname.removeprefix(ANY_LABEL)):
-            raise ValueError("a hostname must be a name in lower case, or *. and a name")
-    return value
 
 
 def _secret(value: str) -> str:
@@ -80,6 +68,11 @@ def _check_target(target: str) -> None:
         raise ValueError("HOST:PORT must be a name in lower case or an address, and a port from 1 on")
 
 
+def _is_unix(targets: tuple[str, ...]) -> bool:
+    """Whether these are Unix sockets; they are all of one kind."""
+    return any(target.startswith(_UNIX) for target in targets)
+
+
 def _origin(value: str) -> str:
     return parse_target(value).url
 
@@ -107,13 +100,8 @@ class GatewaySettings(Settings):
     """Envoy Gateway: the Gateway that publications attach to."""
 
     gateway_listeners: Annotated[Words, AfterValidator(_names), Metavar("A,B…")] = ("http",)
-    """Envoy Gateway: names of the Gateway's listeners, of those that share a port the first; one that is left out asks
-    the gate, and is not metered."""
-
-    gateway_route_listeners: Annotated[Words, AfterValidator(_route_listeners)] = ()
-    """Envoy Gateway: all https listeners, and the first http one of each port, as NAME[@FIRST][=HOSTNAME]. FIRST is the
-    one of --gateway-listeners whose port it shares: `web=web.example,api@web=*.api.example`. A further http listener's
-    hostname is given to the first: `http=web.example,http=api.example`. By default those, for every host."""
+    """Envoy Gateway: names of the Gateway's listeners, of those that share a port the first. Patches are made for
+    these; one that is left out asks the gate all the same."""
 
     gate_targets: Annotated[Words, AfterValidator(_targets), Metavar("A,B…")] = ()
     """Envoy Gateway: where it finds the gate's workers: `unix:/run/gate.sock`, or HOST:PORT; all of one kind."""
@@ -128,24 +116,27 @@ class GatewaySettings(Settings):
     """Envoy Gateway: the Secret (`tls.crt`, `tls.key`) that it shows to a gate with `--tls-client-ca`."""
 
     patches: bool = True
-    """Envoy Gateway: whether EnvoyPatchPolicy may be used. Without it nothing is metered, and tokens are charged by
-    each publication's `missingUsage`."""
+    """Envoy Gateway: whether EnvoyPatchPolicy may be used, for what makes the gateway harder; calls are counted and
+    closed without it too."""
+
+    gateway_meter: Annotated[Literal["policy", "patch", "none"], Metavar("policy|patch|none")] | None = None
+    """Envoy Gateway: how an answer's usage is read. `policy`: an EnvoyExtensionPolicy, for which Envoy Gateway must
+    have `extensionApis.enableLua`. `patch`: an EnvoyPatchPolicy. `none`: tokens are estimated by the bytes of answers.
+    By default `patch` where patches may be used, and `none` where not or with `--ai-gateway`."""
 
     ai_gateway: bool = False
     """Envoy Gateway: have Envoy AI Gateway serve the openai models that bodies name (AIGatewayRoute). Checked against
-    the form of its resources only, never run; needs `--patches`."""
+    the form of its resources only, never run. The gate needs `--usage-metadata` then."""
 
     check_timeout_ms: Annotated[int, Field(ge=10, le=60_000)] = 200
-    """Envoy Gateway: longest wait for the gate's answer, in milliseconds; then callers get 503."""
+    """Envoy Gateway: longest wait for the gate's answer, in milliseconds; of openai models at least 5,000, since a
+    large body takes its time. Then callers get 503."""
 
     max_body_mib: Annotated[int, Field(ge=1, le=64), Metavar("MIB")] = 4
-    """Envoy Gateway: largest body of an openai call, and largest JSON answer to one, in MiB."""
+    """Envoy Gateway: largest body of an openai call, in MiB; a larger one is answered 413."""
 
     trusted_hops: Annotated[int, Field(ge=0, le=16)] = 0
     """Envoy Gateway: proxies in front of it whose X-Forwarded-For is believed."""
-
-    usage_metadata: UsageMetadata = OWN_METER
-    """Envoy Gateway: where Envoy's dynamic metadata tell what an answer cost; by default ours."""
 
     def options(self, *, from_files: bool, per_publication_routes: bool) -> GatewayOptions:
         """The same as the builder of resources takes it."""
@@ -155,33 +146,44 @@ class GatewaySettings(Settings):
             namespace=self.gateway_namespace,
             gateway=self.gateway_name,
             listeners=self.gateway_listeners,
-            route_listeners=tuple(map(route_listener, self.gateway_route_listeners)),
             host=self.infrastructure(),
+            endings=self.endings(),
             from_files=from_files,
             patches=self.patches,
+            meter=self._meter(),
             ai_gateway=self.ai_gateway,
             per_publication_routes=per_publication_routes,
             origins=self.cors_origins,
             check_timeout_ms=self.check_timeout_ms,
             max_body_bytes=self.max_body_mib * 2**20,
             trusted_hops=self.trusted_hops,
-            meter=self.usage_metadata,
         )
 
     def infrastructure(self) -> HostInfrastructure | None:
         """What Envoy Gateway itself is made of, where that is ours to write."""
         return None
 
+    def endings(self) -> tuple[str, ...]:
+        """Where it has endings told then."""
+        return ()
+
     def gateway_conflicts(self, *, wanted: bool, where: str) -> Iterator[tuple[str, str]]:
         """Yield what is missing for Envoy Gateway, or is set without it. ``where``: the option that asks for it."""
         if not wanted:
             yield from ((field, f"is for Envoy Gateway, which {where} does not name") for field in self._given())
             return
-        if self.ai_gateway and not self.patches:
-            yield "ai_gateway", "needs --patches: without them no call is decided by its body"
-        yield from self._listener_conflicts()
         if any("[" in origin for origin in self.cors_origins):
             yield "cors_origins", "must have no IPv6 address, which Envoy Gateway takes in no origin"
+        yield from self._meter_conflicts()
+        yield from self._gate_conflicts()
+
+    def _meter_conflicts(self) -> Iterator[tuple[str, str]]:
+        if self.gateway_meter == MeterBy.PATCH.value and not self.patches:
+            yield "gateway_meter", "patch needs --patches"
+        if self.gateway_meter not in {None, MeterBy.NONE.value} and self.ai_gateway:
+            yield "gateway_meter", "must be none with --ai-gateway, which counts tokens itself"
+
+    def _gate_conflicts(self) -> Iterator[tuple[str, str]]:
         if not self.gate_targets:
             yield "gate_targets", "is required: without a gate nothing may be let through"
         for field, needed in (("gate_tls_name", "gate_tls_ca"), ("gate_tls_ca", "gate_tls_name")):
@@ -189,23 +191,19 @@ class GatewaySettings(Settings):
                 yield field, f"needs {option_of(needed)}"
         if self.gate_tls_client and not self.gate_tls_name:
             yield "gate_tls_client", "needs --gate-tls-name"
-        if self.gate_tls_name and any(target.startswith(_UNIX) for target in self.gate_targets):
+        if self.gate_tls_name and _is_unix(self.gate_targets):
             yield "gate_tls_name", "is of no use with a Unix socket (--gate-targets)"
-
-    def _listener_conflicts(self) -> Iterator[tuple[str, str]]:
-        """Every port has its first listener in both lists, and nothing is said of a port that is not patched."""
-        named = {(one.name, one.listener) for one in map(route_listener, self.gateway_route_listeners)}
-        firsts = set(self.gateway_listeners)
-        if named and not firsts <= {name for name, listener in named if name == listener}:
-            yield "gateway_route_listeners", "must name each one of --gateway-listeners"
-        if not {listener for _, listener in named} <= firsts:
-            yield "gateway_route_listeners", "must say @ and one of --gateway-listeners, whose port is shared"
 
     def _given(self) -> Iterator[str]:
         """The settings of Envoy Gateway that are not as they are by default."""
         own = GatewaySettings.model_fields.keys() - Settings.model_fields.keys() - {"cors_origins", "probe_url"}
         fields = type(self).model_fields
         return (field for field in fields if field in own and getattr(self, field) != fields[field].default)
+
+    def _meter(self) -> MeterBy:
+        if self.gateway_meter:
+            return MeterBy(self.gateway_meter)
+        return MeterBy.PATCH if self.patches and not self.ai_gateway else MeterBy.NONE
 
     def _trust(self) -> GateTrust | None:
         if not self.gate_tls_name or not self.gate_tls_ca:
@@ -222,6 +220,10 @@ class FolderSettings(GatewaySettings):
 
     envoy_version: Annotated[str, Field(pattern=r"^\d+\.\d+\.\d+$"), Metavar("VERSION")] | None = None
     """A folder: the Envoy that Envoy Gateway starts on its machine, `1.39.1`; with it the Gateway is written too."""
+
+    endings_targets: Annotated[Words, AfterValidator(_targets), Metavar("A,B…")] = ()
+    """A folder: where that Gateway's proxy tells how calls ended: the workers' `--endings-listen`, of the kind of
+    `--gate-targets`, and with the same TLS."""
 
     gateway_http_port: _ListenerPort | None = None
     """A folder: where that Gateway's `http` listener answers."""
@@ -243,6 +245,10 @@ class FolderSettings(GatewaySettings):
             certificates=tuple(map(secret_reference, self.gateway_certificate)),
         )
 
+    def endings(self) -> tuple[str, ...]:
+        """The gates' receivers."""
+        return self.endings_targets
+
     def folder_conflicts(self, *, wanted: bool, where: str) -> Iterator[tuple[str, str]]:
         """Yield what does not fit together. ``where``: the option that names the folder."""
         own = FolderSettings.model_fields.keys() - GatewaySettings.model_fields.keys()
@@ -253,6 +259,10 @@ class FolderSettings(GatewaySettings):
         made = self.envoy_version is not None
         if made != (self.gateway_http_port is not None):
             yield "envoy_version", "and --gateway-http-port go together"
+        if made == (not self.endings_targets):
+            yield "endings_targets", "and --envoy-version go together: who writes the proxy has it tell how calls end"
+        if self.endings_targets and _is_unix(self.endings_targets) != _is_unix(self.gate_targets):
+            yield "endings_targets", "must be of the kind of --gate-targets: Unix sockets or HOST:PORT"
         if (self.gateway_https_port is None) != (not self.gateway_certificate):
             yield "gateway_https_port", "and --gateway-certificate go together"
         if self.gateway_https_port and not (made and "https" in self.gateway_listeners):
@@ -265,10 +275,3 @@ def secret_reference(written: str) -> SecretRef:
     """``NAME``, or ``NAMESPACE/NAME``."""
     namespace, _, name = written.rpartition("/")
     return SecretRef(name=name, namespace=namespace)
-
-
-def route_listener(written: str) -> RouteListener:
-    """``NAME``, or ``NAME@FIRST``; either with ``=HOSTNAME``."""
-    names, _, hostname = written.partition("=")
-    name, _, first = names.partition("@")
-    return RouteListener(name=name, listener=first or name, hostname=hostname)

@@ -17,6 +17,7 @@ from publisher.envoy.sink import FilesSink
 from publisher.gateway.folder.sink import FolderSink
 from publisher.prober import Prober, Proofs
 from publisher.sink import Sink
+from publisher.workshop import Workshop
 from runtime.clock import SystemClock
 from runtime.lifecycle import CannotStart
 from runtime.settings import Metavar
@@ -78,10 +79,13 @@ async def publishing_sink(
     secrets: Callable[[], Secrets],
     may_write: Callable[[], bool],
     registry: CollectorRegistry,
+    workshop: Workshop,
 ) -> AsyncIterator[Sink]:
     """The sink that a destination asks for, while the body runs; raises ``CannotStart``."""
     if destination == CLUSTER:
-        async with sink_of_cluster("--publish-to cluster", settings, settings.kubeconfig, may_write, registry) as sink:
+        async with sink_of_cluster(
+            "--publish-to cluster", settings, settings.kubeconfig, may_write, registry, workshop=workshop
+        ) as sink:
             yield sink
         return
     async with contextlib.AsyncExitStack() as stack:
@@ -89,10 +93,10 @@ async def publishing_sink(
         if settings.probe_url:
             prober = await stack.enter_async_context(Prober(settings.probe_url, secrets, SystemClock()))
         if destination.startswith(FOLDER):
-            yield folder_sink(settings, destination, prober, may_write)
+            yield folder_sink(settings, destination, prober, may_write, workshop=workshop)
         else:
             envoy = await stack.enter_async_context(EnvoyAdmin(str(settings.envoy_admin_socket)))
-            yield _files_sink(settings, destination, envoy, prober, may_write)
+            yield _files_sink(settings, destination, envoy, prober, may_write=may_write, workshop=workshop)
 
 
 def sink_of_cluster(
@@ -101,16 +105,23 @@ def sink_of_cluster(
     kubeconfig: Path | None,
     may_write: Callable[[], bool],
     registry: CollectorRegistry,
+    *,
+    workshop: Workshop | None = None,
 ) -> contextlib.AbstractAsyncContextManager[Sink]:
     """The sink of a cluster."""
     from tollkeeper.publishing.cluster import cluster_sink  # noqa: PLC0415  its client takes half a second to load
 
     options = settings.options(from_files=False, per_publication_routes=True)
-    return cluster_sink(option, options, kubeconfig, may_write=may_write, registry=registry)
+    return cluster_sink(option, options, kubeconfig, may_write=may_write, registry=registry, workshop=workshop)
 
 
 def folder_sink(
-    settings: FolderSettings, destination: str, prober: Prober | None, may_write: Callable[[], bool]
+    settings: FolderSettings,
+    destination: str,
+    prober: Prober | None,
+    may_write: Callable[[], bool],
+    *,
+    workshop: Workshop | None = None,
 ) -> FolderSink:
     """The sink of a folder that is there and can be written."""
     folder = Path(destination.removeprefix(FOLDER))
@@ -119,7 +130,14 @@ def folder_sink(
     if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
         raise CannotStart(f"{destination}: the folder cannot be written")
     options = settings.options(from_files=True, per_publication_routes=False)
-    return FolderSink(folder, options, prober, may_write=may_write, restart_follows=settings.restart_follows)
+    return FolderSink(
+        folder,
+        options,
+        prober,
+        may_write=may_write,
+        restart_follows=settings.restart_follows,
+        workshop=workshop,
+    )
 
 
 def _files_sink(
@@ -127,7 +145,9 @@ def _files_sink(
     destination: str,
     envoy: EnvoyAdmin,
     prober: Prober | None,
+    *,
     may_write: Callable[[], bool],
+    workshop: Workshop,
 ) -> FilesSink:
     folder = Path(destination.removeprefix(FILES))
     sink = FilesSink(
@@ -137,6 +157,7 @@ def _files_sink(
         origins=settings.cors_origins,
         may_write=may_write,
         proofs=Proofs(prober) if prober else None,
+        workshop=workshop,
     )
     try:
         sink.prepare()

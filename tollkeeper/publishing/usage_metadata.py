@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator
 
-from publisher.envoy.meter import Meter
+from ratelimit.tokens.meter import Meter
 from runtime.settings import Metavar
 
 _WRITTEN: Final = re.compile(r"([\w./-]+):([\w./-]+),([\w./-]+),([\w./-]+)", re.ASCII)

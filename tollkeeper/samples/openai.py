@@ -120,16 +120,19 @@ async def _read(request: web.Request, kind: type[R]) -> R:
     return call
 
 
-def _card(name: str) -> Json:
-    return {"id": name, "object": "model", "created": CREATED_S, "owned_by": "tollkeeper-samples"}
+def _card(request: web.Request, name: str) -> Json:
+    """A model as the list tells of it; its context as vLLM tells it."""
+    card = {"id": name, "object": "model", "created": CREATED_S, "owned_by": "tollkeeper-samples"}
+    return {**card, "max_model_len": request.app[_SETTINGS].context_tokens}
 
 
 async def _list(request: web.Request) -> web.Response:
-    return web.json_response({"object": "list", "data": [_card(name) for name in request.app[_SETTINGS].model]})
+    names = request.app[_SETTINGS].model
+    return web.json_response({"object": "list", "data": [_card(request, name) for name in names]})
 
 
 async def _show(request: web.Request) -> web.Response:
-    return web.json_response(_card(_serve_name(request, request.match_info["name"])))
+    return web.json_response(_card(request, _serve_name(request, request.match_info["name"])))
 
 
 def _generate(request: web.Request, prompt: str, most_tokens: int | None) -> Generated:

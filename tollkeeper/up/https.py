@@ -15,7 +15,7 @@ from typing import Final
 import click
 from cryptography import x509
 
-from publisher.envoy.tls import certificate_file
+from publisher.envoy.listener.tls import certificate_file
 from runtime.files import Mark, mark_of
 from runtime.grpc.tls import Identity, TlsFiles, UnusableFilesError, read_identity
 from runtime.lifecycle import CannotStart

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from publisher.envoy.bootstrap import BootstrapOptions
-from publisher.envoy.meter import Meter
+from ratelimit.tokens.meter import Meter
 from runtime.addresses import UnixAddress, numbered
 from runtime.grpc.tls import TlsFiles
 from tollkeeper.up.https import certificate_files
@@ -65,8 +65,8 @@ class Machine:
     own_certificates: tuple[TlsFiles, ...]  # the operator's, for https; none: the machine's own
     admin_username: str
     cors_origins: tuple[str, ...]  # of pages that may call from a browser
-    max_body_bytes: int  # of an openai call, and of a JSON answer to one
-    meter: Meter  # where Envoy finds what an answer cost
+    max_body_bytes: int  # of an openai call
+    meter: Meter  # where the gate finds what an answer cost
     key_recovery: bool
     upstream_ca: str  # the certificates of model servers on https are held to
     workers: int  # processes of the gate
@@ -81,13 +81,22 @@ class Machine:
     @property
     def grpc_targets(self) -> list[str]:
         """The gate's workers, as Envoy names them."""
-        listen = self.gate_listen
-        return [str(listen if self.workers == 1 else numbered(listen, one)) for one in range(self.workers)]
+        return _numbered(self.gate_listen, self.workers)
 
     @property
     def gate_listen(self) -> UnixAddress:
         """What the gate is told to listen on."""
         return UnixAddress(self.layout.socket("gate"))
+
+    @property
+    def endings_listen(self) -> UnixAddress:
+        """Where the gate is told to hear how calls ended."""
+        return UnixAddress(self.layout.socket("endings"))
+
+    @property
+    def endings_targets(self) -> list[str]:
+        """The workers' addresses for that, as Envoy names them."""
+        return _numbered(self.endings_listen, self.workers)
 
     @property
     def gateway_url(self) -> str:
@@ -176,6 +185,8 @@ def gate_command(machine: Machine) -> Command:
         {
             "redis-url": machine.redis_url,
             "listen": str(machine.gate_listen),
+            "endings-listen": str(machine.endings_listen),
+            "usage-metadata": str(machine.meter),
             "workers": str(machine.workers),
             "store-wait-ms": str(machine.store_wait_ms),
             "http-listen": f"{LOOPBACK}:{machine.ports.gate_http}",
@@ -239,10 +250,15 @@ def envoy_options(machine: Machine) -> BootstrapOptions:
         certificates=[str(file) for file in certificate_files(machine.layout.certificates, machine.certificates)],
         redirect_port=machine.ports.https if machine.tls else None,
         max_body_bytes=machine.max_body_bytes,
-        meter=machine.meter,
+        endings=machine.endings_targets,
         max_heap_bytes=MAX_HEAP_BYTES,
         check_timeout_ms=2 * machine.store_wait_ms + CHECK_SLACK_MS,
     )
+
+
+def _numbered(listen: UnixAddress, workers: int) -> list[str]:
+    """The addresses of so many workers, of which a single one has the address itself."""
+    return [str(listen if workers == 1 else numbered(listen, one)) for one in range(workers)]
 
 
 def _ours(machine: Machine, process: str, options: Mapping[str, str]) -> Command:

@@ -14,7 +14,6 @@ from typing import Any, Final, Self
 import aiohttp
 
 from runtime.lifecycle import CannotStart
-from tollkeeper.samples.generating import CONTEXT_TOKENS
 from tollkeeper.up.machine import CHAT, IRIS, Machine
 
 SAMPLE_TENANT: Final = "sample"
@@ -22,9 +21,6 @@ CALL_S: Final = 15.0
 """Longest wait for one answer of the admin API, in seconds: a login alone may take one on a busy machine."""
 
 Json = dict[str, Any]
-
-_CONFIGS: Final[Mapping[str, Json]] = {CHAT: {"tokens": {"contextTokens": CONTEXT_TOKENS}}}
-"""What a sample is published with, besides the defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +154,7 @@ async def published_sample(client: AdminClient, model: str, past: Past) -> Sampl
 
 
 async def _publish(client: AdminClient, model: str) -> Sample:
-    body = {"config": {"tenantId": SAMPLE_TENANT, **_CONFIGS.get(model, {})}}
+    body = {"config": {"tenantId": SAMPLE_TENANT}}
     made = await client.call("POST", f"/api/models/{model}/publish", body, {HTTPStatus.CREATED})
     return Sample(model, made["publicHostname"], made["apiKey"])
 

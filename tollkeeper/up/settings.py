@@ -10,7 +10,7 @@ from typing import Annotated, Final
 from pydantic import AfterValidator, Field
 
 from admin.models.places import host_fault
-from publisher.envoy.meter import OWN_METER
+from ratelimit.tokens.meter import OWN_METER
 from runtime.settings import Metavar, Port, Secret, Settings, Words, option_of
 from tollkeeper.publishing.origins import Origins
 from tollkeeper.publishing.usage_metadata import UsageMetadata
@@ -83,7 +83,7 @@ class UpSettings(Settings):
     """Pages that may call from a browser, by origin: `https://app.example`. None: browsers are kept from answers."""
 
     max_body_mib: Annotated[int, Field(ge=1, le=64), Metavar("MIB")] = 4
-    """Largest body of an openai call, and largest JSON answer to one, in MiB: Envoy holds both whole to read them."""
+    """Largest body of an openai call, in MiB; above it 413. Envoy holds it whole until the gate has read it."""
 
     usage_metadata: UsageMetadata = OWN_METER
     """Where Envoy's dynamic metadata tell what an answer cost: by default ours, else those of another filter."""

@@ -6,13 +6,14 @@
 -- ARGV  1 16 random hexadecimal characters, 2 number of changes, 3 how long audit entries are kept in ms,
 --       4 actor, 5 action, 6 target, 7 tenant, 8 request id, 9 detail (JSON),
 --       10 the last ms of the store's clock at which anything may be written, 0: any, 11 the writer's number of cells;
---       then five for each change: put | delete | check | room, reference, expected version (0: there is no such
+--       then five for each change: put | delete | check | room | below, reference, expected version (0: there is no such
 --       record; -1: one that cannot be read, and behind a space the SHA-1 of what is stored where that is a string: its
 --       version alone may read well), record id, JSON of the record to put, or of one to delete or check when it must
 --       have been made in ms, empty: whenever;
---       of a room the first key is a group, and instead of a version stands how many records it may have at most
+--       of a room the first key is a group, and instead of a version stands how many records it may have at most;
+--       of a below likewise, of the ids in its index that begin with its record id, those of the group not counted
 -- Returns {1, epoch in force} when everything is written, {0, reference, version found} when nothing is, because a
---         record is another than expected, {2, reference, records found} when nothing is, because a group has too many,
+--         record is another than expected, or too many are below, {2, reference, records found} when nothing is, because a group has too many,
 --         {3, '', 0} when nothing is, because it is too late, {4, number, 0} when nothing is, because another number of
 --         cells is agreed on
 --
@@ -29,14 +30,16 @@ local EPOCH, FEED, AUDIT, TENANTS = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local CHANGES = tonumber(ARGV[2])
 local FEED_LENGTH = 10000
 local RETIRED_S = 397 * 24 * 3600 -- 13 months
-local UNREAD = { user = true, model = true } -- kinds that no gate reads: they move no epoch
+local GONE_S = 3600 -- longer than a gate keeps what it could not write
+local UNREAD = { user = true, model = true, place = true } -- kinds that no gate reads: they move no epoch
+local UNGROUPED = { host = true, server = true, route = true } -- kinds that are no tenant's, some of them long
 local REFS_MAX = 100 -- of one entry; for more a counter is left out: nobody can tell which, and all may have changed
 
 local function change(n)
   local keys, args = 5 + 2 * (n - 1), 11 + 5 * (n - 1)
   return {
     record = KEYS[keys + 1], index = KEYS[keys + 2],
-    act = ARGV[args + 1], ref = ARGV[args + 2], expected = tonumber(string.match(ARGV[args + 3], '^%S+')),
+    act = ARGV[args + 1], ref = ARGV[args + 2], kind = string.match(ARGV[args + 2], '^%l+'), expected = tonumber(string.match(ARGV[args + 3], '^%S+')),
     damaged = string.match(ARGV[args + 3], ' (%x+)$'),
     id = ARGV[args + 4], json = ARGV[args + 5],
   }
@@ -47,16 +50,25 @@ local function parsed(json)
   return ok and type(value) == 'table' and value or nil
 end
 
-local function stored(record)
+-- What matters of a record here; of one without groups that is what stands at its end, and the rest is not read.
+local function facts_of(json, kind)
+  if UNGROUPED[kind] and type(json) == 'string' then
+    local version, made = string.match(string.sub(json, -80), '"version":(%d+),"created_at_ms":(%d+)}$')
+    if version then return { version = version, created_at_ms = tonumber(made) } end
+  end
+  return parsed(json)
+end
+
+local function stored(record, kind)
   local json = redis.pcall('GET', record)
   if not json then return nil, 0 end
-  local value = parsed(json)
+  local value = facts_of(json, kind)
   return value, value and tonumber(value.version) or -1
 end
 
 -- What a change meets: the record that is stored, nil where it is no table, and its version.
 local function meet(c)
-  c.old, c.found = stored(c.record)
+  c.old, c.found = stored(c.record, c.kind)
   local json = c.damaged and redis.pcall('GET', c.record)
   if type(json) == 'string' and redis.sha1hex(json) == c.damaged then c.old, c.found = nil, -1 end
 end
@@ -104,21 +116,29 @@ local function tell(refs, is_read)
 end
 
 local function write(c)
-  local left = c.found == -1 and every_group(c.index) or c.old and groups_of(c.old, c.index) or {}
-  for _, group in ipairs(left) do redis.call('ZREM', group, c.id) end
+  if not UNGROUPED[c.kind] then
+    local left = c.found == -1 and every_group(c.index) or c.old and groups_of(c.old, c.index) or {}
+    for _, group in ipairs(left) do redis.call('ZREM', group, c.id) end
+  end
   if c.act == 'put' then
     redis.call('SET', c.record, c.json)
     redis.call('ZADD', c.index, 0, c.id)
-    for _, group in ipairs(groups_of(cjson.decode(c.json), c.index)) do redis.call('ZADD', group, 0, c.id) end
+    local joined = UNGROUPED[c.kind] and {} or groups_of(cjson.decode(c.json), c.index)
+    for _, group in ipairs(joined) do redis.call('ZADD', group, 0, c.id) end
   else
     redis.call('DEL', c.record)
     redis.call('ZREM', c.index, c.id)
   end
 end
 
--- Usage of what is no more: kept for its time, and by whom it may be read.
+-- Usage of what is no more: kept for its time, and by whom it may be read. Where there is none, a gate may still have its
+-- first calls to write down: count.lua heeds the mark.
 local function retire(usage)
-  if redis.call('EXPIRE', usage, RETIRED_S) == 1 then redis.pcall('HSET', usage, 'tenant', ARGV[7]) end
+  if redis.call('EXPIRE', usage, RETIRED_S) == 1 then
+    redis.pcall('HSET', usage, 'tenant', ARGV[7])
+  else
+    redis.call('SET', usage .. ':gone', ARGV[7], 'EX', GONE_S)
+  end
 end
 
 local function clock_ms()
@@ -130,8 +150,14 @@ end
 local function is_same(c)
   local old = c.old and c.old.created_at_ms
   if not old or c.json == '' then return true end
-  if c.act == 'put' then return parsed(c.json).created_at_ms == old end
+  if c.act == 'put' then return facts_of(c.json, c.kind).created_at_ms == old end
   return tonumber(c.json) == old
+end
+
+-- How many ids of a kind begin so, less those of a group; no id has the byte FF.
+local function count_below(c)
+  local first, last = '[' .. c.id, '(' .. c.id .. '\255'
+  return redis.call('ZLEXCOUNT', c.index, first, last) - redis.call('ZLEXCOUNT', c.record, first, last)
 end
 
 local function record_act()
@@ -153,13 +179,16 @@ for n = 1, CHANGES do
   if c.act == 'room' then
     local count = redis.call('ZCARD', c.record)
     if count > c.expected then return {2, c.ref, count} end
+  elseif c.act == 'below' then
+    local count = count_below(c)
+    if count > c.expected then return {0, c.ref, count} end
   else
     meet(c)
     if c.found ~= c.expected or not is_same(c) then return {0, c.ref, c.found} end
   end
   if c.act == 'put' or c.act == 'delete' then
     changed[#changed + 1] = c
-    if not UNREAD[string.match(c.ref, '^%l+')] then refs[#refs + 1] = c.ref end
+    if not UNREAD[c.kind] then refs[#refs + 1] = c.ref end
   end
 end
 

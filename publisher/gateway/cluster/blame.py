@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from publisher.gateway.cluster.ownership import Key, references
 from publisher.gateway.resources.naming import Json, identity
 from publisher.gateway.resources.routes import ROUTES, carried
+from publisher.gateway.resources.targets import is_read
 from publisher.plan import Plan
 
 
@@ -32,15 +33,17 @@ def _users(objects: Iterable[Json]) -> Mapping[Key, list[Json]]:
 
 
 def _concerned(obj: Json, users: Mapping[Key, list[Json]], plan: Plan) -> frozenset[str]:
-    """Those whose calls an object takes; where it is neither a route nor a route's server, everybody.
+    """Those whose calls an object takes, or holds for; where it is for all calls, everybody.
 
     The gate's Backend is no route's: every call needs it.
     """
     if obj["kind"] in {"Backend", "AIServiceBackend"} and (using := users.get(identity(obj))):
         return frozenset[str]().union(*(_concerned(one, users, plan) for one in using))
-    if obj["kind"] not in ROUTES:
-        return frozenset(upstream.publication for upstream in plan.upstreams)
-    return carried(obj) or _chosen_by_body(plan, obj["spec"].get("hostnames", ()))
+    if obj["kind"] in ROUTES:
+        return carried(obj) or _chosen_by_body(plan, obj["spec"].get("hostnames", ()))
+    if is_read(obj):
+        return frozenset(route.publication for host in plan.hosts for route in host.routes if route.reads_body)
+    return frozenset(upstream.publication for upstream in plan.upstreams)
 
 
 def _chosen_by_body(plan: Plan, hosts: Iterable[str]) -> frozenset[str]:

@@ -16,6 +16,7 @@ REQUIRED: Final[Mapping[str, tuple[str, ...]]] = {
     "SecurityPolicy": ("Accepted",),
     "ClientTrafficPolicy": ("Accepted",),
     "BackendTrafficPolicy": ("Accepted",),
+    "EnvoyExtensionPolicy": ("Accepted",),
     "EnvoyPatchPolicy": ("Accepted", "Programmed"),
     "AIGatewayRoute": ("Accepted",),
 }

@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import quote
 
 from catalog.namespaces import TENANT_LABEL
-from catalog.records import Limits, ModelType, PublicationRecord, TokenPolicy
+from catalog.records import ContextFrom, Limits, ModelType, PublicationRecord, TokenPolicy
 from publisher.gateway.resources.naming import GATEWAY_LABEL, MANAGED_BY, MANAGER, Json, digest, is_name
 
 MIRROR_LABEL: Final = "tollkeeper.dev/publication"
@@ -92,7 +92,11 @@ def _data(record: PublicationRecord, front: Front) -> dict[str, str]:
 
 def _config(record: PublicationRecord) -> Json:
     """What publishes it again as it is, with POST /api/models/{m}/publish."""
-    tokens = {"tokens": _tokens(record.tokens)} if record.type is ModelType.OPENAI else {}
+    openai = {
+        "tokens": _tokens(record.tokens),
+        "allowedEndpoints": list(record.allowed_endpoints),
+        "allowBackground": record.allow_background,
+    }
     return {
         "tenantId": record.tenant,
         "publicHostname": record.host,
@@ -104,7 +108,7 @@ def _config(record: PublicationRecord) -> Json:
             "allowedTenants": list(record.allowed_tenants),
             "anonymousRequestsPerMinute": record.anonymous_per_minute,
         },
-        **tokens,
+        **(openai if record.type is ModelType.OPENAI else {}),
     }
 
 
@@ -118,11 +122,17 @@ def _limits(limits: Limits) -> Json:
 
 
 def _tokens(policy: TokenPolicy) -> Json:
+    given = policy.context_from is ContextFrom.SETTING  # what a server told, it tells again
     return {
-        "contextTokens": policy.context_tokens,
+        **({"contextTokens": policy.context_tokens} if given else {}),
         "reservation": policy.reservation.value,
         "missingUsage": policy.missing_usage.value,
         "reservationTimeoutSeconds": policy.reservation_timeout_s,
+        "defaultCompletionTokens": policy.default_completion_tokens,
+        "mediaPartTokens": policy.media_part_tokens,
+        "bytesPerToken": policy.bytes_per_token,
+        "streamBytesPerToken": policy.stream_bytes_per_token,
+        "clampUsage": policy.clamp_usage,
     }
 
 

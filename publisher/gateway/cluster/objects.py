@@ -24,6 +24,7 @@ KINDS: Final = {
     "ReferenceGrant": Kind(_GATEWAY_API, "v1beta1", "referencegrants"),
     "ClientTrafficPolicy": Kind(_ENVOY, "v1alpha1", "clienttrafficpolicies"),
     "BackendTrafficPolicy": Kind(_ENVOY, "v1alpha1", "backendtrafficpolicies"),
+    "EnvoyExtensionPolicy": Kind(_ENVOY, "v1alpha1", "envoyextensionpolicies"),
     "EnvoyPatchPolicy": Kind(_ENVOY, "v1alpha1", "envoypatchpolicies"),
     "HTTPRouteFilter": Kind(_ENVOY, "v1alpha1", "httproutefilters"),
     "HTTPRoute": Kind(_GATEWAY_API, "v1", "httproutes"),

@@ -18,7 +18,14 @@ Key = tuple[str, str, str]
 CLOSES: Final = "SecurityPolicy"
 """What closes the gateway; we never remove one, wanted or not."""
 
-REMOVAL: Final = ("HTTPRoute", "AIGatewayRoute", "AIServiceBackend", "EnvoyPatchPolicy", "Backend")
+REMOVAL: Final = (
+    "HTTPRoute",
+    "AIGatewayRoute",
+    "AIServiceBackend",
+    "EnvoyExtensionPolicy",
+    "EnvoyPatchPolicy",
+    "Backend",
+)
 """Who goes first: a route before what it needs. All other kinds follow."""
 
 

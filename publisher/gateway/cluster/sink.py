@@ -31,12 +31,16 @@ from publisher.gateway.resources.manifests import base, carried, fitting, publis
 from publisher.gateway.resources.naming import Json, digest, identity
 from publisher.metrics import ClusterMetrics
 from publisher.plan import Plan
+from publisher.workshop import Workshop
 from runtime.in_step import RESYNC_S
 from runtime.kube.watch import KubeWatch
 from runtime.lifecycle import going_on
 
 PATIENCE_S: Final = 10.0
 """Longest wait for the gateway's controller to judge what was applied, in seconds; then it is told as not live."""
+
+MOST: Final = 1_000
+"""Publications of an Envoy Gateway in a cluster: one more is live within some three seconds then (decision 40)."""
 
 LOOK_S: Final = 0.25
 """Between two looks at what it has judged, in seconds."""
@@ -55,6 +59,8 @@ class _Left:
 class ClusterSink:
     """Keeps the objects of one gateway in step."""
 
+    most = MOST
+
     def __init__(
         self,
         cluster: Cluster,
@@ -63,7 +69,10 @@ class ClusterSink:
         *,
         patience_s: float = PATIENCE_S,
         resync_s: float = RESYNC_S,
+        workshop: Workshop | None = None,
     ) -> None:
+        """``workshop``: where objects are made, by default one of its own."""
+        self._workshop = workshop or Workshop()
         self._cluster = cluster
         self._options = options
         self._metrics = metrics
@@ -89,7 +98,7 @@ class ClusterSink:
     async def apply(self, wanted: Plan) -> Mapping[str, str]:
         """Bring a plan into force; tells by uid why one is not live. Raises ``NotServed``."""
         fit = fitting(wanted)
-        lower, upper = base(self._options), published(fit, self._options)
+        lower, upper = await self._workshop.do(_objects, fit, self._options)
         self._wanted = frozenset(identity(obj) for obj in (*lower, *upper))
         live = await self._look()
         faults, held = await self._put_all(lower, live), {}
@@ -97,10 +106,10 @@ class ClusterSink:
             held = dict.fromkeys(map(identity, upper), next(iter(faults.values())))
         else:
             faults = await self._put_all(upper, live)
-        await self._remove(self._needless(live), live)
+        await self._remove(await self._workshop.do(self._needless, live), live)
         self._metrics.unfit.set(sum(key not in self._left for key in faults))
         faults = await self._unsettled((*lower, *upper), live) | held | faults
-        self._seen = {key: told(obj, self._options.gateway) for key, obj in live.items()}
+        self._seen = await self._workshop.do(self._told, live)
         misfits = {uid: why for uid, why in fit.refused.items() if uid not in wanted.refused}
         return blamed(faults, (*lower, *upper), fit) | misfits
 
@@ -142,25 +151,37 @@ class ClusterSink:
     async def _put_all(self, objects: Sequence[Json], live: _Live) -> dict[Key, str]:
         """Apply objects in their order; one that points to an object that could not be applied is left as it is."""
         faults: dict[Key, str] = {}
+        as_left = await self._workshop.do(self._as_left, objects, live)
         for obj in objects:
             key = identity(obj)
             try:
-                _require_applied(references(obj), faults)
-                await self._put(obj, live)
+                if faults:
+                    _require_applied(references(obj), faults)
+                if key not in as_left:
+                    await self._put(obj, live)
             except Unfit as unfit:
                 faults[key] = str(unfit)
                 self._left.pop(key, None)
         return faults
 
+    def _as_left(self, objects: Sequence[Json], live: _Live) -> frozenset[Key]:
+        """Those that are in the cluster as we left them, and are to be as they were."""
+        found = ((identity(obj), obj) for obj in objects)
+        return frozenset(
+            key
+            for key, obj in found
+            if key in live
+            and not is_foreign(live[key])
+            and self._left.get(key) == _Left(digest(obj), imprint(live[key]))
+        )
+
     async def _put(self, obj: Json, live: _Live) -> None:
-        """Apply an object, unless it is as we left it."""
+        """Apply an object that is not as we left it."""
         key, asked = identity(obj), digest(obj)
         found, left = live.get(key), self._left.get(key)
         if found and is_foreign(found):
             owners = ", ".join(sorted(managers(found))) or "nobody known"
             raise Unfit(f"{key[0]} {key[2]} in {key[1]} is not ours, but of {owners}: it is left alone")
-        if found and left == _Left(asked, imprint(found)):
-            return
         if left and left.asked == asked:
             self._metrics.drift.inc()
         live[key] = await self._cluster.put(obj)
@@ -187,7 +208,7 @@ class ClusterSink:
         loop = asyncio.get_running_loop()
         until_s = loop.time() + self._patience_s
         try:
-            while (awaited := self._awaited(keys, live)) and loop.time() < until_s:
+            while (awaited := await self._workshop.do(self._awaited, keys, live)) and loop.time() < until_s:
                 self._waiting = judged(awaited[0], self._options.gateway).why
                 await asyncio.sleep(LOOK_S)
                 now = await self._look()
@@ -196,14 +217,22 @@ class ClusterSink:
         finally:
             self._waiting = ""
         self._in_vain |= {identity(obj): _generation(obj) for obj in awaited}
-        return {key: why for key in keys if (why := self._fault(key, live))}
+        return await self._workshop.do(self._faults, keys, live)
 
-    def _fault(self, key: Key, live: _Live) -> str:
-        """Why an object is not in force; one that somebody removed meanwhile is not."""
-        if key not in live:
-            return f"{key[0]} {key[2]} is gone; it is applied again"
+    def _faults(self, keys: Iterable[Key], live: _Live) -> dict[Key, str]:
+        """Why objects are not in force, of those that are not; one that somebody removed meanwhile is not."""
         closing = [obj for obj in live.values() if obj["kind"] == CLOSES]
-        return fault(live[key], closing, self._options.gateway)
+        found = {
+            key: fault(live[key], closing, self._options.gateway)
+            if key in live
+            else f"{key[0]} {key[2]} is gone; it is applied again"
+            for key in keys
+        }
+        return {key: why for key, why in found.items() if why}
+
+    def _told(self, live: _Live) -> dict[Key, Told]:
+        """What matters of all that is there."""
+        return {key: told(obj, self._options.gateway) for key, obj in live.items()}
 
     def _awaited(self, keys: Iterable[Key], live: _Live) -> list[Json]:
         return [
@@ -213,6 +242,11 @@ class ClusterSink:
             and judged(live[key], self._options.gateway).standing is Standing.PENDING
             and self._in_vain.get(key) != _generation(live[key])
         ]
+
+
+def _objects(fit: Plan, options: GatewayOptions) -> tuple[tuple[Json, ...], tuple[Json, ...]]:
+    """What holds for all, and what is published."""
+    return base(options), published(fit, options)
 
 
 def _require_applied(needed: Iterable[Key], faults: Mapping[Key, str]) -> None:

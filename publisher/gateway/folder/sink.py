@@ -24,10 +24,14 @@ from publisher.gateway.resources.manifests import carried, fitting
 from publisher.plan import Plan
 from publisher.prober import Prober, Proofs
 from publisher.sink import NotServed
+from publisher.workshop import Workshop
 from runtime.files import Mark, mark_of
 
 LOOK_S: Final = 1.0
 """Between two looks at the file, in seconds: whether somebody else has changed it."""
+
+MOST: Final = 500
+"""Publications of an Envoy Gateway that reads a folder: a change takes it a minute then (decision 40)."""
 
 _MAX_FOREIGN_BYTES: Final = 4 * 1024 * 1024
 _KIND: Final = re.compile(r"^\s*\"?kind\"?:", re.MULTILINE)
@@ -49,6 +53,8 @@ class Patience:
 class FolderSink:
     """Keeps the file. ``prober`` None: it is written, and nobody is asked."""
 
+    most = MOST
+
     def __init__(
         self,
         folder: Path,
@@ -58,15 +64,18 @@ class FolderSink:
         may_write: Callable[[], bool] = lambda: True,
         restart_follows: bool = False,
         patience: Patience = Patience(),
+        workshop: Workshop | None = None,
     ) -> None:
+        """``workshop``: where the file is made, by default one of its own."""
         self._folder = folder
         self._path = folder / FILE
         self._options = options
         self._prober = prober
-        self._proofs = Proofs(prober, reads_bodies=options.patches) if prober else None
+        self._proofs = Proofs(prober) if prober else None
         self._may_write = may_write  # asked at each write: whether this process still is the folder's one writer
         self._restart_follows = restart_follows  # the operator's word that Envoy Gateway is started anew afterwards
         self._patience = patience
+        self._workshop = workshop or Workshop()
         self._taken_up = ""  # the generation that was seen in force last
         self._given_up = ""
         self._waiting = ""
@@ -80,7 +89,7 @@ class FolderSink:
     async def served(self) -> frozenset[str]:
         """The uids of the publications in the file; raises ``NotServed`` when it cannot be read."""
         try:
-            found = _read(self._path)
+            found = await self._workshop.do(_read, self._path)
         except OSError as error:
             raise NotServed(f"the folder cannot be read: {error}") from error
         return frozenset(uid for obj in found for uid in carried(obj))
@@ -89,8 +98,8 @@ class FolderSink:
         """Write a plan, wait until Envoy Gateway has taken it up, and ask for what changed; raises ``NotServed``."""
         fit = fitting(wanted)
         try:
-            file = rendered(fit, self._options)
-            if self._write(file.text):
+            file = await self._workshop.do(rendered, fit, self._options)
+            if await self._workshop.do(self._write, file.text):
                 self._outdate(fit)
         except OSError as error:
             raise NotServed(f"the folder cannot be written: {error}") from error
@@ -147,14 +156,14 @@ class FolderSink:
             return
         longest_s = 0.0
         if self._given_up != file.generation:
-            longest_s = self._patience.of(await asyncio.to_thread(self._objects))
+            longest_s = self._patience.of(await self._workshop.do(self._objects))
         self._given_up = file.generation
         begun_s = asyncio.get_running_loop().time()
         try:
             while len(faults := await prober.ask(questions)) == len(questions):
                 waited_s = asyncio.get_running_loop().time() - begun_s
                 if waited_s >= longest_s:
-                    hint = await asyncio.to_thread(self._hint)
+                    hint = await self._workshop.do(self._hint)
                     raise NotServed(f"Envoy Gateway does not serve the file yet: {faults[questions[0]]}{hint}")
                 self._waiting = f"Envoy Gateway takes up {file.objects} objects ({waited_s:.0f} of {longest_s:.0f} s)"
                 await asyncio.sleep(self._patience.poll_s)

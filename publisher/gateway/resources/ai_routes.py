@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from extauth.request.route_names import ROUTE_PREFIX, reading_rule
+from extauth.request.route_names import ROUTE_PREFIX, publication_rule
 from publisher.envoy.files import PUBLICATION_HEADER
 from publisher.gateway.options import GatewayOptions
 from publisher.gateway.resources.backends import backend_name, backend_ref
@@ -69,7 +69,7 @@ def _route(name: str, host: Host, routes: Sequence[Route], servers: dict[str, st
 def _rule(route: Route, server: str) -> Json:
     header = {"type": "Exact", "name": PUBLICATION_HEADER, "value": route.publication}
     return {
-        "name": reading_rule(route.publication, "body"),
+        "name": publication_rule(route.publication, "body"),
         "matches": [{"headers": [header]}],
         "backendRefs": [{"name": server}],
         "timeouts": {"request": f"{route.longest_s}s"},

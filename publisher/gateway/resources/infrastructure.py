@@ -9,8 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any, Final
 
-from publisher.envoy.bootstrap import heap_bounds
-from publisher.envoy.meter import runtime
+from publisher.envoy.listener.overload import heap_bounds
+from publisher.gateway.endings import access_log
 from publisher.gateway.gate import secret_ref
 from publisher.gateway.options import GatewayOptions, HostInfrastructure
 from publisher.gateway.resources.naming import Json, made
@@ -24,7 +24,7 @@ def infrastructure(options: GatewayOptions) -> list[Json]:
         return []
     parts = {
         "GatewayClass": _class(options),
-        "EnvoyProxy": _proxy(options.host),
+        "EnvoyProxy": _proxy(options.host, options),
         "Gateway": _gateway(options.host, options),
     }
     return [
@@ -43,16 +43,17 @@ def _class(options: GatewayOptions) -> Json:
     return {"controllerName": CONTROLLER, "parametersRef": parameters}
 
 
-def _proxy(host: HostInfrastructure) -> Json:
+def _proxy(host: HostInfrastructure, options: GatewayOptions) -> Json:
     """How Envoy is run, and what it needs for our resources to mean what they say.
 
     A cluster for each server and not for each rule: else a rule that moves would lead, for a moment, to another
-    publication's server. The runtime flag that lets a settlement tell numbers; streams that outlive a change.
+    publication's server. Endings that are told; streams that outlive a change.
     """
-    added = {"layered_runtime": runtime(), "overload_manager": heap_bounds(host.max_heap_bytes)}
+    added = {"overload_manager": heap_bounds(host.max_heap_bytes)}
     return {
         "provider": {"type": "Host", "host": {"envoyVersion": host.envoy_version}},
         "mergeBackends": {},
+        "telemetry": {"accessLog": access_log(options)},
         "bootstrap": {"type": "Merge", "value": json.dumps(added, sort_keys=True)},
         "shutdown": {"drainTimeout": f"{host.drain_s}s"},
     }

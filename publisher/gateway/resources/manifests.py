@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from publisher.gateway.endings import endings_backends
 from publisher.gateway.gate import gate_backend
 from publisher.gateway.options import GatewayOptions
 from publisher.gateway.resources.ai_routes import ai_routes
@@ -16,10 +17,11 @@ from publisher.gateway.resources.backends import backends
 from publisher.gateway.resources.fitting import fitting
 from publisher.gateway.resources.grants import grants
 from publisher.gateway.resources.infrastructure import infrastructure
+from publisher.gateway.resources.metering import meter_policy
 from publisher.gateway.resources.naming import Json
-from publisher.gateway.resources.patches import patches, route_patches
+from publisher.gateway.resources.patches import gates_patch, patches
 from publisher.gateway.resources.routes import carried, no_model_filter, routes
-from publisher.gateway.resources.security import security_policy
+from publisher.gateway.resources.security import bodies_policy, security_policy
 from publisher.gateway.resources.traffic import client_policy, server_policy
 from publisher.plan import Plan
 
@@ -31,6 +33,7 @@ def base(options: GatewayOptions) -> tuple[Json, ...]:
     return (
         security_policy(options),
         gate_backend(options),
+        *endings_backends(options),
         *grants(options),
         client_policy(options),
         server_policy(options),
@@ -41,9 +44,20 @@ def base(options: GatewayOptions) -> tuple[Json, ...]:
 
 
 def published(plan: Plan, options: GatewayOptions) -> tuple[Json, ...]:
-    """What is published: servers, then the routes to them. What ``fitting`` refuses is left out."""
+    """What is published: servers, then the routes to them. What ``fitting`` refuses is left out.
+
+    Before them what brings their calls' bodies to Check and has their answers metered.
+    """
     fit = fitting(plan)
-    return (*backends(fit, options), *routes(fit, options), *ai_routes(fit, options), *route_patches(fit, options))
+    laid = routes(fit, options)
+    return (
+        bodies_policy(laid, options),
+        *meter_policy(laid, options),
+        *backends(fit, options),
+        *laid,
+        *ai_routes(fit, options),
+        *gates_patch(fit, options),
+    )
 
 
 def text(objects: Iterable[Json]) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final
 
 from extauth.request.route_names import ROUTE_PREFIX
@@ -18,6 +20,7 @@ MANAGER: Final = "tollkeeper"
 GATEWAY_LABEL: Final = "tollkeeper.dev/gateway"
 """Names the gateway that an object belongs to: several may share a namespace."""
 
+NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 MAX_NAME: Final = 253
 MAX_LABEL: Final = 63
 
@@ -37,14 +40,16 @@ _ENVOY_GATEWAY: Final = "gateway.envoyproxy.io/v1alpha1"
 _CLUSTER_WIDE: Final = frozenset({"GatewayClass"})
 
 
-def made(kind: str, name: str, spec: Json, *, namespace: str, gateway: str) -> Json:
-    """One object of ours."""
+def made(
+    kind: str, name: str, spec: Json, *, namespace: str, gateway: str, labels: Mapping[str, str] = NO_LABELS
+) -> Json:
+    """One object of ours. ``labels``: besides those that all have."""
     where = {} if kind in _CLUSTER_WIDE else {"namespace": namespace}
-    labels = {MANAGED_BY: MANAGER, GATEWAY_LABEL: gateway}
+    everyones = {MANAGED_BY: MANAGER, GATEWAY_LABEL: gateway}
     return {
         "apiVersion": _API.get(kind, _ENVOY_GATEWAY),
         "kind": kind,
-        "metadata": {"name": name, **where, "labels": labels},
+        "metadata": {"name": name, **where, "labels": {**everyones, **labels}},
         "spec": spec,
     }
 

@@ -1,39 +1,32 @@
 """What Envoy Gateway's own resources have no words for, as patches of what it tells Envoy. Pure.
 
-Each concern is a policy of its own: one that Envoy Gateway cannot apply leaves the others in force. All fail closed but
-the settlement, without which tokens are charged by each publication's ``missingUsage``. A patch without anything to
-match makes its policy look broken, so what needs routes is written only for listeners that take some.
-
-Filters stand on the listener turned off, and a patch of the routes turns them on where bodies are read. It adds to a
-route's settings by filter, and never replaces them: that is where Envoy Gateway turns Check on.
+None of them is needed to close the gateway or to count calls. Each concern is a policy of its own: one that Envoy
+Gateway cannot apply leaves the others in force. A patch without anything to match makes its policy look broken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from extauth.request.route_names import ENTRY, READS_BODY, ROUTE_PREFIX
-from publisher.envoy.bootstrap import MAX_HEADERS, MAX_HEADERS_KB, NOBODY, SERVER_NAME, SETTLE_TIMEOUT, local_replies
-from publisher.envoy.files import body_filters_on
-from publisher.envoy.meter import REQUEST_NAMESPACE, body_filter, settle_filter, sse_filter
-from publisher.gateway.gate import HEALTH_INTERVAL, are_several, gate_client
-from publisher.gateway.options import GatewayOptions
-from publisher.gateway.resources.listeners import taking
-from publisher.gateway.resources.naming import Json, made, own_name
-from publisher.gateway.resources.targets import gateway_target
+from publisher.envoy.bootstrap import MAX_HEADERS, MAX_HEADERS_KB, NOBODY, SERVER_NAME
+from publisher.envoy.endings import ENDINGS, PROMPT
+from publisher.envoy.listener.replies import local_replies
+from publisher.gateway.gate import HEALTH_INTERVAL, are_several, gate_name
+from publisher.gateway.options import GatewayOptions, MeterBy
+from publisher.gateway.resources.metering import meter_filter
+from publisher.gateway.resources.naming import NO_LABELS, Json, made, own_name
+from publisher.gateway.resources.security import bodies_name
+from publisher.gateway.resources.targets import READS, gateway_target
 from publisher.plan import Plan
 
 _LISTENER: Final = "type.googleapis.com/envoy.config.listener.v3.Listener"
-_ROUTES: Final = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 _CLUSTER: Final = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
-_EXT_AUTHZ: Final = "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthz"
 
 _MANAGER: Final = "$..filters[?(@.name=='envoy.filters.network.http_connection_manager')].typed_config"
 """How calls are read, of every filter chain: http has one of its own, each https hostname another."""
-_FILTERS: Final = "$..http_filters"
 _ROUTER: Final = "$..http_filters[?(@.name=='envoy.filters.http.router')]"
-_CHECK: Final = f"$..http_filters[?(@.typed_config['@type']=='{_EXT_AUTHZ}')].typed_config"
+_LOG: Final = f"$..access_log[?(@.typed_config.common_config.log_name=='{ENDINGS}')].typed_config.common_config"
 
 
 def patches(options: GatewayOptions) -> list[Json]:
@@ -41,47 +34,40 @@ def patches(options: GatewayOptions) -> list[Json]:
     if not options.patches:
         return []
     listeners = _called(options.listeners, options)
-    return [
-        _policy("meter", map(_meter, listeners), options),
-        _policy("settle", (_settlement(name, options) for name in listeners), options),
+    made_ones = [
         _policy("hardened", (_hardened(name, options) for name in listeners), options),
-        _policy("replies", map(_replies, listeners), options),
+        _policy("replies", [_replies(listener, options) for listener in listeners], options),
+        _policy("endings", map(_prompt, listeners), options, labels=READS),
     ]
-
-
-def route_patches(plan: Plan, options: GatewayOptions) -> list[Json]:
-    """What holds for what is published; a plan that fits (``fitting``)."""
-    if not options.patches or not plan.hosts:
-        return []
-    made_ones = []
-    if asking := _called((one.listener for one in taking([host.name for host in plan.hosts], options)), options):
-        made_ones.append(_policy("told", map(_told, asking), options))
-    if reading := _called((one.name for one in taking(_hosts_with_bodies(plan), options)), options):
-        made_ones.append(_policy("bodies", (_bodies(name, options) for name in reading), options))
-    if are_several(options):
-        made_ones.append(_policy("gates", [_gates(options)], options))
+    if options.meter is MeterBy.PATCH:
+        made_ones.append(_policy("meter", map(_metered, listeners), options, labels=READS))
     return made_ones
+
+
+def gates_patch(plan: Plan, options: GatewayOptions) -> list[Json]:
+    """What leaving a gate out takes; of a plan without routes nobody asks a gate."""
+    if not options.patches or not plan.hosts or not are_several(options.gate):
+        return []
+    return [_policy("gates", [_gates(name, options) for name in (gate_name(options), bodies_name(options))], options)]
 
 
 _Patches = Sequence[tuple[str, str, Json]]  # type and name of what Envoy is told, operation
 
 
-def _policy(what: str, patched: Iterable[_Patches], options: GatewayOptions) -> Json:
+def _policy(
+    what: str, patched: Iterable[_Patches], options: GatewayOptions, *, labels: Mapping[str, str] = NO_LABELS
+) -> Json:
     written = [
         {"type": kind, "name": name, "operation": operation} for each in patched for kind, name, operation in each
     ]
     spec = {"targetRef": gateway_target(options), "type": "JSONPatch", "jsonPatches": written}
-    name = own_name(options.gateway, what)
-    return made("EnvoyPatchPolicy", name, spec, namespace=options.namespace, gateway=options.gateway)
+    where = {"namespace": options.namespace, "gateway": options.gateway}
+    return made("EnvoyPatchPolicy", own_name(options.gateway, what), spec, labels=labels, **where)
 
 
 def _called(listeners: Iterable[str], options: GatewayOptions) -> list[str]:
-    """What Envoy Gateway calls each listener, or its routes."""
+    """What Envoy Gateway calls each listener."""
     return [f"{options.namespace}/{options.gateway}/{listener}" for listener in dict.fromkeys(listeners)]
-
-
-def _hosts_with_bodies(plan: Plan) -> list[str]:
-    return [host.name for host in plan.hosts if any(route.reads_body for route in host.routes)]
 
 
 def _add(json_path: str, value: Any, path: str | None = None) -> Json:
@@ -89,18 +75,17 @@ def _add(json_path: str, value: Any, path: str | None = None) -> Json:
     return {"op": "add", **where, "value": value}
 
 
-def _meter(listener: str) -> _Patches:
-    """Before all other filters, turned off: the one that reads JSON first, the one for events second."""
-    return [
-        (_LISTENER, listener, _add(_FILTERS, sse_filter(), "0")),
-        (_LISTENER, listener, _add(_FILTERS, body_filter(), "0")),
-    ]
+def _metered(listener: str) -> _Patches:
+    """Right before the router, so after Check: it looks at answers to calls that have a reservation."""
+    return [(_LISTENER, listener, _add(_ROUTER, meter_filter()))]
 
 
-def _settlement(listener: str, options: GatewayOptions) -> _Patches:
-    """After Check and before the router: in front of Check it would not see where the call went."""
-    settle = settle_filter(options.meter, timeout=SETTLE_TIMEOUT, gate=gate_client(options))
-    return [(_LISTENER, listener, _add(_ROUTER, settle))]
+def _prompt(listener: str) -> _Patches:
+    """Endings are sent at once, and elsewhere where a stream cannot be opened, as plain Envoy does it.
+
+    Where the proxy's log tells no endings there is nothing to match, which whoever publishes models should know.
+    """
+    return [(_LISTENER, listener, _add(_LOG, value, name)) for name, value in PROMPT.items()]
 
 
 def _hardened(listener: str, options: GatewayOptions) -> _Patches:
@@ -118,39 +103,28 @@ def _hardened(listener: str, options: GatewayOptions) -> _Patches:
     return [(_LISTENER, listener, _add(_MANAGER, value, name)) for name, value in bounds.items()]
 
 
-def _replies(listener: str) -> _Patches:
+def _replies(listener: str, options: GatewayOptions) -> _Patches:
     """The answers that Envoy gives by itself, in JSON."""
-    return [(_LISTENER, listener, _add(_MANAGER, {"mappers": local_replies()}, "local_reply_config"))]
+    mappers = local_replies(options.max_body_bytes)
+    return [(_LISTENER, listener, _add(_MANAGER, {"mappers": mappers}, "local_reply_config"))]
 
 
-def _told(listener: str) -> _Patches:
-    """Check is told what was read of the body."""
-    return [(_LISTENER, listener, _add(_CHECK, [REQUEST_NAMESPACE], "metadata_context_namespaces"))]
-
-
-def _bodies(listener: str, options: GatewayOptions) -> _Patches:
-    """Bodies are read on the routes of rules that say so, and on no other."""
-    resource = "@.metadata.filter_metadata['envoy-gateway'].resources[0]"
-    ours = f"{resource}.namespace == '{options.namespace}' && {resource}.name =~ /^{ROUTE_PREFIX}/"
-    reading = f"{resource}.sectionName =~ /(^{ENTRY}[.]|[.]{READS_BODY}$)/"
-    chosen = f"$.virtual_hosts[*].routes[?({ours} && {reading})]"
-    return [
-        (_ROUTES, listener, _add(chosen, settings, f"typed_per_filter_config/{name}"))
-        for name, settings in body_filters_on().items()
-    ]
-
-
-def _gates(options: GatewayOptions) -> _Patches:
-    """What leaving a gate out takes: to ask for its health by a name that it takes, and to heed the answer at once.
+def _gates(policy: str, options: GatewayOptions) -> _Patches:
+    """To ask a policy's gates for their health by a name that they take, and to heed the answer at once.
 
     Envoy would ask by the cluster's name, which is none, and less often while nobody calls; and its threads would hear
     of a change of health at most once a second.
     """
-    client = gate_client(options)
     said = {
-        "/health_checks/0/grpc_health_check/authority": client["authority"],
+        "/health_checks/0/grpc_health_check/authority": f"{gate_name(options)}.{options.namespace}",
         "/health_checks/0/no_traffic_interval": HEALTH_INTERVAL,
         "/common_lb_config/update_merge_window": "0s",
     }
     operations = ({"op": "add", "path": path, "value": value} for path, value in said.items())
-    return [(_CLUSTER, client["cluster_name"], operation) for operation in operations]
+    return [(_CLUSTER, _cluster(policy, options), operation) for operation in operations]
+
+
+def _cluster(policy: str, options: GatewayOptions) -> str:
+    """What Envoy Gateway calls the cluster of a policy's gates; where it reads files it has forgotten the kind."""
+    kind = "" if options.from_files else "securitypolicy"
+    return f"{kind}/{options.namespace}/{policy}/extauth/0"

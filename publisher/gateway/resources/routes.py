@@ -7,20 +7,25 @@ at a time, each publication has its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby, zip_longest
 from typing import Final, TypeVar
 
 from extauth.answers.answers import denial
 from extauth.reasons import Reason
 from extauth.request.route_names import ROUTE_PREFIX, read_rule
+from publisher.gateway.gate import gate_name
 from publisher.gateway.options import GatewayOptions
-from publisher.gateway.resources.naming import Json, content_name, made
+from publisher.gateway.resources.naming import NO_LABELS, Json, content_name, made
 from publisher.gateway.resources.rules import HostRules, Rule, closed, entry, host_rules, no_model_name
+from publisher.gateway.resources.security import bodies_name
+from publisher.gateway.resources.targets import READS
 from publisher.plan import Plan
 
 _T = TypeVar("_T")
 
+NEVER: Final = "/:"
+"""No publication's path can begin so."""
 MAX_RULES: Final = 16
 """Most rules of an HTTPRoute (Gateway API)."""
 MAX_MATCHES: Final = 60
@@ -28,10 +33,26 @@ MAX_MATCHES: Final = 60
 
 
 def routes(plan: Plan, options: GatewayOptions) -> list[Json]:
-    """All HTTPRoutes, in a stable order; a plan that fits (``fitting``)."""
+    """All HTTPRoutes, in a stable order; of a plan that fits (``fitting``)."""
     upstreams = {upstream.publication: upstream for upstream in plan.upstreams}
     hosts = [host_rules(host, upstreams, options) for host in plan.hosts]
-    return [route for host in hosts for route in (*_published(host, options), *_own(host, options))]
+    laid = [route for host in hosts for route in (*_published(host, options), *_own(host, options))]
+    return [*laid, *_standing_routes(options)]
+
+
+def _standing_routes(options: GatewayOptions) -> list[Json]:
+    """Routes of every host that take no call, one for each policy that asks Check.
+
+    With them their filters, and the meter's, are on every listener from the start on. A publication changes no
+    listener, and where Envoy refuses one later it goes on with one that asks.
+    """
+    return [_standing_route(gate_name(options), options), _standing_route(bodies_name(options), options, is_read=True)]
+
+
+def _standing_route(name: str, options: GatewayOptions, *, is_read: bool = False) -> Json:
+    rules = [closed([{"path": {"type": "Exact", "value": f"{NEVER}{name}"}}], options)]
+    spec = {"parentRefs": [{"name": options.gateway}], "rules": rules}
+    return _made(name, spec, options, is_read=is_read)
 
 
 def no_model_filter(options: GatewayOptions) -> Json:
@@ -62,10 +83,12 @@ def _published(host: HostRules, options: GatewayOptions) -> Iterator[Json]:
     if options.per_publication_routes:
         for uid, rules in groupby(by_publication, key=lambda rule: rule.publication):
             for index, own in enumerate(_pieces(list(rules), MAX_RULES)):
-                yield _route(f"{ROUTE_PREFIX}{uid}{f'-{index}' if index else ''}", host.host, _rendered(own), options)
+                yield _filled(f"{ROUTE_PREFIX}{uid}{f'-{index}' if index else ''}", host, own, options)
     else:
-        for index, filled in enumerate(_packed(by_publication)):
-            yield _route(_name("routes", host, options, index), host.host, _rendered(filled), options)
+        for what, is_read in (("routes", False), ("models", True)):
+            of_kind = [rule for rule in by_publication if rule.is_read is is_read]
+            for index, filled in enumerate(_packed(of_kind)):
+                yield _filled(_name(what, host, options, index), host, filled, options)
 
 
 def _packed(rules: Sequence[Rule]) -> Iterator[Sequence[Rule]]:
@@ -87,7 +110,7 @@ def _own(host: HostRules, options: GatewayOptions) -> Iterator[Json]:
     for index, (waiting, shut) in enumerate(parts):
         waits = [entry(host.host, waiting, options)] if waiting else []
         rules = [*waits, *([closed(shut, options)] if shut else [])]
-        yield _route(_name("entry", host, options, index), host.host, rules, options)
+        yield _route(_name("entry", host, options, index), host.host, rules, options, is_read=bool(waiting))
 
 
 def _pieces(whole: Sequence[_T], most: int) -> Iterator[Sequence[_T]]:
@@ -98,10 +121,17 @@ def _name(what: str, host: HostRules, options: GatewayOptions, index: int) -> st
     return f"{content_name(what, options.gateway, host.host)}-{index}"
 
 
-def _rendered(rules: Iterable[Rule]) -> list[Json]:
-    return [rule.rendered for rule in rules]
+def _filled(name: str, host: HostRules, rules: Sequence[Rule], options: GatewayOptions) -> Json:
+    """A route of publications of one kind."""
+    return _route(name, host.host, [rule.rendered for rule in rules], options, is_read=rules[0].is_read)
 
 
-def _route(name: str, host: str, rules: list[Json], options: GatewayOptions) -> Json:
+def _route(name: str, host: str, rules: list[Json], options: GatewayOptions, *, is_read: bool) -> Json:
     spec = {"parentRefs": [{"name": options.gateway}], "hostnames": [host], "rules": rules}
-    return made("HTTPRoute", name, spec, namespace=options.namespace, gateway=options.gateway)
+    return _made(name, spec, options, is_read=is_read)
+
+
+def _made(name: str, spec: Json, options: GatewayOptions, *, is_read: bool) -> Json:
+    """``is_read``: Check reads the bodies of the calls that it takes."""
+    labels = READS if is_read else NO_LABELS
+    return made("HTTPRoute", name, spec, namespace=options.namespace, gateway=options.gateway, labels=labels)

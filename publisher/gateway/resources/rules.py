@@ -4,16 +4,20 @@ Plain Envoy takes the first route that fits; Envoy Gateway the most particular m
 prefix, then the one that asks for more headers. The plan's order gives the same answer, but for two things that are
 mended here. A prefix of Gateway API matches the bare path too, which the plan leaves to somebody else: whoever has it
 there gets it by an exact match. And of two equal matches the plan's first one is written, the other left out.
+
+An openai publication has two rules for each of its routes: at the first its calls wait for Check, and nothing but a 404
+is there; the other leads to the server, and wants the header by which Check names the publication. No caller can send
+it: it is taken off every call before anything looks at it (``traffic``).
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from extauth.request.route_names import entry_rule, publication_rule, reading_rule, unread_rule
+from extauth.request.route_names import checked_rule, entry_rule, publication_rule
 from publisher.addresses import is_address
 from publisher.envoy.files import CREDENTIAL_HEADERS, PUBLICATION_HEADER
 from publisher.gateway.options import GatewayOptions
@@ -31,7 +35,8 @@ _Key = tuple[str, str, str]
 class Rule:
     """A rule and whose it is."""
 
-    publication: str  # uid; "": the host's own
+    publication: str  # uid
+    is_read: bool  # Check reads the bodies of the publication's calls
     rendered: Json
 
 
@@ -46,8 +51,9 @@ class HostRules:
 
 
 def host_rules(host: Host, upstreams: Mapping[str, Upstream], options: GatewayOptions) -> HostRules:
-    """Lay out a host's rules. Without patches no body is read, so no call can be decided by one."""
+    """Lay out a host's rules."""
     routes = _distinct(host, options)
+    read = frozenset(route.publication for route in host.routes if route.reads_body)
     has_entry = host.openai and not any(_key(route) == (_PREFIX, OPENAI_ROOT, "") for route in routes)
     owners = {path: _around(path, routes) for path in _bare_paths(host, routes)}
     routes += [_at(path, owner) for path, owner in owners.items() if owner]
@@ -57,7 +63,7 @@ def host_rules(host: Host, upstreams: Mapping[str, Upstream], options: GatewayOp
     entry = [*asked, _matching(_PREFIX, OPENAI_ROOT)] if has_entry else []
     return HostRules(
         host=host.name,
-        published=tuple(Rule(one.publication, _rule(one, upstreams[one.publication], options)) for one in routes),
+        published=tuple(_rules(routes, read, upstreams, options)),
         entry=tuple(entry),
         closed=tuple(_matching(_EXACT, path) for path in left),
     )
@@ -99,7 +105,7 @@ def _distinct(host: Host, options: GatewayOptions) -> list[Route]:
     """The routes to write, the first of those that match the same."""
     first: dict[_Key, Route] = {}
     for route in host.routes:
-        if not route.chosen_by_body or (options.patches and not options.ai_gateway):  # there ``ai_routes`` has them
+        if not (route.chosen_by_body and options.ai_gateway):  # there ``ai_routes`` has them
             first.setdefault(_key(route), route)
     return list(first.values())
 
@@ -132,26 +138,39 @@ def _header(route: Route) -> str:
     return route.publication if route.chosen_by_body else ""
 
 
-def _rule(route: Route, upstream: Upstream, options: GatewayOptions) -> Json:
-    match = _matching(_PREFIX if route.below else _EXACT, route.path)
-    if route.chosen_by_body:
+def _rules(
+    routes: Iterable[Route], read: Collection[str], upstreams: Mapping[str, Upstream], options: GatewayOptions
+) -> Iterator[Rule]:
+    """All rules of these routes; of two that match the same the first. ``read``: whose calls' bodies Check reads."""
+    seen: set[_Key] = set()
+    for route in routes:
+        for key, rendered in _of_route(route, upstreams[route.publication], options, waits=route.publication in read):
+            if key not in seen:
+                seen.add(key)
+                yield Rule(route.publication, route.publication in read, rendered)
+
+
+def _of_route(route: Route, upstream: Upstream, options: GatewayOptions, *, waits: bool) -> Iterator[tuple[_Key, Json]]:
+    kind, part = _PREFIX if route.below else _EXACT, route.name.rpartition("/")[2].replace("_", "-")
+    name = publication_rule(route.publication, part)
+    if waits and not route.chosen_by_body:
+        yield (kind, route.path, ""), _answered(name, [_matching(kind, route.path)], options)
+        name = checked_rule(route.publication, part)
+    match = _matching(kind, route.path)
+    if waits:
         match["headers"] = [{"type": "Exact", "name": PUBLICATION_HEADER, "value": route.publication}]
-    rule: dict[str, Any] = {
-        "name": _name(route, options),
+    yield (kind, route.path, route.publication if waits else ""), _leading(name, match, route, upstream, options)
+
+
+def _leading(name: str, match: Json, route: Route, upstream: Upstream, options: GatewayOptions) -> Json:
+    """A rule that leads to the publication's server."""
+    return {
+        "name": name,
         "matches": [match],
         "filters": [_headers(route), *_rewriting(route, upstream)],
         "backendRefs": [backend_ref(backend_name(upstream, options))],
         "timeouts": {"request": f"{route.longest_s}s"},
     }
-    return rule
-
-
-def _name(route: Route, options: GatewayOptions) -> str:
-    """What the gate is told, and the patch of the routes goes by: whose calls these are, and if bodies are read."""
-    part = route.name.rpartition("/")[2].replace("_", "-")
-    reading = reading_rule if options.patches else unread_rule
-    named = reading if route.reads_body else publication_rule
-    return named(route.publication, part)
 
 
 def _matching(kind: str, path: str) -> Json:

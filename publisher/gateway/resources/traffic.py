@@ -9,11 +9,20 @@ from __future__ import annotations
 from typing import Any, Final
 
 from publisher.browsers import SERVERS_HEADERS
-from publisher.envoy.bootstrap import HEADERS_TIMEOUT, REMOVED_HEADERS, REMOVED_PREFIXES, STREAMS_PER_CONNECTION
+from publisher.envoy.bootstrap import (
+    HEADERS_TIMEOUT,
+    REMOVED_HEADERS,
+    REMOVED_PREFIXES,
+    STREAMS_PER_CONNECTION,
+)
 from publisher.envoy.files import CONNECT_TIMEOUT, IDLE_S, MAX_UPSTREAM_CALLS
+from publisher.envoy.listener.replies import too_large
 from publisher.gateway.options import GatewayOptions
 from publisher.gateway.resources.naming import Json, made, own_name
 from publisher.gateway.resources.targets import gateway_target
+
+LONGEST_SILENCE_S: Final = 3_600
+"""Longest silence within a call, in seconds: the longest call that a publication may allow. Each rule says its own."""
 
 _NO_UPGRADE: Final = "none"
 """The only protocol that a connection may be upgraded to: there is none of this name. An empty list means websocket."""
@@ -49,18 +58,29 @@ def client_policy(options: GatewayOptions) -> Json:
 
 
 def server_policy(options: GatewayOptions) -> Json:
-    """How model servers are called: once, with no bound on the answer but each rule's own and silence."""
+    """How model servers are called: once, with no bound on the answer but each rule's own, which bounds silence too."""
     most = dict.fromkeys(("maxConnections", "maxPendingRequests", "maxParallelRequests"), MAX_UPSTREAM_CALLS)
     spec: dict[str, Any] = {
         "targetRefs": [gateway_target(options)],
         "circuitBreaker": most,
         "timeout": {
             "tcp": {"connectTimeout": CONNECT_TIMEOUT},
-            "http": {"requestTimeout": "0s", "streamIdleTimeout": f"{IDLE_S}s"},
+            "http": {"requestTimeout": "0s", "streamIdleTimeout": f"{LONGEST_SILENCE_S}s"},
         },
         "httpUpgrade": [{"type": _NO_UPGRADE}],
+        "responseOverride": [_too_large(options)],
     }
     return _made("BackendTrafficPolicy", spec, options)
+
+
+def _too_large(options: GatewayOptions) -> Json:
+    """What Envoy answers by itself to a body above the bound, before Check is asked."""
+    body = {"type": "Inline", "inline": too_large(options.max_body_bytes)}
+    return {
+        "match": {"statusCodes": [{"type": "Value", "value": 413}]},
+        "source": "Local",
+        "response": {"contentType": "application/json", "body": body},
+    }
 
 
 def _made(kind: str, spec: Json, options: GatewayOptions) -> Json:

@@ -10,7 +10,10 @@ import pytest
 
 from catalog.changes import Audit, Committed
 from catalog.records import HostRecord, Kind, ModelRecord
+from catalog.routes import place_id
 from catalog.store.store import CatalogStore, Conflict, OutcomeUnknown, StoreUnavailable
+
+pytestmark = pytest.mark.usefixtures("hosts")
 
 LIMITS = ("requestsPerMinute", "requestsPerHour", "tokensPerHour", "burstLimit")
 
@@ -53,7 +56,7 @@ async def test_one_of_many_publishings_wins(api: Any, kserve: str, store: Any) -
     answers = await asyncio.gather(*(api.publish("my-model") for _ in range(6)))
     told = Counter(answer.body.get("code", "published") for answer in answers)
     assert told == {"published": 1, "ALREADY_PUBLISHED": 5}
-    assert [store.zcard(f"tk:index:{kind}") for kind in ("pub", "key", "host")] == [1, 1, 1]
+    assert [store.zcard(f"tk:index:{kind}") for kind in ("pub", "key")] == [1, 1]
 
 
 async def test_a_path_is_claimed_once(api: Any, kserve: str) -> None:
@@ -65,16 +68,19 @@ async def test_a_path_is_claimed_once(api: Any, kserve: str) -> None:
     assert told == {"published": 1, "PATH_TAKEN": 3}
 
 
-async def test_neighbours_published_at_once_are_all_in_the_table(api: Any, kserve: str) -> None:
-    """Publishings that meet at one host's table lose nothing of each other."""
+async def test_neighbours_published_at_once_all_stand_on_the_host(api: Any, kserve: str, hosts: str) -> None:
+    """Publishings that meet at one host lose nothing of each other."""
     names = [f"model-{number}" for number in range(8)]
     for name in names:
         await api.model(name, kserve)
     answers = await asyncio.gather(*(api.publish(name) for name in names))
     assert {answer.status for answer in answers} == {201}
-    table = await api.services.store.get(Kind.HOST, "api.router.inference-in-a-box")
+    host = "api.router.inference-in-a-box"
+    table = await api.services.store.get(Kind.HOST, host)
     assert isinstance(table, HostRecord)
-    assert sorted(table.paths) == sorted(f"/models/{name}" for name in names)
+    assert table.is_closed == (hosts == "routes")
+    places = [place_id(host, path) for path in table.paths or {}] or await api.services.store.ids(Kind.PLACE)
+    assert sorted(places) == sorted(f"{host}/models/{name}" for name in names)
 
 
 async def test_publishing_and_deleting_a_model_at_once(api: Any, kserve: str) -> None:
@@ -97,7 +103,8 @@ async def test_unpublishing_and_updating_at_once(api: Any, kserve: str, store: A
             api.update("my-model", publicHostname="other.example", externalPath="/x"),
         )
         assert (await api.show("my-model")).code == "NOT_PUBLISHED"
-        assert [store.zcard(f"tk:index:{kind}") for kind in ("pub", "key", "host")] == [0, 0, 0]
+        assert [store.zcard(f"tk:index:{kind}") for kind in ("pub", "key", "place", "route")] == [0, 0, 0, 0]
+        assert not await api.services.store.get(Kind.HOST, "api.router.inference-in-a-box")
 
 
 ACTS = [

@@ -8,14 +8,21 @@ from typing import Any
 from catalog.records import Kind, PublicationRecord
 from publisher.gateway.cluster.mirror import Front, mirror
 
-SAME = ("publicHostname", "externalPath", "modelType", "rateLimiting", "authentication", "tokens")
+SAME = (
+    "publicHostname", "externalPath", "modelType", "rateLimiting", "authentication", "tokens", "allowedEndpoints",
+    "allowBackground",
+)  # fmt: skip
 
 
 async def test_the_backup_of_a_publication_publishes_it_again(api: Any, openai: str, kserve: str) -> None:
     """As it was: its place, its budgets, its callers. Its key is a new one, because no backup holds any."""
     await api.model("my-llm", openai)
     await api.model("my-model", kserve)
-    changed = {"rateLimiting": {"requestsPerMinute": 7, "requestsPerHour": None}, "tokens": {"contextTokens": 4096}}
+    changed: dict[str, Any] = {
+        "rateLimiting": {"requestsPerMinute": 7, "requestsPerHour": None},
+        "tokens": {"contextTokens": 4096},
+    }
+    changed |= {"allowedEndpoints": ["files"], "allowBackground": True}
     await api.publish("my-llm", **changed, authentication={"allowedTenants": ["tenant-b"]})
     await api.publish("my-model", externalPath="/models/elsewhere")
     for name in ("my-llm", "my-model"):

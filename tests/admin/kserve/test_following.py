@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from admin.kserve.follower import SERVICES, Follower
 from admin.kserve.metrics import FollowerMetrics
 from admin.models.addresses import AddressRules
-from catalog.records import Kind, ModelRecord, PublicationRecord
+from catalog.records import Kind, ModelRecord, PublicationRecord, ServerRecord, server_of
 from runtime.kube.api import NAMESPACES
 from runtime.kube.watch import Bounds
 from runtime.lifecycle import running
@@ -172,6 +172,11 @@ async def test_a_publication_follows_its_services_url(world: World) -> None:
     after = await world.publication()
     assert (before.url, after.url) == (URL, "http://my-model-predictor.tenant-a.svc.cluster.local:8080")
     assert (after.uid, after.key_id, after.version) == (before.uid, before.key_id, before.version + 1)
+    store = world.api.services.store
+    assert await store.get(Kind.SERVER, server_of(before.url)) is None
+    server = await store.get(Kind.SERVER, server_of(after.url))
+    assert isinstance(server, ServerRecord)
+    assert server.is_alone(after)
     assert world.api.publisher.pokes > pokes
     assert (await world.api.validate(made.body["apiKey"]))["valid"]
 

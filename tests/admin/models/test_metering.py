@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from catalog.changes import Audit, Put
 from catalog.ids import new_id
 from catalog.records import Kind
 from catalog.store.store import StoreUnavailable
-from ratelimit.usage import Metering
+from ratelimit.usage.facts import Metering, Signs
 from runtime.lifecycle import running
 
 LLM = "my-llm"
@@ -35,7 +36,7 @@ async def both(api: Any, kserve: str, openai: str) -> Any:
     return api
 
 
-def note(store: Any, publication: Any, **fields: int) -> None:
+def note(store: Any, publication: Any, **fields: int | str) -> None:
     """Write what the settling script would."""
     store.hset(f"tk:usage:{{0}}:p:{publication['uid']}", mapping=fields)
 
@@ -86,18 +87,18 @@ async def test_a_store_that_is_away_is_counted_and_what_was_found_stays(both: An
     note(store, (await both.show(LLM)).body, unsettled=20)
     counted, is_away = asyncio.Event(), False
 
-    async def read(subjects: Sequence[str]) -> list[Metering | None]:
+    async def read(subjects: Sequence[str]) -> list[Signs | None]:
         if is_away:
             raise StoreUnavailable("away")
-        return [Metering.MISSING for _ in subjects]
+        return [Signs(Metering.MISSING) for _ in subjects]
 
     metrics = AdminMetrics(CollectorRegistry())
-    watch = MeteringWatch(both.services.store, read, metrics.metering, failed=counted.set)
+    watch = MeteringWatch(both.services.store, read, metrics.metering, metrics.above_hold, failed=counted.set)
     await watch.look()
     is_away = True
     async with running(watch.keep(), name="metering"), asyncio.timeout(20):
         await counted.wait()
-        assert [one.code for one in watch.troubles()] == ["metering_missing"]
+        assert [one.code for one in watch.troubles()] == ["endings_missing"]
 
 
 COUNT: Final = 1_300
@@ -189,12 +190,36 @@ async def test_what_is_published_changed_and_taken_back_is_noticed(both: Any, st
     assert gauge(both, "missing") == 0
 
 
-async def warned(api: Any) -> list[Any]:
+async def warned(api: Any, code: str = "endings_missing") -> list[Any]:
     """The warnings about metering once it was looked at."""
     await api.services.metering.look()
     ready = await api.told("/readyz")
     assert (ready.status, ready.body["ready"]) == (200, True)
-    return [one for one in ready.body["warnings"] if one["code"] == "metering_missing"]
+    return [one for one in ready.body["warnings"] if one["code"] == code]
+
+
+async def test_calls_dearer_than_held_are_shown_and_many_are_a_warning(both: Any, store: Any) -> None:
+    """Of this clock hour and the one before; a few are told of their publication only, and in time none is."""
+    publication, hour = (await both.show(LLM)).body, int(time.time()) // 3600
+    assert publication["aboveHold"] == {"calls": 0, "tokens": 0}
+    assert (await both.show("my-model")).body["aboveHold"] is None
+    note(store, publication, above=f"{hour} 12 4000", above_before=f"{hour - 1} 7 500")
+    assert (await both.show(LLM)).body["aboveHold"] == {"calls": 19, "tokens": 4_500}
+    assert await warned(both, "told_above_hold") == []
+    note(store, publication, above=f"{hour} 13 4000")
+    (warning,) = await warned(both, "told_above_hold")
+    assert warning["problem"] == "calls of 1 publications cost more tokens than they held"
+    assert both.services.metrics.registry.get_sample_value("tollkeeper_publications_above_hold") == 1
+    (listed,) = [
+        one
+        for one in (await both.ask("GET", "/api/published-models?usage=true")).body["items"]
+        if one["modelName"] == LLM
+    ]
+    assert listed["aboveHold"] == {"calls": 20, "tokens": 4_500}
+    note(store, publication, above=f"{hour - 2} 99 9", above_before=f"{hour - 3} 99 9")
+    assert await warned(both, "told_above_hold") == []
+    note(store, publication, above="what is this", above_before="7")
+    assert (await both.show(LLM)).body["aboveHold"] == {"calls": 0, "tokens": 0}
 
 
 def gauge(api: Any, metering: str) -> float | None:

@@ -9,6 +9,8 @@ import pytest
 from admin import quotas
 from catalog.records import Kind
 
+pytestmark = pytest.mark.usefixtures("hosts")
+
 ROWS: list[tuple[str, str, str, str, int]] = [  # tenant-a has the first path; who may have the second?
     ("the same", "/models/a", "tenant-b", "/models/a", 409),
     ("below a stranger's", "/models/a", "tenant-b", "/models/a/b", 409),

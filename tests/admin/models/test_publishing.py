@@ -8,10 +8,20 @@ from admin.services import Gateway
 
 TOKENS = {
     "contextTokens": 8_192,
+    "contextTokensFrom": "default",
+    "serverContextTokens": None,
+    "contextTokensHint": "",
+    "defaultCompletionTokens": 4_096,
+    "mediaPartTokens": 2_048,
+    "bytesPerToken": 2.5,
+    "streamBytesPerToken": None,
+    "clampUsage": False,
     "reservation": "strict",
     "missingUsage": "estimate",
     "reservationTimeoutSeconds": 600,
 }
+"""As the API shows what nobody gave."""
+GIVEN = {"contextTokens": 8_192, "reservation": "strict", "missingUsage": "estimate", "reservationTimeoutSeconds": 600}
 CONFIG = {
     "tenantId": "tenant-a",
     "publicHostname": "api.router.inference-in-a-box",
@@ -78,19 +88,44 @@ async def test_a_token_policy_is_merged_field_by_field(api: Any, openai: str) ->
     """Publishing fills what is not said with defaults; PUT changes what is named and keeps the rest."""
     await api.model("my-llm", openai)
     made = await api.publish("my-llm", tokens={"contextTokens": 128_000, "reservation": "adaptive"})
-    assert made.body["tokens"] == {**TOKENS, "contextTokens": 128_000, "reservation": "adaptive"}
+    given = {**TOKENS, "contextTokens": 128_000, "contextTokensFrom": "setting"}
+    assert made.body["tokens"] == {**given, "reservation": "adaptive"}
     changed = await api.update("my-llm", tokens={"missingUsage": "free", "reservationTimeoutSeconds": 5})
     wanted = {
-        "contextTokens": 128_000,
+        **given,
         "reservation": "adaptive",
         "missingUsage": "free",
         "reservationTimeoutSeconds": 5,
     }
     assert changed.body["tokens"] == wanted
     assert (await api.update("my-llm", rateLimiting={"tokensPerHour": None})).body["tokens"] == wanted
-    back = await api.update("my-llm", tokens=TOKENS)
-    assert back.body["tokens"] == TOKENS
-    assert (await api.show("my-llm")).body["tokens"] == TOKENS
+    new = {
+        "defaultCompletionTokens": 10**7,
+        "mediaPartTokens": 10**6,
+        "bytesPerToken": 1,
+        "clampUsage": True,
+        "streamBytesPerToken": 220.5,
+    }
+    assert (await api.update("my-llm", tokens=new)).body["tokens"] == {**wanted, **new}
+    back = await api.update("my-llm", tokens=GIVEN | {name: TOKENS[name] for name in new})
+    assert back.body["tokens"] == {**TOKENS, "contextTokensFrom": "setting"}
+    assert (await api.show("my-llm")).body["tokens"] == back.body["tokens"]
+
+
+async def test_endpoints_are_opened_by_name(api: Any, openai: str) -> None:
+    """None at first; a list replaces the one before, sorted and each once; what is not said is kept."""
+    await api.model("my-llm", openai)
+    made = (await api.publish("my-llm")).body
+    assert (made["allowedEndpoints"], made["allowBackground"]) == ([], False)
+    asked = ["vector_stores", "files", "files"]
+    changed = (await api.update("my-llm", allowedEndpoints=asked, allowBackground=True)).body
+    assert (changed["allowedEndpoints"], changed["allowBackground"]) == (["files", "vector_stores"], True)
+    kept = (await api.update("my-llm", metadata={})).body
+    assert (kept["allowedEndpoints"], kept["allowBackground"]) == (["files", "vector_stores"], True)
+    longest = [f"{number:02}/{'x' * 97}" for number in range(32)]
+    closed = (await api.update("my-llm", allowedEndpoints=longest, allowBackground=False)).body
+    assert (closed["allowedEndpoints"], closed["allowBackground"]) == (longest, False)
+    assert (await api.show("my-llm")).body == closed
 
 
 async def test_a_traditional_model_keeps_a_token_policy_for_later(api: Any, kserve: str) -> None:

@@ -76,7 +76,7 @@ async def test_models_are_registered_shown_listed_and_forgotten(api: Any, kserve
     llm = await api.model("my-llm", openai)
     assert (llm.body["type"], llm.body["protocol"], llm.body["ready"]) == ("openai", "openai", True)
     wrong = await api.model("other-llm", openai)
-    assert (wrong.body["ready"], wrong.body["message"]) == (False, "the server does not list the model")
+    assert (wrong.body["ready"], wrong.body["message"]) == (False, "the server does not list a model named other-llm")
     again = await api.ask("POST", "/api/models", {"name": "my-llm", "tenantId": "tenant-a", "url": openai})
     assert (again.status, again.code) == (409, "MODEL_EXISTS")
     nobody = await api.ask("POST", "/api/models", {"name": "x", "tenantId": "nobody", "url": openai})
@@ -106,6 +106,28 @@ async def test_asking_again_finds_what_changed(api: Any, start_server: Any, stor
     assert store.xlen("tk:audit") == acts
 
 
+@pytest.mark.parametrize("answer", [(500, {}), (404, {})], ids=["broken", "of no known protocol"])
+async def test_a_server_that_tells_no_type_leaves_the_one_that_is_known(
+    api: Any, start_server: Any, answer: tuple[int, Any]
+) -> None:
+    """While it is away its model is shown as it was, not ready and with the reason."""
+    status, told = 200, {"object": "list", "data": [{"id": "my-llm"}]}
+
+    async def answers(_request: web.Request) -> web.Response:
+        return web.json_response(told, status=status)
+
+    made = await api.model("my-llm", await start_server({"/v1/models": answers}))
+    assert (made.body["type"], made.body["ready"]) == ("openai", True)
+    await api.publish("my-llm")
+    status, told = answer
+    for shown in (
+        (await api.ask("GET", "/api/models/my-llm")).body,
+        (await api.ask("GET", "/api/models")).body["items"][0],
+    ):
+        assert (shown["type"], shown["protocol"], shown["ready"]) == ("openai", "openai", False)
+        assert shown["message"]
+
+
 async def test_a_type_given_at_registration_is_kept(api: Any, kserve: str) -> None:
     """What an operator said of the type holds when the model is published."""
     made = await api.model("my-model", kserve, type="openai")
@@ -121,6 +143,19 @@ async def test_models_have_a_quota(api: Any, kserve: str, monkeypatch: pytest.Mo
     await api.model("one", kserve)
     full = await api.ask("POST", "/api/models", {"name": "two", "tenantId": "tenant-a", "url": kserve})
     assert (full.status, full.code) == (409, "QUOTA_REACHED")
+
+
+async def test_a_gateway_takes_so_many_publications(api: Any, kserve: str) -> None:
+    """One more is refused in words that say so, before the model is asked; what is published stays, and may change."""
+    await api.model("one", kserve)
+    await api.model("two", kserve, "tenant-b")
+    api.publisher.most = 1
+    assert (await api.publish("one")).status == 201
+    full = await api.publish("two")
+    assert (full.status, full.code) == (409, "QUOTA_REACHED")
+    assert "the gateway takes 1 publications" in full.text
+    api.publisher.most = 2
+    assert (await api.publish("two")).status == 201
 
 
 async def test_what_is_not_ones_own_does_not_exist(api: Any, kserve: str, secrets: Any) -> None:

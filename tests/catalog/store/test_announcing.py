@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 import redis
 import redis.asyncio
 from msgspec import structs
+from redis.exceptions import ConnectionError as RedisConnectionError
 
 from catalog.actors import Recordless
 from catalog.changes import Audit, Delete, Put
 from catalog.records import Kind, TenantRecord
 from catalog.store import names, reader
 from catalog.store.announcing import Announcer
+from catalog.store.lifting import Lifter
 from catalog.store.store import CatalogStore, Conflict, OutcomeUnknown, StoreUnavailable
 
 CELLS = 3
@@ -146,6 +149,7 @@ async def test_counters_of_what_is_gone_are_retired_where_they_are(
     assert 396 * 86_400 < await budgets.ttl("tk:usage:{0}:p:x") <= 397 * 86_400
     assert await budgets.hget("tk:usage:{0}:p:x", "tenant") is not None  # type: ignore[misc]  # its stub is a union
     assert not await budgets.exists("tk:usage:{0}:p:y")
+    assert 0 < await budgets.ttl("tk:usage:{0}:p:y:gone") <= 3600
     assert store.ttl("tk:usage:{0}:p:x") == -1
 
 
@@ -227,3 +231,37 @@ async def test_a_record_made_anew_is_not_taken_for_the_one_before(redis_url: str
         with pytest.raises(Conflict):
             await store.commit([Put(structs.replace(first, disabled=True), 1)], audit=audit)
         assert await store.get(Kind.TENANT, "tenant-a") == second
+
+
+async def test_a_lost_cancellation_does_not_keep_it_alive() -> None:
+    """What tells, and what lifts, ends even where a library swallowed the cancellation, as it may before 3.12."""
+    for lifts in (False, True):
+        client: Any = _Swallowing()
+        announcer = Announcer(client, 1)
+        work = Lifter(lambda known=client: known, client, announcer, 1) if lifts else announcer
+        task = asyncio.create_task(work.run())
+        await client.asked.wait()
+        task.cancel()
+        await asyncio.wait([task], timeout=10)
+        assert task.cancelled()
+
+
+class _Swallowing:
+    """A client whose questions outlive a cancellation, and fail then."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    def pipeline(self, *, transaction: bool) -> Any:
+        """Fail, later."""
+        assert not transaction
+        return self
+
+    async def __aenter__(self) -> Any:
+        self.asked.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(60)
+        raise RedisConnectionError("as it goes")
+
+    async def __aexit__(self, *_: object) -> None:
+        """Nothing was opened."""

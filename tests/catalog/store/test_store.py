@@ -12,12 +12,24 @@ import redis.asyncio
 from msgspec import structs
 
 from catalog.actors import Recordless
-from catalog.changes import CORRUPT, Audit, Change, Check, Delete, Put
+from catalog.changes import CORRUPT, Audit, Below, Change, Check, Delete, Put
 from catalog.damage import CorruptRecord
-from catalog.records import Credential, HostRecord, KeyRecord, Kind, Limits, Record, TenantRecord, encode
+from catalog.records import (
+    Credential,
+    HostRecord,
+    KeyRecord,
+    Kind,
+    Limits,
+    PlaceRecord,
+    Record,
+    ServerRecord,
+    TenantRecord,
+    encode,
+)
 from catalog.store import names
 from catalog.store import store as store_module
 from catalog.store.health import Health
+from catalog.store.layout import ref_of
 from catalog.store.store import CatalogStore, Conflict, StoreRefused
 
 TENANT = TenantRecord("tenant-a", shard=0x0A1, created_at_ms=1, updated_at_ms=1)
@@ -128,6 +140,8 @@ async def test_usage_is_retired_with_the_commit(catalog: CatalogStore, store: re
     assert all(396 * 86_400 < store.ttl(name) <= 397 * 86_400 for name in usage[1:])
     assert store.hget(usage[2], "tenant") == audit.tenant.encode()
     assert not store.exists(usage[0])
+    assert store.get(f"{usage[0]}:gone") == audit.tenant.encode()
+    assert 0 < store.ttl(f"{usage[0]}:gone") <= 3600
 
 
 # --- all or nothing --------------------------------------------------------------------------------------------------
@@ -156,7 +170,7 @@ async def test_one_failed_expectation_writes_nothing(
     changes.insert(position, failing)
     with pytest.raises(Conflict) as caught:
         await catalog.commit(changes, audit=audit)
-    assert caught.value.ref == store_module._ref(failing)
+    assert caught.value.ref == ref_of(failing)
     assert _dump(store) == before
 
 
@@ -247,6 +261,48 @@ async def test_nonsense_is_refused_before_it_is_sent(
     with pytest.raises(ValueError, match=rule):
         await catalog.commit(changes, audit=audit)
     assert store.dbsize() == 0
+
+
+async def test_long_records_of_no_tenant_are_not_parsed(
+    catalog: CatalogStore, store: redis.Redis, audit: Audit
+) -> None:
+    """Of a host's table or a server's callers the version and the making are read where they stand, and hold."""
+    callers = {f"{n:019}": '"version":9,"created_at_ms":9}' for n in range(3)}
+    await catalog.commit([Put(ServerRecord("llm:80", callers, created_at_ms=7), 0)], audit=audit)
+    await catalog.commit([Put(HostRecord("h", {'/"version":5': "u"}, {}, created_at_ms=7), 0)], audit=audit)
+    for _ in range(2):
+        for kind, name in ((Kind.SERVER, "llm:80"), (Kind.HOST, "h")):
+            found = await catalog.get(kind, name)
+            assert isinstance(found, ServerRecord | HostRecord)
+            for wrong in (Put(found, found.version + 1), Put(structs.replace(found, created_at_ms=8), found.version)):
+                with pytest.raises(Conflict):
+                    await catalog.commit([wrong], audit=audit)
+            await catalog.commit([Put(found, found.version)], audit=audit)
+    text = store.get("tk:rec:host:h")
+    for damaged in (text[:-1], text[:-2] + b"x}", text.replace(b'"version":3', b'"version":"x"')):
+        store.set("tk:rec:host:h", damaged)
+        with pytest.raises(Conflict) as caught:
+            await catalog.commit([Delete(Kind.HOST, "h", 3)], audit=audit)
+        assert caught.value.found_version == CORRUPT
+    store.set("tk:rec:host:h", text + b" ")  # written by hand, and good
+    await catalog.commit([Delete(Kind.HOST, "h", 3, created_at_ms=7)], audit=audit)
+
+
+async def test_a_range_of_ids_holds_a_commit(catalog: CatalogStore, audit: Audit) -> None:
+    """So many beneath a beginning, those of one tenant not counted; no other beginning is touched."""
+
+    def place(path: str, tenant: str) -> Put:
+        return Put(PlaceRecord(f"h{path}", tenant, "u"), 0)
+
+    await catalog.commit([place("/a/1", "red"), place("/a/2", "red"), place("/ab", "blue")], audit=audit)
+    for prefix, besides, count in (("h/a/", "", 2), ("h/a/", "red", 0), ("h/a/", "blue", 2), ("h/", "red", 1)):
+        below = Below(Kind.PLACE, prefix, count, besides)
+        assert await catalog.count_below(below) == count
+        await catalog.commit([below], audit=audit)
+        if count:
+            with pytest.raises(Conflict) as caught:
+                await catalog.commit([Below(Kind.PLACE, prefix, count - 1, besides)], audit=audit)
+            assert (caught.value.ref, caught.value.found_version) == (f"below:place:{besides}:{prefix}", count)
 
 
 # --- damage ----------------------------------------------------------------------------------------------------------

@@ -24,7 +24,6 @@ from catalog.records import (
     decode,
     encode,
 )
-from extauth.edge import MAX_PREPARED, AnswerEncoder
 from extauth.records.cache import RecordCache
 from extauth.records.entries import MAX_ADDRESSES, Entry, KeyEntry, PublicationEntry, _address_subject, entry_of
 from runtime.collector import spare_what_lives
@@ -161,21 +160,6 @@ def test_a_reset_forgets_all_at_once_and_waits_for_nothing() -> None:
     assert len(cache) == 0
     assert cache.look(names) == ("9-a", {})
     assert not any(part.entries for part in cache._parts)
-
-
-def test_prepared_answers_are_bounded_over_all_keys_and_models() -> None:
-    """100,000 keys that call 20 models leave no more behind than the bound."""
-    encoder = AnswerEncoder(lambda _call: None)  # type: ignore[arg-type,return-value]
-    uids = [new_id(1, os.urandom) for _ in range(20)]
-    tracemalloc.start()
-    try:
-        for number in range(100_000):
-            encoder._shared(uids[number % 20], f"key:{new_id(1, os.urandom)}", f"tenant-{number % 1000}", False)
-        taken, _ = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert encoder._shared.cache_info().currsize == MAX_PREPARED
-    assert taken < 32 * 2**20
 
 
 def test_addresses_are_bounded_over_all_publications() -> None:

@@ -6,17 +6,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from extauth.request.route_names import ENTRY, entry_rule, publication_rule, read_rule
+from extauth.request.route_names import ENTRY, checked_rule, entry_rule, publication_rule, read_rule
 
 _UIDS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?", fullmatch=True).filter(lambda uid: uid != ENTRY)
-_PARTS = st.from_regex(r"[a-z0-9-]{1,20}(\.json|\.unread)?", fullmatch=True)
+_PARTS = st.from_regex(r"[a-z0-9-]{1,20}", fullmatch=True)
 _HOSTS = st.from_regex(r"[a-z0-9]{1,9}(\.[a-z0-9]{1,9}){0,4}", fullmatch=True)
 
 
 @given(uid=_UIDS, part=_PARTS)
 def test_a_publications_rule_names_it(uid: str, part: str) -> None:
     """Whatever the part, the uid comes back, and no host."""
-    assert read_rule(publication_rule(uid, part)) == (uid, "")
+    assert read_rule(publication_rule(uid, part)) == read_rule(checked_rule(uid, part)) == (uid, "")
 
 
 @given(host=_HOSTS)

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from catalog.keys.secrets import Secrets
 from catalog.records import ModelType, Protocol
-from extauth.edge import read_call
+from extauth.question import read_question
 from extauth.request.routed import NOWHERE, Routed, routed
 from protos.external_auth_pb2 import CheckRequest
 
@@ -46,17 +46,16 @@ def read(request: CheckRequest, namespace: str = NAMESPACE) -> Routed:
 
 
 def test_a_rule_names_the_publication() -> None:
-    """By the part of its name before the dot; that no body can be read, by its end."""
-    assert read(told(RESOURCE)) == Routed("u1", body_unread=False)
-    assert read(told(RESOURCE | {"sectionName": "u1.below.json"})) == Routed("u1", body_unread=False)
-    assert read(told(RESOURCE | {"sectionName": "u1.below.unread"})) == Routed("u1", body_unread=True)
+    """By the part of its name before the dot, as the release before called its rules too."""
+    for rule in ("u1.below", "u1.below.checked", "u1.below.json", "u1.below.unread"):
+        assert read(told(RESOURCE | {"sectionName": rule})) == Routed("u1")
 
 
 def test_an_entry_names_its_host() -> None:
-    """Where the body decides, it is always read, whatever the host is called."""
+    """Whole, whatever the host is called."""
     for host in ("api.example.test", "api.unread"):
         entry = RESOURCE | {"sectionName": f"openai.{host}"}
-        assert read(told(entry)) == Routed(openai_host=host, body_unread=False)
+        assert read(told(entry)) == Routed(openai_host=host)
 
 
 @pytest.mark.parametrize(
@@ -120,7 +119,7 @@ def test_noise_is_read_without_a_fault(resources: list[Any]) -> None:
 def test_a_gate_that_was_told_no_namespace_believes_none() -> None:
     """The default: Envoy Gateway's metadata is as good as none."""
     assert read(told(RESOURCE), "") == NOWHERE
-    call = read_call(told(RESOURCE).SerializeToString())
+    call = read_question(told(RESOURCE).SerializeToString())
     assert call is not None
     assert (call.publication, call.openai_host) == ("", "")
 
@@ -131,16 +130,19 @@ def test_our_own_metadata_goes_first() -> None:
 
 
 def test_the_whole_question_is_read() -> None:
-    """The call knows its publication and that its body cannot be read."""
-    call = read_call(told(RESOURCE | {"sectionName": "u1.below.unread"}).SerializeToString(), NAMESPACE)
-    assert call is not None
-    assert (call.publication, call.body_unread, call.body_bytes) == ("u1", True, 12)
+    """The call knows its publication, and its body, which Envoy Gateway hands over as text."""
+    request = told(RESOURCE)
+    request.attributes.request.http.body = "{}"
+    asked = read_question(request.SerializeToString(), NAMESPACE)
+    assert asked is not None
+    call = asked.read()
+    assert (call.publication, call.raw, call.raw_is_text) == ("u1", b"{}", True)
 
 
 def test_a_gate_decides_by_the_rules_name(
     redis_url: str, catalog: Catalog, secrets: Secrets, registry: CollectorRegistry, tmp_path_factory: Any
 ) -> None:
-    """200 by the namespace told, 404 by another's; a call whose body cannot be read holds back tokens."""
+    """200 by the namespace told, 404 by another's; an openai call whose body has not come is refused."""
     catalog.tenant()
     iris = catalog.publication()
     llm = catalog.publication(model="llm", type=ModelType.OPENAI, protocol=Protocol.OPENAI)
@@ -162,11 +164,10 @@ def test_a_gate_decides_by_the_rules_name(
         assert status(asker.ask(asked(iris.uid))) == 200
         assert status(asker.ask(asked(iris.uid, namespace="tenant-a"))) == 404
         assert status(asker.ask(asked(iris.uid, name="iris"))) == 404
-        unread = asker.ask(asked(llm.uid, sectionName=f"{llm.uid}.below.unread"))
-        assert status(unread) == 200
-        assert "reservation" in unread.dynamic_metadata
-        for part in ("below.json", "status"):
-            assert status(asker.ask(asked(llm.uid, sectionName=f"{llm.uid}.{part}"))) == 400
+        assert status(asker.ask(asked(llm.uid))) == 400
+        whole = asked(llm.uid)
+        whole.attributes.request.http.body = '{"model": "llm"}'
+        assert "reservation" in asker.ask(whole).dynamic_metadata
     finally:
         asker.close()
         gate.stop()

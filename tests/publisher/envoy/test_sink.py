@@ -7,15 +7,17 @@ import errno
 from pathlib import Path
 
 import pytest
+from envoymatching import all_routes, said
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from publisher.envoy.admin import CLUSTERS, EnvoyUnreachable, Standing
+from publisher.envoy.admin import CLUSTERS, EnvoyUnreachable
 from publisher.envoy.bootstrap import CLUSTERS_FILE, ROUTES_FILE
 from publisher.envoy.files import Resources
 from publisher.envoy.sink import FilesSink
 from publisher.plan import plan
 from publisher.sink import NotServed, Refused
+from runtime.files import Mark, mark_of
 from tests.e2e.proxy import publication
 
 
@@ -28,32 +30,45 @@ class Reader:
         self.versions = {"clusters": "", "routes": ""}
         self.clusters: set[str] = set()
         self.needed: set[str] = set()
-        self.refusals = 0
+        self.refused = 0
 
-    async def standing(self, kind: str) -> Standing:
+    async def version(self, kind: str) -> str:
         """What Envoy says; it has read both files by then."""
         self._read_clusters()
         self._read_routes()
         assert self.needed <= self.clusters
-        return Standing(self.versions["clusters" if kind == CLUSTERS else "routes"], self.refusals, 0)
+        return self.versions["clusters" if kind == CLUSTERS else "routes"]
+
+    async def refusals(self, _: str) -> int:
+        """What Envoy says."""
+        return self.refused
+
+    async def warming(self) -> int:
+        """What Envoy says."""
+        return 0
 
     def _read_clusters(self) -> None:
         found = Resources.parse((self.folder / CLUSTERS_FILE).read_text())
-        self.clusters = {cluster["name"] for cluster in found.resources}
+        self.clusters = {cluster["name"] for cluster in said(found)}
         self.versions["clusters"] = found.version
 
     def _read_routes(self) -> None:
         found = Resources.parse((self.folder / ROUTES_FILE).read_text())
         needed = {
             route["route"]["cluster"]
-            for resource in found.resources
+            for resource in said(found)
             for host in resource["virtual_hosts"]
-            for route in host["routes"]
+            for route in all_routes(host["matcher"])
         }
         if self.bad in needed:
-            self.refusals += 1
+            self.refused += 1
         else:
             self.needed, self.versions["routes"] = needed, found.version
+
+
+def marks(folder: Path) -> dict[str, Mark | None]:
+    """What tells whether a file was written."""
+    return {path.name: mark_of(path) for path in folder.iterdir()}
 
 
 UIDS = st.sets(st.sampled_from(["a", "b", "c", "d"]))
@@ -78,7 +93,7 @@ def test_no_route_ever_leads_nowhere(
         else:
             asyncio.run(sink.apply(wanted))
             in_force = uids
-        asyncio.run(reader.standing(CLUSTERS))
+        asyncio.run(reader.version(CLUSTERS))
         assert reader.clusters == reader.needed == {f"publication-{uid}" for uid in in_force}
 
 
@@ -86,8 +101,11 @@ async def test_silence_is_bounded(tmp_path: Path) -> None:
     """An Envoy that never takes the files up is given up on in time."""
 
     class Deaf:
-        async def standing(self, _: str) -> Standing:
-            return Standing("old", 0, 0)
+        async def version(self, _: str) -> str:
+            return "old"
+
+        async def refusals(self, _: str) -> int:
+            return 0
 
     sink = FilesSink(tmp_path, Deaf(), upstream_ca="/ca.pem", timeout_s=0.05)
     sink.prepare()
@@ -99,8 +117,10 @@ async def test_no_envoy_is_said_so(tmp_path: Path) -> None:
     """What the admin socket does not answer is no refusal."""
 
     class Nobody:
-        async def standing(self, _: str) -> Standing:
+        async def version(self, _: str) -> str:
             raise EnvoyUnreachable("nobody there")
+
+        refusals = version
 
     sink = FilesSink(tmp_path, Nobody(), upstream_ca="/ca.pem")
     sink.prepare()
@@ -134,6 +154,54 @@ async def test_files_that_are_not_ours_serve_nobody(tmp_path: Path, content: byt
     sink.prepare()
     await sink.apply(plan([publication("a", "/a")]))
     assert await sink.served() == {"a"}
+
+
+async def test_what_changes_nothing_writes_nothing(tmp_path: Path) -> None:
+    """Of the same plan no file is touched, nor is any read: not by this process, nor by the next one."""
+    made = plan([publication("a", "/a")])
+    first, second = (FilesSink(tmp_path, Reader(tmp_path), upstream_ca="/ca.pem") for _ in range(2))
+    first.prepare()
+    await first.apply(made)
+    before = marks(tmp_path)
+    await first.apply(made)
+    await first.apply(plan([publication("a", "/a")]))
+    assert marks(tmp_path) == before
+    second.prepare()
+    await second.apply(made)
+    assert marks(tmp_path) == before
+
+
+async def test_what_others_wrote_is_written_over(tmp_path: Path) -> None:
+    """A file that somebody else has changed is seen by its mark, and says what it should again."""
+    sink = FilesSink(tmp_path, Reader(tmp_path), upstream_ca="/ca.pem")
+    sink.prepare()
+    made = plan([publication("a", "/a")])
+    await sink.apply(made)
+    other = FilesSink(tmp_path, Reader(tmp_path), upstream_ca="/ca.pem")
+    await other.apply(plan([publication("b", "/b")]))
+    await sink.apply(made)
+    assert await sink.served() == {"a"}
+
+
+async def test_who_is_slow_is_not_made_to_begin_anew(tmp_path: Path) -> None:
+    """An Envoy that took a file up after it was given up on: the next try finds it in force, and writes nothing."""
+
+    class Slow(Reader):
+        is_late = True
+
+        async def version(self, kind: str) -> str:
+            return "older" if self.is_late else await super().version(kind)
+
+    reader = Slow(tmp_path)
+    sink = FilesSink(tmp_path, reader, upstream_ca="/ca.pem", timeout_s=0.1)
+    sink.prepare()
+    made = plan([publication("a", "/a")])
+    with pytest.raises(NotServed):
+        await sink.apply(made)
+    before = marks(tmp_path)[CLUSTERS_FILE]
+    asyncio.get_running_loop().call_later(0.02, setattr, reader, "is_late", False)
+    await sink.apply(made)
+    assert marks(tmp_path)[CLUSTERS_FILE] == before
 
 
 async def test_who_may_not_write_any_more_changes_nothing(tmp_path: Path) -> None:

@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from publisher.envoy.meter import Meter
-from publisher.gateway.options import GateTrust, GatewayOptions, HostInfrastructure, SecretRef
+from publisher.gateway.options import GateTrust, GatewayOptions, HostInfrastructure, MeterBy, SecretRef
 from publisher.gateway.resources.manifests import base, published, text
 from publisher.plan import plan
 from tests.e2e.proxy import kserve_v2, openai, publication, stripped
@@ -27,6 +26,7 @@ _PUBLICATIONS: Final = (
 CASES: Final = {
     "standalone": GatewayOptions(
         gate=("unix:/run/tollkeeper/gate.sock",),
+        endings=("unix:/run/tollkeeper/endings.sock",),
         listeners=("http", "https"),
         host=HostInfrastructure(
             envoy_version="1.40.0",
@@ -45,11 +45,14 @@ CASES: Final = {
     ),
     "ai-gateway": GatewayOptions(
         gate=("unix:/run/tollkeeper/gate.sock",),
+        meter=MeterBy.NONE,
         ai_gateway=True,
-        meter=Meter("io.envoy.ai_gateway", "llm_total_token", "llm_input_token", "llm_output_token"),
     ),
     "without-patches": GatewayOptions(
-        gate=("unix:/run/tollkeeper/gate-0.sock", "unix:/run/tollkeeper/gate-1.sock"), patches=False, trusted_hops=1
+        gate=("unix:/run/tollkeeper/gate-0.sock", "unix:/run/tollkeeper/gate-1.sock"),
+        patches=False,
+        meter=MeterBy.POLICY,
+        trusted_hops=1,
     ),
 }
 """What is published on three gateways, by the names of their files."""

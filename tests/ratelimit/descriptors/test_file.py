@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ratelimit.descriptors.file import DescriptorsError, Entries, Limit, met, parse, subject_of
+from ratelimit.descriptors.file import DescriptorsError, Entries, Limit, limits_met, parse, subject_of
 from ratelimit.windows.budgets import Window
 
 FILE = """
@@ -69,11 +71,11 @@ def test_a_limit_can_stand_in_for_another() -> None:
     """Where both are met, the replaced one does not count."""
     file = parse(FILE)
     user, gold = (("path", "/x"), ("user", "ann")), (("gold", "yes"),)
-    alone = met(file, [(user, 1)])
-    both = met(file, [(user, 1), (gold, 1)])
-    assert alone[0].limit is not None
-    assert [one.limit is None for one in both] == [True, False]
-    assert met(None, [(user, 1)])[0].limit is None
+    alone = limits_met(file, [user])
+    both = limits_met(file, [user, gold])
+    assert alone[0] is not None
+    assert [one is None for one in both] == [True, False]
+    assert limits_met(None, [user]) == [None]
 
 
 def test_every_value_has_a_budget_of_its_own() -> None:
@@ -93,6 +95,37 @@ def test_every_value_has_a_budget_of_its_own() -> None:
     assert len(names) == 6
     assert subject_of("a", (("k", "v"),), limit).budgets[0].limit == 5
     assert subject_of("a", (("k", "v"),), Limit(None)).budgets == ()
+
+
+texts = st.text(alphabet=st.one_of(st.sampled_from('"\\/\n\x00\x7f\u2028é\ud800,[] '), st.characters()), max_size=9)
+
+
+@given(domain=texts, entries=st.lists(st.tuples(texts, texts), max_size=3).map(tuple))
+@settings(deadline=None)
+def test_a_budgets_name_is_the_same_in_every_release(domain: str, entries: Entries) -> None:
+    """The hash of the same JSON as ever, or each update would begin all budgets anew."""
+    text = json.dumps([domain, entries], ensure_ascii=False).encode(errors="surrogatepass")
+    expected = f"d:{hashlib.sha256(text).hexdigest()[:40]}"
+    assert subject_of(domain, entries, Limit(Window.DAY, 1)).name == expected
+
+
+values = st.text(alphabet="ab*", min_size=1, max_size=4)
+
+
+@given(listed=st.lists(values, unique=True, min_size=1, max_size=8), asked=values)
+def test_of_many_beginnings_the_longest_counts(listed: list[str], asked: str) -> None:
+    """After the value itself, in whatever order they stand."""
+    file = parse(
+        "domain: d\ndescriptors:\n"
+        + "".join(
+            f"  - {{key: k, value: '{one}', rate_limit: {{unit: day, requests_per_unit: {number}}}}}\n"
+            for number, one in enumerate(listed, 1)
+        )
+    )
+    beginnings = [one for one in listed if one.endswith("*") and asked.startswith(one[:-1])]
+    best = asked if asked in listed else max(beginnings, key=len, default=None)
+    found = file.limit_of((("k", asked),))
+    assert (found.per_window if found else None) == (listed.index(best) + 1 if best else None)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ratelimit.names import learned_key, taught_key
-from ratelimit.tokens.costs import UNLEARNED, Asked, Cost, Ended, Ending, Policy, charge_of, terms_of
+from ratelimit.tokens.costs import Cost, Ended, Ending, charge_of
+from ratelimit.tokens.estimates import Framing
+from ratelimit.tokens.learned import UNLEARNED
 from ratelimit.tokens.learning import (
     LEAST_CALLS,
     MOST_CALLERS,
@@ -23,6 +25,8 @@ from ratelimit.tokens.learning import (
     read_lessons,
     sample_of,
 )
+from ratelimit.tokens.lessons import MAX_CALLERS, MAX_SAMPLES, LessonBook
+from ratelimit.tokens.terms import Asked, Policy, Work, terms_of
 
 TERMS = terms_of(Asked(400, 100, choices=2), Policy(1_000))
 TOLD = Ended(200, 800, total=140, prompt=100, completion=40)
@@ -32,16 +36,71 @@ def _teach(store: redis.Redis, *samples: Sample) -> Lessons:
     return learn(store.execute_command, "0", "p:1", {"a": samples})
 
 
+def _taught(asked: Asked, ended: Ended, policy: Policy = Policy(1_000)) -> Sample | None:  # noqa: B008  a value
+    terms = terms_of(asked, policy)
+    return sample_of(terms, ended, charge_of(terms, ended))
+
+
 def test_a_call_teaches_its_ratios() -> None:
     """Prompt tokens per byte, completion per token asked for, completion per byte sent."""
     assert sample_of(TERMS, TOLD, charge_of(TERMS, TOLD)) == Sample(0.25, 0.2, 0.05)
 
 
 def test_what_a_call_does_not_say_is_not_learnt() -> None:
-    """No bound asked for: nothing about the share; no bytes: nothing per byte."""
-    terms = terms_of(Asked(0), Policy(1_000))
+    """No most asked for: nothing about the share; no bytes: nothing per byte."""
     ended = Ended(200, 0, total=140, prompt=100, completion=40)
-    assert sample_of(terms, ended, charge_of(terms, ended)) == Sample(None, None, None)
+    assert _taught(Asked(0), ended) == Sample(unbounded_completion=40)
+
+
+def test_answers_that_nobody_bounded_teach_how_long_they_get() -> None:
+    """Each of them, however many were asked for."""
+    ended = Ended(200, 800, total=340, prompt=100, completion=240, duration_ms=2_000)
+    sample = _taught(Asked(400, choices=2, prompts=3), ended)
+    assert sample is not None
+    assert (sample.completion_share, sample.unbounded_completion, sample.tokens_per_second) == (None, 40, 120)
+
+
+@pytest.mark.parametrize(
+    ("framing", "events", "sample"),
+    [
+        (Framing.JSON, None, Sample(0.25, 0.5, completion_tokens_per_byte=0.005)),
+        (Framing.CHAT, None, Sample(0.25, 0.5, tokens_per_stream_byte=0.005)),
+        (Framing.CHAT, 0, Sample(0.25, 0.5, completion_tokens_per_byte=0.005)),  # it was no stream after all
+        (Framing.CHAT, 25, Sample(0.25, 0.5, tokens_per_event=2, tokens_per_stream_byte=0.005)),
+        (Framing.JSON, 25, Sample(0.25, 0.5, tokens_per_event=2, tokens_per_stream_byte=0.005)),
+    ],
+)
+def test_streams_and_json_teach_nothing_of_each_other(framing: Framing, events: int | None, sample: Sample) -> None:
+    """Both are learnt of one model: an event is long, and its text short."""
+    ended = Ended(200, 10_000, total=150, prompt=100, completion=50, events=events)
+    assert _taught(Asked(400, 100, framing=framing), ended) == sample
+
+
+@pytest.mark.parametrize(
+    ("asked", "sample"),
+    [
+        (Asked(400, work=Work.READS), Sample(0.25)),
+        (Asked(400, work=Work.DRAWS), None),
+        (Asked(0, work=Work.FORM), None),
+        (Asked(400, 100, says_usage=True), None),  # its own words may have come back
+    ],
+)
+def test_what_is_no_answer_teaches_nothing_of_answers(asked: Asked, sample: Sample | None) -> None:
+    """Pictures, sound, and what the caller may have said itself."""
+    assert _taught(asked, Ended(200, 800, total=140, prompt=100, completion=40)) == sample
+
+
+def test_an_image_says_nothing_of_text() -> None:
+    """The tokens of its prompt are not of its bytes."""
+    sample = _taught(Asked(400, 100, media_parts=1), TOLD)
+    assert sample is not None
+    assert sample.prompt_tokens_per_byte is None
+
+
+def test_a_server_that_is_clamped_teaches_nothing() -> None:
+    """What it tells is not believed."""
+    ended = Ended(200, 800, total=10**9, prompt=100, completion=40)
+    assert _taught(Asked(400, 100), ended, Policy(1_000, clamp_usage=True)) is None
 
 
 @pytest.mark.parametrize(
@@ -73,6 +132,25 @@ def test_it_is_the_95th_percentile(store: redis.Redis) -> None:
     dear, cheap = Sample(1.0, 1.0, 1.0), Sample(0.25, 0.125, 0.0625)
     assert _teach(store, *[dear] * 10, *[cheap] * 190).learned.prompt_tokens_per_byte == 0.25
     assert _teach(store, dear).learned.prompt_tokens_per_byte == 1.0
+
+
+def test_lengths_and_rates_are_learnt_beyond_one(store: redis.Redis) -> None:
+    """At most a bin too high: tokens of an answer, of an event, of a second."""
+    one = Sample(unbounded_completion=5_000, tokens_per_event=3, tokens_per_second=70)
+    learned = _teach(store, *[one] * LEAST_CALLS).learned
+    for seen, real in (
+        (learned.unbounded_completion, 5_000),
+        (learned.tokens_per_event, 3),
+        (learned.tokens_per_second, 70),
+    ):
+        assert real <= (seen or 0) <= real * 2 ** (1 / 8)
+
+
+def test_what_is_beyond_all_measure_is_learnt_as_the_most(store: redis.Redis) -> None:
+    """A histogram has an end."""
+    endless = Sample(*[float("1e12")] * 7)
+    learned = _teach(store, *[endless] * LEAST_CALLS).learned
+    assert (learned.prompt_tokens_per_byte, learned.unbounded_completion) == (1, 2**20)
 
 
 def test_what_is_remembered_is_bounded_and_follows_the_calls(store: redis.Redis) -> None:
@@ -208,3 +286,39 @@ def test_what_an_older_gate_learnt_counts_as_that_of_others(store: redis.Redis) 
         lessons = _learn(store, flood=TINY)
     assert lessons.calls <= 2_000 + 50
     assert _share(lessons) == 1.0
+
+
+def test_a_gate_whose_calls_teach_nothing_reads_what_others_taught(store: redis.Redis) -> None:
+    """One behind which nobody reads usage, and one that has just started: it estimates as the others do."""
+    _learn(store, a=[Sample(0.25, 0.5, 0.125)] * LEAST_CALLS)
+    before = store.hgetall(learned_key("0", "p:1"))
+    book = LessonBook()
+    book.tell(store.execute_command)
+    assert book.of("1") == UNLEARNED
+    book.note(0, "1", "somebody", None)
+    book.tell(store.execute_command)
+    assert book.of("1").completion_tokens_per_byte == 0.125
+    assert store.hgetall(learned_key("0", "p:1")) == before
+
+
+def test_nothing_is_made_for_a_publication_of_which_nobody_taught(store: redis.Redis) -> None:
+    """Asking leaves no key behind."""
+    book = LessonBook()
+    book.note(0, "1", "somebody", None)
+    book.tell(store.execute_command)
+    assert book.of("1") == UNLEARNED
+    assert store.keys("*") == []
+
+
+def test_no_more_is_asked_of_a_caller_than_is_kept(store: redis.Redis) -> None:
+    """Nor of more callers than are told apart; who wants nothing more still reads what others taught."""
+    book = LessonBook()
+    for _ in range(MAX_SAMPLES):
+        assert book.wants(0, "1", "a")
+        book.note(0, "1", "a", Sample(0.25))
+    assert (book.wants(0, "1", "a"), book.wants(0, "1", "b"), book.wants(0, "2", "a")) == (False, True, True)
+    for number in range(MAX_CALLERS - 1):
+        book.note(0, "1", f"b{number}", Sample(0.25))
+    assert (book.wants(0, "1", "new"), book.wants(0, "1", "b1")) == (False, True)
+    book.tell(store.execute_command)
+    assert book.wants(0, "1", "a")

@@ -19,20 +19,37 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from ratelimit.names import due_key, held_key, usage_key
-from ratelimit.tokens.costs import Terms, charge_of, terms_of
+from ratelimit.tokens.costs import charge_of
 from ratelimit.tokens.ledger import Ledger, Outcome, Settled, Settlement
-from ratelimit.windows.budgets import Answer, Budget, Charge, Hold, Subject, Window
-from ratelimit.windows.limiter import Limiter
+from ratelimit.tokens.terms import Terms, terms_of
+from ratelimit.windows.budgets import Answer, Budget, Draw, Hold, Subject, Window
+from tests.ratelimit.conftest import EPOCH_KEY, FEED_KEY
+from tests.support.countinglimiter import CountingLimiter
+from tests.support.draws import draw
+from tests.support.oldsettling import OldLedger
+from tests.support.settlements import settle
 from tests.tables.endings import ROWS, Row
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 START_MS = 1_800_000_000_000
 MINUTE_MS = 60_000
+HOUR_MS = 60 * MINUTE_MS
 WINDOW_MINUTES = 61  # the current one and the sixty before it
 LIMITS = {"k:1": 1_500, "k:2": 3_000, "p:1": 4_000}
 SUBJECTS = {name: Subject(name, (Budget(Window.TOKENS_HOUR, limit),)) for name, limit in LIMITS.items()}
 LEDGER = Ledger("0")
+
+
+class Release(enum.Enum):
+    """Of a gate."""
+
+    THIS = enum.auto()
+    BEFORE = enum.auto()
+
+
+LEDGERS = {Release.THIS: LEDGER, Release.BEFORE: OldLedger("0")}
+_RELEASES = st.integers(0, 1)  # which of the releases settles, by its place among them
 
 
 class State(enum.Enum):
@@ -89,6 +106,7 @@ class Account:
     """All calls that were admitted."""
 
     calls: dict[str, Call] = field(default_factory=dict)
+    above: dict[int, tuple[int, int]] = field(default_factory=dict)  # by hour: calls dearer than held, tokens not held
 
     def used(self, subject: str, now_ms: int) -> int:
         """Tokens counted against a subject's hour, held ones included."""
@@ -102,6 +120,12 @@ class Account:
     def standing(self) -> list[Call]:
         """Those of which the ledger still knows."""
         return [call for call in self.calls.values() if call.state is not State.GONE]
+
+    def note_above(self, tokens: int, now_ms: int) -> None:
+        """A settled call was dearer than held by so much."""
+        calls, so_far = self.above.get(now_ms // HOUR_MS, (0, 0))
+        if tokens:
+            self.above[now_ms // HOUR_MS] = calls + 1, so_far + tokens
 
     def usage(self, subject: str) -> int:
         """Tokens that a subject's ended calls were charged."""
@@ -117,9 +141,13 @@ class Account:
 class LedgerMachine(RuleBasedStateMachine):
     """One store, a clock, and gates that come and go."""
 
-    def __init__(self, limiter: Limiter, store: redis.Redis) -> None:
+    def __init__(self, store: redis.Redis, releases: tuple[Release, ...], formats: tuple[int, ...]) -> None:
+        """``releases``: of the gates that settle. ``formats``: that are written."""
         super().__init__()
-        self.limiter, self.store = limiter, store
+        self.store, self.releases, self.formats, self.written = store, releases, formats, formats[0]
+        self.limiter = CountingLimiter(
+            cell="0", epoch_key=EPOCH_KEY, feed_key=FEED_KEY, writes_format=lambda: self.written
+        )
         store.flushdb()
         self.now_ms = START_MS
         self.account = Account()
@@ -139,11 +167,11 @@ class LedgerMachine(RuleBasedStateMachine):
         """A call is admitted exactly if it fits what is used and held; a gate may die before it answers."""
         terms = terms_of(row.asked, row.policy, row.learned)
         name = f"0a1{len(self.account.calls)}"
-        fits = all(
+        fits = not terms.reserved or all(  # what costs nothing always fits
             self.account.used(subject, self.now_ms) + terms.reserved <= LIMITS[subject] for subject in (key, "p:1")
         )
         assert self._take(
-            Charge(
+            draw(
                 (SUBJECTS[key], SUBJECTS["p:1"]),
                 tokens=terms.reserved,
                 hold=Hold(name, terms.ceiling, terms.presumed, timeout_ms, terms.pack()),
@@ -156,7 +184,7 @@ class LedgerMachine(RuleBasedStateMachine):
             self.account.calls[name] = call
             self.streams += [call] * answered
 
-    def _take(self, charge: Charge) -> Answer:
+    def _take(self, charge: Draw) -> Answer:
         taken = self.limiter.take(self.store.execute_command, [charge], epoch="", now_ms=self.now_ms)
         return taken.grants[0].answer
 
@@ -171,11 +199,11 @@ class LedgerMachine(RuleBasedStateMachine):
         self.told += [call] * gates
 
     @precondition(lambda self: self.streams)
-    @rule(data=st.data())
-    def give_up(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), release=_RELEASES)
+    def give_up(self, data: st.DataObject, release: int) -> None:
         """A proxy gave up before the answer: what was held is given back."""
         call = self._drawn(data, self.streams)
-        self._settle([Settlement(call.id, 0)], sweep=0)
+        self._settle([Settlement(call.id, 0)], sweep=0, release=release)
 
     @rule(passes_ms=st.sampled_from((1, 999, MINUTE_MS, 10 * MINUTE_MS, 61 * MINUTE_MS)))
     def wait(self, passes_ms: int) -> None:
@@ -191,6 +219,11 @@ class LedgerMachine(RuleBasedStateMachine):
 
     # What gates do
 
+    @rule(place=st.integers(0, 1))
+    def write(self, place: int) -> None:
+        """From now on gates write in this format: all of them read it, or one has come that does not."""
+        self.written = self.formats[place % len(self.formats)]
+
     @precondition(lambda self: self.told)
     @rule(most=st.integers(1, 5))
     def read_terms(self, most: int) -> None:
@@ -200,15 +233,15 @@ class LedgerMachine(RuleBasedStateMachine):
         for call, raw in zip(calls, found, strict=True):
             assert (raw is None) == (call.state is State.GONE)
             if raw is not None:
-                cost = charge_of(Terms.unpack(raw), call.row.ended, call.row.learned)
+                cost = charge_of(Terms.unpack(raw), call.row.ended)
                 assert cost == call.row.cost
-                self.in_hand.append(Settlement(call.id, cost.tokens))
+                self.in_hand.append(Settlement(call.id, cost.tokens, above=cost.above))
 
     @precondition(lambda self: self.in_hand)
-    @rule(answered=st.booleans(), sweep=st.integers(0, 3))
-    def settle(self, answered: bool, sweep: int) -> None:  # noqa: FBT001  drawn
+    @rule(answered=st.booleans(), sweep=st.integers(0, 3), release=_RELEASES)
+    def settle(self, answered: bool, sweep: int, release: int) -> None:  # noqa: FBT001  drawn
         """A gate settles what it has in hand; where the store's answer is lost it does so again."""
-        self._settle(self.in_hand, sweep)
+        self._settle(self.in_hand, sweep, release)
         if answered:
             self.in_hand = []
 
@@ -218,22 +251,27 @@ class LedgerMachine(RuleBasedStateMachine):
         """A gate dies with all that it heard."""
         self.told, self.in_hand = [], []
 
-    @rule(most=st.integers(1, 4))
-    def sweep(self, most: int) -> None:
+    @rule(most=st.integers(1, 4), release=_RELEASES)
+    def sweep(self, most: int, release: int) -> None:
         """Some gate sweeps."""
-        self._settle([], most)
+        self._settle([], most, release)
 
     @rule(tokens=st.sampled_from((0, 7, 10**9)), data=st.data())
     def forge(self, tokens: int, data: st.DataObject) -> None:
         """Somebody tells of a reservation that never was, or tells again of one that is no more."""
         gone = [call.id for call in self.account.calls.values() if call.state is State.GONE]
         name = data.draw(st.sampled_from(["0a1x", *gone]))
-        settled = LEDGER.settle(self.store.execute_command, [Settlement(name, tokens)], sweep=0, now_ms=self.now_ms)
+        settled = settle(self.store.execute_command, LEDGER, [Settlement(name, tokens)], sweep=0, now_ms=self.now_ms)
         assert settled.outcomes == (Outcome.UNKNOWN,)
 
-    def _settle(self, settlements: list[Settlement], sweep: int) -> Settled:
-        settled = LEDGER.settle(self.store.execute_command, settlements, sweep=sweep, now_ms=self.now_ms)
+    def _settle(self, settlements: list[Settlement], sweep: int, release: int = 0) -> Settled:
+        ledger = LEDGERS[self.releases[release % len(self.releases)]]
+        settled = settle(
+            self.store.execute_command, ledger, settlements, sweep=sweep, now_ms=self.now_ms, format=self.written
+        )
         expected = [self.account.calls[one.id].settle(one.tokens) for one in settlements]
+        for one, outcome in zip(settlements, expected, strict=True):
+            self.account.note_above(one.above if outcome is not Outcome.UNKNOWN else 0, self.now_ms)
         self.account.sweep(sweep, self.now_ms)
         assert (list(settled.outcomes), settled.faults) == (expected, 0)
         return settled
@@ -246,7 +284,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def budgets_hold_what_the_account_says(self) -> None:
         """Used and reserved, of every subject."""
-        look = [Charge((subject,), tokens=0, costs=(0,)) for subject in SUBJECTS.values()]
+        look = [draw((subject,), tokens=0, hits=(0,)) for subject in SUBJECTS.values()]
         taken = self.limiter.take(self.store.execute_command, look, epoch="", now_ms=self.now_ms, look=True)
         left = [grant.states[0].remaining for grant in taken.grants]
         assert left == [max(0, limit - self.account.used(name, self.now_ms)) for name, limit in LIMITS.items()]
@@ -266,6 +304,13 @@ class LedgerMachine(RuleBasedStateMachine):
         for name in LIMITS:
             assert int(self.store.hget(usage_key("0", name), "tokens") or 0) == self.account.usage(name)
 
+    @invariant()
+    def what_was_not_held_is_counted_by_the_hour(self) -> None:
+        """Of the publication, once for each call, however often it was told of."""
+        told = self.store.hget(usage_key("0", "p:1"), "above")
+        latest = max(self.account.above.items(), default=None)
+        assert told == (latest and f"{latest[0]} {latest[1][0]} {latest[1][1]}".encode())
+
     def teardown(self) -> None:
         """When all has ended nothing is held, and nothing is kept of it."""
         while standing := self.account.standing():
@@ -276,10 +321,19 @@ class LedgerMachine(RuleBasedStateMachine):
         assert not self.store.exists(held_key("0"), due_key("0"))
 
 
-def test_no_crash_leaks_or_hides_a_token(limiter: Limiter, store: redis.Redis) -> None:
-    """Any order of calls, ends, deaths, sweeps, repetitions and forgeries keeps budgets, ledger and usage exact."""
+@pytest.mark.parametrize(
+    ("releases", "formats"),
+    [((Release.THIS,), (1, 2)), ((Release.THIS,), (2,)), ((Release.THIS, Release.BEFORE), (1,))],
+)
+def test_no_crash_leaks_or_hides_a_token(
+    store: redis.Redis, releases: tuple[Release, ...], formats: tuple[int, ...]
+) -> None:
+    """Any order of calls, ends, deaths, sweeps, repetitions and forgeries keeps budgets, ledger and usage exact.
+
+    Also while what is written changes its format, back and forth, and beside gates of the release before.
+    """
     run_state_machine_as_test(
-        partial(LedgerMachine, limiter, store),
+        partial(LedgerMachine, store, releases, formats),
         settings=settings(
             max_examples=100,
             stateful_step_count=50,

@@ -4,42 +4,47 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import redis
 from hypothesis import strategies as st
 
 from ratelimit.tokens.ledger import Ledger, Settlement
-from ratelimit.windows.budgets import MAX_UNITS, Budget, Charge, Hold, Subject, Window
+from ratelimit.windows.budgets import MAX_UNITS, Budget, Draw, Hold, Subject, Window
 from ratelimit.windows.limiter import Limiter
 from tests.ratelimit.windows.model import Model
+from tests.support.draws import draw
 
 START_MS = 1_800_000_000_000
 NAMES = ("k:1", "k:2", "t:1", "p:1")
 LIMITS = (1, 2, 3, 7, 20, 100)
 WINDOWS = (Window.SECOND, Window.MINUTE, Window.DAY, Window.TOKENS_HOUR)
+ALL_WINDOWS = tuple(window for window in Window if window is not Window.HOUR)
 BUCKETS_MS = (50, 1_000, 60_000, 900_000)
+LONG_BUCKETS_MS = (*BUCKETS_MS, 7_200_000, 86_400_000)
 
 Pick = Callable[[Sequence[int]], int]
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Charges that come together, and the clock they meet; reservations that end."""
+    """Calls that come together, and the clock they meet; reservations that end."""
 
     now_ms: int
-    charges: tuple[Charge, ...]
+    charges: tuple[Draw, ...]
     settled: tuple[Settlement, ...] = ()  # before the charges; of reservations that were admitted or not
 
 
-def subject(name: str, limits: Sequence[int | None], *, is_shadow: bool = False) -> Subject:
+def subject(
+    name: str, limits: Sequence[int | None], windows: Sequence[Window] = WINDOWS, *, is_shadow: bool = False
+) -> Subject:
     """Build a subject limited in some windows.
 
     An hour is always among them: a value's time to live goes by the real clock, which must not end a simulated
     second while the machine is busy.
     """
-    given = [Budget(window, limit) for window, limit in zip(WINDOWS, limits, strict=True) if limit]
+    given = [Budget(window, limit) for window, limit in zip(windows, limits, strict=True) if limit]
     return Subject(name, (*given, Budget(Window.HOUR, 40)), is_shadow)
 
 
@@ -72,7 +77,7 @@ def short(draw: st.DrawFn) -> list[Step]:
             settled = draw(st.lists(_settlements(held), max_size=3)) if held else []
             holding = draw(st.booleans())
             if holding:
-                charges = [replace(one, hold=_hold(held + number)) for number, one in enumerate(charges)]
+                charges = [one._replace(hold=_hold(held + number)) for number, one in enumerate(charges)]
                 held += len(charges)
             steps.append(Step(now_ms, tuple(charges), tuple(settled)))
     return steps
@@ -81,34 +86,33 @@ def short(draw: st.DrawFn) -> list[Step]:
 def _settlements(held: int) -> st.SearchStrategy[Settlement]:
     """Settle one of the last reservations."""
     ids = st.integers(max(0, held - 20), held - 1).map(lambda number: _hold(number).id)
-    return st.builds(Settlement, ids, st.sampled_from((0, 0, 1, 2, 9)))
+    return st.tuples(ids, st.sampled_from((0, 0, 1, 2, 9))).map(lambda ended: Settlement(*ended))
 
 
-def _charges(now_ms: int, subjects: tuple[Subject, ...]) -> st.SearchStrategy[Charge]:
+def _charges(now_ms: int, subjects: tuple[Subject, ...]) -> st.SearchStrategy[Draw]:
     each = st.lists(st.sampled_from((0, 1, 2, 9)), min_size=len(subjects), max_size=len(subjects)).map(tuple)
     return st.builds(
-        Charge,
+        draw,
         st.just(subjects),
-        cost=st.sampled_from((1, 1, 2, 3, 8)),
+        hits=st.sampled_from((1, 1, 2, 3, 8)) | each,
         tokens=st.sampled_from((0, 1, 2, 5, 30)),
-        costs=st.one_of(st.just(()), st.just(()), each),
         valid_until_ms=st.sampled_from((0, 0, 0, now_ms, now_ms + 1)),
     )
 
 
-def long(seed: int, steps: int) -> Iterator[Step]:
+def long(seed: int, steps: int, windows: Sequence[Window] = WINDOWS) -> Iterator[Step]:
     """Make thousands of steps: mostly small moves, sometimes far ones or back, limits changed now and then."""
     dice = random.Random(seed)  # noqa: S311  a seed, so that a failure can be repeated
-    now_ms, subjects, held = START_MS, _any_subjects(dice), 0
+    now_ms, subjects, held = START_MS, _any_subjects(dice, windows), 0
     for _ in range(steps):
         if dice.random() < 0.01:
-            subjects = _any_subjects(dice)
-        now_ms = _any_move(dice, now_ms)
+            subjects = _any_subjects(dice, windows)
+        now_ms = _any_move(dice, now_ms, BUCKETS_MS if windows is WINDOWS else LONG_BUCKETS_MS)
         charges = [_any_charge(dice, subjects) for _ in range(dice.choice((1, 1, 2, 8, 20)))]
         settled = [_any_settlement(dice, held) for _ in range(dice.choice((0, 0, 1, 3)))] if held else []
         if dice.random() < 0.5:
             charges = [
-                one if any(each.is_shadow for each in one.subjects) else replace(one, hold=_hold(held + number))
+                one if one.charge.holds_fault else one._replace(hold=_hold(held + number))
                 for number, one in enumerate(charges)
             ]
             held += len(charges)
@@ -119,34 +123,37 @@ def _any_settlement(dice: random.Random, held: int) -> Settlement:
     return Settlement(_hold(dice.randrange(max(0, held - 40), held)).id, dice.choice((0, 1, 3, 20)))
 
 
-def _any_subjects(dice: random.Random) -> list[Subject]:
+def _any_subjects(dice: random.Random, windows: Sequence[Window]) -> list[Subject]:
     return [
-        subject(name, [dice.choice((None, *LIMITS)) for _ in WINDOWS], is_shadow=dice.random() < 0.2) for name in NAMES
+        subject(name, [dice.choice((None, *LIMITS)) for _ in windows], windows, is_shadow=dice.random() < 0.2)
+        for name in NAMES
     ]
 
 
-def _any_move(dice: random.Random, now_ms: int) -> int:
+def _any_move(dice: random.Random, now_ms: int, buckets_ms: Sequence[int]) -> int:
     if dice.random() < 0.7:
         return now_ms + dice.choice((0, 1, 3, 17, 49, 50, 51, 400))
     ahead = dice.choice((1, 1, 1, 2, 5, 20, 21, 60, 61, -2, -30))
-    return _moved(now_ms, dice.choice(BUCKETS_MS), ahead, dice.choice((-1, 0, 1)))
+    return _moved(now_ms, dice.choice(buckets_ms), ahead, dice.choice((-1, 0, 1)))
 
 
-def _any_charge(dice: random.Random, subjects: Sequence[Subject]) -> Charge:
+def _any_charge(dice: random.Random, subjects: Sequence[Subject]) -> Draw:
     asked = tuple(dice.sample(subjects, dice.randint(0, 3)))
-    costs = tuple(dice.choice((0, 1, 4)) for _ in asked) if dice.random() < 0.2 else ()
-    return Charge(asked, cost=dice.choice((1, 1, 1, 2, 5, 21)), tokens=dice.choice((0, 0, 1, 3, 20)), costs=costs)
+    each = tuple(dice.choice((0, 1, 4)) for _ in asked)
+    hits = each if dice.random() < 0.2 else dice.choice((1, 1, 1, 2, 5, 21))
+    more = (dice.choice((0, 2)), 1, dice.choice((0, 5)), 1) if dice.random() < 0.5 else None
+    return draw(asked, hits=hits, tokens=dice.choice((0, 0, 1, 3, 20)), more=more)
 
 
-def vast(seed: int) -> Iterator[Step]:
-    """Make calls that held next to nothing turn out to have cost all that a call can, again and again."""
+def vast(seed: int, most: int) -> Iterator[Step]:
+    """Make calls that held next to nothing turn out to have cost ``most``, again and again."""
     dice = random.Random(seed)  # noqa: S311  a seed, so that a failure can be repeated
-    vast_one = Subject("k:1", (Budget(Window.TOKENS_HOUR, MAX_UNITS), Budget(Window.HOUR, MAX_UNITS)))
+    vast_one = Subject("k:1", (Budget(Window.TOKENS_HOUR, most), Budget(Window.HOUR, most)))
     now_ms, held = START_MS, 0
     for _ in range(4):
         begun = held
         for _ in range(dice.choice((1, 3, 12))):
-            calls = [_vast_call(vast_one, held + number) for number in range(dice.choice((1, 4, 15)))]
+            calls = [_vast_call(vast_one, held + number, most) for number in range(dice.choice((1, 4, 15)))]
             held += len(calls)
             yield Step(now_ms, tuple(calls))
             now_ms += dice.choice((0, 20_000, 60_000))
@@ -154,29 +161,30 @@ def vast(seed: int) -> Iterator[Step]:
         dice.shuffle(ids)
         while ids:
             ended, ids = ids[:5], ids[5:]
-            costs = (0, 50, MAX_UNITS // 7, MAX_UNITS, MAX_UNITS)
+            costs = (0, 50, most // 7, most, most)
             yield Step(now_ms, (), tuple(Settlement(one, dice.choice(costs)) for one in ended))
-            yield Step(now_ms, (Charge((vast_one,), tokens=dice.choice((1, MAX_UNITS // 2, MAX_UNITS))),))
+            yield Step(now_ms, (draw((vast_one,), tokens=dice.choice((1, most // 2, most))),))
             now_ms += dice.choice((0, 1_000, 60_000))
         for _ in range(8):
             now_ms += dice.choice((60_000, 600_000, 1_200_000))
-            yield Step(now_ms, (Charge((vast_one,), tokens=dice.choice((1, MAX_UNITS))),))
+            yield Step(now_ms, (draw((vast_one,), tokens=dice.choice((1, most))),))
 
 
-def _vast_call(subject: Subject, number: int) -> Charge:
-    return Charge((subject,), tokens=100, hold=_hold(number))
+def _vast_call(subject: Subject, number: int, most: int) -> Draw:
+    return draw((subject,), tokens=100, hold=Hold(_hold(number).id, most, 0, 1_000, b""))
 
 
-def check_agreement(limiter: Limiter, store: redis.Redis, history: Iterator[Step] | Sequence[Step]) -> None:
+def check_agreement(
+    limiter: Limiter, store: redis.Redis, history: Iterator[Step] | Sequence[Step], stored_format: int = 1
+) -> None:
     """Assert that the script tells of every step what the model tells of it."""
     store.flushdb()
-    model, ledger = Model(), Ledger("0")
+    model, ledger = Model(stored_format), Ledger("0")
     for number, step in enumerate(history):
         if step.settled:
             settled = ledger.settle(store.execute_command, step.settled, sweep=0, now_ms=step.now_ms)
             assert settled.faults == 0, number
-        for one in step.settled:
-            model.settle(one.id, one.tokens, step.now_ms)
+        model.settle([(one.id, one.tokens) for one in step.settled])
         taken = limiter.take(store.execute_command, step.charges, epoch="", now_ms=step.now_ms)
         assert taken.clock_steps == model.clock_steps(step.charges, step.now_ms), number
         assert list(taken.grants) == model.take(step.charges, step.now_ms), number

@@ -10,7 +10,7 @@ import pytest
 import redis
 from valkeycluster import Cluster
 
-from ratelimit.windows.budgets import Answer, Budget, Charge, Fence, Subject, Taken, Window
+from ratelimit.windows.budgets import Answer, Budget, Fence, Subject, Taken, Window
 from ratelimit.windows.cells import Ask, take_cells
 from ratelimit.windows.limiter import Command, Limiter
 from runtime.clock import SystemClock
@@ -19,9 +19,10 @@ from runtime.store.link import StoreLink
 from runtime.store.slots import slot_of
 from tests.ratelimit.windows import histories
 from tests.ratelimit.windows.model import Model
+from tests.support.draws import draw
 
 SUBJECT = Subject("p:1", (Budget(Window.MINUTE, 2),))
-CHARGE = Charge((SUBJECT,))
+CHARGE = draw((SUBJECT,))
 CELLS = [Limiter(cell=str(n), epoch_key=f"tk:epoch:{{{n}}}", feed_key=f"tk:feed:{{{n}}}") for n in range(64)]
 
 
@@ -106,8 +107,8 @@ def test_a_failed_cell_stands_in_its_place(exchange: Exchange) -> None:
 
 def test_a_malformed_batch_sends_nothing(exchange: Exchange) -> None:
     """A cost that no window can hold is refused before any cell is asked."""
-    with pytest.raises(ValueError, match="cost must be"):
-        take_cells(exchange, [Ask(CELLS[0], [CHARGE], ""), Ask(CELLS[1], [Charge((SUBJECT,), 0)], "")])
+    with pytest.raises(ValueError, match="hits must be"):
+        take_cells(exchange, [Ask(CELLS[0], [CHARGE], ""), Ask(CELLS[1], [draw((SUBJECT,), -1)], "")])
     assert exchange.sent == []
 
 

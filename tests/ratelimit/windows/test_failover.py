@@ -11,11 +11,12 @@ import redis
 from redis.exceptions import RedisError
 from valkeysentinel import Watched, await_that, watched_master
 
-from ratelimit.windows.budgets import Answer, Budget, Charge, Subject, Window
+from ratelimit.windows.budgets import Answer, Budget, Subject, Window
 from ratelimit.windows.limiter import Limiter
 from runtime.clock import SystemClock
 from runtime.store.link import StoreLink
 from tests.ratelimit.windows.test_promises import most_within
+from tests.support.draws import draw
 
 CLOCK = SystemClock()
 LIMIT = 300
@@ -45,7 +46,7 @@ class Caller:
         if not self._link.connected:
             self._link = StoreLink(self._url, CLOCK)
             self._link.connect()
-        taken = self._limiter.take(self.execute, [Charge((SUBJECT,))], epoch="")
+        taken = self._limiter.take(self.execute, [draw((SUBJECT,))], epoch="")
         answer = taken.grants[0].answer
         if answer is Answer.ADMITTED:
             self.admitted.append((taken.now_ms, 1))

@@ -7,30 +7,36 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ratelimit.windows.budgets import MAX_UNITS
 from ratelimit.windows.limiter import Limiter
 from tests.ratelimit.windows import histories
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.parametrize("stored_format", [1, 2])]
 
 _shared_store = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @given(history=histories.short())
 @settings(_shared_store, max_examples=100)
-def test_short_histories_agree(limiter: Limiter, store: redis.Redis, history: list[histories.Step]) -> None:
+def test_short_histories_agree(
+    limiter: Limiter, store: redis.Redis, stored_format: int, history: list[histories.Step]
+) -> None:
     """Any few steps: costs, batches, limits set, lifted and changed, expiry, the clock forward and back."""
-    histories.check_agreement(limiter, store, history)
+    histories.check_agreement(limiter, store, history, stored_format)
 
 
 @given(seed=st.integers(0, 2**32))
 @settings(_shared_store, max_examples=3)
-def test_long_histories_agree(limiter: Limiter, store: redis.Redis, seed: int) -> None:
-    """Three thousand steps: nothing drifts as windows roll over and values grow and shrink."""
-    histories.check_agreement(limiter, store, histories.long(seed, 3_000))
+def test_long_histories_agree(limiter: Limiter, store: redis.Redis, stored_format: int, seed: int) -> None:
+    """Three thousand steps: nothing drifts as windows roll over and values grow and shrink; all kinds and windows."""
+    windows = histories.WINDOWS if stored_format == 1 else histories.ALL_WINDOWS
+    histories.check_agreement(limiter, store, histories.long(seed, 3_000, windows), stored_format)
 
 
 @given(seed=st.integers(0, 2**32))
 @settings(_shared_store, max_examples=30)
-def test_vast_histories_agree(limiter: Limiter, store: redis.Redis, seed: int) -> None:
+def test_vast_histories_agree(limiter: Limiter, store: redis.Redis, stored_format: int, seed: int) -> None:
     """Windows whose units add up to more than four bytes hold: no sum wraps, in neither script, and none is a fault."""
-    histories.check_agreement(limiter, store, histories.vast(seed))
+    histories.check_agreement(
+        limiter, store, histories.vast(seed, 10**9 if stored_format == 1 else MAX_UNITS), stored_format
+    )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ratelimit.windows.budgets import Answer, Budget, Charge, Subject, Window
+from ratelimit.windows.budgets import Answer, Budget, Draw, Subject, Window
 from ratelimit.windows.local import LocalBudgets, NoShareError
 from tests.ratelimit.windows import histories
 from tests.ratelimit.windows.model import Model
+from tests.support.draws import draw
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -27,9 +27,20 @@ def test_alone_it_answers_as_the_model_does(history: list[histories.Step]) -> No
     local, model, now_ms = LocalBudgets(), Model(), 0
     for number, step in enumerate(history):
         now_ms = max(now_ms, step.now_ms)
-        for charge in (replace(one, hold=None) for one in step.charges):  # nothing is settled here
-            if not charge.valid_until_ms:
+        for charge in (one._replace(hold=None) for one in step.charges):  # nothing is settled here
+            if not charge.charge.valid_until_ms:
                 assert [local.take(charge, now_ms=now_ms, sharers=1)] == model.take([charge], now_ms), number
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_it_knows_every_window_and_kind(seed: int) -> None:
+    """Weeks, calendar periods, and what is counted beside calls and tokens: as the model has them."""
+    local, model, now_ms = LocalBudgets(), Model(), 0
+    for number, step in enumerate(histories.long(seed, 300, histories.ALL_WINDOWS)):
+        now_ms = max(now_ms, step.now_ms)
+        for call in (one._replace(hold=None) for one in step.charges):
+            if not any(subject.is_shadow for subject in call.charge.subjects):
+                assert [local.take(call, now_ms=now_ms, sharers=1)] == model.take([call], now_ms), number
 
 
 @given(
@@ -41,7 +52,7 @@ def test_alone_it_answers_as_the_model_does(history: list[histories.Step]) -> No
 def test_all_shares_together_hold_the_limit(calls: list[tuple[int, int, int]], limit: int, window: Window) -> None:
     """Three gates that each admit all they can: no trailing window of them together holds more than the limit."""
     gates = [LocalBudgets() for _ in range(3)]
-    charge_of = {cost: Charge((Subject("p:1", (Budget(window, limit),)),), cost) for cost in range(1, 5)}
+    charge_of = {cost: draw((Subject("p:1", (Budget(window, limit),)),), cost) for cost in range(1, 5)}
     now_ms, admitted = START_MS, []
     for move_ms, gate, cost in calls:
         now_ms += move_ms
@@ -51,7 +62,7 @@ def test_all_shares_together_hold_the_limit(calls: list[tuple[int, int, int]], l
         assert inside <= limit
 
 
-def _admits(gate: LocalBudgets, charge: Charge, now_ms: int) -> bool:
+def _admits(gate: LocalBudgets, charge: Draw, now_ms: int) -> bool:
     try:
         return gate.take(charge, now_ms=now_ms, sharers=3).answer is Answer.ADMITTED
     except NoShareError:
@@ -60,7 +71,7 @@ def _admits(gate: LocalBudgets, charge: Charge, now_ms: int) -> bool:
 
 def test_a_share_that_rounds_to_nothing_admits_nobody() -> None:
     """Two units among three gates is none for each: not a wait that would end, so no grant at all."""
-    charge = Charge((Subject("p:1", (Budget(Window.MINUTE, 2),)),))
+    charge = draw((Subject("p:1", (Budget(Window.MINUTE, 2),)),))
     with pytest.raises(NoShareError):
         LocalBudgets().take(charge, now_ms=START_MS, sharers=3)
 
@@ -69,7 +80,7 @@ def test_a_refused_call_costs_nothing_anywhere() -> None:
     """All or nothing: what the publication refuses is not taken from the key."""
     key, publication = Subject("k:1", (Budget(Window.MINUTE, 9),)), Subject("p:1", (Budget(Window.MINUTE, 1),))
     local = LocalBudgets()
-    both, alone = Charge((key, publication)), Charge((key,))
+    both, alone = draw((key, publication)), draw((key,))
     assert local.take(both, now_ms=START_MS, sharers=1).answer is Answer.ADMITTED
     refused = local.take(both, now_ms=START_MS, sharers=1)
     assert (refused.answer, refused.refused_by) == (Answer.REFUSED, refused.states[1])
@@ -80,7 +91,7 @@ def test_what_is_free_again_is_forgotten() -> None:
     """Memory follows the subjects that hold units, not those that ever called."""
     local = LocalBudgets(max_subjects=50)
     for number in range(500):
-        charge = Charge((Subject(f"k:{number}", (Budget(Window.SECOND, 5),)),))
+        charge = draw((Subject(f"k:{number}", (Budget(Window.SECOND, 5),)),))
         local.take(charge, now_ms=START_MS + 100 * number, sharers=1)
     assert len(local) < 20
 
@@ -88,7 +99,7 @@ def test_what_is_free_again_is_forgotten() -> None:
 def test_a_full_house_takes_no_new_subject() -> None:
     """A subject that could not be counted is not admitted; those that are counted go on."""
     local = LocalBudgets(max_subjects=2)
-    charges = [Charge((Subject(f"k:{number}", (Budget(Window.HOUR, 5),)),)) for number in range(3)]
+    charges = [draw((Subject(f"k:{number}", (Budget(Window.HOUR, 5),)),)) for number in range(3)]
     for charge in itertools.chain(charges[:2], charges[:2]):
         assert local.take(charge, now_ms=START_MS, sharers=1).answer is Answer.ADMITTED
     with pytest.raises(NoShareError):

@@ -7,9 +7,10 @@ import redis
 import redis.asyncio
 
 from ratelimit.names import budget_key
-from ratelimit.windows.budgets import Budget, BudgetState, Charge, Subject, Window
+from ratelimit.windows.budgets import Budget, BudgetState, Subject, Window
 from ratelimit.windows.limiter import Limiter
 from ratelimit.windows.looking import MovingError, look
+from tests.support.draws import draw
 
 SUBJECT = Subject("p:1", (Budget(Window.HOUR, 10), Budget(Window.TOKENS_HOUR, 1_000)))
 EPOCH = "tk:epoch:{0}"
@@ -23,7 +24,7 @@ async def _look(redis_url: str, limiter: Limiter) -> tuple[BudgetState, ...]:
 async def test_calls_and_tokens_left_are_told(limiter: Limiter, store: redis.Redis, redis_url: str) -> None:
     """What was admitted is gone from both; a budget that nobody used is whole; looking twice tells the same."""
     assert [(state.remaining, state.reset_at_ms) for state in await _look(redis_url, limiter)] == [(10, 0), (1_000, 0)]
-    limiter.take(store.execute_command, [Charge((SUBJECT,), tokens=300)] * 2, epoch="")
+    limiter.take(store.execute_command, [draw((SUBJECT,), tokens=300)] * 2, epoch="")
     for _ in range(2):
         states = await _look(redis_url, limiter)
         assert [state.budget for state in states] == [*SUBJECT.budgets]
@@ -33,7 +34,7 @@ async def test_calls_and_tokens_left_are_told(limiter: Limiter, store: redis.Red
 
 async def test_a_full_budget_has_nothing_left(limiter: Limiter, store: redis.Redis, redis_url: str) -> None:
     """Looking is not refused where a call would be, and above a limit that was lowered nothing is left, not less."""
-    limiter.take(store.execute_command, [Charge((SUBJECT,), tokens=1_000)], epoch="")
+    limiter.take(store.execute_command, [draw((SUBJECT,), tokens=1_000)], epoch="")
     assert [state.remaining for state in await _look(redis_url, limiter)] == [9, 0]
 
 

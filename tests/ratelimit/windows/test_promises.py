@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 
 import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ratelimit.windows.budgets import MAX_UNITS, Answer, Budget, Charge, Grant, Subject, Window
+from ratelimit.windows.budgets import MAX_UNITS, Answer, Budget, Draw, Grant, Subject, Window
 from ratelimit.windows.limiter import Limiter
 from tests.ratelimit.windows import histories
+from tests.support.draws import draw
 
 LIMITS = (1, 7, 100, 5_000)
 WINDOWS = (Window.SECOND, Window.MINUTE, Window.HOUR)
@@ -31,11 +31,11 @@ def _subject(window: Window, limit: int) -> Subject:
 
 def _greedy(limiter: Limiter, store: redis.Redis, subject: Subject, times_ms: Iterable[int]) -> Admissions:
     """At each instant take all that fits: costs 4096, 2048 .. 1, each if it fits, add up to any number."""
-    charges = [Charge((subject,), cost) for cost in POWERS]
+    charges = [draw((subject,), cost) for cost in POWERS]
     admitted: Admissions = []
     for now_ms in times_ms:
         taken = limiter.take(store.execute_command, charges, epoch="", now_ms=now_ms)
-        units = sum(charges[i].cost for i, grant in enumerate(taken.grants) if grant.answer is Answer.ADMITTED)
+        units = sum(charges[i].hits for i, grant in enumerate(taken.grants) if grant.answer is Answer.ADMITTED)
         if units:
             admitted.append((now_ms, units))
     return admitted
@@ -109,7 +109,7 @@ def test_never_more_than_the_limit_at_any_time(
     subject, admitted, now_ms = _subject(Window.MINUTE, limit), [], START_MS
     for buckets, beside_ms, cost in moves:
         now_ms = max(now_ms, (now_ms // 1_000 + buckets) * 1_000 + beside_ms)
-        charges = [Charge((subject,), cost)] * 3
+        charges = [draw((subject,), cost)] * 3
         taken = limiter.take(store.execute_command, charges, epoch="", now_ms=now_ms)
         admitted += [(now_ms, cost) for grant in taken.grants if grant.answer is Answer.ADMITTED]
     assert most_within(admitted, 60_000) <= limit
@@ -125,7 +125,7 @@ def test_a_steady_caller_gets_its_share(limiter: Limiter, store: redis.Redis, wi
     assert sum(units for _, units in admitted) == rounds * limit
 
 
-def _look(limiter: Limiter, store: redis.Redis, charge: Charge, now_ms: int) -> Grant:
+def _look(limiter: Limiter, store: redis.Redis, charge: Draw, now_ms: int) -> Grant:
     (grant,) = limiter.take(store.execute_command, [charge], epoch="", now_ms=now_ms, look=True).grants
     return grant
 
@@ -137,7 +137,7 @@ def test_retry_is_exact(limiter: Limiter, store: redis.Redis, seed: int) -> None
     store.flushdb()
     refused = 0
     for step in histories.long(seed, 150):
-        charges = [replace(charge, hold=None) for charge in step.charges]
+        charges = [charge._replace(hold=None) for charge in step.charges]
         taken = limiter.take(store.execute_command, charges, epoch="", now_ms=step.now_ms)
         last, grant = charges[-1], taken.grants[-1]  # after it nothing intervenes
         if grant.answer is Answer.REFUSED:

@@ -9,13 +9,14 @@ import pytest
 from redis.exceptions import RedisError
 from valkeycluster import Cluster
 
-from ratelimit.windows.budgets import Answer, Budget, Charge, Subject, Taken, Window
+from ratelimit.windows.budgets import Answer, Budget, Subject, Taken, Window
 from ratelimit.windows.cells import Ask, take_cells
 from ratelimit.windows.limiter import Limiter
 from runtime.clock import SystemClock
 from runtime.store.cluster import ClusterLink
 from runtime.store.faults import surely_not_run
 from runtime.store.slots import slot_of
+from tests.support.draws import draw
 
 CLOCK = SystemClock()
 EPOCH_KEY = "tk:epoch:{0}"
@@ -37,7 +38,7 @@ class Caller:
 
     def ask(self, *subjects: Subject, look: bool = False) -> Taken | RedisError:
         """Ask for a unit of each; what is no answer must prove that nothing ran."""
-        charge = Charge(subjects, usage=tuple(subject.name for subject in subjects))
+        charge = draw(subjects, usage=tuple(subject.name for subject in subjects))
         (taken,) = take_cells(self._execute_many, [Ask(LIMITER, [charge], EPOCH, look=look)])
         if isinstance(taken, RedisError):
             assert surely_not_run(taken), taken

@@ -167,6 +167,24 @@ def test_nothing_is_done_for_a_client_that_has_gone(
     assert held.deadlines_ms[0] <= SystemClock().monotonic_ms() + 10_000 + rounding_ms
 
 
+def test_what_a_call_waited_before_it_was_taken_is_its_clients_time_too(
+    kind: type[NativeFront | GrpcioFront], held: Held, tmp_path: Path
+) -> None:
+    """Behind a batch that takes long: the deadline is counted from no later than the call's arrival."""
+    front = made(kind, f"unix:{tmp_path}/g.sock", held, QueueLimits(wait_ms=60_000, answer_ms=60_000))
+    front.start()
+    with grpc.insecure_channel(front.address) as channel:
+        first = channel.unary_unary(PATH).future(b"first", timeout=30)
+        assert held.entered.wait(10)
+        sent_ms = SystemClock().monotonic_ms()
+        second = channel.unary_unary(PATH).future(b"second", timeout=10)
+        threading.Timer(1.0, held.release.set).start()
+        assert (first.result(), second.result()) == (b"ok:first", b"ok:second")
+    front.stop(5)
+    rounding_ms = 500
+    assert held.deadlines_ms[1] <= sent_ms + 10_000 + rounding_ms
+
+
 def test_a_hurried_call_does_not_hurry_the_others(held: Held, method: Method) -> None:
     """A call whose client gives up in a few milliseconds is refused; the batch's deadline stays the others'."""
     first = method.future(b"first", timeout=10)

@@ -40,20 +40,19 @@ class SlowSocket:
     sent: list[bytes] = field(default_factory=list)
     family: int = socket.AF_UNIX
 
-    def settimeout(self, wait_s: float) -> None:
+    def send(self, data: bytes) -> int:
         """Note it."""
-        self.waits_s.append(wait_s)
+        self.sent.append(bytes(data))
+        return len(data)
 
-    def sendall(self, data: bytes) -> None:
-        """Note it."""
-        self.sent.append(data)
+    def poll(self, wait_ms: float) -> bool:
+        """Let the pause pass, or as much of it as may be waited for; whether something came."""
+        self.waits_s.append(wait_ms / 1_000)
+        self.clock.now_ms += min(self.pause_ms, wait_ms)
+        return self.pause_ms <= wait_ms
 
     def recv(self, _size: int) -> bytes:
-        """Let the pause pass, or as much of it as may be waited for."""
-        wait_ms = self.waits_s[-1] * 1_000
-        self.clock.now_ms += min(self.pause_ms, wait_ms)
-        if self.pause_ms > wait_ms:
-            raise TimeoutError
+        """Hand out what came."""
         byte, self.reply = self.reply[:1], self.reply[1:]
         return byte
 
@@ -67,6 +66,7 @@ def clock() -> Iterator[ManualClock]:
 def _link(clock: ManualClock, connection: SlowSocket) -> StoreLink:
     link = StoreLink("unix:///nowhere", clock)
     link._socket = connection  # type: ignore[assignment]  # past redis-py's handshake
+    link._poll = connection  # type: ignore[assignment]
     return link
 
 

@@ -18,6 +18,19 @@ REFUSED = [
     ({"transport": "grpcio", "tls_certificate": "c.pem"}, "--tls-key .*is needed with --tls-certificate"),
     ({"transport": "grpcio", "tls_client_ca": "a.pem"}, "--tls-certificate .*is needed with --tls-client-ca"),
     (TLS | {"insecure_plaintext": "true"}, "--insecure-plaintext .*contradicts --tls-certificate"),
+    ({"endings_listen": "0.0.0.0:9101"}, "--endings-listen .*has no TLS; give --transport grpcio"),
+    (TLS | {"endings_listen": "0.0.0.0:9101"}, "--endings-listen .*whose clients must be known; give --tls-client-ca"),
+    (
+        {"listen": "unix:/g.sock", "endings_listen": "unix:/g.sock"},
+        "--endings-listen .*some would be those of --listen",
+    ),
+    (
+        {"listen": "127.0.0.1:9001", "endings_listen": "127.0.0.1:9002", "workers": "2"},
+        "--endings-listen .*some would be those of --listen",
+    ),
+    ({"endings_listen": "127.0.0.1:65535", "workers": "2"}, "--workers .*need as many ports from 65535 on"),
+    ({"endings_listen": "9101"}, "--endings-listen .*must be unix:PATH or HOST:PORT"),
+    ({"usage_metadata": "x"}, "--usage-metadata .*is not NAMESPACE:TOTAL,PROMPT,COMPLETION"),
     ({"listen": "127.0.0.1:65535", "workers": "2"}, "--workers .*need as many ports from 65535 on"),
     ({"services": "check,ext_proc"}, "--services .*must be check, ratelimit, or one of them"),
     ({"services": "check", "descriptors": "d.yaml"}, "--descriptors .*needs the service ratelimit"),
@@ -49,6 +62,25 @@ def test_plaintext_for_other_machines_is_shown() -> None:
     assert state.facts["tls"] == "none"
     told = "--insecure-plaintext: 0.0.0.0:9001 takes keys unencrypted from other machines"
     assert [warning.problem for warning in state.warnings] == [told]
+    given = {"secrets_file": "s.json", "endings_listen": "0.0.0.0:9101", "insecure_plaintext": "true"}
+    (warning,) = with_transport(read(GateSettings, given), Readiness()).warnings
+    assert "0.0.0.0:9101 takes endings unencrypted" in warning.problem
+
+
+@pytest.mark.parametrize(
+    ("listen", "endings", "workers"),
+    [
+        ("unix:/g.sock", "unix:/e.sock", 2),
+        ("127.0.0.1:9001", "127.0.0.1:9003", 2),
+        ("127.0.0.1:0", "127.0.0.1:0", 2),
+        ("127.0.0.1:9001", "127.0.0.2:9001", 2),
+        ("unix:/g.sock", "127.0.0.1:9001", 4),
+    ],
+)
+def test_addresses_that_do_not_meet_are_taken(listen: str, endings: str, workers: int) -> None:
+    """Calls and endings side by side, each worker's too."""
+    given = {"secrets_file": "s.json", "listen": listen, "endings_listen": endings, "workers": str(workers)}
+    assert str(read(GateSettings, given).endings_listen) == endings
 
 
 def test_settings_as_text_read_back_the_same() -> None:

@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 from gatebench import Asker, Catalog, question, status, wait_until
 from gaterow import GateRow, command, gate_row, is_alive, kill
+from tokenbench import Logger
 
 from catalog.keys.secrets import create_secrets, load_secrets
+from protos.access_log_pb2 import HTTPAccessLogEntry
 
 DECIDED = "tollkeeper_decisions_total"
 RESTARTS = "tollkeeper_worker_restarts_total"
@@ -166,3 +168,29 @@ def test_a_worker_that_cannot_come_back_is_tried_again(row: GateRow, secrets_fil
     ask(row.targets()[-1])
     away.rename(secrets_file)
     wait_until(lambda: row.ready()["ready"], timeout_s=60)
+
+
+@pytest.mark.parametrize("transport", ["native", "grpcio"])
+def test_each_worker_hears_endings_at_an_address_of_its_own(redis_url: str, secrets_file: Path, transport: str) -> None:
+    """A port that was free stays a worker's own when it is started again, as that of its calls; the sum is told."""
+    options = ("--workers", "2", "--transport", transport, "--listen", "127.0.0.1:0", "--endings-listen", "127.0.0.1:0")
+    with gate_row(redis_url, secrets_file, *options) as row:
+        endings = [worker["endings"] for worker in row.workers()]
+        assert len({*endings, *row.targets()}) == 4
+        _tell_nobody(endings)
+        wait_until(lambda: row.total("tollkeeper_endings_unreadable_total") == 2, timeout_s=10)
+        victim = row.pids()[1]
+        kill(victim)
+        wait_until(lambda: victim not in row.pids())
+        wait_until(lambda: row.ready()["ready"], timeout_s=30)
+        assert [worker["endings"] for worker in row.workers()] == endings
+        _tell_nobody(endings)
+        wait_until(lambda: row.total("tollkeeper_endings_unreadable_total") == 4, timeout_s=10)
+
+
+def _tell_nobody(endings: list[str]) -> None:
+    """Send each worker an entry that names no reservation."""
+    for target in endings:
+        logger = Logger(target)
+        logger.log(HTTPAccessLogEntry())
+        logger.close()

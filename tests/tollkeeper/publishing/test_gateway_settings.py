@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from publisher.gateway.options import GateTrust, GatewayOptions, HostInfrastructure, RouteListener, SecretRef
+from publisher.gateway.options import GateTrust, GatewayOptions, HostInfrastructure, MeterBy, SecretRef
 from runtime.lifecycle import CannotStart
 from runtime.settings import BadSettings, as_text, read
 from tollkeeper.admin.app import AdminSettings
@@ -18,7 +18,7 @@ GATEWAY = {"probe_url": "http://gateway:80", "gate_targets": "unix:/g.sock"}
 FOLDER = {**ADMIN, **GATEWAY, "publish_to": "folder:/run/gateway"}
 FILES = {**ADMIN, "publish_to": "files:/run/envoy", "envoy_admin_socket": "/run/envoy.sock"}
 TLS = {"gate_targets": "gate.test:9001", "gate_tls_name": "gate.test", "gate_tls_ca": "gate-ca"}
-MACHINE = {"envoy_version": "1.39.1", "gateway_http_port": "8080"}
+MACHINE = {"envoy_version": "1.39.1", "gateway_http_port": "8080", "endings_targets": "unix:/e.sock"}
 HTTPS = {"gateway_https_port": "8443", "gateway_certificate": "certs/web,other", "gateway_listeners": "http,https"}
 
 
@@ -38,7 +38,7 @@ def test_everything_that_is_set_reaches_the_builder() -> None:
         **TLS,
         **MACHINE,
         **HTTPS,
-        "gateway_route_listeners": "http=a.test,https=a.test,api@https=*.b.test,rest@https",
+        "endings_targets": "gate.test:9101",
         "gate_tls_client": "gate-client",
         "gateway_namespace": "gateways",
         "gateway_name": "models",
@@ -47,25 +47,19 @@ def test_everything_that_is_set_reaches_the_builder() -> None:
         "max_body_mib": "8",
         "trusted_hops": "1",
         "cors_origins": "https://app.example",
-        "usage_metadata": "a:b,c,d",
+        "gateway_meter": "policy",
     }
     made = options(**given)
-    assert made.gate == ("gate.test:9001",)
+    assert (made.gate, made.endings) == (("gate.test:9001",), ("gate.test:9101",))
     assert made.gate_tls == GateTrust(name="gate.test", ca="gate-ca", client=SecretRef(name="gate-client"))
     assert (made.namespace, made.gateway, made.listeners) == ("gateways", "models", ("http", "https"))
-    assert made.route_listeners == (
-        RouteListener(name="http", listener="http", hostname="a.test"),
-        RouteListener(name="https", listener="https", hostname="a.test"),
-        RouteListener(name="api", listener="https", hostname="*.b.test"),
-        RouteListener(name="rest", listener="https"),
-    )
     certificates = (SecretRef(name="web", namespace="certs"), SecretRef(name="other"))
     assert made.host == HostInfrastructure(
         envoy_version="1.39.1", http_port=8080, https_port=8443, certificates=certificates
     )
     assert (made.patches, made.check_timeout_ms, made.max_body_bytes, made.trusted_hops) == (False, 500, 2**23, 1)
     assert made.origins == ("https://app.example",)
-    assert made.meter.namespace == "a"
+    assert made.meter is MeterBy.POLICY
     settings = read(AdminSettings, FOLDER | given)
     assert read(AdminSettings, as_text(settings)) == settings
 
@@ -88,6 +82,13 @@ def test_everything_that_is_set_reaches_the_builder() -> None:
         ({"gate_targets": f"unix:/{'é' * 54}"}, "--gate-targets", "at most 107 bytes"),
         ({"cors_origins": "https://a.test,http://[::1]:3000"}, "--cors-origins", "must have no IPv6 address"),
         ({"gate_targets": "gate"}, "--gate-targets", "HOST:PORT"),
+        ({**MACHINE, "endings_targets": ""}, "--endings-targets", "and --envoy-version go together"),
+        ({"endings_targets": "unix:/e.sock"}, "--endings-targets", "and --envoy-version go together"),
+        ({**MACHINE, "endings_targets": "gate:0"}, "--endings-targets", "a port from 1 on"),
+        ({**MACHINE, "endings_targets": "gate:9101"}, "--endings-targets", "must be of the kind of --gate-targets"),
+        ({"gateway_meter": "lua"}, "--gateway-meter", ""),
+        ({"gateway_meter": "patch", "patches": "false"}, "--gateway-meter", "needs --patches"),
+        ({"gateway_meter": "policy", "ai_gateway": "true"}, "--gateway-meter", "must be none with --ai-gateway"),
         ({**TLS, "gate_tls_ca": ""}, "--gate-tls-name", "needs --gate-tls-ca"),
         ({**TLS, "gate_tls_name": ""}, "--gate-tls-ca", "needs --gate-tls-name"),
         ({"gate_tls_client": "x"}, "--gate-tls-client", "needs --gate-tls-name"),
@@ -97,13 +98,6 @@ def test_everything_that_is_set_reaches_the_builder() -> None:
         ({"gateway_namespace": "a.b"}, "--gateway-namespace", "no dots"),
         ({"gateway_name": "A"}, "--gateway-name", "lower-case"),
         ({"gateway_listeners": "http,Https"}, "--gateway-listeners", "lower-case"),
-        ({"gateway_route_listeners": "Http"}, "--gateway-route-listeners", "lower-case"),
-        ({"gateway_route_listeners": "http,a@Http"}, "--gateway-route-listeners", "lower-case"),
-        ({"gateway_route_listeners": "http=*.A.test"}, "--gateway-route-listeners", "a hostname must be"),
-        ({"gateway_route_listeners": "http=a.*"}, "--gateway-route-listeners", "a hostname must be"),
-        ({"gateway_route_listeners": "a@http"}, "--gateway-route-listeners", "must name each one of"),
-        ({"gateway_route_listeners": "http,a"}, "--gateway-route-listeners", "must say @ and one of"),
-        ({"gateway_route_listeners": "http,a@b"}, "--gateway-route-listeners", "must say @ and one of"),
         ({"envoy_version": "1.39"}, "--envoy-version", ""),
         ({"envoy_version": "1.39.1"}, "--envoy-version", "and --gateway-http-port go together"),
         ({"gateway_http_port": "80"}, "--envoy-version", "and --gateway-http-port go together"),
@@ -125,6 +119,21 @@ def test_what_does_not_fit_together_is_refused(given: dict[str, str], option: st
 def test_a_gate_that_a_backend_can_name_is_taken(target: str) -> None:
     """By a path as long as any, an address of either kind, or a name."""
     assert options(gate_targets=target).gate == (target,)
+
+
+@pytest.mark.parametrize(
+    ("given", "meter"),
+    [
+        ({}, MeterBy.PATCH),
+        ({"patches": "false"}, MeterBy.NONE),
+        ({"ai_gateway": "true"}, MeterBy.NONE),
+        ({"patches": "false", "gateway_meter": "policy"}, MeterBy.POLICY),
+        ({"gateway_meter": "none"}, MeterBy.NONE),
+    ],
+)
+def test_answers_are_metered_by_what_is_allowed(given: dict[str, str], meter: MeterBy) -> None:
+    """By a patch where patches are, unless another way is named; by none where another gateway counts."""
+    assert options(**given).meter is meter
 
 
 def test_other_gateways_take_origins_of_every_kind() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from publisher.envoy.meter import OWN_METER, Meter
+from ratelimit.tokens.meter import OWN_METER, Meter
 from runtime.settings import BadSettings, as_text, read
 from tollkeeper.up.settings import UpSettings
 

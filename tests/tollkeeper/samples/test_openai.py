@@ -18,6 +18,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
+from admin.models.contexts import of_card, of_list
 from tollkeeper.samples import openai
 from tollkeeper.samples.generating import ContextExceededError, Generated
 from tollkeeper.samples.misbehaviour import HEADER, misbehaviour_of
@@ -127,6 +128,13 @@ async def test_what_is_above_the_context_is_refused(path: str, body: Any) -> Non
     async with TestClient(TestServer(application(context_tokens=29))) as model:
         answer = await model.post(f"/v1/{path}", json={"model": "small", **body})
         assert (answer.status, (await answer.json())["error"]["code"]) == (400, "context_length_exceeded")
+
+
+async def test_the_list_tells_the_context() -> None:
+    """As vLLM's does, so that a publication of the sample takes it over."""
+    async with TestClient(TestServer(application(context_tokens=29))) as model:
+        listed = await (await model.get("/v1/models")).json()
+        assert of_list("small", listed["data"]) == of_card(await (await model.get("/v1/models/small")).json()) == 29
 
 
 @given(prompt=st.text(), most=st.none() | st.integers(1, 50), context=st.integers(1, 200))

@@ -6,8 +6,9 @@ import json
 from typing import Any
 
 import pytest
+from msgspec import structs
 
-from catalog.records import Limits
+from catalog.records import ContextFrom, Limits, TokenPolicy
 from publisher.gateway.cluster.mirror import Front, homes, mirror, mirror_name, mirrors
 from tests.e2e.proxy import HOST, openai, publication
 
@@ -67,7 +68,22 @@ def test_only_openai_publications_tell_of_tokens() -> None:
     told = [
         json.loads(mirror(one, "n", Front("tollkeeper", address))["data"]["publish.json"]) for one in _one_of_each()
     ]
-    assert [sorted(one["config"].keys() & {"tokens"}) for one in told] == [[], ["tokens"]]
+    own = ["allowBackground", "allowedEndpoints", "tokens"]
+    assert [sorted(one["config"].keys() & set(own)) for one in told] == [[], own]
+
+
+def test_a_context_that_nobody_gave_is_left_to_be_told_again() -> None:
+    """Else what a server told would be a setting of whoever restores the backup."""
+    told: list[Any] = []
+    for source in ContextFrom:
+        record = structs.replace(openai("u2", "/v1/models/b"), tokens=TokenPolicy(4_096, context_tokens_from=source))
+        text = mirror(record, "n", Front("tollkeeper", address))["data"]["publish.json"]
+        told.append(json.loads(text)["config"]["tokens"].get("contextTokens"))
+    assert dict(zip(ContextFrom, told, strict=True)) == {
+        ContextFrom.SETTING: 4_096,
+        ContextFrom.SERVER: None,
+        ContextFrom.DEFAULT: None,
+    }
 
 
 def _one_of_each() -> tuple[Any, Any]:

@@ -270,19 +270,22 @@ def policy_status(*conditions: Json) -> Json:
 
 
 def test_who_is_to_blame() -> None:
-    """A route's fault is its publication's, a host's entry concerns its openai models, all else everybody."""
+    """A route's fault is its publication's; what bodies and endings need, openai models', all else everybody's."""
     iris, llama = publication("iris", "/models/iris"), openai("llama", "/models/llama")
     wanted = plan([iris, llama, openai("far", "/models/far", host="far.test")])
     objects = (*base(OPTIONS), *published(wanted, OPTIONS))
     by_name = {one["metadata"]["name"]: identity(one) for one in objects}
     entries = [key for name, key in by_name.items() if "entry" in name]
+    models = {"llama", "far"}
     assert blamed({by_name["tollkeeper-iris"]: "no"}, objects, wanted) == {"iris": "no"}
     assert {frozenset(blamed({key: "no"}, objects, wanted)) for key in entries} == {
         frozenset({"llama"}),
         frozenset({"far"}),
     }
-    assert set(blamed({by_name["tollkeeper-settle"]: "no"}, objects, wanted)) == {"iris", "llama", "far"}
-    first = {by_name["tollkeeper-iris"]: "its own", by_name["tollkeeper-settle"]: "everybody's"}
+    for read in (by_name["tollkeeper-meter"], ("SecurityPolicy", OPTIONS.namespace, "tollkeeper-bodies")):
+        assert set(blamed({read: "no"}, objects, wanted)) == models
+    assert set(blamed({by_name["tollkeeper-hardened"]: "no"}, objects, wanted)) == {"iris", *models}
+    first = {by_name["tollkeeper-iris"]: "its own", by_name["tollkeeper-hardened"]: "everybody's"}
     assert blamed(first, objects, wanted)["iris"] == "everybody's"
 
 

@@ -10,29 +10,35 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+import lupa
 import pytest
 import yaml
-from gatewayrules import NOBODY, Taken, taken
+from gatewayrules import NOBODY, Taken, passed, taken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.records import ModelType, Protocol, PublicationRecord
+from extauth.request.route_names import read_rule
 from publisher.envoy.files import PUBLICATION_HEADER
-from publisher.gateway.options import GateTrust, GatewayOptions, HostInfrastructure, SecretRef
+from publisher.gateway.options import GateTrust, GatewayOptions, HostInfrastructure, MeterBy, SecretRef
 from publisher.gateway.resources.manifests import base, carried, published, text
 from publisher.gateway.resources.naming import identity
 from publisher.gateway.resources.routes import MAX_RULES
 from publisher.plan import Plan, plan
+from runtime.grpc.front import QueueLimits
 from tests.e2e.proxy import publication
 
 OPTIONS = GatewayOptions(gate=("unix:/run/gate.sock",))
 ALL_OPTIONS = [
     OPTIONS,
-    replace(OPTIONS, patches=False, per_publication_routes=True),
+    replace(OPTIONS, patches=False, meter=MeterBy.NONE, per_publication_routes=True),
+    replace(OPTIONS, patches=False, meter=MeterBy.POLICY, per_publication_routes=True),
     replace(OPTIONS, listeners=("http", "https"), gateway="other", origins=("https://app.example",), trusted_hops=2),
     replace(
         OPTIONS,
         gate=("10.0.0.1:9001", "10.0.0.2:9001"),
+        endings=("10.0.0.1:9101", "10.0.0.2:9101"),
+        meter=MeterBy.POLICY,
         gate_tls=GateTrust(name="gate.test", ca="gate-ca", client=SecretRef(name="gate-client", namespace="secrets")),
         host=HostInfrastructure(
             envoy_version="1.40.0",
@@ -65,6 +71,8 @@ def _record(number: int, host: str, path: str, url: str, kind: dict[str, Any]) -
 RECORDS = st.lists(_DRAWN, max_size=20).map(lambda drawn: [_record(number, *one) for number, one in enumerate(drawn)])
 """Publications, often beside or inside one another."""
 PLANS = RECORDS.map(plan)
+
+_LLM = publication("u1", "/llm", type=ModelType.OPENAI, protocol=Protocol.OPENAI)
 
 properties = settings(max_examples=60, deadline=None)
 
@@ -102,7 +110,65 @@ def test_it_decides_as_plain_envoy_does(made: Plan, per_publication: bool) -> No
     """Every call reaches the same publication's server by the same path, or the host's entry, or nobody."""
     objects = published(made, replace(OPTIONS, per_publication_routes=per_publication))
     for host, path in _called(made):
-        assert taken(objects, host, path, {}) == _plain(made, host, path), path
+        assert passed(objects, host, path) == _plain(made, host, path), path
+
+
+@properties
+@given(made=PLANS, options=st.sampled_from(ALL_OPTIONS))
+def test_no_openai_server_is_reached_without_a_word_of_checks(made: Plan, options: GatewayOptions) -> None:
+    """Without the header that Check alone can set no call has a way there, even where no filter asked Check.
+
+    And every call to one has its body read, wherever its rules stand.
+    """
+    objects = published(made, options)
+    openai = {route.publication for host in made.hosts for route in host.routes if route.reads_body}
+    for route in (obj for obj in objects if obj["kind"] == "HTTPRoute"):
+        for rule in route["spec"]["rules"]:
+            uid, entry = read_rule(rule["name"])
+            assert (uid in openai or bool(entry)) <= ("tollkeeper.dev/bodies" in route["metadata"]["labels"])
+            if uid in openai and "backendRefs" in rule:
+                wanted = [{"type": "Exact", "name": PUBLICATION_HEADER, "value": uid}]
+                assert [match["headers"] for match in rule["matches"]] == [wanted]
+    (policy,) = (obj for obj in base(options) if obj["kind"] == "ClientTrafficPolicy")
+    removed = policy["spec"]["headers"]["earlyRequestHeaders"]["removeOnMatch"]
+    assert any(one["type"] == "Prefix" and PUBLICATION_HEADER.startswith(one["value"]) for one in removed)
+
+
+@properties
+@given(made=PLANS, from_files=st.booleans())
+def test_the_policies_of_bodies_hold_for_every_route_that_needs_them(made: Plan, from_files: bool) -> None:  # noqa: FBT001  drawn
+    """And for no other: bodies of traditional calls are not read. In files they name routes, in a cluster labels do."""
+    options = replace(OPTIONS, from_files=from_files, meter=MeterBy.POLICY)
+    objects = published(made, options)
+    labelled = [
+        obj["metadata"]["name"]
+        for obj in objects
+        if obj["kind"] == "HTTPRoute" and obj["metadata"]["labels"].get("tollkeeper.dev/bodies") == "read"
+    ]
+    for kind in ("SecurityPolicy", "EnvoyExtensionPolicy"):
+        (policy,) = (obj for obj in objects if obj["kind"] == kind)
+        if from_files:
+            assert [one["name"] for one in policy["spec"]["targetRefs"]] == labelled
+        else:
+            (selector,) = policy["spec"]["targetSelectors"]
+            assert selector["matchLabels"] == {
+                "tollkeeper.dev/gateway": "tollkeeper",
+                "tollkeeper.dev/bodies": "read",
+            }
+    assert "tollkeeper-bodies" in labelled
+
+
+@pytest.mark.parametrize("options", ALL_OPTIONS)
+def test_a_publication_adds_no_filter_to_a_listener(options: GatewayOptions) -> None:
+    """Without any there is a route for each policy that asks Check, on every listener, and no call gets anywhere by it.
+
+    A listener that Envoy refuses would lack the filter of the first publication, whose routes would then be open.
+    """
+    standing = [obj for obj in published(plan([]), options) if obj["kind"] == "HTTPRoute"]
+    assert ["tollkeeper.dev/bodies" in obj["metadata"]["labels"] for obj in standing] == [False, True]
+    for route in standing:
+        assert "hostnames" not in route["spec"]
+        assert {name for rule in route["spec"]["rules"] for name in rule} == {"name", "matches", "filters"}
 
 
 @properties
@@ -224,12 +290,16 @@ def test_the_policy_that_closes_the_gateway_comes_first(options: GatewayOptions)
 
 @properties
 @given(made=PLANS, options=st.sampled_from(ALL_OPTIONS))
-def test_no_policy_holds_for_a_route(made: Plan, options: GatewayOptions) -> None:
-    """A policy of a route's own would take the place of the one that closes it."""
-    for obj in (*base(options), *published(made, options)):
-        if obj["kind"].endswith("Policy"):
-            targets = obj["spec"].get("targetRefs") or [obj["spec"]["targetRef"]]
-            assert [target["kind"] for target in targets] == ["Gateway"]
+def test_a_policy_of_routes_asks_as_the_gateways_does(made: Plan, options: GatewayOptions) -> None:
+    """It takes the place of the one that closes them, so but for the body, which takes its time, it says the same."""
+    objects = (*base(options), *published(made, options))
+    gateways, routes = (obj["spec"] for obj in objects if obj["kind"] == "SecurityPolicy")
+    assert int(routes["extAuth"].pop("timeout").removesuffix("ms")) > QueueLimits().large_answer_ms
+    assert routes["extAuth"].pop("bodyToExtAuth") == {"maxRequestBytes": options.max_body_bytes}
+    assert routes["extAuth"] == {name: value for name, value in gateways["extAuth"].items() if name != "timeout"}
+    assert routes.get("cors") == gateways.get("cors")
+    others = [obj["spec"] for obj in objects if obj["kind"].endswith("TrafficPolicy")]
+    assert [one["kind"] for spec in others for one in spec["targetRefs"]] == ["Gateway", "Gateway"]
 
 
 @pytest.mark.parametrize("options", ALL_OPTIONS)
@@ -239,12 +309,35 @@ def test_the_text_is_read_as_it_is_meant(options: GatewayOptions) -> None:
     assert list(yaml.safe_load_all(text(objects))) == list(objects)
 
 
-def test_nothing_is_patched_where_patches_are_forbidden() -> None:
-    """And then no rule claims that bodies are read."""
-    options = replace(OPTIONS, patches=False)
-    made = published(plan([publication("u1", "/llm", type=ModelType.OPENAI, protocol=Protocol.OPENAI)]), options)
-    assert not [obj for obj in (*base(options), *made) if obj["kind"] == "EnvoyPatchPolicy"]
-    assert not [rule for obj in made for rule in obj["spec"].get("rules", ()) if rule["name"].endswith(".json")]
+@pytest.mark.parametrize("meter", [MeterBy.NONE, MeterBy.POLICY])
+def test_nothing_is_patched_where_patches_are_forbidden(meter: MeterBy) -> None:
+    """And bodies, endings and the body's models are there all the same."""
+    options = replace(OPTIONS, patches=False, meter=meter)
+    made = (*base(options), *published(plan([_LLM]), options))
+    kinds = Counter(obj["kind"] for obj in made)
+    assert not kinds["EnvoyPatchPolicy"]
+    assert kinds["EnvoyExtensionPolicy"] == (meter is MeterBy.POLICY)
+    names = {rule["name"] for obj in made for rule in obj["spec"].get("rules", ())}
+    assert {"u1.below", "u1.below.checked", "u1.body"} <= names
+
+
+@pytest.mark.parametrize("options", ALL_OPTIONS)
+def test_every_call_ends_at_a_gate_and_in_the_usual_log(options: GatewayOptions) -> None:
+    """Endings go to the gates' receivers; nobody who read the log before misses a line."""
+    host = HostInfrastructure(envoy_version="1.40.0", http_port=80)
+    options = replace(options, host=options.host or host, endings=options.endings or ("unix:/run/endings.sock",))
+    made = base(options)
+    (proxy,) = (obj["spec"] for obj in made if obj["kind"] == "EnvoyProxy")
+    usual, endings = proxy["telemetry"]["accessLog"]["settings"]
+    assert usual == {"sinks": [{"type": "File", "file": {"path": "/dev/stdout"}}]}
+    (sink,) = endings["sinks"]
+    (backend,) = (obj for obj in made if obj["metadata"]["name"].endswith("-endings") and obj["kind"] == "Backend")
+    assert [ref["name"] for ref in sink["als"]["backendRefs"]] == [backend["metadata"]["name"]]
+    assert len(backend["spec"]["endpoints"]) == len(options.endings)
+    gate = next(obj for obj in made if obj["kind"] == "Backend" and obj["metadata"]["name"].endswith("-gate"))
+    assert backend["spec"].get("tls") == gate["spec"].get("tls")
+    kept = sink["als"]["backendSettings"]["http2"]["connectionKeepalive"]  # else a lost node's streams stay open
+    assert int(kept["timeout"].rstrip("s")) < int(kept["interval"].rstrip("s"))  # Envoy Gateway's own rule
 
 
 def test_envoy_ai_gateway_takes_the_place_of_the_bodys_rules() -> None:
@@ -253,29 +346,52 @@ def test_envoy_ai_gateway_takes_the_place_of_the_bodys_rules() -> None:
     made = published(plan([publication("u1", "/llm", type=ModelType.OPENAI, protocol=Protocol.OPENAI)]), options)
     (route,) = [obj for obj in made if obj["kind"] == "AIGatewayRoute"]
     (rule,) = route["spec"]["rules"]
-    assert rule["name"] == "u1.body.json"
+    assert rule["name"] == "u1.body"
     assert rule["matches"] == [{"headers": [{"type": "Exact", "name": PUBLICATION_HEADER, "value": "u1"}]}]
     (backend,) = [obj for obj in made if obj["kind"] == "AIServiceBackend"]
     assert [ref["name"] for ref in rule["backendRefs"]] == [backend["metadata"]["name"]]
     others = [one for obj in made if obj["kind"] == "HTTPRoute" for one in obj["spec"]["rules"]]
-    assert "u1.body.json" not in {one["name"] for one in others}
+    assert "u1.body" not in {one["name"] for one in others}
 
 
 def test_a_patch_is_written_only_where_it_has_something_to_match() -> None:
-    """Of Check where there are routes, of bodies where some are read."""
-    none = published(plan([]), OPTIONS)
-    traditional = published(plan([publication("u1", "/a")]), OPTIONS)
-    assert not [obj for obj in none if obj["kind"] == "EnvoyPatchPolicy"]
-    assert [obj["metadata"]["name"] for obj in traditional if obj["kind"] == "EnvoyPatchPolicy"] == ["tollkeeper-told"]
+    """Of gates where several are asked; of the meter by its option."""
+    gates = replace(OPTIONS, gate=("10.0.0.1:9001", "10.0.0.2:9001"))
+
+    def patched(options: GatewayOptions, *records: PublicationRecord) -> set[str]:
+        made = (*base(options), *published(plan(records), options))
+        return {obj["metadata"]["name"] for obj in made if obj["kind"] == "EnvoyPatchPolicy"}
+
+    always = {"tollkeeper-hardened", "tollkeeper-replies", "tollkeeper-endings"}
+    assert patched(replace(OPTIONS, meter=MeterBy.NONE), _LLM) == always
+    assert patched(OPTIONS) == always | {"tollkeeper-meter"}
+    assert patched(gates) == patched(OPTIONS)
+    assert patched(gates, _LLM) == patched(OPTIONS) | {"tollkeeper-gates"}
 
 
-def test_a_routes_settings_by_filter_are_added_to_and_never_replaced() -> None:
-    """Envoy Gateway turns Check on there."""
-    made = published(plan([publication("u1", "/llm", type=ModelType.OPENAI, protocol=Protocol.OPENAI)]), OPTIONS)
-    (bodies,) = [obj for obj in made if obj["metadata"]["name"] == "tollkeeper-bodies"]
-    for patch in bodies["spec"]["jsonPatches"]:
-        assert patch["operation"]["op"] == "add"
-        assert re.fullmatch(r"typed_per_filter_config/envoy\.filters\.http\.\w+", patch["operation"]["path"])
+def test_a_meter_for_all_routes_reads_answers_to_reserved_calls_only() -> None:
+    """A traditional model's answer is nobody's to look through."""
+    (policy,) = (obj for obj in base(OPTIONS) if obj["metadata"]["name"] == "tollkeeper-meter")
+    (patch,) = policy["spec"]["jsonPatches"]
+    value = patch["operation"]["value"]
+    assert value["disabled"] is False
+    script = value["typed_config"]["default_source_code"]["inline_string"]
+    lua = lupa.LuaRuntime()
+    lua.execute(script)
+    lua.execute("""
+        asked = 0
+        function handle(reserved)
+          local said = reserved and { reservation = "id" } or nil
+          local metadata = { get = function() return said end }
+          local info = { dynamicMetadata = function() return metadata end }
+          local headers = { get = function() asked = asked + 1 end }
+          return { streamInfo = function() return info end, headers = function() return headers end }
+        end
+        envoy_on_response(handle(false))
+        before = asked
+        envoy_on_response(handle(true))
+    """)
+    assert (lua.globals().before, lua.globals().asked > 0) == (0, True)
 
 
 @pytest.mark.parametrize(("patches", "kind"), [(True, "GRPC"), (False, "TCP")])
@@ -283,8 +399,8 @@ def test_a_gate_is_asked_for_its_health_only_by_a_name_that_it_takes(patches: bo
     """A patch gives that name; else all gates would seem to be ill, and a dead one would go on being asked."""
     options = replace(OPTIONS, gate=("10.0.0.1:9001", "10.0.0.2:9001"), patches=patches)
     objects = [*base(options), *published(plan([publication("iris", "/models/iris")]), options)]
-    (policy,) = [one for one in objects if one["kind"] == "SecurityPolicy"]
-    assert policy["spec"]["extAuth"]["grpc"]["backendSettings"]["healthCheck"]["active"]["type"] == kind
+    for policy in (one for one in objects if one["kind"] == "SecurityPolicy"):
+        assert policy["spec"]["extAuth"]["grpc"]["backendSettings"]["healthCheck"]["active"]["type"] == kind
     patched = [
         patch["operation"]["path"]
         for one in objects

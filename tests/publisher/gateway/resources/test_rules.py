@@ -15,8 +15,8 @@ Json = dict[str, Any]
 
 
 def _rules(*records: Any, options: GatewayOptions = OPTIONS) -> dict[str, Json]:
-    made = published(plan(records), options)
-    return {rule["name"]: rule for obj in made if obj["kind"] == "HTTPRoute" for rule in obj["spec"]["rules"]}
+    routes = (obj["spec"] for obj in published(plan(records), options) if obj["kind"] == "HTTPRoute")
+    return {rule["name"]: rule for route in routes if "hostnames" in route for rule in route["rules"]}
 
 
 def _paths(rule: Json) -> list[tuple[str, str]]:
@@ -45,11 +45,14 @@ def test_a_part_that_no_rule_may_be_called_has_dashes() -> None:
 def test_an_openai_model_has_its_path_and_the_bodys() -> None:
     """Below its path the server's /v1; below the host's /v1, once Check has named it by the header."""
     rules = _rules(openai("u1", "/llm", model="m"))
-    assert _paths(rules["u1.below.json"]) == [("PathPrefix", "/llm")]
-    assert _rewrite(rules["u1.below.json"])["path"] == {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/v1"}
-    (body,) = rules["u1.body.json"]["matches"]
+    assert _paths(rules["u1.below"]) == _paths(rules["u1.below.checked"]) == [("PathPrefix", "/llm")]
+    assert "backendRefs" not in rules["u1.below"]
+    assert _rewrite(rules["u1.below.checked"])["path"] == {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/v1"}
+    (body,) = rules["u1.body"]["matches"]
     assert body["path"] == {"type": "PathPrefix", "value": "/v1"}
-    assert body["headers"] == [{"type": "Exact", "name": "x-tollkeeper-publication", "value": "u1"}]
+    for name in ("u1.below.checked", "u1.body"):
+        (match,) = rules[name]["matches"]
+        assert match["headers"] == [{"type": "Exact", "name": "x-tollkeeper-publication", "value": "u1"}]
 
 
 def test_a_bare_path_that_the_plan_leaves_to_the_entry_goes_there() -> None:
@@ -100,4 +103,4 @@ def test_a_route_says_whose_rules_it_carries() -> None:
     """By the names of its rules; the host's own rules are nobody's."""
     made = published(plan([publication("u1", "/a"), openai("u2", "/b")]), OPTIONS)
     by_name = {obj["metadata"]["name"]: carried(obj) for obj in made if obj["kind"] == "HTTPRoute"}
-    assert sorted(by_name.values(), key=len) == [frozenset(), {"u1", "u2"}]
+    assert sorted(by_name.values(), key=sorted) == [frozenset(), frozenset(), frozenset(), {"u1"}, {"u2"}]

@@ -1,0 +1,89 @@
+"""Closing a host's table: the places and routes that take its entries, and back. Pure.
+
+While a host has its table, that is what counts, and places and routes beside it may be anything. So they are written in
+as many commits as it takes, each of which holds the table's version, and the last one takes the table away by the same
+version: what a reader finds then is what the table said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from msgspec import structs
+
+from admin.acts.hosts import entered
+from catalog.changes import Change, Check, Delete, Put
+from catalog.damage import CorruptRecord
+from catalog.records import HostRecord, Kind, PlaceRecord, PublicationRecord, RouteRecord
+from catalog.routes import place_id
+
+CHUNK: Final = 100
+"""Records of one commit: the store does nothing else meanwhile."""
+
+Stored = Mapping[str, PlaceRecord | RouteRecord | CorruptRecord]
+"""What there is of a host's places and routes, by id."""
+
+
+def places_of(table: HostRecord, tenants: Mapping[str, str]) -> dict[str, PlaceRecord]:
+    """The places that a table comes to; ``tenants``: whose each publication is, by uid. One of no publication goes."""
+    return {
+        place_id(table.id, path): PlaceRecord(place_id(table.id, path), tenants[uid], uid)
+        for path, uid in (table.paths or {}).items()
+        if uid in tenants
+    }
+
+
+def routes_of(table: HostRecord, tenants: Mapping[str, str]) -> dict[str, RouteRecord]:
+    """The routes likewise."""
+    return {
+        f"{table.id}/{name}": RouteRecord(f"{table.id}/{name}", uid)
+        for name, uid in (table.models or {}).items()
+        if uid in tenants
+    }
+
+
+def commits(
+    table: HostRecord, kind: Kind, wanted: Mapping[str, PlaceRecord | RouteRecord], stored: Stored
+) -> Iterator[Sequence[Change]]:
+    """Yield the commits that make what is stored what is wanted, while the table is as it is."""
+    held = Check(Kind.HOST, table.id, table.version, table.created_at_ms)
+    for chunk in _chunks([*_changes(kind, wanted, stored)]):
+        yield [held, *chunk]
+
+
+def _chunks(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
+    return (changes[start : start + CHUNK] for start in range(0, len(changes), CHUNK))
+
+
+def _changes(kind: Kind, wanted: Mapping[str, PlaceRecord | RouteRecord], stored: Stored) -> Iterator[Change]:
+    for name, record in wanted.items():
+        found = stored.get(name)
+        if found is None:
+            yield Put(record, 0)
+        elif isinstance(found, CorruptRecord):
+            removal = found.removal()
+            yield Put(record, removal.expected_version, removal.stored)
+        elif structs.replace(record, version=found.version, created_at_ms=found.created_at_ms) != found:
+            yield Put(structs.replace(record, created_at_ms=found.created_at_ms), found.version)
+    for name, found in stored.items():
+        if name not in wanted:
+            yield found.removal() if isinstance(found, CorruptRecord) else Delete(kind, name, found.version)
+
+
+def closed(table: HostRecord) -> Put:
+    """Take the table away; everything it said must stand in places and routes."""
+    return Put(structs.replace(table, paths=None, models=None), table.version)
+
+
+def opening(host: HostRecord) -> Put:
+    """Let nobody publish on a closed host until its table is made: routes serve meanwhile."""
+    return Put(structs.replace(host, paths={}, models=None), host.version)
+
+
+def opened(host: HostRecord, publications: Iterable[PublicationRecord]) -> Put | Delete:
+    """Give a host its table back, which counts from then on; a host without publications goes."""
+    table = structs.replace(host, paths={}, models={})
+    for one in publications:
+        table = entered(table, one)
+    return Put(table, host.version) if table.paths else Delete(Kind.HOST, host.id, host.version)

@@ -1,0 +1,1 @@
+"""How servers frame answers, and how far off estimates of such answers are."""

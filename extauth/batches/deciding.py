@@ -1,0 +1,217 @@
+"""What the open calls of a batch come to: by their lanes where they have one, else by their records, which makes one.
+
+Reads records where the cache has them not; takes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from catalog.keys.secrets import Secrets
+from catalog.records import Kind, ModelType, ref
+from extauth.batches.bodies import read_bodies, read_body_of
+from extauth.batches.trying import Asked, Batch, Decided
+from extauth.decide import Admission, Decision, Facts, Refusal, decide, needs_records, present
+from extauth.events import UNHEARD, Events
+from extauth.facts import Presented, facts_of, first_refs
+from extauth.lanes.lane import Lane, lane_of
+from extauth.lanes.openings import goes_by, is_plain, is_usual, named_with
+from extauth.lanes.table import LaneTable
+from extauth.reasons import Reason
+from extauth.records.cache import RecordCache
+from extauth.records.gathering import GATHER_ROUNDS, Gatherer, RecordsChangingError
+from extauth.request.body import Body, Unread
+from extauth.request.call import Asking, Call
+from extauth.reserving import Reserver
+from extauth.stores import Stores
+from extauth.verdict import Verdict, refused
+
+
+class Decider:
+    """Decides the open calls of batches, all of one batch as of one epoch."""
+
+    def __init__(  # noqa: PLR0913  it is what binds these parts together
+        self,
+        cache: RecordCache,
+        gatherer: Gatherer,
+        lanes: LaneTable,
+        reserve: Reserver,
+        secrets: Secrets,
+        *,
+        cells: int,
+        now_ms: Callable[[], int],
+        wall_ms: Callable[[], int],
+        on: Events = UNHEARD,
+    ) -> None:
+        self._cache = cache
+        self._gatherer = gatherer
+        self._lanes = lanes
+        self._reserve = reserve
+        self._secrets = secrets
+        self._cells = cells
+        self._now_ms = now_ms  # a lower bound of the store's clock
+        self._wall_ms = wall_ms
+        self._on = on
+
+    def use_secrets(self, secrets: Secrets) -> None:
+        """Decide with these from the next batch on; any thread may say so."""
+        self._secrets = secrets
+        self._lanes.forget()
+
+    def begin(self, calls: Sequence[Asking], stores: Stores, deadline_ms: float) -> Batch:
+        """Begin a batch: all of it goes by the secrets of now, and by none that were put in their place before."""
+        self._lanes.begin()
+        era = self._lanes.era  # read first: what is decided by secrets that are being replaced is not kept
+        return Batch(calls, stores, deadline_ms, self._secrets, era)
+
+    def decide(self, batch: Batch) -> Decided | None:
+        """Decide the open calls; ``None`` where none is left. Raises ``RecordsChangingError``, and the store's errors.
+
+        Lanes are looked for after the epoch was read by which they are to be proved, so each is at least as new; what
+        is decided on records of another epoch than that is decided once more.
+        """
+        for _ in range(GATHER_ROUNDS):
+            waiting = batch.open_calls()
+            if not waiting:
+                return None
+            now_ms, decided = self._now_ms(), Decided(self._cache.epoch)
+            without = self._by_lanes(batch, waiting, decided, now_ms)
+            if len(without) < len(waiting):
+                self._on.laned(len(waiting) - len(without))
+            if without:
+                without = self._refuse_locally(batch, without)
+            if not without or self._by_records(batch, without, decided, now_ms):
+                return decided if decided.by_cell or decided.refusals else None
+        raise RecordsChangingError
+
+    # By lanes
+
+    def _by_lanes(self, batch: Batch, waiting: Sequence[int], decided: Decided, now_ms: int) -> list[int]:
+        """Ask for the calls that have lanes; returns the others."""
+        calls, names, by_cell, find = batch.calls, batch.names, decided.by_cell, self._lanes.find
+        without = []
+        for index in waiting:
+            call = calls[index]
+            name = names[index] or self._name(batch, index, call)
+            lane = find(name, now_ms) if name else None
+            if lane is None:
+                without.append(index)
+            elif not lane.opens:
+                by_cell[lane.cell].append(Asked(index, lane, lane.draw))
+            elif (asked := self._opened(batch, index, lane, now_ms)) is not None:
+                by_cell[asked.of.cell].append(asked)
+            else:
+                without.append(index)
+        return without
+
+    def _name(self, batch: Batch, index: int, call: Asking) -> bytes:
+        """The name of a call's lane; b"" for one that cannot have any."""
+        credential, route = call.api_key or call.authorization, call.publication or call.openai_host
+        if not credential or not route:
+            return b""
+        which = f"{'p' if call.publication else 'h'}{route}\0{'k' if call.api_key else 'a'}{credential}"
+        name = batch.names[index] = self._lanes.name(which)
+        return name
+
+    def _opened(self, batch: Batch, index: int, opening: Lane, now_ms: int) -> Asked | None:
+        """Ask for a call whose body decides, which is read now if it was not before."""
+        call = batch.calls[index].read()
+        if not goes_by(opening, call):
+            return None
+        if call.is_unread:
+            call = read_body_of(call, opening.publication if call.publication else None)
+        batch.calls[index] = call
+        body = call.body
+        lane = self._lanes.find(named_with(batch.names[index], body), now_ms) if isinstance(body, Body) else None
+        if lane is None or not isinstance(body, Body) or not is_plain(body, lane):
+            return None
+        return Asked(index, lane, self._reserve(lane, call))
+
+    # By records
+
+    def _refuse_locally(self, batch: Batch, indexes: Sequence[int]) -> list[int]:
+        """Answer the calls that no record could admit, once; returns the others.
+
+        Forged, missing and revoked keys never reach the store.
+        """
+        wall_ms, left = self._wall_ms(), []
+        for index in indexes:
+            if index in batch.question.calls:
+                left.append(index)
+                continue
+            call = batch.calls[index].read()
+            presented = present(call, batch.secrets, now_ms=wall_ms)
+            batch.question.calls[index], batch.question.presented[index] = call, presented
+            verdict = batch.verdicts[index] = self._local_refusal(batch, call, presented)
+            if verdict is None:
+                left.append(index)
+        return left
+
+    def _local_refusal(self, batch: Batch, call: Call, presented: Presented) -> Verdict | None:
+        absent = not isinstance(presented, Reason) and self._cache.is_absent(ref(Kind.KEY, presented.id))
+        if not absent and not isinstance(presented, Reason) and (call.publication or call.openai_host):
+            return None
+        _, entries = self._cache.look(first_refs(call, presented))
+        facts = facts_of(call, presented, entries)
+        if absent:
+            return Verdict(Reason.KEY_UNKNOWN, facts.publication)
+        gone = bool(call.publication) and self._cache.is_absent(ref(Kind.PUBLICATION, call.publication))
+        if needs_records(call, presented, facts.publication) and not gone:
+            return None
+        decision = decide(call, presented, facts, batch.secrets, now_ms=0)
+        return refused(decision) if isinstance(decision, Refusal) else None
+
+    def _by_records(self, batch: Batch, indexes: Sequence[int], decided: Decided, now_ms: int) -> bool:
+        """Decide calls on their records; False where these are of another epoch than what was decided before."""
+        question, secrets = batch.question, batch.secrets
+
+        def decide_one(index: int, facts: Facts) -> Decision:
+            call, presented = question.calls[index], question.presented[index]
+            return decide(call, presented, facts, secrets, now_ms=now_ms, cells=self._cells)
+
+        gathered = self._gatherer.gather(question, indexes, batch.stores.records)
+        while read_bodies(question.calls, gathered.facts, decide_one):
+            gathered = self._gatherer.gather(question, indexes, batch.stores.records)
+        for index in indexes:  # as far as they were read
+            batch.calls[index] = question.calls[index]
+        if not decided.by_cell:
+            decided.epoch = gathered.epoch
+        if gathered.epoch != decided.epoch:
+            return False
+        batch.close(gathered.unreadable, Reason.STATE_UNREADABLE)
+        for index, facts in gathered.facts.items():
+            decision = decide_one(index, facts)
+            if isinstance(decision, Refusal):
+                decided.refusals[index] = refused(decision)
+            elif isinstance(decision, Admission):
+                lane = self._made(batch, index, decision, decided.epoch)
+                decided.by_cell[lane.cell].append(Asked(index, lane, self._reserve(lane, question.calls[index])))
+            elif not isinstance(decision, Unread):  # it has none left to be read
+                batch.asks_lists = batch.asks_lists or bool(decision.host)
+                decided.by_cell[decision.cell].append(Asked(index, decision, decision.draw))
+        return True
+
+    def _made(self, batch: Batch, index: int, admission: Admission, epoch: str) -> Lane:
+        """Make a lane of what was decided, and keep it where it says all that decides about calls like this one."""
+        lane, key, record = lane_of(admission), admission.key, admission.publication.record
+        name, call = batch.names[index], batch.question.calls[index]
+        if key is None or not name or not _is_plainly_presented(call):  # only a credential that was matched has lanes
+            return lane
+        keep = partial(self._lanes.keep, epoch=epoch, era=batch.era)
+        if record.type is not ModelType.OPENAI:
+            if call.publication:  # on a host the body decides, whatever it leads to
+                keep(name, lane)
+        elif (
+            isinstance(call.body, Body)
+            and is_usual(call, record.path if call.publication else "")
+            and is_plain(call.body, lane)
+            and keep(named_with(name, call.body), lane)
+        ):
+            keep(name, lane.as_opening())
+        return lane
+
+
+def _is_plainly_presented(call: Call) -> bool:
+    """Whether there are few ways to write a credential like this: one key is not to fill the lanes by spaces."""
+    return bool(call.api_key) or call.authorization.count(" ") == 1

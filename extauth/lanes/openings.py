@@ -1,0 +1,46 @@
+"""Calls whose body decides: when a lane lets it be read, and when one says what comes of the call. Pure.
+
+A body is read only of a caller who may pass so far. An *opening* is kept for a key and route of whom that was found
+once: it lets the bodies be read of calls that ``decide`` would have read for whoever is behind them, those by POST to
+an endpoint that every openai publication passes. What comes of the call is then another lane's to say, found by the
+model too. All else about the call, its fields among them, is the slow way's.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from extauth.lanes.lane import Lane
+from extauth.request.body import Body
+from extauth.request.call import Call
+from extauth.request.endpoints import endpoint_of
+from extauth.request.openai import IDENTITY
+from extauth.request.permitted import CALLED_BY, needs_body
+
+
+def is_usual(call: Call, publication_path: str) -> bool:
+    """Whether nothing but its key, its route and its body decides about a call.
+
+    ``publication_path``: of the publication that its route names; "" where the route names a host.
+    """
+    if call.method != CALLED_BY or call.content_encoding not in IDENTITY:
+        return False
+    return needs_body(endpoint_of(call.path, publication_path))
+
+
+def goes_by(opening: Lane, call: Call) -> bool:
+    """Whether a call may have its body read by this opening."""
+    return is_usual(call, opening.publication.record.path if call.publication else "")
+
+
+def named_with(name: bytes, body: Body) -> bytes:
+    """The name of the lane for the calls of this opening that name a model, or none: never the opening's own."""
+    return name + _WITH + body.model.encode(errors="surrogatepass")
+
+
+_WITH: Final = b"="
+
+
+def is_plain(body: Body, lane: Lane) -> bool:
+    """Whether what a body says besides its model keeps nobody from passing who may call the model."""
+    return not body.ids and (not body.background or lane.publication.record.allow_background)

@@ -1,0 +1,182 @@
+"""A JSON object's members one level deep: each name, its value's own text, and which names stand there twice. Pure.
+
+Most bodies are read by msgspec, which looks through a value without making anything of it (some 2 ns a byte) but keeps
+the last of two equal names silently; that none that decides is doubled is proved by the length of the text, by a count,
+or by a walk along it. What msgspec refuses and many servers read (``NaN``, half of a surrogate pair) is read by the
+standard library: some 30 times as slowly, so up to ``SLOW_BYTES`` only.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from json.decoder import scanstring  # type: ignore[attr-defined]  # C's, not in the stubs
+from typing import Final, NamedTuple
+
+import msgspec
+from msgspec import Raw
+
+MAX_MEMBERS: Final = 1_000
+"""Most names of one object; a walk along so many takes under a millisecond."""
+SLOW_BYTES: Final = 1024 * 1024
+"""Largest body that is read by the standard library: up to 50 ms, in which nothing else is decided."""
+
+_BOM: Final = b"\xef\xbb\xbf"
+_FAST: Final = msgspec.json.Decoder(dict[str, Raw])
+_NAME: Final = rb'[ \t\n\r]*+"([^"\\]*+(?:\\.[^"\\]*+)*+)"[ \t\n\r]*+:[ \t\n\r]*+'
+_FIRST: Final = re.compile(rb"[ \t\n\r]*+\{" + _NAME, re.DOTALL)
+_NEXT: Final = re.compile(rb"[ \t\n\r]*+," + _NAME, re.DOTALL)
+_END: Final = re.compile(rb"[ \t\n\r]*\}[ \t\n\r]*")
+_EMPTY: Final = re.compile(rb"[ \t\n\r]*\{[ \t\n\r]*\}[ \t\n\r]*")
+_SPACE: Final = re.compile(r"[ \t\n\r]*")
+
+
+class Members(NamedTuple):
+    """What an object names, and what it names twice."""
+
+    values: Mapping[str, Raw]  # of a doubled name the last
+    doubled: frozenset[str] = frozenset()
+
+
+class UnreadableError(Exception):
+    """It is no JSON object, or none that is read here; says why in words for the caller."""
+
+
+def members(raw: bytes, deciding: Collection[str]) -> Members:
+    """Read an object in UTF-8; raises ``UnreadableError``.
+
+    ``deciding``: the names of which it must be known whether they stand there twice; plain letters.
+    Nothing is said of what stands in its values but that they are JSON, with ``NaN`` and the infinities.
+    """
+    text = raw.removeprefix(_BOM)
+    if not text.isascii():
+        _hold_to_utf8(text)
+    try:
+        values = _FAST.decode(text)
+    except msgspec.ValidationError as error:
+        raise UnreadableError("The body must be a JSON object.") from error
+    except RecursionError as error:
+        raise UnreadableError("The body is nested too deeply to be read.") from error
+    except msgspec.DecodeError as error:
+        return _slowly(text, error)
+    if len(values) > MAX_MEMBERS:
+        raise UnreadableError(f"The body has more than {MAX_MEMBERS} names.")
+    if _is_compact(text, values) or _stand_once(text, values, deciding) or _is_plain(text, values):
+        return Members(values)
+    return _slowly(text, None)
+
+
+def _hold_to_utf8(text: bytes) -> None:
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        raise UnreadableError(f"The body must be encoded in UTF-8; byte {error.start} of it cannot be.") from error
+
+
+def _is_compact(text: bytes, values: Mapping[str, Raw]) -> bool:
+    """Whether the members, each once and without a space between them, are as long as the text.
+
+    Spaces, escapes in names and members that msgspec has dropped make the text longer, and nothing makes it shorter.
+    """
+    return len(text) == 4 * len(values) + 1 + sum(map(len, values)) + sum(map(len, values.values()))
+
+
+def _stand_once(text: bytes, values: Mapping[str, Raw], deciding: Collection[str]) -> bool:
+    """Whether none of these names stands anywhere in the text a second time, at whatever depth.
+
+    A letter may be written by its number, so a text in which any character is tells nothing.
+    """
+    if b"\\" in text and rb"\u" in text:  # one byte is found sooner than two
+        return False
+    for name in values:  # noqa: SIM110  a generator takes as long as all the counts
+        if name in deciding and text.count(_quoted(name)) != 1:
+            return False
+    return True
+
+
+@functools.lru_cache(maxsize=128)
+def _quoted(name: str) -> bytes:
+    return b'"%s"' % name.encode()
+
+
+def _is_plain(text: bytes, values: Mapping[str, Raw]) -> bool:
+    """Whether the text is these members in this order, each once.
+
+    Each step begins where a member does. The value there begins as the one that msgspec kept for that name; of two JSON
+    values at one place none is the beginning of the other but for numbers, and what follows a number is looked at.
+    """
+    at, step = 0, _FIRST
+    for name, value in values.items():
+        named = step.match(text, at)
+        if named is None or _name(named[1]) != name or not text.startswith(value, named.end()):
+            return False
+        at, step = named.end() + len(value), _NEXT
+    found = (_END if values else _EMPTY).match(text, at)
+    return found is not None and found.end() == len(text)
+
+
+def _name(literal: bytes) -> str:
+    if b"\\" not in literal:
+        return literal.decode()
+    return str(json.loads(b'"%s"' % literal))
+
+
+def _slowly(text: bytes, error: msgspec.DecodeError | None) -> Members:
+    """Read it by the standard library, member by member; ``error``: why msgspec did not, None of a doubled name."""
+    if len(text) > SLOW_BYTES:
+        what = "cannot be read as JSON" if error else "names something twice"
+        rule = f"one above {SLOW_BYTES} bytes may hold no NaN, no half of a surrogate pair and no name twice"
+        raise UnreadableError(f"The body {what}; {rule}.")
+    try:
+        pairs = list(_pairs(text.decode()))
+    except RecursionError as deep:
+        raise UnreadableError("The body is nested too deeply to be read.") from deep
+    except ValueError as fault:
+        where = f": {fault.msg} (character {fault.pos})" if isinstance(fault, json.JSONDecodeError) else ""
+        raise UnreadableError(f"The body cannot be read as JSON{where}.") from fault
+    counted = Counter(name for name, _ in pairs)
+    return Members(dict(pairs), frozenset(name for name, times in counted.items() if times > 1))
+
+
+_SCANNER: Final = json.JSONDecoder(parse_int=float)
+"""Its numbers are not looked at; ``int`` would refuse more than 4,300 digits."""
+
+
+def _pairs(text: str) -> Iterator[tuple[str, Raw]]:
+    """Walk along an object's members; raises ``ValueError`` where the text is none."""
+    at = _expect(text, 0, "{")
+    if text.startswith("}", at):
+        _expect_end(text, at + 1)
+        return
+    for _ in range(MAX_MEMBERS):
+        name, at = scanstring(text, _expect(text, at, '"'), True)
+        begin = _expect(text, at, ":")
+        _, end = _SCANNER.raw_decode(text, begin)
+        yield name, Raw(text[begin:end].encode())
+        at = _skip(text, end)
+        if text.startswith("}", at):
+            _expect_end(text, at + 1)
+            return
+        at = _expect(text, at, ",")
+    raise UnreadableError(f"The body has more than {MAX_MEMBERS} names.")
+
+
+def _skip(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found else at
+
+
+def _expect(text: str, at: int, mark: str) -> int:
+    """Where it goes on after a mark; after that of a string at once, else behind the space."""
+    at = _skip(text, at)
+    if not text.startswith(mark, at):
+        raise json.JSONDecodeError(f"Expecting {mark!r}", text, at)
+    return at + 1 if mark == '"' else _skip(text, at + 1)
+
+
+def _expect_end(text: str, at: int) -> None:
+    if _skip(text, at) != len(text):
+        raise json.JSONDecodeError("Extra data", text, at)

@@ -1,0 +1,65 @@
+"""The answers that Envoy gives by itself, in OpenAI's shape. Pure."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from extauth.answers.answers import denial
+from extauth.reasons import Reason
+from publisher.envoy.files import Json, error_body
+
+_MIB: Final = 1024 * 1024
+
+
+def too_large(max_body_bytes: int) -> str:
+    """The answer 413 to a body above the bound."""
+    most = f"{max_body_bytes} bytes" if max_body_bytes % _MIB else f"{max_body_bytes // _MIB} MiB"
+    return error_body(
+        message=f"The request's body is larger than {most}, the most that this gateway takes.",
+        kind="invalid_request_error",
+        code="request_too_large",
+    )
+
+
+def local_replies(max_body_bytes: int) -> list[Json]:
+    """Bodies for the answers Envoy gives by itself, in OpenAI's shape; the first that fits is taken.
+
+    Check's answers come first, by their flag, and keep their own. ``max_body_bytes``: above it 413.
+    """
+    unknown = denial(Reason.NO_PUBLICATION).body  # what Check says of a publication that is not for this caller
+    no_model = denial(Reason.MODEL_NOT_FOUND).body  # of a model that Check has named and Envoy does not serve yet
+    nowhere = [{"response_flag_filter": {"flags": ["NC"]}}, {"status_code_filter": _status_is(404)}]
+    malformed = error_body(
+        message="The request's path, a header or its framing is malformed or can be read in two ways.",
+        kind="invalid_request_error",
+        code="malformed_request",
+    )
+    slow = error_body(
+        message="The request took too long to arrive.", kind="invalid_request_error", code="request_timeout"
+    )
+    late = error_body(
+        message="The model's server did not answer in time.", kind="server_error", code="upstream_timeout"
+    )
+    upstream = error_body(
+        message="The model's server did not answer.", kind="server_error", code="upstream_unavailable"
+    )
+    return [
+        {"filter": {"response_flag_filter": {"flags": ["UAEX"]}}},
+        _reply({"response_flag_filter": {"flags": ["NR"]}}, unknown),
+        _reply({"and_filter": {"filters": nowhere}}, no_model),
+        _reply({"status_code_filter": _status_is(400)}, malformed),
+        _reply({"status_code_filter": _status_is(408)}, slow),
+        _reply({"status_code_filter": _status_is(413)}, too_large(max_body_bytes)),
+        _reply({"status_code_filter": _status_is(504)}, late),
+        _reply({"response_flag_filter": {"flags": ["UF", "UH", "UC", "UO", "UR", "UPE", "NC"]}}, upstream),
+    ]
+
+
+def _reply(condition: Json, body: str) -> Json:
+    text = {"text_format_source": {"inline_string": body}, "content_type": "application/json"}
+    return {"filter": condition, "body_format_override": text}
+
+
+def _status_is(status: int) -> Json:
+    value = {"default_value": status, "runtime_key": "tollkeeper.unused"}
+    return {"comparison": {"op": "EQ", "value": value}}

@@ -1,0 +1,76 @@
+"""How Envoy finds the route of a call among thousands: trees of exact keys and prefixes instead of a list. Pure.
+
+Envoy's ``:path`` has the query in it. So a single path has two keys, ``P`` exact and the prefix ``P?``, and all below
+it a third, the prefix ``P/``. The exact map is asked first, then the prefixes, of which the longest decides: no shorter
+one is tried behind it. That is right because a route under a key takes every call that the key stands for, and because
+a plan tries a longer path before a shorter one: the longest key is the first route of the list.
+
+Below ``OPENAI_ROOT`` a call that no longer path takes is led by the header that Check sets, or waits at the entry.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from publisher.plan import OPENAI_ROOT, Route
+
+_TYPE: Final = "type.googleapis.com/envoy."
+_PATH: Final = ":path"
+
+Taken = Callable[[tuple[Route, ...]], str]
+"""Gives the match that these routes are tried for, in their order, as JSON."""
+
+
+@dataclass(slots=True)
+class Branches:
+    """A host's routes in the order they are tried, by what a call must show."""
+
+    exact: dict[str, tuple[Route, ...]] = field(default_factory=dict)
+    """Of a path itself, whatever its query."""
+    below: dict[str, tuple[Route, ...]] = field(default_factory=dict)
+    """Of all that begins with the path and a slash."""
+    named: dict[str, tuple[Route, ...]] = field(default_factory=dict)
+    """Of calls below ``OPENAI_ROOT`` that Check has given this publication."""
+    unnamed: str = ""
+    """What takes the calls there that it has not, as JSON; "" where none are expected."""
+
+    def add(self, route: Route) -> None:
+        """Put a route behind those before it."""
+        if route.chosen_by_body:
+            into, key = self.named, route.publication
+        else:
+            into, key = (self.below if route.below else self.exact), route.path
+        into[key] = (*into.get(key, ()), route)
+
+
+def tree(branches: Branches, taken: Taken, *, header: str) -> str:
+    """The matcher of a host, as JSON; it has at least one route. ``header``: by which Check names a publication."""
+    exact = {path: taken(found) for path, found in branches.exact.items()}
+    prefixes = {f"{path}?": match for path, match in exact.items()}
+    if branches.unnamed:
+        prefixes[f"{OPENAI_ROOT}/"] = _by_name(branches, taken, header)
+    prefixes |= {f"{path}/": taken(found) for path, found in branches.below.items()}
+    by_prefix = _lookup(_PATH, "prefix_match_map", prefixes)
+    return _lookup(_PATH, "exact_match_map", exact, otherwise=_go_on(by_prefix)) if exact else by_prefix
+
+
+def _by_name(branches: Branches, taken: Taken, header: str) -> str:
+    named = {name: taken(found) for name, found in branches.named.items()}
+    if not named:
+        return branches.unnamed
+    return _go_on(_lookup(header, "exact_match_map", named, otherwise=branches.unnamed))
+
+
+def _go_on(matcher: str) -> str:
+    return f'{{"matcher":{matcher}}}'
+
+
+def _lookup(header: str, how: str, found: Mapping[str, str], otherwise: str = "") -> str:
+    """Look a header up; ``otherwise``: what is done where nothing is found."""
+    typed = f'{{"@type":"{_TYPE}type.matcher.v3.HttpRequestHeaderMatchInput","header_name":"{header}"}}'
+    entries = ",".join(f"{json.dumps(key)}:{match}" for key, match in found.items())
+    looked = f'{{"input":{{"name":"{header}","typed_config":{typed}}},"{how}":{{"map":{{{entries}}}}}}}'
+    return f'{{"matcher_tree":{looked}' + (f',"on_no_match":{otherwise}}}' if otherwise else "}")

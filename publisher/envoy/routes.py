@@ -1,0 +1,150 @@
+"""A plan's routes in Envoy's words, and the one route configuration that holds them. Pure.
+
+What a call's route says is said here: its server, how long it may take, what Check is told of it. Which of a host's
+routes takes a call is found by a tree (``matching``); every route has its own match all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from publisher.browsers import SERVERS_HEADERS, browser_policy
+from publisher.envoy.bodies import large_calls, large_way, without_body
+from publisher.envoy.files import (
+    CREDENTIAL_HEADERS,
+    METER_FILTER,
+    NO_CLUSTER,
+    PUBLICATION_HEADER,
+    ROUTE_NAMESPACE,
+    ROUTES_NAME,
+    Json,
+    Resources,
+    cluster_name,
+    compact,
+    versioned,
+)
+from publisher.envoy.matching import Branches, Taken, tree
+from publisher.plan import OPENAI_ROOT, Host, Plan, Route
+
+_ROUTES: Final = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+_ROUTE_LIST: Final = "type.googleapis.com/envoy.config.route.v3.RouteList"
+_FILTER_CONFIG: Final = "type.googleapis.com/envoy.config.route.v3.FilterConfig"
+
+
+def routes(plan: Plan, *, origins: Sequence[str] = (), taken: Taken | None = None) -> Resources:
+    """The one route configuration. A host or path that nobody published has no route, hence no way to any server.
+
+    ``origins``: of pages that may call from a browser. ``taken``: what gives the text of a key's routes, for those who
+    remember it.
+    """
+    policy = _for_browsers(origins)
+    hosts = ",".join(_virtual_host(host, policy, taken or routes_text) for host in plan.hosts)
+    common = {
+        "@type": _ROUTES,
+        "name": ROUTES_NAME,
+        "request_headers_to_remove": CREDENTIAL_HEADERS,
+        "response_headers_to_remove": SERVERS_HEADERS,
+        "validate_clusters": False,
+    }
+    return versioned({ROUTES_NAME: f'{compact(common)[:-1]},"virtual_hosts":[{hosts}]}}'})
+
+
+def routes_text(found: tuple[Route, ...]) -> str:
+    """The match of a key in a host's tree: these routes in their order, as JSON."""
+    return _list_text([rendered for route in found for rendered in _routes(route)])
+
+
+def _list_text(found: Sequence[Json]) -> str:
+    """The first of these that matches takes the call."""
+    return compact({"action": {"name": "route", "typed_config": {"@type": _ROUTE_LIST, "routes": found}}})
+
+
+def _virtual_host(host: Host, policy: Json, taken: Taken) -> str:
+    branches = Branches(unnamed=_list_text(_large_first(_entry(host.name))) if host.openai else "")
+    for route in host.routes:
+        branches.add(route)
+    common = compact({"name": host.name, "domains": [host.name], **policy})
+    return f'{common[:-1]},"matcher":{tree(branches, taken, header=PUBLICATION_HEADER)}}}'
+
+
+def _for_browsers(origins: Sequence[str]) -> Json:
+    policy = browser_policy(origins)
+    return {"typed_per_filter_config": policy} if policy else {}
+
+
+def _routes(route: Route) -> list[Json]:
+    """What a route is to Envoy: two where a body is read before Check, one for large bodies."""
+    rendered = _route(route)
+    if not route.reads_body:
+        rendered["typed_per_filter_config"] = without_body()
+        return [rendered]
+    rendered["typed_per_filter_config"] = filters_on(METER_FILTER)
+    return [rendered] if route.chosen_by_body else _large_first(rendered)
+
+
+def _large_first(rendered: Json) -> list[Json]:
+    """A route whose calls' bodies the gate reads, and before it one for those that are large, which is all the same."""
+    match = rendered["match"] | {"headers": large_calls()}
+    filters = rendered["typed_per_filter_config"] | large_way()
+    return [rendered | {"match": match, "typed_per_filter_config": filters}, rendered]
+
+
+def _route(route: Route) -> Json:
+    return {
+        "name": route.name,
+        "match": _match(route),
+        "metadata": _metadata(publication=route.publication),
+        "route": _action(route),
+        "request_headers_to_add": [
+            {
+                "header": {"key": PUBLICATION_HEADER, "value": route.publication},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+        ],
+    }
+
+
+def _match(route: Route) -> Json:
+    match: Json = {"prefix": f"{route.path}/"} if route.below else {"path": route.path}
+    if route.chosen_by_body:
+        match["headers"] = [{"name": PUBLICATION_HEADER, "string_match": {"exact": route.publication}}]
+    return match
+
+
+def _action(route: Route) -> Json:
+    action: Json = {
+        "cluster": cluster_name(route.publication),
+        "timeout": "0s",
+        "idle_timeout": f"{route.longest_s}s",
+        "max_stream_duration": {"max_stream_duration": f"{route.longest_s}s"},
+        "host_rewrite_literal": route.authority,
+        "append_x_forwarded_host": True,
+    }
+    matched = f"{route.path}/" if route.below else route.path
+    if route.rewrite != matched:
+        action["prefix_rewrite"] = route.rewrite
+    return action
+
+
+def _entry(host: str) -> Json:
+    """Where calls wait that the body decides: Check names the publication, or a 404 is the end of it.
+
+    No direct response, which Envoy would not let pages in browsers read.
+    """
+    return {
+        "name": f"{host}/openai",
+        "match": {"prefix": f"{OPENAI_ROOT}/"},
+        "metadata": _metadata(openai_host=host),
+        "route": {"cluster": NO_CLUSTER, "cluster_not_found_response_code": "NOT_FOUND"},
+        "typed_per_filter_config": filters_on(METER_FILTER),
+    }
+
+
+def _metadata(**fields: str) -> Json:
+    return {"filter_metadata": {ROUTE_NAMESPACE: fields}}
+
+
+def filters_on(*names: str) -> Json:
+    """What a route says that turns these filters on."""
+    return {name: {"@type": _FILTER_CONFIG, "config": {}} for name in names}

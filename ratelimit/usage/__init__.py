@@ -1,0 +1,1 @@
+"""What subjects are used: counted in the gate, written once a second, read by minute, hour and day."""
