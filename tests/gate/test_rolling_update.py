@@ -27,7 +27,7 @@ from gate.formats import NEWEST, OLDEST
 from protos.external_auth_pb2 import CheckRequest
 from ratelimit.names import budget_key
 
-RELEASE_BEFORE = "6bc5b9b"
+RELEASE_BEFORE = "b2cfdb7"
 LIMIT = 300
 
 
