@@ -27,7 +27,7 @@ from publisher.envoy.gate import GATE, GateTls, gate_cluster
 from publisher.envoy.listener.log import REQUEST_ID_HEADER, file_log
 from publisher.envoy.listener.overload import overload_manager
 from publisher.envoy.listener.redirect import redirecting_manager
-from publisher.envoy.listener.replies import local_replies
+from publisher.envoy.listener.replies import MAX_HEADERS, MAX_HEADERS_KB, local_replies
 from publisher.envoy.listener.tls import tls_socket
 
 CLUSTERS_FILE: Final = "clusters.json"
@@ -54,8 +54,6 @@ CHECKED_HEADERS: Final = (*CREDENTIAL_HEADERS, "content-type", "content-encoding
 NOBODY: Final = {"address_prefix": "255.255.255.255", "prefix_len": 32}
 """No caller has this address. An empty list would mean loopback and the private ranges."""
 
-MAX_HEADERS_KB: Final = 32
-MAX_HEADERS: Final = 100
 HEADERS_TIMEOUT: Final = "10s"
 STREAMS_PER_CONNECTION: Final = 100
 
@@ -194,10 +192,11 @@ def _plain_requests() -> Json:
 def _bounds(options: BootstrapOptions) -> Json:
     return {
         "common_http_protocol_options": {
-            "headers_with_underscores_action": "REJECT_REQUEST",
+            "headers_with_underscores_action": "DROP_HEADER",
             "max_headers_count": MAX_HEADERS,
             "idle_timeout": f"{IDLE_S}s",
         },
+        "http_protocol_options": {"accept_http_10": True},
         "http2_protocol_options": {
             "max_concurrent_streams": STREAMS_PER_CONNECTION,
             "initial_stream_window_size": options.max_body_bytes,

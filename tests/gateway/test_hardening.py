@@ -13,8 +13,10 @@ from tests.e2e.test_envoy_hardening import (
     ONE_PATH,
     RESEMBLING,
     UNDERSCORED,
+    assert_dropped,
     assert_malformed,
 )
+from tests.e2e.test_old_callers import HANDSHAKE
 
 pytestmark = pytest.mark.gateway
 
@@ -84,11 +86,22 @@ def test_two_keys_are_no_key(ground: Ground) -> None:
 
 
 @pytest.mark.parametrize("header", UNDERSCORED)
-def test_headers_with_underscores_are_refused(ground: Ground, header: str) -> None:
-    """Some servers read an underscore as a dash."""
-    before = ground.reached()
-    assert_malformed(ground.machine.get("/models/iris", ground.with_key, header))
-    assert ground.reached() == before
+def test_headers_with_underscores_never_arrive(ground: Ground, header: str) -> None:
+    """Some servers read an underscore as a dash. The call passes without the header."""
+    reply = ground.machine.get("/models/iris", ground.with_key, header, "x-other: kept")
+    assert_dropped(reply.json["headers"], header)
+
+
+def test_callers_of_http_1_0_are_served(ground: Ground) -> None:
+    """As nginx is one without `proxy_http_version`."""
+    call = head("GET", "/models/iris", "host: api.example.test", ground.with_key)
+    assert ground.machine.send(call.replace(b"HTTP/1.1", b"HTTP/1.0")).upstream == "iris"
+
+
+def test_a_handshake_is_told_to_post(ground: Ground) -> None:
+    """WebSocket is 426 in our shape, whoever asks."""
+    reply = ground.machine.get("/models/iris", ground.with_key, *HANDSHAKE)
+    assert (reply.status, reply.json["error"]["code"]) == (426, "upgrade_not_supported")
 
 
 @pytest.mark.parametrize("request_bytes", MALFORMED, ids=str)

@@ -10,6 +10,10 @@ from publisher.envoy.files import Json, error_body
 
 _MIB: Final = 1024 * 1024
 
+MAX_HEADERS_KB: Final = 32
+MAX_HEADERS: Final = 100
+"""Most of a request's headers."""
+
 
 def too_large(max_body_bytes: int) -> str:
     """The answer 413 to a body above the bound."""
@@ -29,10 +33,10 @@ def local_replies(max_body_bytes: int) -> list[Json]:
     unknown = denial(Reason.NO_PUBLICATION).body  # what Check says of a publication that is not for this caller
     no_model = denial(Reason.MODEL_NOT_FOUND).body  # of a model that Check has named and Envoy does not serve yet
     nowhere = [{"response_flag_filter": {"flags": ["NC"]}}, {"status_code_filter": _status_is(404)}]
-    malformed = error_body(
-        message="The request's path, a header or its framing is malformed or can be read in two ways.",
+    long = error_body(
+        message=f"The request's headers are more than {MAX_HEADERS_KB} KiB together, or more than {MAX_HEADERS}.",
         kind="invalid_request_error",
-        code="malformed_request",
+        code="request_headers_too_large",
     )
     slow = error_body(
         message="The request took too long to arrive.", kind="invalid_request_error", code="request_timeout"
@@ -45,14 +49,51 @@ def local_replies(max_body_bytes: int) -> list[Json]:
     )
     return [
         {"filter": {"response_flag_filter": {"flags": ["UAEX"]}}},
+        _no_upgrade(),
         _reply({"response_flag_filter": {"flags": ["NR"]}}, unknown),
         _reply({"and_filter": {"filters": nowhere}}, no_model),
-        _reply({"status_code_filter": _status_is(400)}, malformed),
+        _malformed(),
         _reply({"status_code_filter": _status_is(408)}, slow),
         _reply({"status_code_filter": _status_is(413)}, too_large(max_body_bytes)),
+        _reply({"status_code_filter": _status_is(431)}, long),
         _reply({"status_code_filter": _status_is(504)}, late),
         _reply({"response_flag_filter": {"flags": ["UF", "UH", "UC", "UO", "UR", "UPE", "NC"]}}, upstream),
     ]
+
+
+def _malformed() -> Json:
+    """What a request is answered that Envoy itself refuses; the rule that it breaks is told in Envoy's own word.
+
+    As a format of JSON: what is put into it is escaped.
+    """
+    rule = "The request's path, a header or its framing is malformed or can be read in two ways"
+    error = {
+        "message": f"{rule} (%RESPONSE_CODE_DETAILS%).",
+        "type": "invalid_request_error",
+        "code": "malformed_request",
+        "param": None,
+    }
+    return {
+        "filter": {"status_code_filter": _status_is(400)},
+        "body_format_override": {"json_format": {"error": error}, "content_type": "application/json"},
+    }
+
+
+def _no_upgrade() -> Json:
+    """What a handshake of WebSocket, or of any other protocol, is answered: Envoy itself would say 403 and no word.
+
+    Clients that try one first, as Codex does, go on by POST then.
+    """
+    body = error_body(
+        message="No connection is upgraded here, to WebSocket or else: send the call as an HTTP POST ('stream': true).",
+        kind="invalid_request_error",
+        code="upgrade_not_supported",
+    )
+    asked = {"header_filter": {"header": {"name": "upgrade", "present_match": True}}}
+    refused = {"status_code_filter": _status_is(403)}
+    reply = _reply({"and_filter": {"filters": [refused, asked]}}, body)
+    final = {"header": {"key": "x-should-retry", "value": "false"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
+    return reply | {"status_code": 426, "headers_to_add": [final]}
 
 
 def _reply(condition: Json, body: str) -> Json:

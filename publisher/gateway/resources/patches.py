@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from publisher.envoy.bootstrap import MAX_HEADERS, MAX_HEADERS_KB, NOBODY, SERVER_NAME
+from publisher.envoy.bootstrap import NOBODY, SERVER_NAME
 from publisher.envoy.endings import ENDINGS, PROMPT
-from publisher.envoy.listener.replies import local_replies
+from publisher.envoy.listener.replies import MAX_HEADERS, MAX_HEADERS_KB, local_replies
 from publisher.gateway.gate import HEALTH_INTERVAL, are_several, gate_name
 from publisher.gateway.options import GatewayOptions, MeterBy
 from publisher.gateway.resources.metering import meter_filter

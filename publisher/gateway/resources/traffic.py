@@ -36,6 +36,7 @@ def client_policy(options: GatewayOptions) -> Json:
             "bufferLimit": str(options.max_body_bytes),
             "connectionLimit": {"value": options.max_connections},
         },
+        "http1": {"http10": {}},
         "http2": {
             "initialStreamWindowSize": str(options.max_body_bytes),
             "initialConnectionWindowSize": str(options.max_body_bytes),
@@ -97,7 +98,7 @@ def _headers(options: GatewayOptions) -> Json:
     if options.origins:
         late["add"] = [{"name": "vary", "value": "Origin"}]
     return {
-        "withUnderscoresAction": "RejectRequest",
+        "withUnderscoresAction": "DropHeader",
         "requestID": "Generate",
         "enableEnvoyHeaders": False,
         "earlyRequestHeaders": {
