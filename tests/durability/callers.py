@@ -142,6 +142,8 @@ class Watcher:
     def __init__(self, url: str) -> None:
         self._url = url
         self.last = ""
+        self.reads = threading.Event()
+        """Set once it was told an epoch."""
 
     def keep_reading(self, stop: threading.Event) -> None:
         """Read until told to stop."""
@@ -149,5 +151,7 @@ class Watcher:
             while not stop.is_set():
                 try:
                     self.last = (client.get(names.epoch("0")) or b"").decode() or self.last
+                    if self.last:
+                        self.reads.set()
                 except redis.RedisError:
                     stop.wait(0.01)

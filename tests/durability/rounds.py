@@ -81,6 +81,7 @@ class Rig:
             calling = [pool.submit(one.keep_calling, self._operators, ended) for one in callers]
             calling.append(pool.submit(self._watcher.keep_reading, ended))
             try:
+                require(self._watcher.reads.wait(PATIENCE_S), "nobody could read the epoch before the first cut")
                 for _ in range(rounds):
                     self._round()
                     _raise_faults(calling)

@@ -319,16 +319,22 @@ def test_a_storm_of_aborts_leaves_nothing_held(redis_url: str) -> None:
         with ThreadPoolExecutor(50) as pool:
             admitted = sum(pool.map(lambda wait_s: _leave_after(rig, wait_s), waits_s))
         assert admitted > 400
-        used = rig.settled()
-        wait_until(lambda: rig.sample("tollkeeper_settlements_waiting") == 0)
+        wait_until(lambda: _all_is_accounted_for(rig), 30)  # calls whose callers left first may be admitted after that
         ended = {
             ending: rig.sample("tollkeeper_settlements_total", ending=ending, outcome="settled")
             for ending in ("aborted", "no_answer")
         }
         charged = rig.sample("tollkeeper_tokens_charged_total", publication="tenant-a/llm")
-        assert used == charged + rig.sample("tollkeeper_tokens_presumed_total")
         assert sum(ended.values()) * estimate(rig) <= charged < sum(ended.values()) * CONTEXT
         assert sum(ended.values()) >= admitted
+
+
+def _all_is_accounted_for(rig: Metered) -> bool:
+    """Whether nothing is held or waits, and what was used is what was charged."""
+    if rig.held() or rig.sample("tollkeeper_settlements_waiting"):
+        return False
+    charged = rig.sample("tollkeeper_tokens_charged_total", publication="tenant-a/llm")
+    return rig.used() == charged + rig.sample("tollkeeper_tokens_presumed_total")
 
 
 def _leave_after(rig: Metered, wait_s: float) -> bool:
