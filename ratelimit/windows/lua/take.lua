@@ -48,7 +48,7 @@ local pack, unpack_bytes, floor = struct.pack, struct.unpack, math.floor
 
 local SECTION, SECTION_BYTES = '<BBI6I6I6I6B', 27
 local ENTRY, ENTRY_BYTES = '<BI6', 7
-local RESERVATION, AMOUNT, HELD = '<BBBBddB', '<BI6I6I6', '<BBBI6Bc0'
+local RESERVATION, AMOUNT, HELD = '<BBBBddBBI6I6I6', '<BI6I6I6', '<BBBI6Bc0' -- the first with its amount of tokens
 local TOTAL_MAX = 99999999999999 -- what a section says that all hold; a bucket holds a tenth at most (settle.lua)
 local LOOK, REWRITE = 1, 2
 local HOLDS, LISTED, MORE = 1, 2, 4 -- flags of a draw
@@ -224,7 +224,7 @@ local function read_charges(blob, plans)
     end
     charges[#charges + 1] = {
       plans = own, count = count, format = format_of(NUMBERS, size, 2), size = size, corrupt = corrupt, stale = false,
-      valid_until_ms = valid_until_ms, usage = sub(blob, usage_at, usage_at + usage_bytes - 1),
+      valid_until_ms = valid_until_ms, usage = sub(blob, usage_at, usage_at + usage_bytes - 1), ending = false, counted_ms = 0,
     }
     at = usage_at + usage_bytes
   end
@@ -318,45 +318,66 @@ end
 
 ----------------------------------------------------------------------------------------------- the reservations
 
--- The reservation of an admitted call: where its units are counted, and what is known of it.
-local function reservation(charge, tokens, more, hold)
-  local held, amounts, forgotten_ms = {}, { pack(AMOUNT, 1, tokens, hold.ceiling, hold.presumed) }, now_ms + hold.timeout_ms
+-- What all reservations of a charge end with, and until when their buckets are counted: all calls of a run are counted in
+-- the same.
+local function note_buckets(charge)
+  local held, counted_ms = {}, 0
   for i = 1, charge.count do
     local plan = charge.plans[i]
     for j = 1, plan.size, 2 do
       local window, key = plan.budgets[j], plan.subject.key
       if window.kind > 0 then
         held[#held + 1] = pack(HELD, window.kind, window.slot % 16, window.span.n, window.current, #key, key)
-        forgotten_ms = math.max(forgotten_ms, release_ms(window.span, window.current))
+        counted_ms = math.max(counted_ms, release_ms(window.span, window.current))
       end
     end
   end
-  for i = 1, 4 do
-    if more[i] > 0 then amounts[#amounts + 1] = pack(AMOUNT, i + 1, more[i], more[i], more[i]) end
-  end
+  charge.counted_ms = counted_ms
   if written_format == 1 then
-    return in_format1().reservation(hold, tokens, forgotten_ms, held, charge.usage)
+    charge.ending = in_format1().ending(held, charge.usage)
+  else
+    charge.ending = string.char(#held) .. concat(held) .. charge.usage
   end
-  return pack(RESERVATION, 255, 255, 2, byte('R'), forgotten_ms, now_ms, #amounts) .. concat(amounts)
-    .. pack('<Hc0', #hold.terms, hold.terms) .. string.char(#held) .. concat(held) .. charge.usage
+end
+
+-- The amounts beside tokens.
+local function further(more)
+  local amounts, count = '', 0
+  for i = 1, 4 do
+    local units = more[i]
+    if units > 0 then amounts, count = amounts .. pack(AMOUNT, i + 1, units, units, units), count + 1 end
+  end
+  return amounts, count
+end
+
+-- The reservation of an admitted call: where its units are counted, and what is known of it.
+local function reservation(charge, tokens, more, ceiling, presumed, due_ms, terms)
+  if not charge.ending then note_buckets(charge) end
+  local forgotten_ms = math.max(due_ms, charge.counted_ms)
+  if written_format == 1 then
+    return in_format1().reservation(tokens, ceiling, presumed, forgotten_ms, terms) .. charge.ending
+  end
+  local amounts, count = '', 0
+  if more ~= ZEROS then amounts, count = further(more) end
+  return pack(RESERVATION, 255, 255, 2, 82, forgotten_ms, now_ms, 1 + count, 1, tokens, ceiling, presumed)
+    .. amounts .. pack('<H', #terms) .. terms .. charge.ending
 end
 
 ---------------------------------------------------------------------------------------------------- the batch
 
 -- Decides the calls one after another against the working copies.
 local function decide_calls(blob, holds_blob, charges)
-  local answers, numbers, refusals, held, due, at, holds_at, number, told = {}, {}, {}, {}, {}, 1, 1, 0, 0
+  local answers, numbers, refusals, held, due, at, holds_at, number, told, holding = {}, {}, {}, {}, {}, 1, 1, 0, 0, 0
+  local due_ms, due_text, last_timeout_ms = 0, '', -1 -- the same for many
   local length = #blob
   while at <= length do
-    local index, flags, hits, tokens, listed, hold, answer
+    local index, flags, hits, tokens, listed, id, ceiling, presumed, timeout_ms, terms, answer
     local more = ZEROS
     index, flags, hits, tokens, at = unpack_bytes('<HBdd', blob, at)
     local charge = charges[index]
     if flags > 0 then
       if flags % LISTED >= HOLDS then
-        hold = {}
-        hold.id, hold.ceiling, hold.presumed, hold.timeout_ms, hold.terms, holds_at =
-          unpack_bytes('<Bc0dddHc0', holds_blob, holds_at)
+        id, ceiling, presumed, timeout_ms, terms, holds_at = unpack_bytes('<Bc0dddHc0', holds_blob, holds_at)
       end
       if flags % MORE >= LISTED then
         listed = { unpack_bytes('<' .. rep('d', charge.count), blob, at) }
@@ -377,11 +398,15 @@ local function decide_calls(blob, holds_blob, charges)
     else
       if fits(charge, hits, listed, tokens, more) then
         answer = 'A'
-        count_call(charge, hits, listed, tokens, more, hold)
-        if hold then
-          local k = #held
-          held[k + 1], held[k + 2] = hold.id, reservation(charge, tokens, more, hold)
-          due[k + 1], due[k + 2] = now_ms + hold.timeout_ms, hold.id
+        count_call(charge, hits, listed, tokens, more, id)
+        if id then
+          if timeout_ms ~= last_timeout_ms then
+            due_ms, last_timeout_ms = now_ms + timeout_ms, timeout_ms
+            due_text = string.format('%.17g', due_ms) -- each number would be made a text by itself
+          end
+          holding = holding + 2
+          held[holding - 1], held[holding] = id, reservation(charge, tokens, more, ceiling, presumed, due_ms, terms)
+          due[holding - 1], due[holding] = due_text, id
         end
       else
         local k = #refusals

@@ -148,8 +148,16 @@ local function format1()
     return concat(parts) .. held
   end
 
-  -- A reservation of tokens. `held`, `usage`: as they stand in one of format 2.
-  local function reservation1(hold, tokens, forgotten_ms, held, usage)
+  -- A reservation of tokens, as far as its buckets.
+  local function reservation1(tokens, ceiling, presumed, forgotten_ms, terms)
+    return pack(
+      RESERVATION1, #terms, terms, byte('R'), math.min(UNITS1_MAX, tokens), math.min(UNITS1_MAX, ceiling),
+      math.min(UNITS1_MAX, presumed), forgotten_ms
+    )
+  end
+
+  -- What it ends with. `held`, `usage`: as they stand in one of format 2.
+  local function ending1(held, usage)
     local names, at = {}, 2
     for i = 1, byte(usage, 1) do
       local name
@@ -158,12 +166,8 @@ local function format1()
       names[i] = pack('<Bc0', #name, name)
     end
     for i = 1, #held do held[i] = string.char(HELD1_ID) .. sub(held[i], 3) end
-    local head = pack(
-      RESERVATION1, #hold.terms, hold.terms, byte('R'), math.min(UNITS1_MAX, tokens), math.min(UNITS1_MAX, hold.ceiling),
-      math.min(UNITS1_MAX, hold.presumed), forgotten_ms
-    )
-    return head .. string.char(#held) .. concat(held) .. string.char(#names) .. concat(names) .. pack('<d', now_ms)
+    return string.char(#held) .. concat(held) .. string.char(#names) .. concat(names) .. pack('<d', now_ms)
   end
 
-  return { from = from_format1, note_held = note_held1, to = to_format1, reservation = reservation1 }
+  return { from = from_format1, note_held = note_held1, to = to_format1, reservation = reservation1, ending = ending1 }
 end
