@@ -6,7 +6,8 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from extauth.request.call import Call
+from extauth.request.body import Body, BodyFault
+from extauth.request.call import Call, Posted
 from extauth.request.routed import routed
 from extauth.request.told_body import told_body
 from protos.external_auth_pb2 import AttributeContext, CheckRequest
@@ -19,12 +20,14 @@ MAX_ADDRESS: Final = 64
 class Question:
     """What Envoy asks about one call (``extauth.request.call.Asking``)."""
 
-    __slots__ = ("_attributes", "_call", "api_key", "authorization", "openai_host", "publication")
+    __slots__ = ("_attributes", "_call", "api_key", "authorization", "body", "openai_host", "publication")
 
     def __init__(self, attributes: AttributeContext, gateway_namespace: str) -> None:
         headers = attributes.request.http.headers
         self._attributes = attributes
         self._call: Call | None = None
+        self.body: Body | BodyFault | None = None
+        """What was read of it (``reading``)."""
         self.api_key = headers.get("x-api-key", "").strip(" \t")
         self.authorization = headers.get("authorization", "")
         self.publication, self.openai_host = routed(
@@ -37,24 +40,40 @@ class Question:
             self._call = self._whole()
         return self._call
 
+    def posted(self) -> Posted:
+        """Read what decides where the body does."""
+        http = self._attributes.request.http
+        headers, raw = http.headers, http.raw_body
+        text = "" if raw else http.body
+        content_type, encoding = headers.get("content-type", ""), headers.get("content-encoding", "")
+        path = http.path.partition("?")[0]
+        return Posted(http.method, path, content_type, encoding and encoding.lower(), raw or text.encode(), bool(text))
+
+    def reading(self, body: Body | BodyFault) -> Question:
+        """Return the same question with its body read, which nobody then reads again."""
+        self.body, self._call = body, None
+        return self
+
     def _whole(self) -> Call:
         http = self._attributes.request.http
-        headers = http.headers
-        raw, text = http.raw_body, http.body
+        posted, body = self.posted(), self.body
+        raw = posted.raw if body is None else b""
+        if body is None and not raw:
+            body = told_body(self._attributes.metadata_context.filter_metadata, http.size)
         return Call(
             api_key=self.api_key,
             authorization=self.authorization,
             publication=self.publication,
             openai_host=self.openai_host,
-            method=http.method,
-            content_type=headers.get("content-type", ""),
-            body=None if raw or text else told_body(self._attributes.metadata_context.filter_metadata, http.size),
-            raw=raw or text.encode(),
-            raw_is_text=bool(text),
-            content_encoding=headers.get("content-encoding", "").lower(),
-            address=headers.get("x-envoy-external-address", "")[:MAX_ADDRESS],
-            path=http.path.partition("?")[0],
-            request_id=headers.get("x-request-id", "")[:MAX_REQUEST_ID],
+            method=posted.method,
+            content_type=posted.content_type,
+            body=body,
+            raw=raw,
+            raw_is_text=posted.raw_is_text,
+            content_encoding=posted.content_encoding,
+            address=http.headers.get("x-envoy-external-address", "")[:MAX_ADDRESS],
+            path=posted.path,
+            request_id=http.headers.get("x-request-id", "")[:MAX_REQUEST_ID],
         )
 
 

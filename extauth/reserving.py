@@ -9,10 +9,10 @@ import os
 from collections.abc import Callable
 from typing import Final
 
-from catalog.records import ModelType, PublicationRecord
+from catalog.records import ModelType
 from extauth.lanes.lane import Lane
 from extauth.request.body import Body
-from extauth.request.call import Asking, Call
+from extauth.request.call import Call
 from extauth.request.endpoints import Endpoint, Kind, endpoint_of, is_result
 from ratelimit.tokens.estimates import Framing, framing_of
 from ratelimit.tokens.learned import UNLEARNED, Learned
@@ -21,6 +21,8 @@ from ratelimit.windows.budgets import Draw, Hold
 
 NONCE_BYTES: Final = 16
 """Randomness of a reservation's id, 128 bits: who knows the id can settle it."""
+NONCES_AT_ONCE: Final = 32
+"""Drawn by one system call."""
 MAX_BASES: Final = 4_096
 """Publications of which what all terms have in common is kept, about a kilobyte each; beyond it all is made anew."""
 _WORK: Final = {
@@ -47,19 +49,31 @@ class Reserver:
         self._entropy = entropy
         self._learned_of = learned_of
         self._bases: dict[str, Basis] = {}  # by the publication's uid
+        self._nonces: list[str] = []  # of reservations to come
 
-    def __call__(self, lane: Lane, call: Asking) -> Draw:
+    def __call__(self, lane: Lane, call: Call) -> Draw:
         """What a call of this lane takes: an openai one holds back its tokens, under an id for this one decision."""
-        record, policy = lane.publication.record, lane.publication.policy
+        record = lane.publication.record
         if record.type is not ModelType.OPENAI:
             return lane.draw
-        asked = _asked_of(call.read(), record)
-        if asked is None:
+        if isinstance(call.body, Body):
+            return self.draw(lane, call.body, call.path)
+        is_fetch = record.allow_background and not call.has_body and is_result(endpoint_of(call.path, record.path))
+        return self._holding(lane, _FETCH) if is_fetch else lane.draw
+
+    def draw(self, lane: Lane, body: Body, path: str) -> Draw:
+        """The same of an openai call whose body was read; ``path``: its own."""
+        endpoint = endpoint_of(path, lane.publication.record.path)
+        if endpoint.kind in _FREE:
             return lane.draw
-        amounts, terms = self._basis(record.uid, policy).held(asked)
-        name = f"{lane.shard}{self._entropy(NONCE_BYTES).hex()}{lane.caller}"  # in the call's cell
-        hold = Hold(name, amounts.ceiling, amounts.presumed, policy.timeout_ms, terms)
-        return Draw(lane.draw.charge, 1, amounts.reserved, hold)
+        return self._holding(lane, _asked(body, endpoint))
+
+    def _holding(self, lane: Lane, asked: Asked) -> Draw:
+        publication = lane.publication
+        amounts, terms = self._basis(publication.record.uid, publication.policy).held(asked)
+        name = f"{lane.shard}{self._nonce()}{lane.caller}"  # in the call's cell
+        hold = Hold(name, amounts.ceiling, amounts.presumed, publication.policy.timeout_ms, terms)
+        return _new(Draw, (lane.draw.charge, 1, amounts.reserved, hold, None))
 
     def _basis(self, uid: str, policy: Policy) -> Basis:
         basis, learned = self._bases.get(uid), self._learned_of(uid)
@@ -69,30 +83,27 @@ class Reserver:
             basis = self._bases[uid] = Basis(policy, learned)
         return basis
 
+    def _nonce(self) -> str:
+        """Some are drawn at once, and none is given out twice: also where several threads ask."""
+        try:
+            return self._nonces.pop()
+        except IndexError:
+            drawn = self._entropy(NONCE_BYTES * NONCES_AT_ONCE).hex()
+            nonce, *others = [drawn[at : at + 2 * NONCE_BYTES] for at in range(0, len(drawn), 2 * NONCE_BYTES)]
+            self._nonces += others
+            return nonce
+
+
+_new: Final = tuple.__new__
+"""Makes a named tuple of all its fields at once, in half the time."""
+_FETCH: Final = Asked(0, work=Work.FETCHES)
+"""What a call says of its cost that asks for what work in the background came to."""
 
 RESERVE_UNLEARNED: Final = Reserver(os.urandom)
 """Makes reservations by what calls say of themselves alone."""
 
 
-def _asked_of(call: Call, record: PublicationRecord) -> Asked | None:
-    """What a call says of its cost; ``None`` where no model runs for it, and nothing is known by its end."""
-    endpoint = endpoint_of(call.path, record.path)
-    if isinstance(call.body, Body):
-        return None if endpoint.kind in _FREE else _asked(call.body, endpoint)
-    if record.allow_background and not call.has_body and is_result(endpoint):
-        return Asked(0, work=Work.FETCHES)
-    return None
-
-
 def _asked(body: Body, endpoint: Endpoint) -> Asked:
-    return Asked(  # by place, in half the time
-        body.prompt_bytes,
-        body.max_tokens,
-        body.choices,
-        body.prompts,
-        body.media_parts,
-        framing_of(endpoint.name, streams=True) if body.stream else _ONE_DOCUMENT,
-        body.says_usage,
-        body.background,
-        _WORK.get(endpoint.kind, _GENERATES),
-    )
+    framing = framing_of(endpoint.name, streams=True) if body.stream else _ONE_DOCUMENT
+    numbers = (body.prompt_bytes, body.max_tokens, body.choices, body.prompts, body.media_parts)
+    return _new(Asked, (*numbers, framing, body.says_usage, body.background, _WORK.get(endpoint.kind, _GENERATES)))

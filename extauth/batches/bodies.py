@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping
 
 from extauth.decide import Decision, Facts
-from extauth.records.entries import PublicationEntry
-from extauth.request.body import UNREAD
-from extauth.request.call import Call
+from extauth.request.body import UNREAD, Body, BodyFault
+from extauth.request.call import Call, Posted
 from extauth.request.endpoints import Kind, endpoint_of
 from extauth.request.openai import names_stored
 from extauth.request.reading import read_body
@@ -25,13 +24,13 @@ def read_bodies(
     for index, known in facts.items():
         call = calls[index]
         if call.is_unread and decide(index, known) is UNREAD:
-            calls[index] = read_body_of(call, known.publication)
+            path = known.publication.record.path if known.publication else ""
+            calls[index] = call.reading(read_posted(call.posted(), path))
             named = named or not call.publication or names_stored(calls[index])
     return named
 
 
-def read_body_of(call: Call, publication: PublicationEntry | None) -> Call:
-    """Read a call's body; ``publication``: the one that it is for, as far as that is known without it."""
-    path = publication.record.path if publication else ""
-    takes_form = endpoint_of(call.path, path).kind is Kind.FORM
-    return call.reading(read_body(call.raw, call.content_type, takes_form=takes_form, is_text=call.raw_is_text))
+def read_posted(posted: Posted, publication_path: str) -> Body | BodyFault:
+    """Read a body; ``publication_path``: of the publication that it is for, as far as that is known without it."""
+    takes_form = endpoint_of(posted.path, publication_path).kind is Kind.FORM
+    return read_body(posted.raw, posted.content_type, takes_form=takes_form, is_text=posted.raw_is_text)

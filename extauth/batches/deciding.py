@@ -10,13 +10,13 @@ from functools import partial
 
 from catalog.keys.secrets import Secrets
 from catalog.records import Kind, ModelType, ref
-from extauth.batches.bodies import read_bodies, read_body_of
+from extauth.batches.bodies import read_bodies, read_posted
 from extauth.batches.trying import Asked, Batch, Decided
 from extauth.decide import Admission, Decision, Facts, Refusal, decide, needs_records, present
 from extauth.events import UNHEARD, Events
 from extauth.facts import Presented, facts_of, first_refs
 from extauth.lanes.lane import Lane, lane_of
-from extauth.lanes.openings import goes_by, is_plain, is_usual, named_with
+from extauth.lanes.openings import is_plain, is_usual, named_with
 from extauth.lanes.table import LaneTable
 from extauth.reasons import Reason
 from extauth.records.cache import RecordCache
@@ -116,17 +116,20 @@ class Decider:
 
     def _opened(self, batch: Batch, index: int, opening: Lane, now_ms: int) -> Asked | None:
         """Ask for a call whose body decides, which is read now if it was not before."""
-        call = batch.calls[index].read()
-        if not goes_by(opening, call):
+        call = batch.calls[index]
+        posted, path = call.posted(), opening.publication.record.path if call.publication else ""
+        if not is_usual(posted, path):
             return None
-        if call.is_unread:
-            call = read_body_of(call, opening.publication if call.publication else None)
-        batch.calls[index] = call
         body = call.body
+        if body is None and posted.raw:
+            body = read_posted(posted, path)
+            batch.calls[index] = call.reading(body)
+        elif body is None:  # an Envoy of the release before tells what it read
+            body = call.read().body
         lane = self._lanes.find(named_with(batch.names[index], body), now_ms) if isinstance(body, Body) else None
         if lane is None or not isinstance(body, Body) or not is_plain(body, lane):
             return None
-        return Asked(index, lane, self._reserve(lane, call))
+        return Asked(index, lane, self._reserve.draw(lane, body, posted.path))
 
     # By records
 
@@ -204,7 +207,7 @@ class Decider:
                 keep(name, lane)
         elif (
             isinstance(call.body, Body)
-            and is_usual(call, record.path if call.publication else "")
+            and is_usual(call.posted(), record.path if call.publication else "")
             and is_plain(call.body, lane)
             and keep(named_with(name, call.body), lane)
         ):

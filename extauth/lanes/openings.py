@@ -12,25 +12,20 @@ from typing import Final
 
 from extauth.lanes.lane import Lane
 from extauth.request.body import Body
-from extauth.request.call import Call
+from extauth.request.call import Posted
 from extauth.request.endpoints import endpoint_of
 from extauth.request.openai import IDENTITY
 from extauth.request.permitted import CALLED_BY, needs_body
 
 
-def is_usual(call: Call, publication_path: str) -> bool:
+def is_usual(posted: Posted, publication_path: str) -> bool:
     """Whether nothing but its key, its route and its body decides about a call.
 
     ``publication_path``: of the publication that its route names; "" where the route names a host.
     """
-    if call.method != CALLED_BY or call.content_encoding not in IDENTITY:
+    if posted.method != CALLED_BY or posted.content_encoding not in IDENTITY:
         return False
-    return needs_body(endpoint_of(call.path, publication_path))
-
-
-def goes_by(opening: Lane, call: Call) -> bool:
-    """Whether a call may have its body read by this opening."""
-    return is_usual(call, opening.publication.record.path if call.publication else "")
+    return needs_body(endpoint_of(posted.path, publication_path))
 
 
 def named_with(name: bytes, body: Body) -> bytes:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import msgspec
 from msgspec import structs
 
 from extauth.request.body import Body, BodyFault
+
+
+class Posted(NamedTuple):
+    """What decides about a call whose body decides, beside its key and its route; as the fields of ``Call``."""
+
+    method: str
+    path: str
+    content_type: str
+    content_encoding: str
+    raw: bytes
+    raw_is_text: bool
 
 
 class Asking(Protocol):
@@ -31,6 +42,19 @@ class Asking(Protocol):
     @property
     def openai_host(self) -> str:
         """As ``Call.openai_host``."""
+        ...
+
+    @property
+    def body(self) -> Body | BodyFault | None:
+        """As ``Call.body``."""
+        ...
+
+    def posted(self) -> Posted:
+        """Read what decides where the body does."""
+        ...
+
+    def reading(self, body: Body | BodyFault) -> Asking:
+        """Return the call with its body read."""
         ...
 
     def read(self) -> Call:
@@ -62,6 +86,10 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     def read(self) -> Call:
         """Return the call itself: it was read."""
         return self
+
+    def posted(self) -> Posted:
+        """Say what decides where the body does."""
+        return Posted(self.method, self.path, self.content_type, self.content_encoding, self.raw, self.raw_is_text)
 
     @property
     def has_body(self) -> bool:
