@@ -8,11 +8,10 @@ standard library: some 30 times as slowly, so up to ``SLOW_BYTES`` only.
 
 from __future__ import annotations
 
-import functools
 import json
 import re
-from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from json.decoder import scanstring  # type: ignore[attr-defined]  # C's, not in the stubs
 from typing import Final, NamedTuple
 
@@ -24,6 +23,9 @@ MAX_MEMBERS: Final = 1_000
 SLOW_BYTES: Final = 1024 * 1024
 """Largest body that is read by the standard library: up to 50 ms, in which nothing else is decided."""
 
+ALTERED: Final = "!"
+"""What Envoy writes in place of a byte that is not UTF-8 where it hands a body over as text."""
+
 _BOM: Final = b"\xef\xbb\xbf"
 _FAST: Final = msgspec.json.Decoder(dict[str, Raw])
 _NAME: Final = rb'[ \t\n\r]*+"([^"\\]*+(?:\\.[^"\\]*+)*+)"[ \t\n\r]*+:[ \t\n\r]*+'
@@ -34,10 +36,27 @@ _EMPTY: Final = re.compile(rb"[ \t\n\r]*\{[ \t\n\r]*\}[ \t\n\r]*")
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 
+MAX_SHAPES: Final = 1_024
+"""Sets of names of which it is kept what they say; beyond it all is found out anew."""
+MAX_SHAPE: Final = 32
+"""Most names of such a set,"""
+MAX_SHAPE_CHARACTERS: Final = 1_000
+"""and most characters of these."""
+
+
+class Shape(NamedTuple):
+    """What the names of an object say of it, whatever it says by them: those of most bodies are the same few."""
+
+    length: int  # of the object without its values: names, quotation marks, colons, commas and braces
+    needles: tuple[bytes, ...]  # its names that decide, as they stand in its text
+    is_plain: bool  # none of the others is one that decides in other letters, or holds what Envoy puts for a byte
+
+
 class Members(NamedTuple):
     """What an object names, and what it names twice."""
 
     values: Mapping[str, Raw]  # of a doubled name the last
+    shape: Shape
     doubled: frozenset[str] = frozenset()
 
 
@@ -45,7 +64,7 @@ class UnreadableError(Exception):
     """It is no JSON object, or none that is read here; says why in words for the caller."""
 
 
-def members(raw: bytes, deciding: Collection[str]) -> Members:
+def members(raw: bytes, deciding: frozenset[str]) -> Members:
     """Read an object in UTF-8; raises ``UnreadableError``.
 
     ``deciding``: the names of which it must be known whether they stand there twice; plain letters.
@@ -61,12 +80,13 @@ def members(raw: bytes, deciding: Collection[str]) -> Members:
     except RecursionError as error:
         raise UnreadableError("The body is nested too deeply to be read.") from error
     except msgspec.DecodeError as error:
-        return _slowly(text, error)
+        return _slowly(text, error, deciding)
     if len(values) > MAX_MEMBERS:
         raise UnreadableError(f"The body has more than {MAX_MEMBERS} names.")
-    if _is_compact(text, values) or _stand_once(text, values, deciding) or _is_plain(text, values):
-        return Members(values)
-    return _slowly(text, None)
+    shape = shape_of(values, deciding)
+    if _is_compact(text, values, shape) or _stand_once(text, shape) or _is_plain(text, values):
+        return Members(values, shape)
+    return _slowly(text, None, deciding)
 
 
 def _hold_to_utf8(text: bytes) -> None:
@@ -76,30 +96,48 @@ def _hold_to_utf8(text: bytes) -> None:
         raise UnreadableError(f"The body must be encoded in UTF-8; byte {error.start} of it cannot be.") from error
 
 
-def _is_compact(text: bytes, values: Mapping[str, Raw]) -> bool:
+def shape_of(values: Mapping[str, Raw], deciding: frozenset[str]) -> Shape:
+    """What these names say, where such of them decide."""
+    names, known = tuple(values), _SHAPES[deciding]
+    shape = known.get(names)
+    if shape is None:
+        shape = _shape_of(names, deciding)
+        if len(names) <= MAX_SHAPE and shape.length <= MAX_SHAPE_CHARACTERS:
+            if len(known) >= MAX_SHAPES:
+                known.clear()
+            known[names] = shape
+    return shape
+
+
+_SHAPES: Final = defaultdict[frozenset[str], dict[tuple[str, ...], Shape]](dict)
+"""By which names decide, of which there are two sets."""
+
+
+def _shape_of(names: tuple[str, ...], deciding: frozenset[str]) -> Shape:
+    odd = any(name not in deciding and (name.casefold() in deciding or ALTERED in name) for name in names)
+    needles = tuple([b'"%s"' % name.encode() for name in names if name in deciding])
+    return Shape(4 * len(names) + 1 + sum(map(len, names)), needles, not odd)
+
+
+def _is_compact(text: bytes, values: Mapping[str, Raw], shape: Shape) -> bool:
     """Whether the members, each once and without a space between them, are as long as the text.
 
     Spaces, escapes in names and members that msgspec has dropped make the text longer, and nothing makes it shorter.
     """
-    return len(text) == 4 * len(values) + 1 + sum(map(len, values)) + sum(map(len, values.values()))
+    return len(text) == shape.length + sum(map(len, values.values()))
 
 
-def _stand_once(text: bytes, values: Mapping[str, Raw], deciding: Collection[str]) -> bool:
-    """Whether none of these names stands anywhere in the text a second time, at whatever depth.
+def _stand_once(text: bytes, shape: Shape) -> bool:
+    """Whether none of the names that decide stands anywhere in the text a second time, at whatever depth.
 
     A letter may be written by its number, so a text in which any character is tells nothing.
     """
     if b"\\" in text and rb"\u" in text:  # one byte is found sooner than two
         return False
-    for name in values:  # noqa: SIM110  a generator takes as long as all the counts
-        if name in deciding and text.count(_quoted(name)) != 1:
+    for needle in shape.needles:  # noqa: SIM110  a generator takes as long as all the counts
+        if text.count(needle) != 1:
             return False
     return True
-
-
-@functools.lru_cache(maxsize=128)
-def _quoted(name: str) -> bytes:
-    return b'"%s"' % name.encode()
 
 
 def _is_plain(text: bytes, values: Mapping[str, Raw]) -> bool:
@@ -124,7 +162,7 @@ def _name(literal: bytes) -> str:
     return str(json.loads(b'"%s"' % literal))
 
 
-def _slowly(text: bytes, error: msgspec.DecodeError | None) -> Members:
+def _slowly(text: bytes, error: msgspec.DecodeError | None, deciding: frozenset[str]) -> Members:
     """Read it by the standard library, member by member; ``error``: why msgspec did not, None of a doubled name."""
     if len(text) > SLOW_BYTES:
         what = "cannot be read as JSON" if error else "names something twice"
@@ -138,7 +176,8 @@ def _slowly(text: bytes, error: msgspec.DecodeError | None) -> Members:
         where = f": {fault.msg} (character {fault.pos})" if isinstance(fault, json.JSONDecodeError) else ""
         raise UnreadableError(f"The body cannot be read as JSON{where}.") from fault
     counted = Counter(name for name, _ in pairs)
-    return Members(dict(pairs), frozenset(name for name, times in counted.items() if times > 1))
+    values = dict(pairs)
+    return Members(values, shape_of(values, deciding), frozenset(name for name, times in counted.items() if times > 1))
 
 
 _SCANNER: Final = json.JSONDecoder(parse_int=float)

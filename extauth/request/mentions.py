@@ -52,7 +52,8 @@ def _named(names: Iterable[str]) -> re.Pattern[bytes]:
 
 _USAGE: Final = _named(USAGE_NAMES)
 _MEDIA: Final = _named((*MEDIA_NAMES, *FILE_IDS))
-_ANY: Final = _named((*USAGE_NAMES, *FILE_IDS, *MEDIA_NAMES))
+_ANY: Final = re.compile(_named((*USAGE_NAMES, *FILE_IDS, *MEDIA_NAMES)).pattern + b'|"%s"' % REFERENCE.encode())
+"""One of these names, or what may be the type of a reference."""
 _IDS: Final = re.compile(b'"(' + "|".join(FILE_IDS).encode() + b')"' + _SPACE + b":" + _SPACE + rb'["\[]')
 _REFERENCE: Final = re.compile(b'"type"' + _SPACE + b":" + _SPACE + b'"' + REFERENCE.encode() + b'"')
 _ESCAPED: Final = re.compile(rb"\\u00(5[fF]|4[dD]|[67][0-9a-fA-F])")  # an underscore, "M", small letters
@@ -67,9 +68,9 @@ def mentions(raw: bytes) -> Mentions:
             return Mentions(usage=True, file_id=FILE_IDS[0])
         if escapes:
             raw = _ESCAPED.sub(lambda found: bytes((int(found[1], 16),)), raw)
-    is_reference = b"item_reference" in raw and _REFERENCE.search(raw) is not None
     if _ANY.search(raw) is None:
-        return NOTHING._replace(file_id=REFERENCE) if is_reference else NOTHING
+        return NOTHING
+    is_reference = _REFERENCE.search(raw) is not None
     named = _IDS.search(raw)
     file_id = named[1].decode() if named else REFERENCE * is_reference
     return Mentions(_USAGE.search(raw) is not None, file_id, _MEDIA.search(raw) is not None)

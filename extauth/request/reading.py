@@ -21,7 +21,7 @@ from extauth.reasons import Reason
 from extauth.request.body import MAX_CHOICES, Body, BodyFault
 from extauth.request.form import NoFormError, is_form, read_form
 from extauth.request.media import Media, media_of
-from extauth.request.members import Members, UnreadableError, members
+from extauth.request.members import ALTERED, Members, UnreadableError, members, shape_of
 from extauth.request.mentions import NOTHING, REFERENCE, mentions, refers
 from ratelimit.tokens.terms import MAX_TOKENS
 
@@ -48,8 +48,6 @@ _NO_MEDIA: Final = Media()
 UNBOUNDED: Final = frozenset({-1, -2})
 """Instead of a bound: llama.cpp's and Ollama's "until it ends" and "until the context is full"."""
 
-_ALTERED: Final = "!"
-"""What Envoy writes in place of a byte that is not UTF-8 where it hands a body over as text."""
 _JSON: Final = "application/json"
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 _WHOLE: Final = re.compile(rb"-?[0-9]{1,15}")
@@ -132,7 +130,7 @@ def _read_form(raw: bytes, content_type: str) -> Body:
     doubled = frozenset(name for name in DECIDING if sum(name == field for field, _ in form.fields) > 1)
     texts = dict(form.fields)
     values = {name: Raw(_as_json(name, text)) for name, text in texts.items()}
-    _hold_to_names(Members(values, doubled), DECIDING, is_text=False)
+    _hold_to_names(Members(values, shape_of(values, DECIDING), doubled), DECIDING, is_text=False)
     return Body(
         model=texts.get("model", ""),
         prompt_bytes=len(raw) - form.file_bytes,
@@ -154,6 +152,8 @@ def _as_json(name: str, text: str) -> bytes:
 
 def _hold_to_names(found: Members, deciding: frozenset[str], *, is_text: bool) -> None:
     """Refuse a deciding name that stands there twice or in another case, or may be one that Envoy has altered."""
+    if found.shape.is_plain and not found.doubled:
+        return
     for name in found.values:
         if name in deciding:
             if name in found.doubled:
@@ -161,7 +161,7 @@ def _hold_to_names(found: Members, deciding: frozenset[str], *, is_text: bool) -
             continue
         if (meant := name.casefold()) in deciding:
             raise _refused(Reason.FIELD_MISSPELT, f"'{name}' must be written '{meant}'.", name)
-        if is_text and _ALTERED in name:
+        if is_text and ALTERED in name:
             raise UnreadableError("A field's name holds '!', which may stand for a byte that is not UTF-8.")
 
 
@@ -245,6 +245,8 @@ def _bound(values: _Values, name: str) -> int | None:
     value = _value(values, name)
     if value is None:
         return None
+    if type(value) is int and 0 <= value <= MAX_TOKENS:  # as most are
+        return value
     bound = _whole(value)
     if bound is None or (bound < 0 and bound not in UNBOUNDED):
         raise _invalid(name, "a whole number of at least 0, or -1 for no bound")
@@ -254,6 +256,8 @@ def _bound(values: _Values, name: str) -> int | None:
 def _most(values: _Values) -> int | None:
     """The largest bound of an answer's tokens; ``None`` where there is none, or one spelling says so."""
     bounds = [_bound(values, name) for name in MOST_FIELDS if name in values]
+    if len(bounds) == 1 and "options" not in values:
+        return bounds[0] if bounds[0] is None or bounds[0] >= 0 else None
     options = bytes(values["options"]) if "options" in values else b""
     if options.startswith(b"{"):
         inner = members(options, _OLLAMA)
