@@ -17,11 +17,10 @@ _OUTCOMES: Final = {
     "U": Outcome.UNKNOWN,
     "C": Outcome.CORRUPT,
 }
-_USAGE: Final = {True: "u", False: "e", None: ""}
 
 
 class OldLedger:
-    """Of one cell. It counts usage in its script."""
+    """Of one cell. It counts usage in its script, and not what calls cost above what they held."""
 
     def __init__(self, cell: str) -> None:
         self._keys = (3, held_key(cell), due_key(cell), old_rest_key(cell))
@@ -38,12 +37,8 @@ class OldLedger:
     ) -> Settled:
         """End reservations as that gate does."""
         assert format == 1
-        ends = [part for one in settlements for part in (one.id, one.tokens, _told(one))]
+        ends = [part for one in settlements for part in (one.id, one.tokens, int(one.is_told))]
         reply = execute("EVAL", _SETTLE, *self._keys, "" if now_ms is None else now_ms, sweep, most_us, *ends)
         now, letters, presumed, forgotten, tokens, faults, more, spent_us, rest_us = reply
         outcomes = tuple(_OUTCOMES[letter] for letter in letters.decode())
         return Settled(now, outcomes, presumed, forgotten, tokens, faults, bool(more), spent_us, rest_us)
-
-
-def _told(one: Settlement) -> str:
-    return f"{one.above}{_USAGE[one.usage]}" if one.is_told else ""

@@ -32,7 +32,7 @@ class OldGate:
         reply = self._execute("EVAL", _TAKE, len(keys), *keys, *numbers, *([""] * calls))
         assert (reply[0], reply[4], reply[6]) == (b"P", 0, b"A" * calls)
 
-    def settle(self, subjects: tuple[str, ...], tokens: int, now_ms: int, kind: str = "0") -> None:
+    def settle(self, subjects: tuple[str, ...], tokens: int, now_ms: int) -> None:
         """End a call that held nothing, at this cost."""
         name = f"old-{next(self._ids)}"
         named = [usage_key(_CELL, one).encode() for one in subjects]
@@ -41,5 +41,5 @@ class OldGate:
         made = head + bytes([0]) + bytes([len(subjects)]) + names + struct.pack("<d", now_ms)
         self._execute("HSET", held_key(_CELL), name, made)
         keys = (held_key(_CELL), due_key(_CELL), f"{due_key(_CELL)}:rest")
-        reply = self._execute("EVAL", _SETTLE, 3, *keys, now_ms, 0, 0, name, tokens, kind)
+        reply = self._execute("EVAL", _SETTLE, 3, *keys, now_ms, 0, 0, name, tokens, "1")
         assert (reply[1], reply[5]) == (b"S", 0)

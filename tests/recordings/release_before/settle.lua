@@ -6,8 +6,7 @@
 --       the one hash tag of KEYS. The layouts of both are written down in take.lua.
 -- ARGV  1 now_ms, '' = this store's TIME   2 how many overdue reservations to end besides
 --       3 how long to keep the store, in us; '0': as long as it takes, and no rest is kept
---       4.. for each: id, tokens, '' = nobody told how its call ended, else how many of the tokens were not held,
---       and 'u' after it where its answer told usage, 'e' where it was whole and told none
+--       4.. id, tokens, '1' = the proxy told how its call ended, for each
 -- Returns { now_ms, outcomes: one letter an id, overdue ones presumed, overdue ones forgotten, tokens that those
 --           presumed were charged, faults, more, processor time of this run in us, how long to rest before the next
 --           run in us };
@@ -24,10 +23,7 @@
 -- bucket is counted no more, so that a late settlement can put that right.
 --
 -- Whether ends are told at all stands in the last usage hash of a reservation, its publication's: `settled_ms` when one
--- was told last, `unsettled` how many calls that were admitted later have been presumed, `estimated` how many whole
--- answers have told no usage since one did. So does how many calls cost
--- more than they held: `above`, of the last clock hour in which some did, `<hours since the epoch> <calls> <tokens>`, and
--- `above_before`, the same of the hour before it where some did then.
+-- was told last, `unsettled` how many calls that were admitted later have been presumed.
 
 local byte, sub, floor, concat, sort = string.byte, string.sub, math.floor, table.concat, table.sort
 local pack, unpack_bytes = struct.pack, struct.unpack
@@ -41,7 +37,6 @@ local HELD_IDS = 128 -- added to a window's id: its units that are held
 local UNITS_MAX = 4000000000 -- of a bucket, and of what a section says that all hold: they are four bytes
 local NOW, NOW_BYTES = '<I4I4i6I4i6I5i7I7I3', 46
 local MINUTES_TTL_S, HOURS_TTL_S, DAYS_TTL_S = 2 * 3600, 8 * 24 * 3600, (397 + 32) * 24 * 3600
-local HOUR_MS, ABOVE = 3600000, '^(%d+) (%d+) (%d+)$'
 local LONGEST_REST_US = 1000000 -- a rest that is longer was not meant by this clock
 local READING = 0.5 -- of a run's time; the rest is for writing down what it changed
 
@@ -303,22 +298,10 @@ local function note_usage(found, tokens)
 end
 
 local told, presumed_since = {}, {} -- by the publications' usage hashes: true; when calls were admitted
-local above = {} -- likewise: { calls, tokens } that were not held
-local estimated, counted_from = {}, {} -- likewise: whole answers without usage; 0 where an answer told it
 
-local function note_told(found, kind)
+local function note_told(found)
   local key = found.usages[#found.usages]
-  if not key then return end
-  told[key] = true
-  if kind == 'e' then estimated[key] = (estimated[key] or 0) + 1 end
-  if kind == 'u' then counted_from[key] = 0 end
-end
-
-local function note_above(found, tokens)
-  local key = found.usages[#found.usages]
-  if not key or tokens <= 0 then return end
-  local so_far = above[key] or { calls = 0, tokens = 0 }
-  above[key] = { calls = so_far.calls + 1, tokens = so_far.tokens + tokens }
+  if key then told[key] = true end
 end
 
 local function note_presumed(found)
@@ -387,13 +370,6 @@ local function note_tokens(key, counted, now, tokens, now_ms, fields)
   return is_kept
 end
 
-local function note_estimated(key, before, fields)
-  local since = (counted_from[key] or before) + (estimated[key] or 0)
-  if since == before then return end
-  fields[#fields + 1] = 'estimated'
-  fields[#fields + 1] = since
-end
-
 local function note_metering(key, settled_ms, unsettled, now_ms, fields)
   local last, late = #fields, told[key] and 0 or untold(key, settled_ms)
   if told[key] then
@@ -405,24 +381,10 @@ local function note_metering(key, settled_ms, unsettled, now_ms, fields)
   return true
 end
 
--- Adds what was not held to what a hash says of this hour; what it says of another is kept if that is the one before.
-local function write_above(key, last, now_ms, fields)
-  local more, now_hour = above[key], floor(now_ms / HOUR_MS)
-  if not more then return end
-  local hour, calls, tokens = string.match(last or '', ABOVE)
-  if tonumber(hour) ~= now_hour then
-    fields[#fields + 1] = 'above_before'
-    fields[#fields + 1] = tonumber(hour) == now_hour - 1 and last or ''
-    calls, tokens = 0, 0
-  end
-  fields[#fields + 1] = 'above'
-  fields[#fields + 1] = string.format('%d %.0f %.0f', now_hour, calls + more.calls, tokens + more.tokens)
-end
-
 -- A hash that is gone went with its owner: it does not come back.
 local function write_usage(key, tokens, now_ms)
   if tokens == 0 and not told[key] and not presumed_since[key] then return end
-  local read = redis.pcall('HMGET', key, 'total', 'tokens', 'now', 'settled_ms', 'unsettled', 'above', 'estimated')
+  local read = redis.pcall('HMGET', key, 'total', 'tokens', 'now', 'settled_ms', 'unsettled')
   if read.err then
     faults = faults + 1
     return
@@ -432,8 +394,6 @@ local function write_usage(key, tokens, now_ms)
   local fields, at = {}, read_now(now, floor(now_ms / 60000))
   local is_counted = note_tokens(key, tonumber(counted or 0), at, tokens, now_ms, fields)
   local is_told = note_metering(key, settled_ms, tonumber(unsettled or 0), now_ms, fields)
-  write_above(key, read[6], now_ms, fields)
-  note_estimated(key, tonumber(read[7]) or 0, fields)
   local is_written = #fields == 0 or type(redis.pcall('HSET', key, unpack(fields))) == 'number'
   if not (is_counted and is_told and is_written) then faults = faults + 1 end
 end
@@ -451,18 +411,14 @@ local function charge(found, tokens, now_ms)
   found.charged = tokens
 end
 
-local function settle(id, tokens, above_hold, now_ms)
+local function settle(id, tokens, is_told, now_ms)
   local bytes = redis.call('HGET', KEYS[1], id)
   if not bytes then return 'U' end
   local found = read_reservation(bytes)
   forget(id)
   if not found then return 'C' end
   charge(found, tokens, now_ms)
-  local not_held, kind = string.match(above_hold, '^(%d+)(%a?)$')
-  if not_held then
-    note_told(found, kind)
-    note_above(found, tonumber(not_held))
-  end
+  if is_told then note_told(found) end
   return found.state == PRESUMED and 'L' or 'S'
 end
 
@@ -508,7 +464,7 @@ if still_us > 0 then return { now_ms, '', 0, 0, 0, 0, 2, spent_us(), still_us } 
 local outcomes = {}
 for i = 4, #ARGV, 3 do
   if i > 4 and is_over(most_us) then break end
-  outcomes[#outcomes + 1] = settle(ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2], now_ms)
+  outcomes[#outcomes + 1] = settle(ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2] == '1', now_ms)
 end
 local presumed, forgotten, charged, more = sweep(tonumber(ARGV[2]), most_us, now_ms)
 for key, value in pairs(values) do
