@@ -389,58 +389,6 @@ def test_no_garbage_stops_settling(limiter: Limiter, store: redis.Redis, garbage
     assert 0 < store.pttl(rest_key("0")) <= 2_000
 
 
-VAST = Subject("t:1", (Budget(Window.TOKENS_HOUR, 10**9),))
-
-
-def _vast(limiter: Limiter, store: redis.Redis, tokens: int, now_ms: int) -> Grant:
-    (grant,) = limiter.take(store.execute_command, [draw((VAST,), tokens=tokens)], epoch="", now_ms=now_ms).grants
-    return grant
-
-
-def _overspend(limiter: Limiter, store: redis.Redis) -> None:
-    """Three minutes of calls that held 100 tokens each and cost a thousand million each: 28 times the budget."""
-    for minute, calls in enumerate((10, 10, 8)):
-        holds = [_hold(f"{minute}-{number}", ceiling=10**9) for number in range(calls)]
-        charges = [draw((VAST,), tokens=100, hold=hold, usage=("t:1",)) for hold in holds]
-        limiter.take(store.execute_command, charges, epoch="", now_ms=NOW_MS + minute * MINUTE_MS)
-    for name in store.hkeys(held_key("0")):
-        assert _settle(store, (name.decode(), 10**9), now_ms=NOW_MS + 2 * MINUTE_MS) == [Outcome.SETTLED]
-
-
-def test_no_told_usage_makes_a_full_budget_look_empty(limiter: Limiter, store: redis.Redis) -> None:
-    """Whatever the calls cost together, until the last of their minutes is counted no more; nothing becomes corrupt."""
-    store.hset(usage_key("0", "t:1"), "tokens", 0)
-    _overspend(limiter, store)
-    for minute in (2, 3, 30, 60, 61, 62):
-        refused = _vast(limiter, store, 1, NOW_MS + minute * MINUTE_MS)
-        assert (refused.answer, refused.states[0].remaining) == (Answer.REFUSED, 0)
-        assert refused.retry_at_ms == NOW_MS + 63 * MINUTE_MS
-    assert _vast(limiter, store, 10**9, NOW_MS + 63 * MINUTE_MS).answer is Answer.ADMITTED
-    assert store.hget(usage_key("0", "t:1"), "tokens") == b"28000000000"
-
-
-def test_a_total_that_an_older_gate_wrote_too_small_is_put_right(
-    limiter: Limiter, store: redis.Redis, stored_format: int
-) -> None:
-    """It wrote what four bytes hold of the sum: that is no fault, and what it comes to is written instead."""
-    if stored_format == 2:
-        pytest.skip("its totals have six bytes")
-    _overspend(limiter, store)
-    (key,) = store.scan_iter("tk:budget:*")
-    value = bytearray(store.get(key) or b"")
-    older, at = value[16], 17
-    units = [int.from_bytes(value[8:12], "little")]
-    units += [int.from_bytes(value[at + 5 * place + 1 : at + 5 * place + 5], "little") for place in range(older)]
-    value[12:16] = (sum(units) % 2**32).to_bytes(4, "little")
-    store.set(key, bytes(value), keepttl=True)
-    late = draw((PUBLICATION, Subject("t:1", ())), tokens=0, hold=_hold("late"))
-    limiter.take(store.execute_command, [late], epoch="", now_ms=NOW_MS + 2 * MINUTE_MS)
-    record = store.hget(held_key("0"), "late").replace(b":p:1", b":t:1")
-    store.hset(held_key("0"), "late", record)
-    assert _settle(store, ("late", 1), now_ms=NOW_MS + 2 * MINUTE_MS) == [Outcome.SETTLED]
-    assert _vast(limiter, store, 1, NOW_MS + 2 * MINUTE_MS).answer is Answer.REFUSED
-
-
 def test_a_call_dearer_than_its_hold_is_charged_in_full_where_it_was_counted(
     limiter: Limiter, store: redis.Redis
 ) -> None:
