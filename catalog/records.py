@@ -143,6 +143,13 @@ class TenantRecord(msgspec.Struct, frozen=True, gc=False):
     upstream_allow: tuple[str, ...] = ()  # networks, addresses and hosts of servers that its operators may register
 
 
+class Server(msgspec.Struct, frozen=True, gc=False):
+    """One of the several servers of a model."""
+
+    url: str  # as a model's
+    weight: int = 1  # its share of the calls: weight / the sum of all the servers' weights
+
+
 class ModelRecord(msgspec.Struct, frozen=True, gc=False):
     """A model server known by its URL. Its record id is ``tenant/name``."""
 
@@ -163,6 +170,7 @@ class ModelRecord(msgspec.Struct, frozen=True, gc=False):
     source: Source = Source.REGISTERED
     namespace: str = ""  # of its InferenceService; empty where it has none
     context_tokens: int | None = None  # as its server told last; None: it never did
+    servers: tuple[Server, ...] = ()  # where there are several: the first has ``url``; () where that is the only one
 
     @property
     def id(self) -> str:
@@ -176,7 +184,7 @@ class PublicationRecord(msgspec.Struct, frozen=True, gc=False):
     uid: str  # shard (3 hex) + 16 base32 characters
     tenant: str
     model: str
-    url: str  # the model server's URL when published
+    url: str  # the model server's URL, the first of several
     type: ModelType
     protocol: Protocol
     host: str  # api.router.inference-in-a-box
@@ -194,6 +202,7 @@ class PublicationRecord(msgspec.Struct, frozen=True, gc=False):
     server_context_tokens: int | None = None  # as its model's server told last; None: it never did
     allowed_endpoints: tuple[str, ...] = ()  # sorted; of its server, open besides the usual: ("files", "batches")
     allow_background: bool = False  # callers may leave work behind whose answer is fetched later
+    servers: tuple[Server, ...] = ()  # as its model's
 
     @property
     def id(self) -> str:
@@ -302,9 +311,17 @@ class ServerRecord(msgspec.Struct, frozen=True, gc=False):
 
 
 def sole_caller(publication: PublicationRecord) -> str:
-    """The one tenant whose keys may call a publication; "" where several tenants' may, or anybody."""
+    """The one tenant whose keys may call a publication; "" where several tenants' may, or anybody.
+
+    Also where it has several servers: what a call leaves at one of them is looked for at another by the next.
+    """
     is_owners = publication.require_api_key and publication.allowed_tenants == (publication.tenant,)
-    return publication.tenant if is_owners else ""
+    return publication.tenant if is_owners and not publication.servers else ""
+
+
+def servers_of(record: ModelRecord | PublicationRecord) -> tuple[Server, ...]:
+    """All servers of a model or of its publication, one at least; its ``url`` may be empty."""
+    return record.servers or (Server(record.url),)
 
 
 def server_of(url: str) -> str:
@@ -379,8 +396,22 @@ def ref(kind: Kind, record_id: str) -> str:
 
 
 def encode(record: Record) -> bytes:
-    """Write a record as JSON; of a key, of which there may be a million, without what is as nobody said otherwise."""
-    return _WRITER.encode(_said(msgspec.to_builtins(record)) if isinstance(record, KeyRecord) else record)
+    """Write a record as JSON; of a key, of which there may be a million, without what is as nobody said otherwise.
+
+    Of models and publications without those fields of ``LATER`` that nobody set, so that they are what they were.
+    """
+    match record:
+        case KeyRecord():
+            return _WRITER.encode(_said(msgspec.to_builtins(record)))
+        case ModelRecord() | PublicationRecord():
+            document = msgspec.to_builtins(record)
+            return _WRITER.encode({name: value for name, value in document.items() if value or name not in LATER})
+        case _:
+            return _WRITER.encode(record)
+
+
+LATER: Final = frozenset({"servers"})
+"""Fields of models and publications that the first release had not: written only where they are set."""
 
 
 def _said(document: Mapping[str, Any]) -> dict[str, Any]:

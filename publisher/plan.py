@@ -13,7 +13,7 @@ from itertools import groupby
 from typing import Final
 from urllib.parse import urlsplit
 
-from catalog.records import ModelType, Protocol, PublicationRecord
+from catalog.records import ModelType, Protocol, PublicationRecord, Server, servers_of
 from extauth.listing import MODELS_ROOT
 
 LONGEST_S: Final = 600
@@ -31,13 +31,22 @@ _UID: Final = re.compile(r"[A-Za-z0-9-]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Upstream:
-    """The server of one publication's model."""
+class Target:
+    """One server of a model."""
 
-    publication: str  # uid
     tls: bool
     hostname: str  # a name or an address, without brackets
     port: int
+    authority: str  # what it is told as Host: "models.local:9001"
+    weight: int = 1  # its share of the calls: weight / the sum of all
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """The servers of one publication's model."""
+
+    publication: str  # uid
+    targets: tuple[Target, ...]  # at least one
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +58,6 @@ class Route:
     path: str  # "/models/iris/predict"
     below: bool  # True: every path that begins with `path` + "/"; False: `path` itself
     rewrite: str  # replaces what matched: "/v1/models/iris:predict", or below: "/v1/" for "/models/llm/"
-    authority: str  # what the server is told as Host: "models.local:9001"
     chosen_by_body: bool = False  # matches only once Check has named the publication
     reads_body: bool = False  # Check must be told the JSON body's fields
     longest_s: int = LONGEST_S  # a call that takes longer is cut off
@@ -139,7 +147,7 @@ def _fault(record: PublicationRecord) -> str | None:
         return "path: must be /segments of letters, digits and -._~ without a trailing slash"
     if not _SEGMENT.fullmatch(record.model):
         return "model: must be letters, digits and -._~"
-    return _url_fault(record.url)
+    return next(filter(None, (_url_fault(server.url) for server in servers_of(record))), None)
 
 
 def _is_plain_path(path: str) -> bool:
@@ -164,12 +172,17 @@ def _url_fault(url: str) -> str | None:
 
 
 def _upstream(record: PublicationRecord) -> Upstream:
-    parts = urlsplit(record.url)
-    return Upstream(
-        publication=record.uid,
+    return Upstream(record.uid, tuple(map(_target, servers_of(record))))
+
+
+def _target(server: Server) -> Target:
+    parts = urlsplit(server.url)
+    return Target(
         tls=parts.scheme == "https",
         hostname=parts.hostname or "",
         port=parts.port or _PORTS[parts.scheme],
+        authority=parts.netloc,
+        weight=server.weight,
     )
 
 
@@ -245,7 +258,6 @@ def _route(
         path=path,
         below=below,
         rewrite=rewrite,
-        authority=urlsplit(record.url).netloc,
         reads_body=reads_body,
         longest_s=_longest_s(record),
     )
@@ -264,7 +276,6 @@ def _body_route(record: PublicationRecord) -> Route:
         path=OPENAI_ROOT,
         below=True,
         rewrite=f"{OPENAI_ROOT}/",
-        authority=urlsplit(record.url).netloc,
         chosen_by_body=True,
         reads_body=True,
         longest_s=_longest_s(record),

@@ -26,6 +26,7 @@ class _Seen:
             record.path,
             record.model,
             record.url,
+            record.servers,
             record.type,
             record.protocol,
             record.tokens.reservation_timeout_s,

@@ -1,20 +1,17 @@
-"""The files that Envoy reads while it runs, and a plan's clusters: pure functions from values to JSON-ready dicts.
+"""The files that Envoy reads while it runs: pure functions from values to JSON-ready dicts.
 
 Owns the form of such a file and the names that routes, clusters and filters share. Knows no disk and no Envoy process
-(``sink`` does), no route (``routes``) and nothing of listeners and filters (``bootstrap``). Resources come in the
-plan's stable order; a file's version is the hash of what it says, so the same plan is the same file.
+(``sink`` does), no cluster (``clusters``), no route (``routes``) and nothing of listeners and filters (``bootstrap``).
+A file's version is the hash of what it says, so the same plan is the same file.
 """
 
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
-
-from publisher.plan import Plan, Upstream
 
 Json = dict[str, Any]
 
@@ -36,13 +33,7 @@ CREDENTIAL_HEADERS: Final = ("x-api-key", "authorization")
 NO_CLUSTER: Final = "tollkeeper-no-model"
 """The cluster of calls that lead to no model: there is none of this name, nor can a publication's be called so."""
 
-_CLUSTER: Final = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
-_UPSTREAM_TLS: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 _HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-
-CONNECT_TIMEOUT: Final = "3s"
-MAX_UPSTREAM_CALLS: Final = 4096
-"""Calls at once to one publication's server, waiting ones included; more get 503."""
 
 IDLE_S: Final = 300
 """Longest silence of a connection without calls, and of a call that has found no model yet, in seconds."""
@@ -76,20 +67,6 @@ class Resources:
 def compact(value: object) -> str:
     """A value as JSON without a space too many: Envoy reads some ten MB a second."""
     return json.dumps(value, separators=(",", ":"))
-
-
-def clusters(plan: Plan, *, upstream_ca: str, rendered: Callable[[Upstream], str] | None = None) -> Resources:
-    """One cluster per publication. ``upstream_ca`` is the PEM file of authorities that https servers are held to.
-
-    ``rendered``: what gives a cluster's text, for those who remember it.
-    """
-    text = rendered or (lambda one: cluster_text(one, upstream_ca))
-    return versioned({cluster_name(one.publication): text(one) for one in plan.upstreams})
-
-
-def cluster_text(upstream: Upstream, upstream_ca: str) -> str:
-    """A publication's cluster as JSON."""
-    return compact(_cluster(upstream, upstream_ca))
 
 
 def together(old: Resources, new: Resources) -> Resources:
@@ -141,53 +118,3 @@ def versioned(texts: Mapping[str, str]) -> Resources:
         said.update(text.encode())
         said.update(b"\n")
     return Resources(said.hexdigest()[:16], texts)
-
-
-def _cluster(upstream: Upstream, upstream_ca: str) -> Json:
-    name = cluster_name(upstream.publication)
-    cluster = {
-        "@type": _CLUSTER,
-        "name": name,
-        "connect_timeout": CONNECT_TIMEOUT,
-        **_discovery(upstream.hostname),
-        "load_assignment": assignment(name, [socket_address(upstream.hostname, upstream.port)]),
-        "circuit_breakers": {
-            "thresholds": [
-                {
-                    "max_connections": MAX_UPSTREAM_CALLS,
-                    "max_pending_requests": MAX_UPSTREAM_CALLS,
-                    "max_requests": MAX_UPSTREAM_CALLS,
-                }
-            ]
-        },
-        "typed_extension_protocol_options": http_options({"http_protocol_options": {}}),
-    }
-    if upstream.tls:
-        cluster["transport_socket"] = _upstream_tls(upstream, upstream_ca)
-    return cluster
-
-
-def _discovery(hostname: str) -> Json:
-    try:
-        ipaddress.ip_address(hostname)
-    except ValueError:
-        return {"type": "STRICT_DNS", "dns_lookup_family": "V4_PREFERRED"}
-    return {"type": "STATIC"}
-
-
-def _upstream_tls(upstream: Upstream, upstream_ca: str) -> Json:
-    validation = {
-        "trusted_ca": {"filename": upstream_ca},
-        "match_typed_subject_alt_names": [_san(upstream.hostname)],
-    }
-    context = {
-        "@type": _UPSTREAM_TLS,
-        "sni": upstream.hostname,
-        "common_tls_context": {"validation_context": validation},
-    }
-    return {"name": "envoy.transport_sockets.tls", "typed_config": context}
-
-
-def _san(hostname: str) -> Json:
-    kind = "IP_ADDRESS" if _discovery(hostname)["type"] == "STATIC" else "DNS"
-    return {"san_type": kind, "matcher": {"exact": hostname}}

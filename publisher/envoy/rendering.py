@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from publisher.envoy.files import Resources, cluster_text, clusters
+from publisher.envoy.clusters import cluster_text, clusters
+from publisher.envoy.files import Resources
 from publisher.envoy.routes import routes, routes_text
 from publisher.memo import Memo
 from publisher.plan import Plan, Route, Upstream

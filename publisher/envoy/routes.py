@@ -118,7 +118,7 @@ def _action(route: Route) -> Json:
         "timeout": "0s",
         "idle_timeout": f"{route.longest_s}s",
         "max_stream_duration": {"max_stream_duration": f"{route.longest_s}s"},
-        "host_rewrite_literal": route.authority,
+        "auto_host_rewrite": True,
         "append_x_forwarded_host": True,
     }
     matched = f"{route.path}/" if route.below else route.path

@@ -28,6 +28,7 @@ from catalog.records import (
     Record,
     Reservation,
     Role,
+    Server,
     ServerRecord,
     Source,
     TenantRecord,
@@ -180,6 +181,17 @@ def test_records_are_written_and_read_as_by_the_release_before(kind: Kind) -> No
     assert decode(kind, written.encode()) == record
 
 
+def test_a_model_of_several_servers_is_read_by_the_release_before_as_of_its_first() -> None:
+    """An admin of that release leads all calls to the first server, and one that writes the record keeps only that."""
+    for kind in (Kind.MODEL, Kind.PUBLICATION):
+        record, written = WRITTEN_BEFORE[kind]
+        several = structs.replace(record, servers=(Server("http://a:1", 9), Server("http://b:1")))
+        document = json.loads(encode(several))
+        assert document.pop("servers") == [{"url": "http://a:1", "weight": 9}, {"url": "http://b:1", "weight": 1}]
+        assert document == json.loads(written)
+        assert decode(kind, encode(several)) == several
+
+
 def test_a_key_is_written_in_few_bytes() -> None:
     """Without what is as nobody said otherwise, which the release before takes for granted; the rest is the same."""
     record, written = WRITTEN_BEFORE[Kind.KEY]
@@ -306,6 +318,7 @@ OWN, OTHERS = {"007p": "t"}, {"007p": "t", "008p": "u"}
         (OWN, {"allowed_tenants": ()}, False),
         (OWN, {"require_api_key": False}, False),
         ({"007p": ""}, {"require_api_key": False}, False),
+        (OWN, {"servers": (Server("http://a:1"), Server("http://b:1"))}, False),
     ],
 )
 def test_a_server_is_one_tenants_alone(callers: dict[str, str], publication: dict[str, Any], is_alone: bool) -> None:  # noqa: FBT001  a row

@@ -19,7 +19,7 @@ from catalog.records import TokenPolicy
 from protos.access_log_pb2 import HTTPAccessLogEntry
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
 from publisher.envoy.bootstrap import CLUSTERS_FILE
-from publisher.envoy.files import clusters
+from publisher.envoy.clusters import clusters
 from publisher.plan import plan
 from ratelimit.tokens.meter import CHECK_NAMESPACE, USAGE_NAMESPACE
 from tests.e2e.metered import Answer, RawServer

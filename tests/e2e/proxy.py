@@ -28,7 +28,7 @@ from catalog.records import UNLIMITED, ModelType, Protocol, PublicationRecord
 from protos.access_log_pb2 import HTTPAccessLogEntry, StreamAccessLogsMessage
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
 from publisher.envoy.bootstrap import CLUSTERS_FILE, ROUTES_FILE, BootstrapOptions, bootstrap
-from publisher.envoy.files import clusters
+from publisher.envoy.clusters import clusters
 from publisher.envoy.routes import routes
 from publisher.plan import plan
 from ratelimit.service.endings_edge import ENDINGS_PATH

@@ -20,7 +20,8 @@ from envoymatching import all_routes, said
 
 from publisher.envoy.answer import meter
 from publisher.envoy.bootstrap import CLUSTERS_FILE, ROUTES_FILE, BootstrapOptions, bootstrap
-from publisher.envoy.files import METER_FILTER, NO_CLUSTER, clusters
+from publisher.envoy.clusters import clusters
+from publisher.envoy.files import METER_FILTER, NO_CLUSTER
 from publisher.envoy.gate import GateTls
 from publisher.envoy.listener.tls import certificate_paths
 from publisher.envoy.routes import routes

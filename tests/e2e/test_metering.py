@@ -15,7 +15,8 @@ from gatebench import wait_until
 
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
 from publisher.envoy.bootstrap import CLUSTERS_FILE, ROUTES_FILE
-from publisher.envoy.files import Resources, clusters
+from publisher.envoy.clusters import clusters
+from publisher.envoy.files import Resources
 from publisher.envoy.routes import routes
 from publisher.plan import plan
 from tests.e2e.meterbench import CLOSED, LOST, PATH, PLAIN, RESERVATION, Bench, as_json, meterbench, reserving

@@ -72,11 +72,11 @@ def test_any_other_server_sees_the_path_without_its_beginning() -> None:
 def test_upstreams_and_what_they_are_told() -> None:
     """Ports default by scheme; Host is what the URL says."""
     made = plan([publication("a", "/a", "https://m.test"), publication("b", "/b", "http://[::1]:8000")])
-    assert [(up.publication, up.tls, up.hostname, up.port) for up in made.upstreams] == [
+    assert [(up.publication, one.tls, one.hostname, one.port) for up in made.upstreams for one in up.targets] == [
         ("a", True, "m.test", 443),
         ("b", False, "::1", 8000),
     ]
-    assert {route.authority for route in made.hosts[0].routes} == {"m.test", "[::1]:8000"}
+    assert {to.authority for up in made.upstreams for to in up.targets} == {"m.test", "[::1]:8000"}
 
 
 SEGMENTS = st.lists(st.sampled_from(["a", "ab", "b", "predict", "v1"]), min_size=1, max_size=3)

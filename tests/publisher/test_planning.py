@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from catalog.records import Limits, PublicationRecord, TokenPolicy
-from publisher.envoy.files import clusters
+from publisher.envoy.clusters import clusters
 from publisher.envoy.rendering import Rendering
 from publisher.envoy.routes import routes
 from publisher.memo import Memo

@@ -65,7 +65,7 @@ class Sink:
         uids = {upstream.publication for upstream in wanted.upstreams}
         if self.away:
             raise NotServed("the proxy is away")
-        servers = {(upstream.publication, upstream.hostname) for upstream in wanted.upstreams}
+        servers = {(upstream.publication, upstream.targets[0].hostname) for upstream in wanted.upstreams}
         if uids & self.bad or servers & self.bad_versions:
             raise Refused("the proxy said no")
         self.in_force.append(uids)

@@ -12,9 +12,9 @@ from typing import Final
 from extauth.request.route_names import ROUTE_PREFIX, publication_rule
 from publisher.envoy.files import PUBLICATION_HEADER
 from publisher.gateway.options import GatewayOptions
-from publisher.gateway.resources.backends import backend_name, backend_ref
+from publisher.gateway.resources.backends import backend_name, backend_ref, weighted
 from publisher.gateway.resources.naming import Json, content_name, made
-from publisher.plan import Host, Plan, Route
+from publisher.plan import Host, Plan, Route, Upstream
 
 MAX_RULES: Final = 15
 """Most rules of an AIGatewayRoute: one less than of the HTTPRoute that is made of it."""
@@ -31,10 +31,11 @@ def ai_routes(plan: Plan, options: GatewayOptions) -> list[Json]:
     """AIServiceBackends, then AIGatewayRoutes, where they are wanted; a plan that fits (``fitting``)."""
     if not options.ai_gateway:
         return []
-    servers = {upstream.publication: backend_name(upstream, options) for upstream in plan.upstreams}
+    upstreams = {upstream.publication: upstream for upstream in plan.upstreams}
     chosen = [(host, [route for route in host.routes if route.chosen_by_body]) for host in plan.hosts]
-    used = sorted({servers[route.publication] for _, routes in chosen for route in routes})
-    routes = [_route(name, host, rules, servers, options) for name, host, rules in _packed(chosen, options)]
+    ours = [upstreams[route.publication] for _, routes in chosen for route in routes]
+    used = sorted({backend_name(target, options) for upstream in ours for target in upstream.targets})
+    routes = [_route(name, host, rules, upstreams, options) for name, host, rules in _packed(chosen, options)]
     return [*(_backend(name, options) for name in used), *routes]
 
 
@@ -55,22 +56,25 @@ def _backend(name: str, options: GatewayOptions) -> Json:
     return made("AIServiceBackend", name, spec, namespace=options.namespace, gateway=options.gateway)
 
 
-def _route(name: str, host: Host, routes: Sequence[Route], servers: dict[str, str], options: GatewayOptions) -> Json:
+def _route(
+    name: str, host: Host, routes: Sequence[Route], upstreams: dict[str, Upstream], options: GatewayOptions
+) -> Json:
     parent = {"group": "gateway.networking.k8s.io", "kind": "Gateway", "name": options.gateway}
     spec = {
         "parentRefs": [parent],
         "hostnames": [host.name],
         "llmRequestCosts": [{"metadataKey": key, "type": kind} for key, kind in COSTS],
-        "rules": [_rule(route, servers[route.publication]) for route in routes],
+        "rules": [_rule(route, upstreams[route.publication], options) for route in routes],
     }
     return made("AIGatewayRoute", name, spec, namespace=options.namespace, gateway=options.gateway)
 
 
-def _rule(route: Route, server: str) -> Json:
+def _rule(route: Route, upstream: Upstream, options: GatewayOptions) -> Json:
+    refs = [{"name": backend_name(target, options)} for target in upstream.targets]
     header = {"type": "Exact", "name": PUBLICATION_HEADER, "value": route.publication}
     return {
         "name": publication_rule(route.publication, "body"),
         "matches": [{"headers": [header]}],
-        "backendRefs": [{"name": server}],
+        "backendRefs": refs if len(refs) == 1 else weighted(refs, upstream),
         "timeouts": {"request": f"{route.longest_s}s"},
     }

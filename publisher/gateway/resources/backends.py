@@ -7,31 +7,43 @@ its cluster's too, so a cluster never comes to mean another server, however rule
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from ipaddress import ip_address
 from typing import Any, Final
 
 from publisher.addresses import is_address
 from publisher.gateway.options import GatewayOptions
 from publisher.gateway.resources.naming import Json, content_name, made
-from publisher.plan import Plan, Upstream
+from publisher.plan import Plan, Target, Upstream
 
 GROUP: Final = "gateway.envoyproxy.io"
 
 
 def backends(plan: Plan, options: GatewayOptions) -> list[Json]:
     """One Backend for each server, by name; publications of one server share it."""
-    by_name = {backend_name(upstream, options): upstream for upstream in plan.upstreams}
+    by_name = {backend_name(target, options): target for upstream in plan.upstreams for target in upstream.targets}
     return [_backend(name, by_name[name], options) for name in sorted(by_name)]
 
 
-def backend_name(upstream: Upstream, options: GatewayOptions) -> str:
-    """The Backend of a publication's server."""
-    return content_name("server", options.gateway, upstream.tls, upstream.hostname, upstream.port)
+def backend_name(target: Target, options: GatewayOptions) -> str:
+    """The Backend of a server."""
+    return content_name("server", options.gateway, target.tls, target.hostname, target.port)
 
 
 def backend_ref(name: str) -> Json:
     """How a rule or a policy points to a Backend of ours."""
     return {"group": GROUP, "kind": "Backend", "name": name}
+
+
+def backend_refs(upstream: Upstream, options: GatewayOptions) -> list[Json]:
+    """How a rule points to a publication's servers, to several by their weights."""
+    refs = [backend_ref(backend_name(target, options)) for target in upstream.targets]
+    return refs if len(refs) == 1 else weighted(refs, upstream)
+
+
+def weighted(refs: Iterable[Json], upstream: Upstream) -> list[Json]:
+    """References to each of a publication's servers, with its share of the calls."""
+    return [ref | {"weight": target.weight} for ref, target in zip(refs, upstream.targets, strict=True)]
 
 
 def endpoint(hostname: str, port: int) -> Json:
@@ -41,8 +53,8 @@ def endpoint(hostname: str, port: int) -> Json:
     return {"fqdn": {"hostname": hostname, "port": port}}
 
 
-def _backend(name: str, upstream: Upstream, options: GatewayOptions) -> Json:
-    spec: dict[str, Any] = {"endpoints": [endpoint(upstream.hostname, upstream.port)]}
-    if upstream.tls:
-        spec["tls"] = {"wellKnownCACertificates": "System", "sni": upstream.hostname}
+def _backend(name: str, target: Target, options: GatewayOptions) -> Json:
+    spec: dict[str, Any] = {"endpoints": [endpoint(target.hostname, target.port)]}
+    if target.tls:
+        spec["tls"] = {"wellKnownCACertificates": "System", "sni": target.hostname}
     return made("Backend", name, spec, namespace=options.namespace, gateway=options.gateway)

@@ -25,8 +25,8 @@ _NUMBER: Final = re.compile(r"(.*\.)?[0-9]+")
 def fitting(plan: Plan) -> Plan:
     """The plan without what Envoy Gateway has no name for, which is refused with a reason."""
     faults = {uid: fault for host in plan.hosts for uid in _uids(host) if (fault := _fault(uid, host))}
-    named = {upstream.publication: upstream.hostname for upstream in plan.upstreams}
-    faults |= {uid: "url: must name a host in lower case" for uid, name in named.items() if not is_server(name)}
+    unnamed = (one.publication for one in plan.upstreams if not all(is_server(to.hostname) for to in one.targets))
+    faults |= dict.fromkeys(unnamed, "url: must name a host in lower case")
     return without(plan, faults) if faults else plan
 
 

@@ -20,7 +20,7 @@ from publisher.gateway.resources.infrastructure import infrastructure
 from publisher.gateway.resources.metering import meter_policy
 from publisher.gateway.resources.naming import Json
 from publisher.gateway.resources.patches import gates_patch, patches
-from publisher.gateway.resources.routes import carried, no_model_filter, routes
+from publisher.gateway.resources.routes import carried, no_model_filter, own_host_filter, routes
 from publisher.gateway.resources.security import bodies_policy, security_policy
 from publisher.gateway.resources.traffic import client_policy, server_policy
 from publisher.plan import Plan
@@ -39,6 +39,7 @@ def base(options: GatewayOptions) -> tuple[Json, ...]:
         server_policy(options),
         *patches(options),
         no_model_filter(options),
+        own_host_filter(options),
         *infrastructure(options),
     )
 

@@ -17,7 +17,7 @@ from extauth.request.route_names import ROUTE_PREFIX, read_rule
 from publisher.gateway.gate import gate_name
 from publisher.gateway.options import GatewayOptions
 from publisher.gateway.resources.naming import NO_LABELS, Json, content_name, made
-from publisher.gateway.resources.rules import HostRules, Rule, closed, entry, host_rules, no_model_name
+from publisher.gateway.resources.rules import HostRules, Rule, closed, entry, host_rules, no_model_name, own_host_name
 from publisher.gateway.resources.security import bodies_name
 from publisher.gateway.resources.targets import READS
 from publisher.plan import Plan
@@ -66,6 +66,12 @@ def no_model_filter(options: GatewayOptions) -> Json:
         }
     }
     return made("HTTPRouteFilter", no_model_name(options), spec, namespace=options.namespace, gateway=options.gateway)
+
+
+def own_host_filter(options: GatewayOptions) -> Json:
+    """What tells each of several servers its own name as Host."""
+    spec = {"urlRewrite": {"hostname": {"type": "Backend"}}}
+    return made("HTTPRouteFilter", own_host_name(options), spec, namespace=options.namespace, gateway=options.gateway)
 
 
 ROUTES: Final = frozenset({"HTTPRoute", "AIGatewayRoute"})

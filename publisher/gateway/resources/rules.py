@@ -21,7 +21,7 @@ from extauth.request.route_names import checked_rule, entry_rule, publication_ru
 from publisher.addresses import is_address
 from publisher.envoy.files import CREDENTIAL_HEADERS, PUBLICATION_HEADER
 from publisher.gateway.options import GatewayOptions
-from publisher.gateway.resources.backends import GROUP, backend_name, backend_ref
+from publisher.gateway.resources.backends import GROUP, backend_refs
 from publisher.gateway.resources.naming import Json, digest, own_name
 from publisher.plan import OPENAI_ROOT, Host, Route, Upstream
 
@@ -69,6 +69,11 @@ def host_rules(host: Host, upstreams: Mapping[str, Upstream], options: GatewayOp
     )
 
 
+def own_host_name(options: GatewayOptions) -> str:
+    """The filter that tells each of several servers its own name as Host."""
+    return own_name(options.gateway, "own-host")
+
+
 def no_model_name(options: GatewayOptions) -> str:
     """The filter that answers a call for which Check named a model that is not served here yet."""
     return own_name(options.gateway, "no-model")
@@ -85,12 +90,12 @@ def closed(matches: Sequence[Json], options: GatewayOptions) -> Json:
 
 
 def _answered(name: str, matches: Sequence[Json], options: GatewayOptions) -> Json:
-    reference = {"group": GROUP, "kind": "HTTPRouteFilter", "name": no_model_name(options)}
-    return {
-        "name": name,
-        "matches": list(matches),
-        "filters": [{"type": "ExtensionRef", "extensionRef": reference}],
-    }
+    return {"name": name, "matches": list(matches), "filters": [_by_filter(no_model_name(options))]}
+
+
+def _by_filter(name: str) -> Json:
+    """How a rule points to an HTTPRouteFilter of ours."""
+    return {"type": "ExtensionRef", "extensionRef": {"group": GROUP, "kind": "HTTPRouteFilter", "name": name}}
 
 
 _ASKING: Final = ("GET", "HEAD")
@@ -167,8 +172,8 @@ def _leading(name: str, match: Json, route: Route, upstream: Upstream, options: 
     return {
         "name": name,
         "matches": [match],
-        "filters": [_headers(route), *_rewriting(route, upstream)],
-        "backendRefs": [backend_ref(backend_name(upstream, options))],
+        "filters": [_headers(route), *_rewriting(route, upstream), *_each_its_own_host(upstream, options)],
+        "backendRefs": backend_refs(upstream, options),
         "timeouts": {"request": f"{route.longest_s}s"},
     }
 
@@ -188,12 +193,19 @@ def _headers(route: Route) -> Json:
 
 def _rewriting(route: Route, upstream: Upstream) -> list[Json]:
     rewrite: dict[str, Any] = {}
-    if not is_address(upstream.hostname):  # Gateway API has no word for an address or a port here
-        rewrite["hostname"] = upstream.hostname
+    hostnames = {target.hostname for target in upstream.targets}
+    if len(hostnames) == 1 and not any(map(is_address, hostnames)):  # Gateway API has no word for an address or a port
+        rewrite["hostname"] = hostnames.pop()
     matched = f"{route.path}/" if route.below else route.path
     if route.rewrite != matched:
         rewrite["path"] = _new_path(route)
     return [{"type": "URLRewrite", "urlRewrite": rewrite}] if rewrite else []
+
+
+def _each_its_own_host(upstream: Upstream, options: GatewayOptions) -> list[Json]:
+    """For several servers of different names, which Gateway API has no word for either."""
+    hostnames = {target.hostname for target in upstream.targets}
+    return [_by_filter(own_host_name(options))] if len(hostnames) > 1 else []
 
 
 def _new_path(route: Route) -> Json:

@@ -15,7 +15,8 @@ from publisher.envoy.bootstrap import (
     REMOVED_PREFIXES,
     STREAMS_PER_CONNECTION,
 )
-from publisher.envoy.files import CONNECT_TIMEOUT, IDLE_S, MAX_UPSTREAM_CALLS
+from publisher.envoy.clusters import CONNECT_TIMEOUT, MAX_UPSTREAM_CALLS
+from publisher.envoy.files import IDLE_S
 from publisher.envoy.listener.replies import too_large
 from publisher.gateway.options import GatewayOptions
 from publisher.gateway.resources.naming import Json, made, own_name

@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from catalog.records import Server
 from publisher.gateway.options import GateTrust, GatewayOptions, HostInfrastructure, MeterBy, SecretRef
 from publisher.gateway.resources.manifests import base, published, text
 from publisher.plan import plan
@@ -21,6 +22,13 @@ _PUBLICATIONS: Final = (
     openai("000cccccccccccccccc", "/v1/models/llm", "http://llm.test:8000", model="llm"),
     openai("000dddddddddddddddd", "/chat", "http://llm.test:8000", model="llm", host="chat.test"),
     stripped("000eeeeeeeeeeeeeeee", "/models/other", "http://10.0.0.7:9000"),
+    openai(
+        "000ffffffffffffffff",
+        "/v1/models/rolled",
+        "http://old.test:8000",
+        model="rolled",
+        servers=(Server("http://old.test:8000", 9), Server("https://new.test", 1)),
+    ),
 )
 
 CASES: Final = {

@@ -268,7 +268,7 @@ def test_a_rule_leads_to_its_publications_own_server(made: Plan) -> None:
     """By TLS where its URL says so, and to that very port."""
     objects = published(made, OPTIONS)
     backends = {obj["metadata"]["name"]: obj["spec"] for obj in objects if obj["kind"] == "Backend"}
-    servers = {upstream.publication: upstream for upstream in made.upstreams}
+    servers = {upstream.publication: upstream.targets[0] for upstream in made.upstreams}
     for rule in (one for obj in objects for one in obj["spec"].get("rules", ()) if "backendRefs" in one):
         server = servers[rule["name"].partition(".")[0]]
         spec = backends[rule["backendRefs"][0]["name"]]
