@@ -44,6 +44,7 @@ def created(
         tenant=model.tenant,
         model=model.name,
         url=model.url,
+        servers=model.servers,
         type=model.type,
         protocol=model.protocol,
         host=config.public_hostname or default_host,
@@ -126,26 +127,24 @@ def _with_owner(owner: str, allowed: Iterable[str]) -> tuple[str, ...]:
 
 
 def publish(
-    model: ModelRecord, publication: PublicationRecord, key: KeyRecord, site: Site, server: Standing | None
+    model: ModelRecord, publication: PublicationRecord, key: KeyRecord, site: Site, standings: Iterable[Standing]
 ) -> list[Change]:
     """The changes that put a model before callers. The model's compare-and-set makes publishing unique."""
     claimed = structs.replace(model, publication=publication.uid, updated_at_ms=publication.created_at_ms)
-    changes: list[Change] = [
+    return [
         Put(claimed, model.version),
         Put(publication, 0),
         Put(key, 0),
         *hosts.claim(site, publication),
+        *(servers.claim(standing, publication) for standing in standings),
     ]
-    return changes if server is None else [*changes, servers.claim(server, publication)]
 
 
 def update(
-    old: PublicationRecord, new: PublicationRecord, sites: Mapping[str, Site], server: Standing | None
+    old: PublicationRecord, new: PublicationRecord, sites: Mapping[str, Site], standings: Iterable[Standing]
 ) -> list[Change]:
     """The changes of an update. ``sites``: the hosts of both."""
-    changes: list[Change] = [Put(new, old.version)]
-    if server is not None:
-        changes += servers.moved(old, new, [server])
+    changes: list[Change] = [Put(new, old.version), *servers.moved(old, new, standings)]
     if (old.host, old.path, old.type) != (new.host, new.path, new.type):
         changes += hosts.claim(sites[new.host], new)
     if old.host != new.host:
@@ -158,12 +157,13 @@ def without_publication(model: ModelRecord, now_ms: int) -> ModelRecord:
     return structs.replace(model, publication=None, updated_at_ms=now_ms)
 
 
-def retract(publication: PublicationRecord, key: KeyRecord | None, site: Site, server: Standing | None) -> list[Change]:
+def retract(
+    publication: PublicationRecord, key: KeyRecord | None, site: Site, standings: Iterable[Standing]
+) -> list[Change]:
     """The changes that remove a publication, its own key and its place, whatever becomes of the model."""
     changes: list[Change] = [Delete(Kind.PUBLICATION, publication.uid, publication.version)]
     if key is not None:
         changes.append(Delete(Kind.KEY, key.id, key.version))
     changes += hosts.release(site, publication.uid)
-    if server is not None and (released := servers.release(server, publication.uid)) is not None:
-        changes.append(released)
-    return changes
+    released = (servers.release(standing, publication.uid) for standing in standings)
+    return [*changes, *(change for change in released if change is not None)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from msgspec import structs
 
 from catalog.changes import Change, Delete, Put
-from catalog.records import Kind, PublicationRecord, ServerRecord, server_of, sole_caller
+from catalog.records import Kind, PublicationRecord, ServerRecord, server_of, servers_of, sole_caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,9 +20,14 @@ class Standing:
     stored: str = ""  # with CORRUPT, the digest of what is stored
 
 
+def names_of(publication: PublicationRecord) -> frozenset[str]:
+    """The ids of the records of all servers that a publication leads to."""
+    return frozenset(filter(None, (server_of(one.url) for one in servers_of(publication))))
+
+
 def made_of(server: str, publications: Iterable[PublicationRecord], now_ms: int) -> ServerRecord:
     """Make a server's record of all that is published."""
-    callers = {one.uid: sole_caller(one) for one in publications if server_of(one.url) == server}
+    callers = {one.uid: sole_caller(one) for one in publications if server in names_of(one)}
     return ServerRecord(server, callers, created_at_ms=now_ms)
 
 
@@ -43,16 +48,17 @@ def release(standing: Standing, uid: str) -> Change | None:
 
 
 def moved(old: PublicationRecord, new: PublicationRecord, standings: Iterable[Standing]) -> list[Change]:
-    """The changes of a publication whose server or callers may be others now, or that stands in no record yet.
+    """The changes of a publication whose servers or callers may be others now, or that stands in no record yet.
 
     ``standings``: of the servers of both.
     """
     changes: list[Change] = []
+    before, now = names_of(old), names_of(new)
     for standing in standings:
         server = standing.record.id
-        if server == server_of(new.url):
+        if server in now:
             if standing.expected_version <= 0 or standing.record.callers.get(new.uid) != sole_caller(new):
                 changes.append(claim(standing, new))
-        elif server == server_of(old.url) and (change := release(standing, old.uid)) is not None:
+        elif server in before and (change := release(standing, old.uid)) is not None:
             changes.append(change)
     return changes

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from admin import lookups
 from admin.acts import hosts, publications, servers
 from admin.http.calls import ApiCall
-from admin.models.servers import standing_of
+from admin.models.servers import standings_of
 from admin.models.sites import readable, site_of, sites_with
 from admin.models.tables import open_again
 from catalog.changes import CORRUPT, Change, Delete, Put
@@ -45,8 +45,8 @@ async def discard_model(call: ApiCall, removal: Delete) -> None:
     changes: list[Change] = [removal]
     async for publication in _publications_of(store, removal.id):
         key = await lookups.key_of(store, publication)
-        server = await standing_of(store, publication.url)
-        changes += publications.retract(publication, key, await site_of(store, publication), server)
+        standings = await standings_of(store, publication)
+        changes += publications.retract(publication, key, await site_of(store, publication), standings)
     tenant = removal.id.partition("/")[0]
     await call.services.committer.commit(changes, call.audit("model.discard", removal.id, tenant, {}))
 

@@ -18,17 +18,29 @@ from admin.http.calls import ApiCall, Reply
 from admin.http.preconditions import tagged
 from admin.http.problems import Code, Fault, Problem, Rule, invalid
 from admin.models.addresses import is_listed, parse_target
-from admin.models.discovery import Finding, as_wanted
+from admin.models.discovery import Finding, as_wanted, of_several
+from admin.models.moving import ask_servers, change_servers
 from admin.schemas.schemas import ModelInput, Models
+from admin.schemas.servers import ModelChange
 from admin.views import records as views
 from admin.views.listing import listed
 from catalog.changes import Change, Check, Delete, Put
 from catalog.damage import CorruptRecord
-from catalog.records import Kind, ModelRecord, ModelType, Protocol, PublicationRecord, Role, Source, TenantRecord
+from catalog.records import (
+    Kind,
+    ModelRecord,
+    ModelType,
+    Protocol,
+    PublicationRecord,
+    Role,
+    Source,
+    TenantRecord,
+    servers_of,
+)
 from catalog.store.store import Conflict, NoRoom
 
 _UID_BYTES: Final = 10
-_REPLACE: Final = "to register it anew, with another URL or type, DELETE it first"
+_REPLACE: Final = "PATCH changes its servers; to register it anew, with another type, DELETE it first"
 
 
 async def list_models(call: ApiCall) -> Reply:
@@ -142,6 +154,13 @@ async def _followed(call: ApiCall, found: ModelRecord, now: ModelRecord) -> list
     return [Put(changed, published.version)]
 
 
+async def change_model(call: ApiCall) -> Reply:
+    """Change a model's servers, published or not, while calls run."""
+    body = call.body(ModelChange)
+    changed = await until_settled(lambda: change_servers(call, body))
+    return Reply(200, views.model(changed), tagged(changed))
+
+
 async def ask(call: ApiCall, model: ModelRecord, wanted: ModelType | None) -> Finding:
     """Ask a model's server about it; a type given now goes before one given when it was registered.
 
@@ -150,8 +169,7 @@ async def ask(call: ApiCall, model: ModelRecord, wanted: ModelType | None) -> Fi
     if model.source is Source.KUBERNETES:
         finding = _last_finding(model)
         return as_wanted(finding, wanted) if finding.ready else finding
-    remembered = model.type if model.type_given else None
-    finding = await call.services.prober.ask(model.url, model.name, wanted or remembered)
+    finding = of_several(await ask_servers(call, model, servers_of(model), wanted))
     return replace(finding, context_tokens=finding.context_tokens or model.context_tokens)
 
 

@@ -10,7 +10,7 @@ from admin.handlers.rotation import rotate
 from admin.http import paging
 from admin.http.calls import ApiCall, Reply
 from admin.http.preconditions import tagged
-from admin.models.servers import standing_of
+from admin.models.servers import standings_of
 from admin.models.sites import site_of
 from admin.schemas.schemas import Publications, RotatedKey
 from admin.views.publications import show, show_page
@@ -90,8 +90,8 @@ async def _take_back(call: ApiCall, model: ModelRecord | None, publication: Publ
     """Remove a publication that can be read; ``model``: the one that it publishes, where there is one still."""
     store = call.services.store
     key = await lookups.key_of(store, publication)
-    server = await standing_of(store, publication.url)
-    changes = publications.retract(publication, key, await site_of(store, publication), server)
+    standings = await standings_of(store, publication)
+    changes = publications.retract(publication, key, await site_of(store, publication), standings)
     if model is not None:
         changes.append(Put(publications.without_publication(model, await store.now_ms()), model.version))
     target = f"{publication.tenant}/{publication.model}"

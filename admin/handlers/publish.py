@@ -151,8 +151,8 @@ async def _publish(
     site = await _free_site_for_new(call, made)
     key = publication_key(made, services.mint)
     held = [*await granting.hold(call, made), *_rooms(made.tenant)]
-    server = await servers.standing_of(services.store, made.url)
-    changes = [*publications.publish(model, made, key.record, site, server), *held]
+    standings = await servers.standings_of(services.store, made)
+    changes = [*publications.publish(model, made, key.record, site, standings), *held]
     detail = {**differences.of_publication(made), "apiKey": mask(made.key_id)}
     audit = call.audit("publication.create", model.id, model.tenant, detail)
     try:
@@ -247,8 +247,8 @@ async def _update(
     sites = await _sites(call, old, new)
     detail = differences.between(differences.of_publication(old), differences.of_publication(new))
     audit = call.audit("publication.update", f"{new.tenant}/{new.model}", new.tenant, detail)
-    server = await servers.standing_of(store, new.url)
-    changes = [*publications.update(old, new, sites, server), *await granting.hold(call, new, old)]
+    standings = await servers.standings_of(store, new)
+    changes = [*publications.update(old, new, sites, standings), *await granting.hold(call, new, old)]
     committed = await call.services.committer.commit(changes, audit)
     return next(one for one in committed.records.values() if isinstance(one, PublicationRecord))
 

@@ -26,6 +26,7 @@ from admin.http.problems import Code
 from admin.people.permissions import Access
 from admin.schemas import keys as key_schemas
 from admin.schemas import schemas
+from admin.schemas import servers as server_schemas
 from admin.schemas import users as user_schemas
 from admin.schemas.fields import Input, Output
 
@@ -265,6 +266,19 @@ ROUTES: Final[tuple[Route, ...]] = (
         query=(TENANT,),
         refusals=_MODEL,
         tagged=True,
+    ),
+    Route(
+        "PATCH",
+        "/api/models/{m}",
+        models.change_model,
+        "Change a model's servers, published or not, while calls run; keys and paths stay.",
+        {200: schemas.Model},
+        access=Access.OPERATE,
+        body=server_schemas.ModelChange,
+        query=(TENANT,),
+        refusals=(*_MODEL, *_BODY, *_WRITE, Code.MODEL_NOT_READY, Code.INVALID_TENANT, Code.CONFLICT),
+        tagged=True,
+        conditional=True,
     ),
     Route(
         "DELETE",

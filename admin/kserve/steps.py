@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from msgspec import structs
 
 from admin import quotas
-from admin.acts import servers
+from admin.acts import moving, servers
 from admin.acts.differences import between
 from admin.acts.servers import Standing
 from admin.kserve.facts import Facts
 from catalog.changes import Change, Check, Delete, Put
-from catalog.records import Kind, ModelRecord, PublicationRecord, Source, TenantRecord
+from catalog.records import Kind, ModelRecord, PublicationRecord, Server, Source, TenantRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def _moved(case: Case, url: str, now_ms: int) -> list[Change]:
     publication = case.publication
     if publication is None or not url or publication.url == url:
         return []
-    new = structs.replace(publication, url=url, updated_at_ms=now_ms)
+    new = moving.led(publication, (Server(url),), now_ms)
     return [Put(new, publication.version), *servers.moved(publication, new, case.servers)]
 
 

@@ -8,6 +8,7 @@ No word of an answer is shown to anyone: only what it means.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final
@@ -54,6 +55,29 @@ UNRECOGNISED: Final = not_ready(
 _NOT_OPENAI: Final = "the server does not speak OpenAI's API"
 _DESCRIBES: Final = {"platform", "versions", "inputs", "outputs"}  # of a model, in the Open Inference Protocol
 _NO_SUCH_QUESTION: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
+
+
+def of_several(findings: Mapping[str, Finding]) -> Finding:
+    """What the servers of one model are together, by their URLs: what the first is, and ready where all are as it is.
+
+    The context is the smallest that any of them told.
+    """
+    first = next(iter(findings.values()))
+    told = [one.context_tokens for one in findings.values() if one.context_tokens is not None]
+    together = replace(first, context_tokens=min(told, default=None))
+    for url, one in findings.items():
+        if len(findings) > 1 and (fault := unlike(one, first.type, first.protocol)):
+            return not_ready(f"{url}: {fault}", together)
+    return together
+
+
+def unlike(finding: Finding, wanted: ModelType, protocol: Protocol) -> str:
+    """Why a server cannot take the calls of a model of this type and protocol; "" where it can."""
+    if not finding.ready:
+        return finding.message
+    if (finding.type, finding.protocol) != (wanted, protocol):
+        return f"the server speaks {finding.protocol.value}, and the model's calls are {protocol.value}"
+    return ""
 
 
 def by_name(heard: Heard) -> Finding | None:

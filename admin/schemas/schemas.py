@@ -33,6 +33,7 @@ from admin.schemas.fields import (
     Upstreams,
     UserName,
 )
+from admin.schemas.servers import ModelServer
 from catalog.records import DEFAULT_TOKENS, ContextFrom, MissingUsage, ModelType, Protocol, Reservation, Source
 from catalog.status import State
 from ratelimit.usage.facts import Metering
@@ -251,7 +252,9 @@ class Model(Output):
     name: str
     tenant_id: str
     url: str
-    """Empty while its InferenceService gives none."""
+    """The first server's; empty while its InferenceService gives none."""
+    servers: list[ModelServer]
+    """All of them, with their shares of the calls."""
     type: ModelType
     protocol: Protocol
     ready: bool

@@ -25,10 +25,20 @@ from admin.schemas.schemas import (
     UsageSeries,
     User,
 )
+from admin.schemas.servers import ModelServer
 from admin.schemas.users import UserAccount
 from admin.services import Gateway
 from catalog.ids import cell_of
-from catalog.records import HostRecord, ModelRecord, ModelType, Protocol, PublicationRecord, TenantRecord, UserRecord
+from catalog.records import (
+    HostRecord,
+    ModelRecord,
+    ModelType,
+    Protocol,
+    PublicationRecord,
+    TenantRecord,
+    UserRecord,
+    servers_of,
+)
 from catalog.status import Status
 from ratelimit.tokens.learning import Lessons
 from ratelimit.usage.facts import Series, Usage, Used
@@ -80,6 +90,7 @@ def model(record: ModelRecord) -> Model:
         name=record.name,
         tenant_id=record.tenant,
         url=record.url,
+        servers=[ModelServer(url=one.url, weight=one.weight) for one in servers_of(record)],
         type=record.type,
         protocol=record.protocol,
         ready=record.ready,

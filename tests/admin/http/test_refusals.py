@@ -48,7 +48,8 @@ async def test_what_exists_already_is_named_with_the_way_on(api: Any, kserve: st
         "there is a tenant tenant-a: PATCH /api/tenants/tenant-a changes it"
     )
     assert await _detail(api, "POST", "/api/models", again) == (
-        "there is a model tenant-a/my-model: to register it anew, with another URL or type, DELETE it first"
+        "there is a model tenant-a/my-model: PATCH changes its servers; to register it anew, with another type, "
+        "DELETE it first"
     )
     for method, place in (("GET", path), ("PUT", path), ("DELETE", path), ("POST", f"{path}/rotate-key")):
         assert await _detail(api, method, place, config if method == "PUT" else None) == (
