@@ -150,6 +150,14 @@ class Server(msgspec.Struct, frozen=True, gc=False):
     weight: int = 1  # its share of the calls: weight / the sum of all the servers' weights
 
 
+class UpstreamAuth(msgspec.Struct, frozen=True, gc=False):
+    """What a model's servers want with each call, besides what callers send. Either ``sealed`` or ``secret`` is set."""
+
+    header: str  # in lower case: authorization
+    sealed: str = ""  # its value, encrypted (catalog.keys.upstream)
+    secret: str = ""  # the Secret that an Envoy Gateway has the value from
+
+
 class ModelRecord(msgspec.Struct, frozen=True, gc=False):
     """A model server known by its URL. Its record id is ``tenant/name``."""
 
@@ -171,6 +179,7 @@ class ModelRecord(msgspec.Struct, frozen=True, gc=False):
     namespace: str = ""  # of its InferenceService; empty where it has none
     context_tokens: int | None = None  # as its server told last; None: it never did
     servers: tuple[Server, ...] = ()  # where there are several: the first has ``url``; () where that is the only one
+    upstream_auth: UpstreamAuth | None = None
 
     @property
     def id(self) -> str:
@@ -203,6 +212,7 @@ class PublicationRecord(msgspec.Struct, frozen=True, gc=False):
     allowed_endpoints: tuple[str, ...] = ()  # sorted; of its server, open besides the usual: ("files", "batches")
     allow_background: bool = False  # callers may leave work behind whose answer is fetched later
     servers: tuple[Server, ...] = ()  # as its model's
+    upstream_auth: UpstreamAuth | None = None  # as its model's
 
     @property
     def id(self) -> str:
@@ -410,7 +420,7 @@ def encode(record: Record) -> bytes:
             return _WRITER.encode(record)
 
 
-LATER: Final = frozenset({"servers"})
+LATER: Final = frozenset({"servers", "upstream_auth"})
 """Fields of models and publications that the first release had not: written only where they are set."""
 
 

@@ -13,6 +13,7 @@ from itertools import groupby
 from typing import Final
 from urllib.parse import urlsplit
 
+from catalog.keys.upstream import owner_of
 from catalog.records import ModelType, Protocol, PublicationRecord, Server, servers_of
 from extauth.listing import MODELS_ROOT
 
@@ -42,11 +43,22 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
+class Injection:
+    """A header that a publication's servers get with each call: sealed, or in a Secret of the gateway's operator."""
+
+    header: str  # in lower case: authorization
+    sealed: str
+    owner: bytes  # what it is sealed for
+    secret: str
+
+
+@dataclass(frozen=True, slots=True)
 class Upstream:
     """The servers of one publication's model."""
 
     publication: str  # uid
     targets: tuple[Target, ...]  # at least one
+    injection: Injection | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +184,14 @@ def _url_fault(url: str) -> str | None:
 
 
 def _upstream(record: PublicationRecord) -> Upstream:
-    return Upstream(record.uid, tuple(map(_target, servers_of(record))))
+    return Upstream(record.uid, tuple(map(_target, servers_of(record))), _injection(record))
+
+
+def _injection(record: PublicationRecord) -> Injection | None:
+    auth = record.upstream_auth
+    if auth is None:
+        return None
+    return Injection(auth.header, auth.sealed, owner_of(record, auth.header), auth.secret)
 
 
 def _target(server: Server) -> Target:

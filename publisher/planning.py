@@ -27,6 +27,7 @@ class _Seen:
             record.model,
             record.url,
             record.servers,
+            record.upstream_auth,
             record.type,
             record.protocol,
             record.tokens.reservation_timeout_s,

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 from admin.acts import limits, tokens
 from catalog.records import KeyRecord, PublicationRecord, TenantRecord
+
+CHANGED: Final = "changed"
+"""Of what is never told."""
 
 
 def between(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:

@@ -8,18 +8,26 @@ from msgspec import structs
 
 from admin.acts import publications
 from admin.models.discovery import Finding
-from catalog.records import ModelRecord, PublicationRecord, Server, servers_of
+from catalog.records import ModelRecord, PublicationRecord, Server, UpstreamAuth, servers_of
 
 
-def moved(model: ModelRecord, servers: Sequence[Server], finding: Finding | None, now_ms: int) -> ModelRecord:
-    """Return a model that these serve. ``finding``: what the first said; ``None`` where it was not asked."""
+def served_by(model: ModelRecord, servers: Sequence[Server]) -> ModelRecord:
+    """Return a model that these serve, without anything that they want; of one server its weight says nothing."""
+    several = tuple(servers) if len(servers) > 1 else ()
+    return structs.replace(model, url=servers[0].url, servers=several, upstream_auth=None)
+
+
+def moved(model: ModelRecord, finding: Finding | None, now_ms: int) -> ModelRecord:
+    """Return a model of other servers as they are. ``finding``: what they said; ``None`` where they were not asked."""
     told = model if finding is None else publications.observed(model, finding, now_ms)
-    return structs.replace(told, **_of(servers), updated_at_ms=now_ms)
+    return structs.replace(told, updated_at_ms=now_ms)
 
 
-def led(publication: PublicationRecord, servers: Sequence[Server], now_ms: int) -> PublicationRecord:
-    """Return a publication that leads to these."""
-    return structs.replace(publication, **_of(servers), updated_at_ms=now_ms)
+def led(publication: PublicationRecord, model: ModelRecord, now_ms: int) -> PublicationRecord:
+    """Return a publication that leads to its model's servers, with what they want."""
+    return structs.replace(
+        publication, url=model.url, servers=model.servers, upstream_auth=model.upstream_auth, updated_at_ms=now_ms
+    )
 
 
 def new_urls(record: ModelRecord, servers: Iterable[Server]) -> list[str]:
@@ -31,9 +39,9 @@ def new_urls(record: ModelRecord, servers: Iterable[Server]) -> list[str]:
 def told(record: ModelRecord) -> dict[str, str]:
     """A model's servers as the audit stream tells them."""
     several = " ".join(f"{one.url}*{one.weight}" for one in record.servers)
-    return {"url": record.url, "servers": several}
+    return {"url": record.url, "servers": several, "upstreamAuth": _told_auth(record.upstream_auth)}
 
 
-def _of(servers: Sequence[Server]) -> dict[str, object]:
-    """The fields of a record; of one server its weight says nothing."""
-    return {"url": servers[0].url, "servers": tuple(servers) if len(servers) > 1 else ()}
+def _told_auth(auth: UpstreamAuth | None) -> str:
+    """Which header it is and where it is from; never its value, not even sealed."""
+    return f"{auth.header} of secret {auth.secret}" if auth and auth.secret else auth.header if auth else ""

@@ -45,6 +45,7 @@ def created(
         model=model.name,
         url=model.url,
         servers=model.servers,
+        upstream_auth=model.upstream_auth,
         type=model.type,
         protocol=model.protocol,
         host=config.public_hostname or default_host,

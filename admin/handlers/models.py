@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import structs
 
 from admin import lookups, quotas
-from admin.acts import publications
+from admin.acts import moving, publications
 from admin.acts.tenants import NOT_ALLOWED
 from admin.committing import until_settled
 from admin.handlers.discarding import discard_model, require_admin
@@ -17,7 +17,9 @@ from admin.http import paging
 from admin.http.calls import ApiCall, Reply
 from admin.http.preconditions import tagged
 from admin.http.problems import Code, Fault, Problem, Rule, invalid
+from admin.models import credentials
 from admin.models.addresses import is_listed, parse_target
+from admin.models.credentials import auth_of
 from admin.models.discovery import Finding, as_wanted, of_several
 from admin.models.moving import ask_servers, change_servers
 from admin.schemas.schemas import ModelInput, Models
@@ -35,7 +37,6 @@ from catalog.records import (
     Role,
     Source,
     TenantRecord,
-    servers_of,
 )
 from catalog.store.store import Conflict, NoRoom
 
@@ -64,10 +65,18 @@ async def register_model(call: ApiCall) -> Reply:
     body = call.body(ModelInput)
     await _owner_who_may(call, body)
     given = body.type if "type" in body.model_fields_set else None
-    finding = await call.services.prober.ask(body.url, body.name, given)
-    made = _new_model(body, given, finding, await call.services.store.now_ms())
+    made = await _asked(call, body, given)
     await until_settled(lambda: _register(call, body, made))
     return Reply(201, views.model(made), tagged(made))
+
+
+async def _asked(call: ApiCall, body: ModelInput, given: ModelType | None) -> ModelRecord:
+    """Ask the server of a model about it, by what it wants with each call."""
+    made = _new_model(body, given, await call.services.store.now_ms())
+    secrets = call.services.secrets.current()
+    if body.upstream_auth is not None:
+        made = structs.replace(made, upstream_auth=credentials.given(body.upstream_auth, made, secrets).record)
+    return publications.observed(made, of_several(await ask_servers(call, made, None)), made.created_at_ms)
 
 
 async def _owner_who_may(call: ApiCall, body: ModelInput) -> TenantRecord:
@@ -82,7 +91,7 @@ async def _register(call: ApiCall, body: ModelInput, made: ModelRecord) -> None:
     owner = await _owner_who_may(call, body)
     if await call.services.store.get(Kind.MODEL, made.id) is not None:
         raise Problem(Code.MODEL_EXISTS, f"there is a model {made.id}: {_REPLACE}")
-    detail = {"url": made.url, "type": made.type.value, "ready": str(made.ready).lower()}
+    detail = {**moving.told(made), "type": made.type.value, "ready": str(made.ready).lower()}
     audit = call.audit("model.register", made.id, made.tenant, detail)
     still_there = Check.of(owner)
     try:
@@ -91,21 +100,21 @@ async def _register(call: ApiCall, body: ModelInput, made: ModelRecord) -> None:
         raise quotas.reached(full) from None
 
 
-def _new_model(body: ModelInput, given: ModelType | None, finding: Finding, now_ms: int) -> ModelRecord:
+def _new_model(body: ModelInput, given: ModelType | None, now_ms: int) -> ModelRecord:
+    """The model before its server was asked."""
     return ModelRecord(
         uid=os.urandom(_UID_BYTES).hex(),
         tenant=body.tenant_id,
         name=body.name,
         url=body.url,
-        type=finding.type,
-        protocol=finding.protocol,
-        ready=finding.ready,
-        message=finding.message,
+        type=given or ModelType.TRADITIONAL,
+        protocol=Protocol.HTTP,
+        ready=False,
+        message="",
         checked_at_ms=now_ms,
         created_at_ms=now_ms,
         updated_at_ms=now_ms,
         type_given=given is not None,
-        context_tokens=finding.context_tokens,
     )
 
 
@@ -169,7 +178,7 @@ async def ask(call: ApiCall, model: ModelRecord, wanted: ModelType | None) -> Fi
     if model.source is Source.KUBERNETES:
         finding = _last_finding(model)
         return as_wanted(finding, wanted) if finding.ready else finding
-    finding = of_several(await ask_servers(call, model, servers_of(model), wanted))
+    finding = of_several(await ask_servers(call, model, wanted))
     return replace(finding, context_tokens=finding.context_tokens or model.context_tokens)
 
 
@@ -184,7 +193,8 @@ async def ask_context(call: ApiCall, model: ModelRecord, finding: Finding) -> Fi
     """Add the context that the server of a model tells that follows an InferenceService; ``ask`` asks all others."""
     if model.source is not Source.KUBERNETES or finding.type is not ModelType.OPENAI:
         return finding
-    context = await call.services.prober.ask_context(model.url, model.name)
+    auth = auth_of(model, call.services.secrets.current())
+    context = await call.services.prober.ask_context(model.url, model.name, auth)
     return replace(finding, context_tokens=context or finding.context_tokens)
 
 

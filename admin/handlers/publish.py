@@ -17,6 +17,7 @@ from admin.http.calls import ApiCall, Reply
 from admin.http.preconditions import tagged
 from admin.http.problems import Code, Fault, Problem, Rule, invalid
 from admin.models import cells, granting, servers
+from admin.models.credentials import auth_of
 from admin.models.discovery import UNRECOGNISED, Finding
 from admin.models.sites import free_site, site_of
 from admin.schemas.schemas import ConfigInput, PublishInput
@@ -201,7 +202,8 @@ async def _context_wanted(call: ApiCall, config: ConfigInput, found: lookups.Pub
     gives_up = "context_tokens" in config.tokens.model_fields_set and config.tokens.context_tokens is None
     if not gives_up or found.publication.type is not ModelType.OPENAI:
         return None
-    return await call.services.prober.ask_context(found.model.url, found.model.name)
+    auth = auth_of(found.model, call.services.secrets.current())
+    return await call.services.prober.ask_context(found.model.url, found.model.name, auth)
 
 
 async def _publication_to_change(call: ApiCall, wish: _Wish) -> lookups.Published:

@@ -9,6 +9,7 @@ from msgspec import structs
 
 from admin import lookups, quotas
 from admin.acts import differences, users
+from admin.acts.differences import CHANGED
 from admin.committing import until_settled
 from admin.handlers.discarding import require_admin
 from admin.http import paging
@@ -24,7 +25,6 @@ from catalog.damage import CorruptRecord
 from catalog.records import Kind, TenantRecord, UserRecord
 from catalog.store.store import CatalogStore, NoRoom
 
-CHANGED: Final = "changed"
 """What the audit says of a new password."""
 _LAST: Final = "there is no other admin who can act: make or enable one first"
 

@@ -14,8 +14,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from msgspec import structs
+
 from admin import lookups, quotas
-from admin.acts import differences, moving, tenants
+from admin.acts import differences, tenants
 from admin.acts.servers import Standing
 from admin.committing import Committer
 from admin.kserve.facts import Facts
@@ -29,7 +31,7 @@ from admin.schemas.schemas import TenantInput
 from catalog.actors import Recordless
 from catalog.changes import CORRUPT, Audit, Put
 from catalog.namespaces import TENANT_LABEL
-from catalog.records import Kind, ModelRecord, PublicationRecord, Server, Source, TenantRecord
+from catalog.records import Kind, ModelRecord, PublicationRecord, Source, TenantRecord
 from catalog.store.store import PAGE, CatalogStore, Conflict, NoRoom, OutcomeUnknown, StoreUnavailable
 from runtime.in_step import RESYNC_S, keep_in_step
 from runtime.kube.api import NAMESPACES, Cause, Json, KubeApi
@@ -179,7 +181,7 @@ class Follower:
         """Read who may reach the servers of a publication that moves from one to the other."""
         if publication is None or facts is None or not moves(publication, facts):
             return ()
-        return tuple(await standings_of(self._store, publication, moving.led(publication, (Server(facts.url),), 0)))
+        return tuple(await standings_of(self._store, publication, structs.replace(publication, url=facts.url)))
 
     async def _model(self, model_id: str, case: Case, now_ms: int, look: _Look) -> bool:
         """Bring one model in step; says whether it is to be looked at again."""

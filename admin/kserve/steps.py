@@ -93,16 +93,16 @@ def _followed(model: ModelRecord, facts: Facts, case: Case, now_ms: int) -> Step
     The publication follows the URL, because who publishes an InferenceService means the service, wherever it runs. Its
     type and protocol stay as they were published: paths and limits hang on them.
     """
+    url = facts.url or model.url  # one that KServe tells no more is the best that is known
     told = structs.replace(
-        model,
-        url=facts.url or model.url,  # one that KServe tells no more is the best that is known
+        model if url == model.url else moving.served_by(model, (Server(url),)),
         type=facts.type,
         protocol=facts.protocol,
         ready=facts.ready,
         message=facts.message,
         namespace=facts.namespace,
     )
-    changes = _moved(case, told.url, now_ms)
+    changes = _moved(case, told, now_ms)
     if told == model and not changes:
         return None
     return _changed("model.follow", model, told, changes, now_ms)
@@ -122,11 +122,11 @@ def _changed(action: str, old: ModelRecord, told: ModelRecord, more: list[Change
     return Step(action, (Put(new, old.version), *more), between(_told(old), _told(new)))
 
 
-def _moved(case: Case, url: str, now_ms: int) -> list[Change]:
+def _moved(case: Case, model: ModelRecord, now_ms: int) -> list[Change]:
     publication = case.publication
-    if publication is None or not url or publication.url == url:
+    if publication is None or model.url in {"", publication.url}:
         return []
-    new = moving.led(publication, (Server(url),), now_ms)
+    new = moving.led(publication, model, now_ms)
     return [Put(new, publication.version), *servers.moved(publication, new, case.servers)]
 
 

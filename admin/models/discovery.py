@@ -35,6 +35,7 @@ class Finding:
     ready: bool
     message: str = ""  # why it is not ready; empty when it is
     context_tokens: int | None = None  # most of a prompt and its answer together; None: the server told none
+    is_locked: bool = False  # it answers nobody without a key of its own, and had none or a wrong one
 
 
 _KSERVE: Final = Finding(ModelType.TRADITIONAL, Protocol.KSERVE_V1, ready=True)
@@ -54,6 +55,7 @@ UNRECOGNISED: Final = not_ready(
 )
 _NOT_OPENAI: Final = "the server does not speak OpenAI's API"
 _DESCRIBES: Final = {"platform", "versions", "inputs", "outputs"}  # of a model, in the Open Inference Protocol
+_LOCKED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _NO_SUCH_QUESTION: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)
 
 
@@ -108,7 +110,8 @@ def by_list(name: str, heard: Heard) -> Finding:
         return not_ready(f"the server does not serve a model named {name}", _KSERVE)
     if heard.status < HTTPStatus.MULTIPLE_CHOICES or heard.status in _NO_SUCH_QUESTION:
         return UNRECOGNISED
-    return not_ready(f"the server answered {heard.status}" + _explained(heard.status))
+    is_locked = heard.status in _LOCKED
+    return replace(not_ready(f"the server answered {heard.status}" + _explained(heard.status)), is_locked=is_locked)
 
 
 def by_metadata(metadata: Heard, ready: Heard) -> Finding | None:
@@ -126,7 +129,16 @@ def by_metadata(metadata: Heard, ready: Heard) -> Finding | None:
 
 
 def _explained(status: int) -> str:
+    if status in _LOCKED:
+        return " (upstreamAuth gives it the key that it wants)"
     return " (redirects are not followed)" if status < HTTPStatus.BAD_REQUEST else ""
+
+
+def unlocked(finding: Finding, said: ModelType | None) -> Finding:
+    """Take a server for ready that answers nobody without a key that only the gateway has, by a type that is known."""
+    if not finding.is_locked or said is None:
+        return finding
+    return _OPENAI if said is ModelType.OPENAI else _PLAIN
 
 
 def as_wanted(finding: Finding, wanted: ModelType | None) -> Finding:

@@ -10,11 +10,14 @@ from msgspec import structs
 
 from admin import lookups
 from admin.acts import differences, moving, publications, servers
+from admin.acts.differences import CHANGED
 from admin.acts.tenants import NOT_ALLOWED
 from admin.http.calls import ApiCall
 from admin.http.problems import Code, Fault, Problem, Rule, invalid
+from admin.models import credentials
 from admin.models.addresses import is_listed, parse_target
-from admin.models.discovery import Finding, of_several, unlike
+from admin.models.discovery import Finding, of_several, unlike, unlocked
+from admin.models.probing import Auth
 from admin.models.servers import standings_of
 from admin.schemas.servers import ModelChange
 from catalog.changes import Change, Check, Put
@@ -33,6 +36,8 @@ from catalog.records import (
 
 _EITHER: Final = Fault("servers", Rule.FORMAT, "give url or servers, not both")
 _FOLLOWED: Final = "is what its InferenceService says"
+_DROPPED: Final = "; a new server gets upstreamAuth only where it is sent again"
+_NEW_VALUE: Final = {"upstreamAuth.value": CHANGED}
 
 
 async def change_servers(call: ApiCall, body: ModelChange) -> ModelRecord:
@@ -41,28 +46,59 @@ async def change_servers(call: ApiCall, body: ModelChange) -> ModelRecord:
     old = await lookups.model(store, call.caller, call.path["m"], call.query.get("tenantId"))
     call.require_match(old)
     wanted = _wanted(body, old)
-    if wanted == servers_of(old):
+    if wanted == servers_of(old) and not _changes_auth(body, old):
         return old
     owner = await _owner_who_may(call, body, old, wanted)
     published = await _publication(call, old)
-    finding = await _finding(call, old, wanted, published)
+    target, auth = _with_auth(call, body, old, wanted)
+    asked = _new_to(body, old, target)
+    findings = await _findings(call, target, auth, published) if asked else {}
+    if published is not None:
+        hint = _DROPPED if _drops(body, old, target) else ""
+        _require_ready({url: findings[url] for url in asked}, published, hint=hint)
     now_ms = await store.now_ms()
-    new = moving.moved(old, wanted, finding, now_ms)
+    new = moving.moved(target, of_several(findings) if findings else None, now_ms)
     changes: list[Change] = [Put(new, old.version), Check.of(owner)]
     if published is not None:
         changes += await _led(call, published, new, now_ms)
-    detail = differences.between(moving.told(old), moving.told(new))
+    detail = differences.between(moving.told(old), moving.told(new)) | (_NEW_VALUE if body.upstream_auth else {})
     await call.services.committer.commit(changes, call.audit("model.change", new.id, new.tenant, detail))
     return structs.replace(new, version=old.version + 1)
 
 
-async def ask_servers(
-    call: ApiCall, model: ModelRecord, asked: Sequence[Server], wanted: ModelType | None
-) -> Mapping[str, Finding]:
+async def ask_servers(call: ApiCall, model: ModelRecord, wanted: ModelType | None) -> Mapping[str, Finding]:
     """Ask each of a model's servers, at once; by URL. A type given now goes before one given at registering."""
+    return await _ask(call, model, wanted, credentials.auth_of(model, call.services.secrets.current()))
+
+
+async def _ask(call: ApiCall, model: ModelRecord, wanted: ModelType | None, auth: Auth | None) -> Mapping[str, Finding]:
     said = wanted or (model.type if model.type_given else None)
-    findings = await asyncio.gather(*(call.services.prober.ask(one.url, model.name, said) for one in asked))
-    return {one.url: finding for one, finding in zip(asked, findings, strict=True)}
+    asked = [one.url for one in servers_of(model)]
+    findings = await asyncio.gather(*(call.services.prober.ask(url, model.name, said, auth) for url in asked))
+    if model.upstream_auth and model.upstream_auth.secret:
+        findings = [unlocked(finding, said) for finding in findings]
+    return dict(zip(asked, findings, strict=True))
+
+
+def _changes_auth(body: ModelChange, old: ModelRecord) -> bool:
+    """Whether the body says something new of what servers want; a value that is sent is taken for a new one."""
+    return "upstream_auth" in body.model_fields_set and (body.upstream_auth, old.upstream_auth) != (None, None)
+
+
+def _with_auth(
+    call: ApiCall, body: ModelChange, old: ModelRecord, wanted: Sequence[Server]
+) -> tuple[ModelRecord, Auth | None]:
+    """The model of these servers, with what they get from now on, sealed and as it is sent."""
+    target, secrets = moving.served_by(old, wanted), call.services.secrets.current()
+    if body.upstream_auth is not None:
+        credential: credentials.Credential | None = credentials.given(body.upstream_auth, target, secrets)
+    elif "upstream_auth" in body.model_fields_set:
+        credential = None
+    else:
+        credential = credentials.kept(old, target, secrets)
+    if credential is None:
+        return target, None
+    return structs.replace(target, upstream_auth=credential.record), credential.auth
 
 
 def _wanted(body: ModelChange, old: ModelRecord) -> tuple[Server, ...]:
@@ -102,25 +138,42 @@ async def _publication(call: ApiCall, model: ModelRecord) -> PublicationRecord |
     return await lookups.record(call.services.store, Kind.PUBLICATION, model.publication, PublicationRecord)
 
 
-async def _finding(
-    call: ApiCall, old: ModelRecord, wanted: Sequence[Server], published: PublicationRecord | None
-) -> Finding | None:
-    """What the servers are together; ``None`` where none of them is new. A new one that callers meet must be ready."""
-    new = moving.new_urls(old, wanted)
-    if not new:
-        return None
+def _new_to(body: ModelChange, old: ModelRecord, target: ModelRecord) -> list[str]:
+    """The servers that are new, or get something else from now on."""
+    if body.upstream_auth is not None or _drops(body, old, target):
+        return [one.url for one in servers_of(target)]
+    return moving.new_urls(old, servers_of(target))
+
+
+def _drops(body: ModelChange, old: ModelRecord, target: ModelRecord) -> bool:
+    """Whether servers lose what they got although nobody said so."""
+    is_said = "upstream_auth" in body.model_fields_set
+    return not is_said and old.upstream_auth is not None and target.upstream_auth is None
+
+
+async def _findings(
+    call: ApiCall, target: ModelRecord, auth: Auth | None, published: PublicationRecord | None
+) -> Mapping[str, Finding]:
     is_plain = published is not None and published.protocol is Protocol.HTTP
-    findings = await ask_servers(call, old, wanted, ModelType.TRADITIONAL if is_plain else None)
-    if published is not None:
-        for url in new:
-            if fault := unlike(findings[url], published.type, published.protocol):
-                raise Problem(Code.MODEL_NOT_READY, f"Model is not ready: {url}: {fault}; nothing was changed")
-    return of_several(findings)
+    return await _ask(call, target, ModelType.TRADITIONAL if is_plain else _known_type(target, published), auth)
+
+
+def _require_ready(findings: Mapping[str, Finding], published: PublicationRecord, *, hint: str) -> None:
+    """Raise ``Problem`` where callers would meet a server that cannot take their calls."""
+    for url, finding in findings.items():
+        if fault := unlike(finding, published.type, published.protocol):
+            raise Problem(Code.MODEL_NOT_READY, f"Model is not ready: {url}: {fault}{hint}; nothing was changed")
+
+
+def _known_type(target: ModelRecord, published: PublicationRecord | None) -> ModelType | None:
+    """The type by which a server is taken for ready that tells nothing without a key which only the gateway has."""
+    has_secret = target.upstream_auth is not None and bool(target.upstream_auth.secret)
+    return published.type if published is not None and has_secret else None
 
 
 async def _led(call: ApiCall, old: PublicationRecord, model: ModelRecord, now_ms: int) -> list[Change]:
     """The changes of a publication whose model has other servers now."""
-    new = moving.led(old, servers_of(model), now_ms)
+    new = moving.led(old, model, now_ms)
     if model.context_tokens is not None and model.context_tokens != old.server_context_tokens:
         new = publications.following_context(new, model.context_tokens, now_ms)
     return [Put(new, old.version), *servers.moved(old, new, await standings_of(call.services.store, old, new))]

@@ -14,7 +14,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import quote
@@ -25,6 +25,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from admin.models.addresses import AddressRules, IpAddress, Target, parse_target
 from admin.models.contexts import QUESTIONS, Question
 from admin.models.discovery import Finding, Heard, as_wanted, by_list, by_metadata, by_name, not_ready
+from catalog.keys.keytext import KeyText
 from catalog.records import ModelType, Protocol
 
 TIMEOUT_S: Final = 3.0
@@ -34,6 +35,14 @@ CONTEXT_TIMEOUT_S: Final = 2.0
 MAX_CONTEXT_ANSWER_BYTES: Final = 1024 * 1024  # Ollama's has licence and template in it
 MAX_AT_ONCE: Final = 16
 _HEADERS: Final = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "tollkeeper"}
+
+
+@dataclass(frozen=True, slots=True)
+class Auth:
+    """A header that a server wants with each call."""
+
+    header: str
+    value: KeyText
 
 
 class _Pinned(AbstractResolver):
@@ -66,10 +75,10 @@ class Prober:
         self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(MAX_AT_ONCE)
 
-    async def ask(self, url: str, name: str, wanted: ModelType | None) -> Finding:
+    async def ask(self, url: str, name: str, wanted: ModelType | None, auth: Auth | None = None) -> Finding:
         """Find out type, protocol and readiness of the model ``name`` at ``url``; never raises for what is out there.
 
-        ``wanted`` is the type an operator gave.
+        ``wanted`` is the type an operator gave, ``auth`` what the server wants with each call.
         """
         try:
             target = parse_target(url)
@@ -77,21 +86,21 @@ class Prober:
             return as_wanted(not_ready(f"its URL {error}"), wanted)
         try:
             async with asyncio.timeout(self._timeout_s), self._slots:
-                finding = await self._ask_checked(target, name)
+                finding = await self._ask_checked(target, name, auth)
         except TimeoutError:
             finding = not_ready(f"no answer within {self._timeout_s:g} s")
-        return await self._with_context(as_wanted(finding, wanted), target, name)
+        return await self._with_context(as_wanted(finding, wanted), target, name, auth)
 
-    async def ask_context(self, url: str, name: str) -> int | None:
+    async def ask_context(self, url: str, name: str, auth: Auth | None = None) -> int | None:
         """Find out the context of an openai model that is known to be ready; ``None`` where none is told in time."""
-        found = await self.ask(url, name, ModelType.OPENAI)
+        found = await self.ask(url, name, ModelType.OPENAI, auth)
         return found.context_tokens
 
-    async def _ask_checked(self, target: Target, name: str) -> Finding:
+    async def _ask_checked(self, target: Target, name: str, auth: Auth | None) -> Finding:
         addresses = await self._checked_addresses(target)
         if isinstance(addresses, Finding):
             return addresses
-        async with _session(addresses) as session:
+        async with _session(addresses, auth) as session:
             finding = await _ask_v1(session, target, name)
             if finding.ready or finding.protocol is not Protocol.HTTP:
                 return finding
@@ -107,7 +116,7 @@ class Prober:
                 return not_ready(f"the URL is refused: {refusal}")
         return addresses
 
-    async def _with_context(self, finding: Finding, target: Target, name: str) -> Finding:
+    async def _with_context(self, finding: Finding, target: Target, name: str, auth: Auth | None) -> Finding:
         """Ask for a context that was not told so far; that none is told changes nothing else that was found."""
         if finding.type is not ModelType.OPENAI or not finding.ready or finding.context_tokens is not None:
             return finding
@@ -116,7 +125,7 @@ class Prober:
                 addresses = await self._checked_addresses(target)
                 if isinstance(addresses, Finding):
                     return finding
-                return replace(finding, context_tokens=await _ask_context(addresses, target, name))
+                return replace(finding, context_tokens=await _ask_context(addresses, target, name, auth))
         except TimeoutError:
             return finding
 
@@ -127,10 +136,17 @@ async def _addresses_of(target: Target) -> list[IpAddress]:
 
 
 @asynccontextmanager
-async def _session(addresses: Sequence[IpAddress]) -> AsyncIterator[aiohttp.ClientSession]:
+async def _session(addresses: Sequence[IpAddress], auth: Auth | None) -> AsyncIterator[aiohttp.ClientSession]:
     connector = aiohttp.TCPConnector(resolver=_Pinned(addresses), use_dns_cache=False, force_close=True)
-    async with aiohttp.ClientSession(connector=connector, auto_decompress=False, headers=_HEADERS) as session:
+    headers = _HEADERS | (_authenticated(auth) if auth else {})
+    async with aiohttp.ClientSession(connector=connector, auto_decompress=False, headers=headers) as session:
         yield session
+
+
+def _authenticated(auth: Auth) -> dict[str, str]:
+    """Anthropic's API lists its models for those who name a version."""
+    version = {"anthropic-version": "2023-06-01"} if auth.header == "x-api-key" else {}
+    return {auth.header: auth.value.reveal()} | version
 
 
 async def _ask_v1(session: aiohttp.ClientSession, target: Target, name: str) -> Finding:
@@ -144,8 +160,8 @@ async def _ask_v2(session: aiohttp.ClientSession, target: Target, name: str) -> 
     return by_metadata(metadata, await _get(session, f"{model}/ready")) if metadata.status else None
 
 
-async def _ask_context(addresses: Sequence[IpAddress], target: Target, name: str) -> int | None:
-    async with _session(addresses) as session:
+async def _ask_context(addresses: Sequence[IpAddress], target: Target, name: str, auth: Auth | None) -> int | None:
+    async with _session(addresses, auth) as session:
         for question in QUESTIONS:
             if context := question.read(await _answer_to(session, target, question, name)):
                 return context

@@ -33,7 +33,7 @@ from admin.schemas.fields import (
     Upstreams,
     UserName,
 )
-from admin.schemas.servers import ModelServer
+from admin.schemas.servers import ModelServer, UpstreamAuth, UpstreamAuthInput
 from catalog.records import DEFAULT_TOKENS, ContextFrom, MissingUsage, ModelType, Protocol, Reservation, Source
 from catalog.status import State
 from ratelimit.usage.facts import Metering
@@ -179,6 +179,8 @@ class ModelInput(Input):
     """Origin of the model's server: scheme, host and port, no path."""
     type: ModelType = ModelType.TRADITIONAL
     """How the model is spoken to; found out by asking its server unless given."""
+    upstream_auth: UpstreamAuthInput | None = None
+    """What the server wants with each call."""
 
 
 class User(Output):
@@ -255,6 +257,8 @@ class Model(Output):
     """The first server's; empty while its InferenceService gives none."""
     servers: list[ModelServer]
     """All of them, with their shares of the calls."""
+    upstream_auth: UpstreamAuth | None
+    """What they get with each call; null: nothing."""
     type: ModelType
     protocol: Protocol
     ready: bool

@@ -25,7 +25,7 @@ from admin.schemas.schemas import (
     UsageSeries,
     User,
 )
-from admin.schemas.servers import ModelServer
+from admin.schemas.servers import ModelServer, UpstreamAuth
 from admin.schemas.users import UserAccount
 from admin.services import Gateway
 from catalog.ids import cell_of
@@ -91,6 +91,7 @@ def model(record: ModelRecord) -> Model:
         tenant_id=record.tenant,
         url=record.url,
         servers=[ModelServer(url=one.url, weight=one.weight) for one in servers_of(record)],
+        upstream_auth=_upstream_auth(record),
         type=record.type,
         protocol=record.protocol,
         ready=record.ready,
@@ -103,6 +104,11 @@ def model(record: ModelRecord) -> Model:
         created_at=at(record.created_at_ms),
         updated_at=at(record.updated_at_ms),
     )
+
+
+def _upstream_auth(record: ModelRecord) -> UpstreamAuth | None:
+    auth = record.upstream_auth
+    return UpstreamAuth(header=auth.header, secret=auth.secret or None) if auth else None
 
 
 def host(record: HostRecord, publications: int) -> Host:

@@ -11,6 +11,7 @@ import ipaddress
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from publisher.envoy.credentials import CREDENTIAL, credential_file
 from publisher.envoy.files import Json, Resources, cluster_name, compact, http_options, socket_address, versioned
 from publisher.plan import Plan, Target, Upstream
 
@@ -29,25 +30,31 @@ OUTLIER_INTERVAL: Final = "1s"
 
 _CLUSTER: Final = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
 _UPSTREAM_TLS: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+_INJECTOR: Final = "type.googleapis.com/envoy.extensions.filters.http.credential_injector.v3.CredentialInjector"
+_GENERIC: Final = "type.googleapis.com/envoy.extensions.http.injected_credentials.generic.v3.Generic"
+_CODEC: Final = "type.googleapis.com/envoy.extensions.filters.http.upstream_codec.v3.UpstreamCodec"
 _MATCHED: Final = "envoy.transport_socket_match"
 _SNI: Final = "sni"
 
 
-def clusters(plan: Plan, *, upstream_ca: str, rendered: Callable[[Upstream], str] | None = None) -> Resources:
+def clusters(
+    plan: Plan, *, upstream_ca: str, credentials: str = "", rendered: Callable[[Upstream], str] | None = None
+) -> Resources:
     """One cluster per publication. ``upstream_ca`` is the PEM file of authorities that https servers are held to.
 
-    ``rendered``: what gives a cluster's text, for those who remember it.
+    ``credentials``: the folder of the values that servers want with each call. ``rendered``: what gives a cluster's
+    text, for those who remember it.
     """
-    text = rendered or (lambda one: cluster_text(one, upstream_ca))
+    text = rendered or (lambda one: cluster_text(one, upstream_ca, credentials))
     return versioned({cluster_name(one.publication): text(one) for one in plan.upstreams})
 
 
-def cluster_text(upstream: Upstream, upstream_ca: str) -> str:
+def cluster_text(upstream: Upstream, upstream_ca: str, credentials: str) -> str:
     """A publication's cluster as JSON."""
-    return compact(_cluster(upstream, upstream_ca))
+    return compact(_cluster(upstream, upstream_ca, credentials))
 
 
-def _cluster(upstream: Upstream, upstream_ca: str) -> Json:
+def _cluster(upstream: Upstream, upstream_ca: str, credentials: str) -> Json:
     name, targets = cluster_name(upstream.publication), upstream.targets
     cluster = {
         "@type": _CLUSTER,
@@ -64,13 +71,36 @@ def _cluster(upstream: Upstream, upstream_ca: str) -> Json:
                 }
             ]
         },
-        "typed_extension_protocol_options": http_options({"http_protocol_options": {}}),
+        "typed_extension_protocol_options": http_options(
+            {"http_protocol_options": {}}, _filters(upstream, credentials)
+        ),
     }
     if len(targets) > 1:
         cluster |= _several(targets, upstream_ca)
     elif targets[0].tls:
         cluster["transport_socket"] = _upstream_tls(targets[0].hostname, upstream_ca)
     return cluster
+
+
+def _filters(upstream: Upstream, credentials: str) -> list[Json]:
+    """What a call passes once its server is chosen: the header that the server wants is put in, or nothing leaves."""
+    if upstream.injection is None:
+        return []
+    file = f"{credentials}/{credential_file(upstream.injection)}"
+    secret = {
+        "name": CREDENTIAL,
+        "sds_config": {"resource_api_version": "V3", "path_config_source": {"path": file}},
+    }
+    generic = {"@type": _GENERIC, "header": upstream.injection.header, "credential": secret}
+    injector = {
+        "@type": _INJECTOR,
+        "overwrite": True,
+        "credential": {"name": "envoy.http.injected_credentials.generic", "typed_config": generic},
+    }
+    return [
+        {"name": "envoy.filters.http.credential_injector", "typed_config": injector},
+        {"name": "envoy.filters.http.upstream_codec", "typed_config": {"@type": _CODEC}},
+    ]
 
 
 def _discovery(targets: Iterable[Target]) -> Json:

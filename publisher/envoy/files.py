@@ -85,10 +85,10 @@ def cluster_name(publication: str) -> str:
     return f"publication-{publication}"
 
 
-def http_options(version: Json) -> Json:
-    """The protocol spoken to a cluster, as its extension options."""
+def http_options(version: Json, filters: Sequence[Json] = ()) -> Json:
+    """The protocol spoken to a cluster, and what its calls pass on their way, as its extension options."""
     options = {"@type": f"type.googleapis.com/{_HTTP_OPTIONS}", "explicit_http_config": version}
-    return {_HTTP_OPTIONS: options}
+    return {_HTTP_OPTIONS: options | ({"http_filters": list(filters)} if filters else {})}
 
 
 def assignment(name: str, addresses: Sequence[Json]) -> Json:

@@ -21,12 +21,12 @@ class Rendered:
 
 
 class Rendering:
-    """Renders one plan after the other. ``upstream_ca`` and ``origins`` as in ``clusters`` and ``routes``."""
+    """Renders one plan after the other. ``origins`` as in ``routes``, the others as in ``clusters``."""
 
-    def __init__(self, *, upstream_ca: str, origins: Sequence[str]) -> None:
+    def __init__(self, *, upstream_ca: str, origins: Sequence[str], credentials: str = "") -> None:
         self._upstream_ca = upstream_ca
         self._origins = origins
-        self._clusters = Memo[Upstream, str](lambda upstream: cluster_text(upstream, upstream_ca))
+        self._clusters = Memo[Upstream, str](lambda upstream: cluster_text(upstream, upstream_ca, credentials))
         self._routes = Memo[tuple[Route, ...], str](routes_text)
         self._last: tuple[Plan, Rendered] | None = None
 

@@ -14,8 +14,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from catalog.keys.secrets import Secrets
 from publisher.envoy.admin import CLUSTERS, ROUTES, EnvoyAdmin, EnvoyUnreachable
 from publisher.envoy.bootstrap import CLUSTERS_FILE, ROUTES_FILE
+from publisher.envoy.credentials import CREDENTIAL, CredentialFiles, Opened, opened_of
 from publisher.envoy.files import Resources, cluster_name, together
 from publisher.envoy.kept import KeptFile, make_file
 from publisher.envoy.rendering import Rendering
@@ -37,6 +39,7 @@ its overload manager lets it have (decision 40)."""
 WARM_S: Final = 0.5
 """Longest wait for new servers' names to be looked up, in seconds; one that has no address holds nobody up longer."""
 
+_ANOTHER: Final = "another process publishes now"
 _POLL_S: Final = 0.01
 """Between two looks at Envoy, in seconds: it tells nobody when it has read a file."""
 
@@ -49,7 +52,7 @@ class FilesSink:
 
     most = MOST
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  it is what binds these parts together
         self,
         folder: Path,
         admin: EnvoyAdmin,
@@ -60,13 +63,17 @@ class FilesSink:
         may_write: Callable[[], bool] = lambda: True,
         proofs: Proofs | None = None,
         workshop: Workshop | None = None,
+        secrets: Callable[[], Secrets] | None = None,
     ) -> None:
+        """``secrets``: what servers' values are sealed under; without it none can be given to Envoy."""
         self._may_write = may_write  # asked at each write: whether this process still is the folder's one writer
         self._folder = folder
         self._clusters = KeptFile(folder / CLUSTERS_FILE, CLUSTERS)
         self._routes = KeptFile(folder / ROUTES_FILE, ROUTES)
         self._admin = admin
-        self._rendering = Rendering(upstream_ca=upstream_ca, origins=origins)
+        self._credentials = CredentialFiles(folder / CREDENTIAL)
+        self._rendering = Rendering(upstream_ca=upstream_ca, origins=origins, credentials=str(self._credentials.folder))
+        self._secrets = secrets
         self._timeout_s = timeout_s
         self._proofs = proofs  # None: what Envoy accepted is live
         self._workshop = workshop or Workshop()
@@ -86,16 +93,21 @@ class FilesSink:
     async def apply(self, wanted: Plan) -> Mapping[str, str]:
         """Bring a plan into force: new clusters, then the routes, then without the clusters that no route needs.
 
+        What servers want with each call is there before them, and gone after those that wanted it.
         Then every publication that changed is asked for at the listener, where that is known.
         Raises ``Refused`` (the plan before is in force again) or ``NotServed``.
         """
+        opened = opened_of(wanted, self._secrets and self._secrets())
         try:
+            await self._workshop.do(self._write_credentials, opened)
             await self._apply(wanted)
+            await self._workshop.do(self._credentials.keep, opened.values)
         except EnvoyUnreachable as error:
             raise NotServed(str(error)) from error
         except OSError as error:
             raise NotServed(f"the folder cannot be written: {error}") from error
-        return await self._proofs.missing(wanted) if self._proofs else {}
+        missing = await self._proofs.missing(wanted) if self._proofs else {}
+        return {**missing, **opened.faults}
 
     async def follow(self, _: Callable[[], None]) -> None:
         """Wait for ever: nobody else writes the folder, and Envoy reads it by itself."""
@@ -108,6 +120,11 @@ class FilesSink:
         except OSError as error:
             raise NotServed(f"the folder cannot be read: {error}") from error
         return frozenset(name.removeprefix(cluster_name("")) for name in found.texts) if found else frozenset()
+
+    def _write_credentials(self, opened: Opened) -> None:
+        if not self._may_write():
+            raise NotServed(_ANOTHER)
+        self._credentials.write(opened.values)
 
     async def _apply(self, wanted: Plan) -> None:
         """Have both files say it. The limit of time is Envoy's alone: nobody fails for rendering slowly."""
@@ -182,6 +199,6 @@ class FilesSink:
         """
         ready, before = await self._workshop.do(file.drafted, text)
         if not self._may_write():  # asked after the slow part, right before what others can see
-            raise NotServed("another process publishes now")
+            raise NotServed(_ANOTHER)
         ready.replace(file.path)
         return before

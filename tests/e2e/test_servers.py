@@ -74,7 +74,7 @@ def assert_about(found: Counter[str], **wanted: int) -> None:
 
 
 @contextmanager
-def _traffic(envoy: Envoy, path: str) -> Iterator[list[Reply]]:
+def traffic(envoy: Envoy, path: str) -> Iterator[list[Reply]]:
     """Calls one after the other on one connection while the body runs."""
     replies: list[Reply] = []
     stopping = threading.Event()
@@ -105,7 +105,7 @@ async def test_no_call_is_lost_while_a_server_changes(bench: Bench) -> None:
     """
     published = stripped("m", "/models/m", bench.old.url)
     await bench.lead(published, Server(bench.old.url))
-    with bench.envoy.connect() as stream, _traffic(bench.envoy, "/models/m/x") as replies:
+    with bench.envoy.connect() as stream, traffic(bench.envoy, "/models/m/x") as replies:
         stream.sendall(head("GET", "/models/m/slow", f"host: {HOST}"))
         await asyncio.to_thread(stream.recv, 100, socket.MSG_PEEK)
         for version in range(1, 21):

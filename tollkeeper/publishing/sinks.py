@@ -96,7 +96,7 @@ async def publishing_sink(
             yield folder_sink(settings, destination, prober, may_write, workshop=workshop)
         else:
             envoy = await stack.enter_async_context(EnvoyAdmin(str(settings.envoy_admin_socket)))
-            yield _files_sink(settings, destination, envoy, prober, may_write=may_write, workshop=workshop)
+            yield _files_sink(settings, destination, envoy, prober, secrets, may_write=may_write, workshop=workshop)
 
 
 def sink_of_cluster(
@@ -145,6 +145,7 @@ def _files_sink(
     destination: str,
     envoy: EnvoyAdmin,
     prober: Prober | None,
+    secrets: Callable[[], Secrets],
     *,
     may_write: Callable[[], bool],
     workshop: Workshop,
@@ -158,6 +159,7 @@ def _files_sink(
         may_write=may_write,
         proofs=Proofs(prober) if prober else None,
         workshop=workshop,
+        secrets=secrets,
     )
     try:
         sink.prepare()

@@ -47,12 +47,18 @@ def local_replies(max_body_bytes: int) -> list[Json]:
     upstream = error_body(
         message="The model's server did not answer.", kind="server_error", code="upstream_unavailable"
     )
+    no_credential = error_body(  # Envoy itself says 401, by which callers would doubt their own key
+        message="The model's server cannot be called: the gateway has no credential for it.",
+        kind="server_error",
+        code="upstream_unavailable",
+    )
     return [
         {"filter": {"response_flag_filter": {"flags": ["UAEX"]}}},
         _no_upgrade(),
         _reply({"response_flag_filter": {"flags": ["NR"]}}, unknown),
         _reply({"and_filter": {"filters": nowhere}}, no_model),
         _malformed(),
+        _reply({"status_code_filter": _status_is(401)}, no_credential) | {"status_code": 503},
         _reply({"status_code_filter": _status_is(408)}, slow),
         _reply({"status_code_filter": _status_is(413)}, too_large(max_body_bytes)),
         _reply({"status_code_filter": _status_is(431)}, long),
