@@ -67,6 +67,7 @@ soak: $(VENV)/dev.stamp  ## 200 power cuts of a store at work: what was answered
 fuzz: $(VENV)/dev.stamp  ## a million odd inputs to everything that reads what others wrote
 	@$(PY) -m tests.fuzz.run --inputs 1000000
 	@TOLLKEEPER_TEST_EXAMPLES=100 $(PY) -m pytest -q tests/admin/http/test_schemathesis.py
+	@TOLLKEEPER_TEST_EXAMPLES_TIMES=10 $(PY) -m pytest -q $$(grep -rl 'support.examples import' tests --include='test_*.py')
 
 fuzz-smoke: $(VENV)/dev.stamp  ## a minute of `make fuzz`
 	@$(PY) -m tests.fuzz.run --inputs 1000000 --seconds 60

@@ -26,6 +26,7 @@ from ratelimit.windows.budgets import Answer, Budget, Draw, Hold, Subject, Windo
 from tests.ratelimit.conftest import EPOCH_KEY, FEED_KEY
 from tests.support.countinglimiter import CountingLimiter
 from tests.support.draws import draw
+from tests.support.examples import examples
 from tests.support.oldsettling import OldLedger
 from tests.support.settlements import settle
 from tests.tables.endings import ROWS, Row
@@ -337,7 +338,7 @@ def test_no_crash_leaks_or_hides_a_token(
     run_state_machine_as_test(
         partial(LedgerMachine, store, releases, formats),
         settings=settings(
-            max_examples=100,
+            max_examples=examples(50),
             stateful_step_count=50,
             deadline=None,
             suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],

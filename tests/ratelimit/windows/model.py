@@ -20,6 +20,7 @@ Held = Counter[int]  # bucket -> units
 DAY_MS = 86_400_000
 EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 MONTH = Window.UTC_MONTH.value.span
+_NOTHING: Held = Counter()  # of a window that counts nothing; it stays so
 
 
 def bucket_at(shape: WindowShape, now_ms: int) -> int:
@@ -108,11 +109,12 @@ class Model:
 
     def clock_steps(self, draws: Sequence[Draw], now_ms: int) -> int:
         """How many windows of these draws hold a bucket that lies ahead of the clock."""
-        asked = {(s.name, budget.window.value) for draw in draws for s in draw.charge.subjects for budget in s.budgets}
+        asked = {(s.name, budget.shape) for draw in draws for s in draw.charge.subjects for budget in s.budgets}
         return sum(max(self._window(name, shape), default=0) > bucket_at(shape, now_ms) for name, shape in asked)
 
     def _window(self, name: str, shape: WindowShape) -> Held:
-        return self.held.get(name, {}).get(shape, Counter())
+        windows = self.held.get(name)
+        return (windows and windows.get(shape)) or _NOTHING
 
     def _decide(self, draw: Draw, now_ms: int) -> Grant:
         if 0 < draw.charge.valid_until_ms <= now_ms:
@@ -137,14 +139,13 @@ class Model:
         return all(
             cost == 0
             or subject.is_shadow
-            or _counted(self._window(subject.name, budget.window.value), budget.window.value, now_ms) + cost
-            <= budget.limit
+            or _counted(self._window(subject.name, budget.shape), budget.shape, now_ms) + cost <= budget.limit
             for (subject, budget), cost in zip(_budgets(draw), _costs(draw), strict=True)
         )
 
     def _parts(self, draw: Draw, now_ms: int) -> Iterator[Part]:
         for subject, budget in _budgets(draw):
-            shape = budget.window.value
+            shape = budget.shape
             if shape.kind is not Kind.CALLS:
                 held = self._window(subject.name, shape)
                 yield Part(subject.name, shape, _current(held, shape, now_ms), _cost(draw, subject, budget))
@@ -157,7 +158,7 @@ class Model:
         kept: dict[WindowShape, Held] = {}
         unsettled: dict[WindowShape, Held] = {}
         for budget, cost in zip(subject.budgets, costs, strict=True):
-            shape = budget.window.value
+            shape = budget.shape
             held = self._window(subject.name, shape)
             current = _current(held, shape, now_ms)
             kept[shape] = _since(current - shape.n, held)
@@ -171,7 +172,7 @@ class Model:
 
     def _counted_cost(self, draw: Draw, subject: Subject, budget: Budget, now_ms: int) -> int:
         """What is counted of an admitted call: in shadow mode only what fits."""
-        cost, shape = _cost(draw, subject, budget), budget.window.value
+        cost, shape = _cost(draw, subject, budget), budget.shape
         fits = _counted(self._window(subject.name, shape), shape, now_ms) + cost <= budget.limit
         return cost if fits or not subject.is_shadow else 0
 
@@ -198,7 +199,7 @@ class Model:
         """When the cost fits; a second from now, and what is held, where it fitted if only what is spent counted."""
         if subject.is_shadow:
             return 0, 0
-        shape, fits_at = budget.window.value, self._fits_at(subject, budget, cost, now_ms)
+        shape, fits_at = budget.shape, self._fits_at(subject, budget, cost, now_ms)
         held = self._window(subject.name, shape)
         unsettled = self._held_back(subject.name, shape, now_ms).total()
         spent = _counted(held, shape, now_ms) - unsettled
@@ -210,7 +211,7 @@ class Model:
         """The first instant at which the cost fits this budget: now, or when some bucket is released."""
         if cost == 0:
             return now_ms
-        shape = budget.window.value
+        shape = budget.shape
         held = self._window(subject.name, shape)
         instants = [now_ms, *sorted(release_of(shape, bucket) for bucket in held)]
         return next(at for at in instants if at >= now_ms and _counted(held, shape, at) + cost <= budget.limit)
@@ -220,7 +221,7 @@ class Model:
         return Grant(answer, draw, tuple(numbers), *refused)
 
     def _state(self, subject: Subject, budget: Budget, now_ms: int) -> tuple[int, int]:
-        shape = budget.window.value
+        shape = budget.shape
         held = self._window(subject.name, shape)
         counted = _counted(held, shape, now_ms)
         return counted, release_of(shape, max(held)) if counted else 0
@@ -236,7 +237,7 @@ def _costs(draw: Draw) -> list[int]:
 
 def _cost(draw: Draw, subject: Subject, budget: Budget) -> int:
     """What a call asks of one budget: its tokens, or its subject's own hits, or its hits."""
-    kind = budget.window.value.kind
+    kind = budget.shape.kind
     if kind is not Kind.CALLS:
         return (draw.tokens, *(draw.more or (0, 0, 0, 0)))[kind - 1]
     return draw.hits if isinstance(draw.hits, int) else draw.hits[draw.charge.subjects.index(subject)]
@@ -254,4 +255,7 @@ def _since(oldest: int, held: Held) -> Held:
 
 def _counted(held: Held, shape: WindowShape, now_ms: int) -> int:
     """Units of the current bucket and the ``n`` before it."""
-    return _since(_current(held, shape, now_ms) - shape.n, held).total()
+    if not held:
+        return 0
+    oldest = _current(held, shape, now_ms) - shape.n
+    return sum(units for bucket, units in held.items() if bucket >= oldest)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ratelimit.windows.budgets import MAX_UNITS
 from ratelimit.windows.limiter import Limiter
 from tests.ratelimit.windows import histories
+from tests.support.examples import examples
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400), pytest.mark.parametrize("stored_format", [1, 2])]
 
@@ -17,7 +18,7 @@ _shared_store = settings(deadline=None, suppress_health_check=[HealthCheck.funct
 
 
 @given(history=histories.short())
-@settings(_shared_store, max_examples=100)
+@settings(_shared_store, max_examples=examples(40))
 def test_short_histories_agree(
     limiter: Limiter, store: redis.Redis, stored_format: int, history: list[histories.Step]
 ) -> None:
@@ -26,7 +27,7 @@ def test_short_histories_agree(
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(_shared_store, max_examples=3)
+@settings(_shared_store, max_examples=examples(1))
 def test_long_histories_agree(limiter: Limiter, store: redis.Redis, stored_format: int, seed: int) -> None:
     """Three thousand steps: nothing drifts as windows roll over and values grow and shrink; all kinds and windows."""
     windows = histories.WINDOWS if stored_format == 1 else histories.ALL_WINDOWS
@@ -34,7 +35,7 @@ def test_long_histories_agree(limiter: Limiter, store: redis.Redis, stored_forma
 
 
 @given(seed=st.integers(0, 2**32))
-@settings(_shared_store, max_examples=30)
+@settings(_shared_store, max_examples=examples(12))
 def test_vast_histories_agree(limiter: Limiter, store: redis.Redis, stored_format: int, seed: int) -> None:
     """Windows whose units add up to more than four bytes hold: no sum wraps, in neither script, and none is a fault."""
     histories.check_agreement(

@@ -13,6 +13,7 @@ from ratelimit.windows.local import LocalBudgets, NoShareError
 from tests.ratelimit.windows import histories
 from tests.ratelimit.windows.model import Model
 from tests.support.draws import draw
+from tests.support.examples import examples
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
@@ -21,7 +22,7 @@ MOVES_MS = st.sampled_from((0, 1, 49, 50, 51, 950, 1_000, 1_049, 1_050, 30_000, 
 
 
 @given(history=histories.short())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 def test_alone_it_answers_as_the_model_does(history: list[histories.Step]) -> None:
     """With nobody to share with: the same grants, what remains, when it is whole, when to retry; time only grows."""
     local, model, now_ms = LocalBudgets(), Model(), 0
