@@ -23,7 +23,8 @@ from tests.e2e.proxy import HOST, Envoy, Upstream, head, short_folder
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 SENDERS = 4
-RUN_S = 135
+RUN_S = 80  # a minute's limit is used up within 15 s, freed after 61 and used up again
+PAUSE_S = 0.004  # of a caller who was refused: four of them still ask more often than a bucket of 50 ms ends
 WINDOWS_MS = {"burst": 1_000, "per_minute": 60_000}
 
 
@@ -99,7 +100,7 @@ def most_in_any_window(times_ms: list[int], window_ms: int) -> int:
 
 
 def test_two_gates_never_admit_more_than_the_limit_in_any_window(machine: Machine) -> None:
-    """For over two minutes parallel callers want all they can get: no trailing second or minute exceeds its limit."""
+    """Parallel callers want all they can get, twice the limit of a minute: no trailing second or minute exceeds its own."""
     limits = {"publication": Limits(burst=10, per_minute=150), "key": Limits(burst=4, per_minute=100)}
     publication = machine.catalog.publication(limits=limits["publication"])
     keys = [machine.catalog.key(publication, limits=limits["key"]) for _ in range(2)]
@@ -134,7 +135,10 @@ def test_two_gates_never_admit_more_than_the_limit_in_any_window(machine: Machin
 def _greedy(envoy: Envoy, text: str, until_s: float, statuses: dict[int, int]) -> None:
     request = head("GET", "/models/my-model", f"host: {HOST}", f"x-api-key: {text}")
     while time.monotonic() < until_s:
-        statuses[envoy.send(request).status] += 1
+        status = envoy.send(request).status
+        statuses[status] += 1
+        if status != 200:
+            time.sleep(PAUSE_S)
 
 
 def test_a_lone_caller_who_waits_as_told_is_always_admitted(machine: Machine) -> None:
