@@ -131,13 +131,13 @@ def decide(
     ``cells``: into how many the budgets are split.
     """
     decision = _decide(call, presented, facts, secrets, now_ms)
-    if isinstance(decision, Refusal | Unread):
+    if not isinstance(decision, Admission | Telling):
         return decision
     owner = facts.owner or facts.tenant
     shard = owner.record.shard if owner else 0  # of what is admitted there is one
-    if isinstance(decision, Telling):
-        return placed(decision, facts.tenant.record.shard if facts.tenant else shard, cells)
-    return _placed(decision, shard, cells)
+    if isinstance(decision, Admission):
+        return _placed(decision, shard, cells)
+    return placed(decision, facts.tenant.record.shard if facts.tenant else shard, cells)
 
 
 def _placed(admission: Admission, shard: int, cells: int) -> Admission | Refusal:
@@ -210,11 +210,16 @@ def _accepted(presented: ParsedKey, facts: Facts, secrets: Secrets, now_ms: int)
 
 
 def _matching(key: KeyEntry, presented: ParsedKey, secrets: Secrets) -> Credential | Reason:
-    credentials = [credential for credential in (key.current, key.previous) if credential is not None]
-    found = [compare(credential, presented.text, secrets) for credential in credentials]
-    if Match.YES in found:
-        return credentials[found.index(Match.YES)]
-    return Reason.PEPPER_UNKNOWN if Match.UNKNOWN_PEPPER in found else Reason.KEY_UNKNOWN
+    """Both texts are compared, whatever comes of the first."""
+    current, previous = key.current, key.previous
+    is_current = compare(current, presented.text, secrets)
+    is_previous = compare(previous, presented.text, secrets) if previous is not None else Match.NO
+    if is_current is Match.YES:
+        return current
+    if previous is not None and is_previous is Match.YES:
+        return previous
+    is_unknown = Match.UNKNOWN_PEPPER in (is_current, is_previous)
+    return Reason.PEPPER_UNKNOWN if is_unknown else Reason.KEY_UNKNOWN
 
 
 def _authorise(call: Call, facts: Facts, key: KeyEntry, tenant: TenantEntry, credential: Credential) -> Decision:
@@ -223,10 +228,8 @@ def _authorise(call: Call, facts: Facts, key: KeyEntry, tenant: TenantEntry, cre
     if asked == ALL_MODELS and facts.host is not None:
         return tell_list(key, tenant, facts.host, _valid_until_ms(key, credential))
     authorised = _authorised(call, facts, key, reads_body=asked is None)
-    if isinstance(authorised, Unread):
-        return authorised
-    if isinstance(authorised, Reason | BodyFault):
-        return _refusal(authorised, publication, tenant)
+    if not isinstance(authorised, PublicationEntry):
+        return authorised if isinstance(authorised, Unread) else _refusal(authorised, publication, tenant)
     if asked is not None:
         until_ms = _valid_until_ms(key, credential)
         told = tell_key(asked, key, tenant, authorised, by_name=facts.by_name, valid_until_ms=until_ms)
@@ -283,7 +286,7 @@ def _openai_fault(call: Call, facts: Facts, publication: PublicationEntry | None
 def _charge(
     facts: Facts, key: KeyEntry, tenant: TenantEntry, publication: PublicationEntry, credential: Credential
 ) -> Charge:
-    subjects = tuple(entry.subject for entry in (key, tenant, publication) if entry.budgets)
+    subjects = tuple([entry.subject for entry in (key, tenant, publication) if entry.budgets])
     refs = (key.ref, tenant.ref, publication.ref, *facts.by_name)
     if publication.owner_ref != tenant.ref:
         refs += (publication.owner_ref,)

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import msgspec
+
 from catalog.keys.keytext import ParsedKey
 from catalog.records import Kind, ModelType, ref, server_of
 from catalog.routes import route_meant
@@ -23,38 +25,50 @@ Presented = ParsedKey | Reason
 Entries = Mapping[str, Entry]
 
 
-def first_refs(call: Call, presented: Presented) -> list[str]:
-    """Name the records that the call itself names."""
-    refs = [] if isinstance(presented, Reason) else [ref(Kind.KEY, presented.id)]
+class Named(msgspec.Struct, frozen=True, gc=False):
+    """References of the records that a call itself names; "" of those that it does not."""
+
+    key: str
+    publication: str
+    host: str  # of a call whose body names the model
+
+
+def named_by(call: Call, presented: Presented) -> Named:
+    """Name them, once a call: they are asked for again and again."""
+    key = "" if isinstance(presented, Reason) else ref(Kind.KEY, presented.id)
     if call.publication:
-        refs.append(ref(Kind.PUBLICATION, call.publication))
-    elif call.openai_host and refs:
-        refs.append(ref(Kind.HOST, call.openai_host))
-    return refs
+        return Named(key, ref(Kind.PUBLICATION, call.publication), "")
+    return Named(key, "", ref(Kind.HOST, call.openai_host) if call.openai_host else "")
 
 
-def second_refs(call: Call, presented: Presented, entries: Entries) -> list[str]:
+def first_refs(named: Named) -> list[str]:
+    """Name the records that are read first: of a host only for a call with a key."""
+    if not named.key:
+        return [named.publication] if named.publication else []
+    other = named.publication or named.host
+    return [named.key, other] if other else [named.key]
+
+
+def second_refs(call: Call, named: Named, entries: Entries) -> list[str]:
     """Name the records that the first ones name: the key's tenant, and what the model's name leads to on the host."""
-    key = _key(presented, entries)
-    route = _route_ref(call, key, entries)
+    key = _key(named, entries)
     refs = [ref(Kind.TENANT, key.tenant)] if key else []
+    if named.publication:
+        return refs
+    route = _route_ref(call, key, entries)
     return [*refs, route] if route else [*refs, *_resolved(call, key, entries)]
 
 
-def routed_refs(call: Call, presented: Presented, entries: Entries) -> list[str]:
+def routed_refs(call: Call, named: Named, entries: Entries) -> list[str]:
     """Name the publication to which a route's record leads, once that is here."""
-    return _resolved(call, _key(presented, entries), entries)
+    return [] if named.publication else _resolved(call, _key(named, entries), entries)
 
 
-def needed_refs(call: Call, presented: Presented, entries: Entries) -> list[str]:
+def needed_refs(call: Call, named: Named, entries: Entries) -> list[str]:
     """Name every record, of a call whose first ones are here, without which it cannot be decided."""
-    named = [
-        *first_refs(call, presented),
-        *second_refs(call, presented, entries),
-        *routed_refs(call, presented, entries),
-    ]
-    found = [entries[name] for name in named if name in entries]
-    return named + [entry.owner_ref for entry in found if isinstance(entry, PublicationEntry)]
+    names = [*first_refs(named), *second_refs(call, named, entries), *routed_refs(call, named, entries)]
+    found = [entries[name] for name in names if name in entries]
+    return names + [entry.owner_ref for entry in found if isinstance(entry, PublicationEntry)]
 
 
 def owner_refs(entries: Entries) -> set[str]:
@@ -63,9 +77,9 @@ def owner_refs(entries: Entries) -> set[str]:
     return owners - entries.keys()
 
 
-def server_ref(call: Call, presented: Presented, entries: Entries) -> str:
+def server_ref(call: Call, named: Named, entries: Entries) -> str:
     """Name the record of the server that a call goes to, where it matters who else calls it; "" for most calls."""
-    return _server_ref(call, _publication(call, presented, entries))
+    return _server_ref(call, _publication(call, named, entries))
 
 
 def _server_ref(call: Call, publication: PublicationEntry | None) -> str:
@@ -77,9 +91,12 @@ def _server_ref(call: Call, publication: PublicationEntry | None) -> str:
     return ref(Kind.SERVER, server) if server else ""
 
 
-def _publication(call: Call, presented: Presented, entries: Entries) -> PublicationEntry | None:
-    uid = call.publication or _uid(call, _key(presented, entries), entries)
-    entry = entries.get(ref(Kind.PUBLICATION, uid)) if uid else None
+def _publication(call: Call, named: Named, entries: Entries) -> PublicationEntry | None:
+    name = named.publication
+    if not name:
+        uid = _uid(call, _key(named, entries), entries)
+        name = ref(Kind.PUBLICATION, uid) if uid else ""
+    entry = entries.get(name)
     return entry if isinstance(entry, PublicationEntry) else None
 
 
@@ -107,17 +124,19 @@ def _route(call: Call, key: KeyEntry | None, entries: Entries) -> RouteEntry | N
     return entry if isinstance(entry, RouteEntry) else None
 
 
-def facts_of(call: Call, presented: Presented, entries: Entries) -> Facts:
+def facts_of(call: Call, named: Named, entries: Entries) -> Facts:
     """Gather what the records here say about a call."""
-    key = _key(presented, entries)
-    publication = _publication(call, presented, entries)
-    server = entries.get(_server_ref(call, publication))
+    key = _key(named, entries)
+    publication = _publication(call, named, entries)
+    server_name = _server_ref(call, publication)
+    server = entries.get(server_name) if server_name else None
+    by_host = not named.publication
     return Facts(
         key=key,
         tenant=_tenant(ref(Kind.TENANT, key.tenant), entries) if key else None,
         publication=publication,
-        host=_host(call, entries),
-        route=_route(call, key, entries),
+        host=_host(call, entries) if by_host else None,
+        route=_route(call, key, entries) if by_host else None,
         server=server if isinstance(server, ServerEntry) else None,
         owner=_tenant(publication.owner_ref, entries) if publication else None,
     )
@@ -128,10 +147,8 @@ def _tenant(name: str, entries: Entries) -> TenantEntry | None:
     return entry if isinstance(entry, TenantEntry) else None
 
 
-def _key(presented: Presented, entries: Entries) -> KeyEntry | None:
-    if isinstance(presented, Reason):
-        return None
-    entry = entries.get(ref(Kind.KEY, presented.id))
+def _key(named: Named, entries: Entries) -> KeyEntry | None:
+    entry = entries.get(named.key)
     return entry if isinstance(entry, KeyEntry) else None
 
 

@@ -27,6 +27,7 @@ CHECK_CHARACTERS: Final = 9  # 62^9 > 2^48
 MASK_CHARACTERS: Final = 6  # of the id: its shard and 15 random bits, enough to tell two keys of a list apart
 
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # in ASCII order
+_PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
 _PREFIX: Final = "tk_"
 _FORM: Final = re.compile(
     f"{_PREFIX}(?P<id>{ID_PATTERN})_"
@@ -142,11 +143,14 @@ def _check(checked: str, mac_key: bytes) -> str:
 
 
 def _base62(number: int, characters: int) -> str:
-    digits = []
-    for _ in range(characters):
-        number, digit = divmod(number, len(_ALPHABET))
-        digits.append(_ALPHABET[digit])
-    return "".join(reversed(digits))
+    pairs = []
+    for _ in range(characters // 2):
+        number, pair = divmod(number, len(_PAIRS))
+        pairs.append(_PAIRS[pair])
+    if characters % 2:
+        pairs.append(_ALPHABET[number % len(_ALPHABET)])
+    pairs.reverse()
+    return "".join(pairs)
 
 
 _LARGEST_SECRET: Final = _base62(2 ** (8 * SECRET_BYTES) - 1, SECRET_CHARACTERS)  # compares as the number does

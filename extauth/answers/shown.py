@@ -13,7 +13,7 @@ from typing import Final
 
 from extauth.answers.answers import SHOWN
 from extauth.answers.wire import field, header, header_slot
-from ratelimit.windows.budgets import Budget, Charge
+from ratelimit.windows.budgets import Budget, Charge, planned
 
 OK_RESPONSE: Final = 3
 """CheckResponse.ok_response."""
@@ -112,11 +112,13 @@ def _row(budget: Budget) -> _Row:
 
 def shown_of(charge: Charge, *, is_openai: bool) -> Shown:
     """What is shown of a charge; the same object for charges of equal limits."""
-    return _shown(tuple([(subject.name[:2], budget) for subject, budget in charge.budgets]), is_openai)
+    return _shown(tuple([(subject.name[:2], subject.plan) for subject in charge.limited]), is_openai)
 
 
 @functools.lru_cache(maxsize=MAX_SHOWN)
-def _shown(budgets: tuple[tuple[str, Budget], ...], is_openai: bool) -> Shown:  # noqa: FBT001  cached by place
+def _shown(plans: tuple[tuple[str, bytes], ...], is_openai: bool) -> Shown:  # noqa: FBT001  cached by place
+    """What is shown of these; by plans, which are compared as bytes, where each budget would be hashed by itself."""
+    budgets = [(prefix, budget) for prefix, plan in plans for budget in planned(plan)]
     named = [
         (2 * number, SHOWN[prefix, budget.window].name, budget)
         for number, (prefix, budget) in enumerate(budgets)

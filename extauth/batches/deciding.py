@@ -9,12 +9,12 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from catalog.keys.secrets import Secrets
-from catalog.records import Kind, ModelType, ref
+from catalog.records import ModelType
 from extauth.batches.bodies import read_bodies, read_posted
 from extauth.batches.trying import Asked, Batch, Decided
 from extauth.decide import Admission, Decision, Facts, Refusal, decide, needs_records, present
 from extauth.events import UNHEARD, Events
-from extauth.facts import Presented, facts_of, first_refs
+from extauth.facts import Named, Presented, facts_of, first_refs, named_by
 from extauth.lanes.lane import Lane, lane_of
 from extauth.lanes.openings import is_plain, is_usual, named_with
 from extauth.lanes.table import LaneTable
@@ -145,21 +145,22 @@ class Decider:
                 continue
             call = batch.calls[index].read()
             presented = present(call, batch.secrets, now_ms=wall_ms)
-            batch.question.calls[index], batch.question.presented[index] = call, presented
-            verdict = batch.verdicts[index] = self._local_refusal(batch, call, presented)
+            named = named_by(call, presented)
+            batch.question.note(index, call, presented, named)
+            verdict = batch.verdicts[index] = self._local_refusal(batch, call, presented, named)
             if verdict is None:
                 left.append(index)
         return left
 
-    def _local_refusal(self, batch: Batch, call: Call, presented: Presented) -> Verdict | None:
-        absent = not isinstance(presented, Reason) and self._cache.is_absent(ref(Kind.KEY, presented.id))
-        if not absent and not isinstance(presented, Reason) and (call.publication or call.openai_host):
+    def _local_refusal(self, batch: Batch, call: Call, presented: Presented, named: Named) -> Verdict | None:
+        absent = bool(named.key) and self._cache.is_absent(named.key)
+        if not absent and named.key and (named.publication or named.host):
             return None
-        _, entries = self._cache.look(first_refs(call, presented))
-        facts = facts_of(call, presented, entries)
+        _, entries = self._cache.look(first_refs(named))
+        facts = facts_of(call, named, entries)
         if absent:
             return Verdict(Reason.KEY_UNKNOWN, facts.publication)
-        gone = bool(call.publication) and self._cache.is_absent(ref(Kind.PUBLICATION, call.publication))
+        gone = bool(named.publication) and self._cache.is_absent(named.publication)
         if needs_records(call, presented, facts.publication) and not gone:
             return None
         decision = decide(call, presented, facts, batch.secrets, now_ms=0)
@@ -185,11 +186,11 @@ class Decider:
         batch.close(gathered.unreadable, Reason.STATE_UNREADABLE)
         for index, facts in gathered.facts.items():
             decision = decide_one(index, facts)
-            if isinstance(decision, Refusal):
-                decided.refusals[index] = refused(decision)
-            elif isinstance(decision, Admission):
+            if isinstance(decision, Admission):
                 lane = self._made(batch, index, decision, decided.epoch)
                 decided.by_cell[lane.cell].append(Asked(index, lane, self._reserve(lane, question.calls[index])))
+            elif isinstance(decision, Refusal):
+                decided.refusals[index] = refused(decision)
             elif not isinstance(decision, Unread):  # it has none left to be read
                 batch.asks_lists = batch.asks_lists or bool(decision.host)
                 decided.by_cell[decision.cell].append(Asked(index, decision, decision.draw))

@@ -100,11 +100,12 @@ class LaneTable:
 
     def keep(self, name: bytes, lane: Lane, *, epoch: str, era: int) -> bool:
         """Keep a lane that was decided on records of this epoch, by the secrets of this era; False if it may not be."""
-        return self._cache.locked(lambda: self._cache.epoch == epoch and self._put(name, lane, era))
+        return self._cache.locked(partial(self._put, name, lane, epoch, era))
 
-    def _put(self, name: bytes, lane: Lane, era: int) -> bool:
+    def _put(self, name: bytes, lane: Lane, epoch: str, era: int) -> bool:
         """Under the cache's lock, at the epoch decided on: the marks are those of the very records."""
-        if era != self.era or lane.size_bytes > self._max_bytes:
+        size_bytes = lane.size_bytes
+        if epoch != self._cache.epoch or era != self.era or size_bytes > self._max_bytes:
             return False
         if name in self._lanes:
             self._remove(name)
@@ -112,7 +113,7 @@ class LaneTable:
         lane.turn = self._marks.turn
         lane.used_ms = self._now_ms
         self._lanes[name] = lane
-        self.size_bytes += lane.size_bytes
+        self.size_bytes += size_bytes
         while self.size_bytes > self._max_bytes:
             self._remove_oldest()
         return True

@@ -30,7 +30,7 @@ from catalog.records import (
     ref,
 )
 from ratelimit.tokens.terms import MissingUsage, Policy
-from ratelimit.windows.budgets import Budget, Subject, Window
+from ratelimit.windows.budgets import Budget, Subject, Window, plan_of
 from ratelimit.windows.levels import Level, subject_name
 from runtime.addresses import site_of
 
@@ -52,19 +52,21 @@ WINDOW_NAMES: Final = {
 
 def subject_of(level: Level, record_id: str, limits: Limits) -> Subject:
     """Name what is counted and with which budgets: ``p:0a1…`` at most 10 a second, 100 a minute, 5,000 an hour."""
-    return Subject(subject_name(level, record_id), _budgets_of(limits))
+    budgets, plan = _budgets_of(limits)
+    return Subject(subject_name(level, record_id), budgets, plan=plan)
 
 
 @functools.lru_cache(maxsize=MAX_SHARED)
-def _budgets_of(limits: Limits) -> tuple[Budget, ...]:
-    """Return the budgets that the limits come to; records of equal limits share them."""
+def _budgets_of(limits: Limits) -> tuple[tuple[Budget, ...], bytes]:
+    """Return the budgets that the limits come to, and how the script reads them; records of equal limits share both."""
     given = (
         (Window.SECOND, limits.burst),
         (Window.MINUTE, limits.per_minute),
         (Window.HOUR, limits.per_hour),
         (Window.TOKENS_HOUR, limits.tokens_per_hour),
     )
-    return tuple(Budget(window, limit) for window, limit in given if limit is not None)
+    budgets = tuple(Budget(window, limit) for window, limit in given if limit is not None)
+    return budgets, plan_of(budgets)
 
 
 _LEAST_BYTES: Final = 1.0
@@ -98,6 +100,7 @@ class _Counted(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     ref: str
     budgets: tuple[Budget, ...]
+    plan: bytes  # the same as the script reads them
 
     @property
     def id(self) -> str:
@@ -187,7 +190,7 @@ def entry_of(record: Record) -> Entry | None:
         case KeyRecord():
             return _key_entry(record)
         case TenantRecord():
-            return TenantEntry(ref(Kind.TENANT, record.id), _budgets_of(record.limits), record)
+            return TenantEntry(ref(Kind.TENANT, record.id), *_budgets_of(record.limits), record)
         case PublicationRecord():
             return _publication_entry(record)
         case HostRecord() | RouteRecord() | ServerRecord():
@@ -210,7 +213,7 @@ def _key_entry(record: KeyRecord) -> KeyEntry:
     """Keep what decides; keys of one tenant and of the same publications share the names of them."""
     return KeyEntry(
         ref(Kind.KEY, record.id),
-        _budgets_of(record.limits),
+        *_budgets_of(record.limits),
         _shared(record.tenant),
         _shared(" ".join(record.publications)),
         _slim(record.current),
@@ -222,9 +225,9 @@ def _key_entry(record: KeyRecord) -> KeyEntry:
 
 def _publication_entry(record: PublicationRecord) -> PublicationEntry:
     held = structs.replace(record, allowed_tenants=_shared(record.allowed_tenants))
-    budgets = _budgets_of(limits_held(record))
+    budgets, plan = _budgets_of(limits_held(record))
     own, owner = ref(Kind.PUBLICATION, record.uid), _shared(ref(Kind.TENANT, record.tenant))
-    return PublicationEntry(own, budgets, held, policy_of(record.tokens), owner)
+    return PublicationEntry(own, budgets, plan, held, policy_of(record.tokens), owner)
 
 
 def _slim(credential: Credential) -> Credential:
@@ -243,7 +246,7 @@ def _shared(value: _T) -> _T:
 @functools.lru_cache(maxsize=MAX_READY)
 def _ready_subject(entry: _Counted) -> Subject:
     kind, _, record_id = entry.ref.partition(":")
-    return Subject(subject_name(_LEVEL_OF_KIND[kind], record_id), entry.budgets)
+    return Subject(subject_name(_LEVEL_OF_KIND[kind], record_id), entry.budgets, plan=entry.plan)
 
 
 _LEVEL_OF_KIND: Final = {"key": Level.KEY, "tenant": Level.TENANT, "pub": Level.PUBLICATION}

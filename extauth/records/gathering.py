@@ -13,6 +13,7 @@ from catalog.store.reader import Delta, Snapshot, counter_of
 from extauth.decide import Facts
 from extauth.events import UNHEARD, Events
 from extauth.facts import (
+    Named,
     Presented,
     facts_of,
     first_refs,
@@ -61,10 +62,15 @@ class Question:
 
     calls: dict[int, Call] = field(default_factory=dict)  # one whose body was read takes the place of the one before
     presented: dict[int, Presented] = field(default_factory=dict)
+    named: dict[int, Named] = field(default_factory=dict)
     absent: set[str] = field(default_factory=set)  # names without a record, as of `absent_epoch`
     corrupt: set[str] = field(default_factory=set)  # names whose record cannot be read, likewise
     absent_epoch: str = ""
     read_epoch: str | None = None  # in force at some moment since these calls came; None: not looked at yet
+
+    def note(self, index: int, call: Call, presented: Presented, named: Named) -> None:
+        """Take in a call of the batch."""
+        self.calls[index], self.presented[index], self.named[index] = call, presented, named
 
     def stages(self, indexes: Sequence[int]) -> tuple[Stage, ...]:
         """Name the records of these calls, each time by those that are here by then.
@@ -72,32 +78,32 @@ class Question:
         Those that the calls name themselves; those that these name; the publications that routes lead to; and those
         that publications name: as a rule the keys' tenants, which are here.
         """
-        calls = [(self.calls[index], self.presented[index]) for index in indexes]
+        calls = [(self.calls[index], self.named[index]) for index in indexes]
 
         def first(_entries: dict[str, Entry]) -> set[str]:
-            return {name for call, presented in calls for name in first_refs(call, presented)}
+            return {name for _, named in calls for name in first_refs(named)}
 
         def second(entries: dict[str, Entry]) -> set[str]:
-            return {name for call, presented in calls for name in second_refs(call, presented, entries)}
+            return {name for call, named in calls for name in second_refs(call, named, entries)}
 
         def routed(entries: dict[str, Entry]) -> set[str]:
             if not any(isinstance(entry, RouteEntry) for entry in entries.values()):
                 return set()
-            return {name for call, presented in calls for name in routed_refs(call, presented, entries)}
+            return {name for call, named in calls for name in routed_refs(call, named, entries)}
 
         def last(entries: dict[str, Entry]) -> set[str]:
-            servers = {server_ref(call, presented, entries) for call, presented in calls}
+            servers = {server_ref(call, named, entries) for call, named in calls}
             return owner_refs(entries) | servers - {""}
 
         return first, second, routed, last
 
     def facts(self, index: int, entries: dict[str, Entry]) -> Facts:
         """Say what the records tell about a call."""
-        return facts_of(self.calls[index], self.presented[index], entries)
+        return facts_of(self.calls[index], self.named[index], entries)
 
     def is_readable(self, index: int, entries: dict[str, Entry]) -> bool:
         """Whether every record that a call needs can be read."""
-        return self.corrupt.isdisjoint(needed_refs(self.calls[index], self.presented[index], entries))
+        return self.corrupt.isdisjoint(needed_refs(self.calls[index], self.named[index], entries))
 
     def note_absent(self, epoch: str, names: Iterable[str]) -> None:
         """Remember that there are no such records, as of this epoch."""
@@ -109,16 +115,6 @@ class Question:
         """Return those of the names about which nothing is known at this epoch."""
         known_absent = self.absent if self.absent_epoch == epoch else ()
         return [r for r in wanted if r not in entries and r not in known_absent]
-
-
-@dataclass(frozen=True, slots=True)
-class _Looked:
-    """What the cache has, as of one epoch."""
-
-    epoch: str
-    entries: dict[str, Entry]
-    wanted: set[str]  # all names that were asked for so far
-    missing: list[str]  # of these, nothing is known
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,37 +144,35 @@ class Gatherer:
         return self._collect(question, (lambda _entries: names, owner_refs), execute)[1]
 
     def _collect(self, question: Question, stages: Sequence[Stage], execute: Execute) -> tuple[str, dict[str, Entry]]:
-        """Look, and read what is missing, until all is known as of one epoch."""
+        """Look and read, stage by stage, until all is known as of one epoch."""
         read = 0
         for _ in range(GATHER_ROUNDS):
-            looked = self._look(question, stages)
-            if looked is None:
-                continue
-            if not looked.missing:
-                self._on.gathered(len(looked.wanted), read)
-                return looked.epoch, looked.entries
-            self._fetch(question, looked.missing, execute)
-            read += len(looked.missing)
+            epoch, entries, wanted = self._cache.epoch, dict[str, Entry](), set[str]()
+            for stage in stages:
+                more = stage(entries) - wanted
+                if not more:
+                    continue
+                wanted |= more
+                missing = self._look(question, epoch, more, entries)
+                if missing is None:
+                    break
+                read += len(missing)
+                if missing and not self._fetch(question, epoch, missing, entries, execute):
+                    break
+            else:
+                self._on.gathered(len(wanted), read)
+                return epoch, entries
         raise RecordsChangingError
 
-    def _look(self, question: Question, stages: Sequence[Stage]) -> _Looked | None:
-        """Look stage by stage, until something is missing; ``None`` where the cache moved on in between."""
-        wanted = stages[0]({})
-        epoch, entries = self._cache.look(wanted)
-        missing = self._unknown(question, epoch, wanted, entries)
-        for stage in stages[1:]:
-            if missing:
-                break
-            more = stage(entries) - wanted
-            if not more:
-                continue
-            then, found = self._cache.look(more)
-            if then != epoch:
-                return None
-            entries |= found
-            wanted |= more
-            missing = self._unknown(question, epoch, more, entries)
-        return _Looked(epoch, entries, wanted, missing)
+    def _look(self, question: Question, epoch: str, names: set[str], entries: dict[str, Entry]) -> list[str] | None:
+        """Add those that the cache has; the names that must be read. ``None``: the cache has moved on."""
+        then, found = self._cache.look(names)
+        if then != epoch:
+            return None
+        entries |= found
+        if len(found) == len(names):
+            return []
+        return self._unknown(question, epoch, names, entries)
 
     def _unknown(self, question: Question, epoch: str, wanted: set[str], entries: dict[str, Entry]) -> list[str]:
         """Name what has to be read. Of what is missing, the cache too may know that there is none."""
@@ -189,18 +183,25 @@ class Gatherer:
         question.note_absent(epoch, absent)
         return [name for name in missing if name not in question.absent]
 
-    def _fetch(self, question: Question, missing: list[str], execute: Execute) -> None:
-        """Read what is missing; a record enters the cache only if it was read at the cache's own epoch."""
+    def _fetch(
+        self, question: Question, epoch: str, missing: list[str], entries: dict[str, Entry], execute: Execute
+    ) -> bool:
+        """Read what is missing and add it; False where it is of another epoch than what was found so far.
+
+        A record enters the cache only if it was read at the cache's own epoch.
+        """
         snapshot = self._records.read(execute, missing)
         question.read_epoch = snapshot.epoch
-        entries, unusable = _entries(snapshot)
+        read, unusable = _entries(snapshot)
         corrupt = snapshot.corrupt | unusable
-        absent = [name for name in missing if name not in entries]
-        if not self._cache.insert(snapshot.epoch, entries, absent=[name for name in absent if name not in corrupt]):
+        absent = [name for name in missing if name not in read]
+        if not self._cache.insert(snapshot.epoch, read, absent=[name for name in absent if name not in corrupt]):
             self.catch_up(execute)
-            return
+            return False
         question.note_absent(snapshot.epoch, absent)
         question.corrupt |= corrupt
+        entries |= read
+        return snapshot.epoch == epoch
 
     def in_force(self, question: Question, epoch: str, execute: Execute) -> bool:
         """Whether this epoch was in force since the calls came: a refusal must not rest on what was put right."""

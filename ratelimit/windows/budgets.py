@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
@@ -132,15 +133,29 @@ class Subject(msgspec.Struct, frozen=True, eq=False, gc=False):
     name: str  # "p:0a1…": opaque here, names its counters in the store
     budgets: tuple[Budget, ...]  # at most one per window; may be empty
     is_shadow: bool = False  # counted where an admitted call fits; refuses nobody, and holds no tokens
-    plan: bytes = b""  # the budgets as ``take.lua`` reads them; made here
+    plan: bytes = b""  # the budgets as ``take.lua`` reads them; made here, where nobody has them (``plan_of``)
 
     def __post_init__(self) -> None:
         """Refuse two limits on one window."""
-        if len({budget.window for budget in self.budgets}) < len(self.budgets):
-            raise ValueError(f"subject {self.name!r} has two budgets on one window")
-        numbers = [number for budget in self.budgets for number in (budget.shape.id, budget.limit)]
-        count = len(self.budgets) + (SHADOW if self.is_shadow else 0)
-        force_setattr(self, "plan", struct.pack("<B" + "Bd" * len(self.budgets), count, *numbers))
+        if not self.plan:
+            force_setattr(self, "plan", plan_of(self.budgets, is_shadow=self.is_shadow))
+
+
+def plan_of(budgets: Sequence[Budget], *, is_shadow: bool = False) -> bytes:
+    """Put budgets as ``take.lua`` reads them; refuses two limits on one window."""
+    if len({budget.shape.id for budget in budgets}) < len(budgets):
+        raise ValueError("two budgets on one window")
+    numbers = [number for budget in budgets for number in (budget.shape.id, budget.limit)]
+    count = len(budgets) + (SHADOW if is_shadow else 0)
+    return struct.pack("<B" + "Bd" * len(budgets), count, *numbers)
+
+
+def planned(plan: bytes) -> list[Budget]:
+    """Read the budgets back."""
+    return [Budget(_WINDOW_OF[slot], int(limit)) for slot, limit in struct.iter_unpack("<Bd", plan[1:])]
+
+
+_WINDOW_OF: Final = {window.value.id: window for window in Window}
 
 
 class Hold(msgspec.Struct, frozen=True, gc=False):
@@ -166,8 +181,7 @@ class Charge(msgspec.Struct, frozen=True, eq=False, gc=False):
     limited: tuple[Subject, ...] = ()  # those that have budgets
     count: int = 0  # of all budgets
     refs_line: str = ""  # the references as the script takes them
-    used: bytes = b""  # the usage subjects as a reservation has them
-    holds_fault: str = ""  # why no call of it may hold tokens; "": it may
+    packed_usage: bytes = b""  # the usage subjects as a reservation has them, once a call of it has held tokens
 
     def __post_init__(self) -> None:
         """Refuse a subject that is named twice: half of a cost would fit twice where the whole does not."""
@@ -178,9 +192,20 @@ class Charge(msgspec.Struct, frozen=True, eq=False, gc=False):
         force_setattr(self, "limited", subjects if len(limited) == len(subjects) else limited)
         force_setattr(self, "count", sum([len(subject.budgets) for subject in limited]))
         force_setattr(self, "refs_line", " ".join(self.refs) + "\n")
-        fault = _holds_fault(subjects, self.usage)
-        force_setattr(self, "holds_fault", fault)
-        force_setattr(self, "used", b"\0" if fault else _packed_names(self.usage))
+
+    @property
+    def used(self) -> bytes:
+        """The usage subjects as a reservation has them; raises ``ValueError`` where no call of it may hold tokens."""
+        if not self.packed_usage:
+            if fault := self.holds_fault:
+                raise ValueError(fault)
+            force_setattr(self, "packed_usage", _packed_names(self.usage))
+        return self.packed_usage
+
+    @property
+    def holds_fault(self) -> str:
+        """Why no call of it may hold tokens; "": it may."""
+        return _holds_fault(self.subjects, self.usage)
 
     @property
     def budgets(self) -> tuple[tuple[Subject, Budget], ...]:

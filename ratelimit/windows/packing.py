@@ -27,7 +27,18 @@ _VALUE: Final = struct.Struct("<H").pack
 class Batch:
     """The draws of one script, their charges, plans and subjects numbered in order of appearance."""
 
-    __slots__ = ("_charges", "_plans", "charge_blobs", "draw_blobs", "draws", "hold_blobs", "plan_blobs", "values")
+    __slots__ = (
+        "_charges",
+        "_holding",
+        "_plans",
+        "_refs",
+        "charge_blobs",
+        "draw_blobs",
+        "draws",
+        "hold_blobs",
+        "plan_blobs",
+        "values",
+    )
 
     def __init__(self, draws: Sequence[Draw]) -> None:
         if len(draws) > MAX_CHARGES:
@@ -39,7 +50,9 @@ class Batch:
         self.draw_blobs: list[bytes] = []
         self.hold_blobs: list[bytes] = []
         self._plans: dict[Subject, int] = {}  # one version of a subject's limits -> its number
-        self._charges: dict[Charge, int] = {}
+        self._charges: dict[Charge, int] = {}  # of calls that hold nothing
+        self._holding: dict[Charge, int] = {}  # of others: only these tell the script whose usage they are
+        self._refs: list[str] = []  # of each charge
         for draw in draws:
             self._draw(draw)
         if len(self.values) > MAX_NAMES:
@@ -47,17 +60,19 @@ class Batch:
 
     def refs(self) -> str:
         """Per charge a line with the references of its records, separated by spaces."""
-        return "".join([charge.refs_line for charge in self._charges])
+        return "".join(self._refs)
 
     def _draw(self, draw: Draw) -> None:
         charge, hits, tokens, hold, more = draw
-        number = self._charges.get(charge) or self._add_charge(charge)
         if not 0 <= tokens <= MAX_UNITS:
             raise ValueError(f"tokens must be 0..{MAX_UNITS}, not {tokens}")
         flags, rest = 0, b""
-        if hold is not None:
-            if charge.holds_fault:
-                raise ValueError(charge.holds_fault)
+        if hold is None:
+            charges = self._charges
+            number = charges.get(charge) or self._add_charge(charges, charge, b"")
+        else:
+            charges = self._holding
+            number = charges.get(charge) or self._add_charge(charges, charge, charge.used)
             flags = _HOLDS
             self.hold_blobs.append(_hold(hold))
         if not isinstance(hits, int):
@@ -68,14 +83,13 @@ class Batch:
             flags, rest = flags | _MORE, rest + _units("more", more)
         self.draw_blobs.append(_DRAW(number, flags, hits, tokens) + rest)
 
-    def _add_charge(self, charge: Charge) -> int:
+    def _add_charge(self, charges: dict[Charge, int], charge: Charge, used: bytes) -> int:
         plans = self._plans
         numbers = [plans.get(subject) or self._add_plan(subject) for subject in charge.limited]
         layout = _charge_layout(len(numbers))
-        self.charge_blobs.append(
-            layout.pack(charge.valid_until_ms, len(numbers), len(charge.used), *numbers) + charge.used
-        )
-        number = self._charges[charge] = len(self.charge_blobs)
+        self.charge_blobs.append(layout.pack(charge.valid_until_ms, len(numbers), len(used), *numbers) + used)
+        self._refs.append(charge.refs_line)
+        number = charges[charge] = len(self.charge_blobs)
         return number
 
     def _add_plan(self, subject: Subject) -> int:
