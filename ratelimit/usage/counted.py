@@ -13,6 +13,7 @@ MAX_PRESUMED: Final = 100
 _TOLD: Final = 1
 _TOLD_USAGE: Final = 2
 _HEAD: Final = struct.Struct("<HHBBIdd")
+_HEAD_OF_ONE: Final = struct.Struct("<HHBBIddI")
 _MAX_ESTIMATED: Final = 2**32 - 1
 
 
@@ -83,6 +84,8 @@ class Counted:
 
     def pack(self) -> bytes:
         """Write it down as the script reads it."""
+        if len(self._minutes) == 1 and not self._presumed and not self._above:
+            return self._packed_minute()
         presumed = sorted(self._presumed)[-MAX_PRESUMED:]
         flags = (_TOLD if self._told_ms else 0) + (_TOLD_USAGE if self._has_usage else 0)
         parts = [
@@ -103,3 +106,10 @@ class Counted:
         for hour, (calls, tokens) in sorted(self._above.items()):
             parts.append(hour.to_bytes(4, "little") + calls.to_bytes(4, "little") + tokens.to_bytes(7, "little"))
         return b"".join(parts)
+
+    def _packed_minute(self) -> bytes:
+        """The same of what has calls and tokens of one minute alone, as nearly all have."""
+        ((minute, (calls, tokens)),) = self._minutes.items()
+        flags = (_TOLD if self._told_ms else 0) + (_TOLD_USAGE if self._has_usage else 0)
+        head = _HEAD_OF_ONE.pack(1, 0, 0, flags, self._estimated, self._last_ms, self._told_ms, minute)
+        return head + calls.to_bytes(6, "little") + tokens.to_bytes(7, "little", signed=True)

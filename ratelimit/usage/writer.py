@@ -146,7 +146,9 @@ class UsageWriter:
         except ValueError:  # no name of ours begins like this
             self._lose([counted])
             return
-        cell = self._cells.setdefault(number, _Cell(self._now_ms()))
+        cell = self._cells.get(number)
+        if cell is None:
+            cell = self._cells[number] = _Cell(self._now_ms())
         cell.wait(subject, counted)
 
     def _write(self, execute: Execute, name: str, cell: _Cell) -> None:

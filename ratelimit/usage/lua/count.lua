@@ -52,12 +52,28 @@ local function fold_hash(key, section, before, present)
   redis.call('DEL', key)
 end
 
--- Takes in all that may be there, and drops what is no more needed, once a day.
+-- All hashes of theirs that may be there: { name, section, what its fields are counted from, what is now, .. }.
+local function older_hashes(usage, past, minute, hour, day)
+  local older, k = {}, 0
+  local function name(key, section, before, present)
+    older[k + 1], older[k + 2], older[k + 3], older[k + 4] = key, section, before, present
+    k = k + 4
+  end
+  for one = hour - 2, hour do name(usage .. ':m' .. one, past[1], one * 60, minute) end
+  for one = day - 9, day do name(usage .. ':h' .. one, past[2], one * 24, hour) end
+  for one = floor((day - 397) / 32), floor(day / 32) do name(usage .. ':d' .. one, past[3], 0, day) end
+  return older, k
+end
+
+-- Takes in all that may be there, and drops what is no more needed, once a day. As a rule there is none: one look for all.
 local function tidy(usage, past, minute)
   local hour, day = floor(minute / 60), floor(minute / 1440)
-  for one = hour - 2, hour do fold_hash(usage .. ':m' .. one, past[1], one * 60, minute) end
-  for one = day - 9, day do fold_hash(usage .. ':h' .. one, past[2], one * 24, hour) end
-  for one = floor((day - 397) / 32), floor(day / 32) do fold_hash(usage .. ':d' .. one, past[3], 0, day) end
+  local older, k = older_hashes(usage, past, minute, hour, day)
+  local names = {}
+  for i = 1, k, 4 do names[#names + 1] = older[i] end
+  if redis.call('EXISTS', unpack(names)) > 0 then
+    for i = 1, k, 4 do fold_hash(older[i], older[i + 1], older[i + 2], older[i + 3]) end
+  end
   for i, present in ipairs({ minute, hour, day }) do
     trim(past[i], present)
     narrow(past[i])
