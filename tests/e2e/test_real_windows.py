@@ -100,7 +100,7 @@ def most_in_any_window(times_ms: list[int], window_ms: int) -> int:
 
 
 def test_two_gates_never_admit_more_than_the_limit_in_any_window(machine: Machine) -> None:
-    """Parallel callers want all they can get, twice the limit of a minute: no trailing second or minute exceeds its own."""
+    """Parallel callers want all they can get, of two minutes: no trailing second or minute exceeds its limit."""
     limits = {"publication": Limits(burst=10, per_minute=150), "key": Limits(burst=4, per_minute=100)}
     publication = machine.catalog.publication(limits=limits["publication"])
     keys = [machine.catalog.key(publication, limits=limits["key"]) for _ in range(2)]

@@ -1,4 +1,4 @@
-"""How many examples a property tries whose examples take long: a few in ``make test``, ten times as many in ``make fuzz``."""
+"""How many examples slow properties try: few in ``make test``, ten times as many in ``make fuzz``."""
 
 from __future__ import annotations
 
