@@ -59,9 +59,18 @@ def predict(machine: UpMachine, key: str, model: str) -> int:
     return requests.post(url, json={"instances": [[1.0]]}, headers=headers, timeout=10).status_code
 
 
-def test_a_restart_keeps_publications_keys_budgets_and_changes(folder: Path) -> None:
-    """What the operator did stays done: published, called, changed, deleted."""
-    state = folder / "state"
+def stop(machine: UpMachine, one: signal.Signals) -> None:
+    """A signal stops everything soon: in order, bounded, with exit code 0."""
+    started_s = time.monotonic()
+    assert machine.stop(one) == 0
+    assert time.monotonic() - started_s < SOON_S
+    assert not machine.children
+    assert "Traceback" not in machine.printed
+
+
+def test_what_the_operator_did_stays_done(folder: Path) -> None:
+    """Published, called, deleted, a key rotated, the password changed: over restarts, whichever signal ended it."""
+    state, password = folder / "state", "my very own password"
     with up_machine(state) as first:
         admin = Admin(first)
         limits = {"requestsPerMinute": None, "requestsPerHour": 3, "burstLimit": None}
@@ -70,93 +79,75 @@ def test_a_restart_keeps_publications_keys_budgets_and_changes(folder: Path) -> 
         assert until(lambda: admin("GET", "/api/models/my-model/publish")["status"] == "live")
         assert [predict(first, key, "my-model") for _ in range(2)] == [200, 200]
         admin("DELETE", "/api/models/tenant-b-model?tenantId=tenant-b")
-        assert first.stop(signal.SIGINT) == 0
+        rotated = admin("POST", "/api/models/iris-sample/publish/rotate-key?tenantId=sample")["apiKey"]
+        change = {"currentPassword": first.up["admin_password"], "newPassword": password}
+        admin("POST", "/api/users/me/password", change)
+        stop(first, signal.SIGINT)
     with up_machine(state) as second:
+        assert_no_password_is_told(second)
+        second.up["admin_password"] = password
         admin = Admin(second)
-        assert second.up["sample"] == first.up["sample"]
-        assert second.up["admin_password"] == first.up["admin_password"]
+        assert admin("GET", "/api/users/me")["name"] == "admin"
+        assert_key_is_left_alone(first, second, rotated)
         assert until(lambda: admin("GET", "/api/models/my-model/publish")["status"] == "live")
         assert [predict(second, key, "my-model") for _ in range(2)] == [200, 429]
         assert until(lambda: admin("GET", "/api/models/my-model/publish")["usage"]["totalRequests"] == 3)
         names = [model["name"] for model in admin("GET", "/api/models")["items"]]
         assert "my-model" in names
         assert "tenant-b-model" not in names
-
-
-def test_a_key_that_the_operator_rotated_is_left_alone(folder: Path) -> None:
-    """A restart kills no key: the sample's is not known to ``up.json`` any more, and the screen says how to get one."""
-    state = folder / "state"
-    with up_machine(state) as first:
-        mine = Admin(first)("POST", "/api/models/iris-sample/publish/rotate-key?tenantId=sample")["apiKey"]
-    for _ in range(2):
-        with up_machine(state) as again:
-            assert again.up["sample"]["traditional"]["api_key"] == ""
-            assert again.up["sample"]["openai"] == first.up["sample"]["openai"]
-            assert predict(again, mine, "iris-sample") == 200
-            assert "A call that is answered 200:" not in again.printed
-            assert "A chat over https:" in again.printed
-            (command,) = [line for line in again.printed.splitlines() if "/iris-sample/publish/rotate-key" in line]
-            token = Admin(again).token
-    with up_machine(state) as last:
-        answer = last.shell(command.replace(again.up["admin_url"], last.up["admin_url"]), TOKEN=token)
-        assert predict(last, json.loads(answer.stdout)["apiKey"], "iris-sample") == 200
-
-
-def test_a_password_changed_over_the_api_stays(folder: Path) -> None:
-    """``up.json`` never tells a password that is none: it tells nothing until one is given, which is then set."""
-    state, mine = folder / "state", "my very own password"
-    with up_machine(state) as first:
-        change = {"currentPassword": first.up["admin_password"], "newPassword": mine}
-        Admin(first)("POST", "/api/users/me/password", change)
-    with up_machine(state) as second:
-        assert second.up["admin_password"] == ""
-        assert second.up["sample"] == first.up["sample"]
-        assert "(the password was changed over the API)" in second.printed
-        second.up["admin_password"] = mine
-        assert Admin(second)("GET", "/api/users/me")["name"] == "admin"
+        stop(second, signal.SIGTERM)
     with up_machine(state, TOLLKEEPER_ADMIN_PASSWORD="a given password") as third:
         assert third.up["admin_password"] == "a given password"
-        assert Admin(third)("GET", "/api/users/me")["name"] == "admin"
+        admin = Admin(third)
+        assert admin("GET", "/api/users/me")["name"] == "admin"
+        command = assert_key_is_left_alone(first, third, rotated)
+        answer = third.shell(command, TOKEN=admin.token)
+        assert predict(third, json.loads(answer.stdout)["apiKey"], "iris-sample") == 200
 
 
-def test_an_unpublished_sample_stays_unpublished(folder: Path) -> None:
-    """Neither it nor its deleted model comes back, whether or not ``up.json`` is lost; its examples are not printed."""
-    state = folder / "state"
-    with up_machine(state, TOLLKEEPER_ADMIN_PASSWORD="password") as first:
-        Admin(first)("DELETE", "/api/models/chat-sample/publish?tenantId=sample")
-        Admin(first)("DELETE", "/api/models/chat-sample?tenantId=sample")
-    for _ in range(2):
-        with up_machine(state, TOLLKEEPER_ADMIN_PASSWORD="password") as again:
-            assert again.up["sample"].keys() == {"traditional"}
-            assert "chat-sample was unpublished and stays so" in again.printed
-            assert "A chat over https:" not in again.printed
-            assert again.pasted("A call that is answered 200:").stdout.split()[1] == "200"
-            assert "chat-sample" not in [model["name"] for model in Admin(again)("GET", "/api/models")["items"]]
-        (state / "up.json").unlink()
+def assert_no_password_is_told(machine: UpMachine) -> None:
+    """``up.json`` never tells a password that is none: it tells nothing until one is given, which is then set."""
+    assert machine.up["admin_password"] == ""
+    assert "(the password was changed over the API)" in machine.printed
 
 
-def test_lost_sample_keys_are_rotated(folder: Path) -> None:
-    """Without the last ``up.json`` the samples get new keys, and the screen says so; the old ones die."""
+def assert_key_is_left_alone(before: UpMachine, machine: UpMachine, key: str) -> str:
+    """A restart kills no key: the sample's is not known to ``up.json`` any more; what the screen says to get one."""
+    assert machine.up["sample"]["traditional"]["api_key"] == ""
+    assert machine.up["sample"]["openai"] == before.up["sample"]["openai"]
+    assert predict(machine, key, "iris-sample") == 200
+    assert "A call that is answered 200:" not in machine.printed
+    assert "A chat over https:" in machine.printed
+    (command,) = [line for line in machine.printed.splitlines() if "/iris-sample/publish/rotate-key" in line]
+    return command
+
+
+def test_samples_whose_keys_are_lost_or_that_were_unpublished(folder: Path) -> None:
+    """Neither an unpublished one nor its model comes back; without the last ``up.json`` the other gets a new key."""
     state = folder / "state"
     with up_machine(state, TOLLKEEPER_ADMIN_PASSWORD="password") as first:
         old = first.up["sample"]["traditional"]["api_key"]
-    (state / "up.json").unlink()
+        Admin(first)("DELETE", "/api/models/chat-sample/publish?tenantId=sample")
+        Admin(first)("DELETE", "/api/models/chat-sample?tenantId=sample")
     with up_machine(state, TOLLKEEPER_ADMIN_PASSWORD="password") as second:
-        new = second.up["sample"]["traditional"]["api_key"]
+        assert_chat_sample_stays_away(second)
+        assert second.up["sample"]["traditional"] == first.up["sample"]["traditional"]
+    (state / "up.json").unlink()
+    with up_machine(state, TOLLKEEPER_ADMIN_PASSWORD="password") as third:
+        assert_chat_sample_stays_away(third)
+        new = third.up["sample"]["traditional"]["api_key"]
         assert new != old
-        assert "that key of iris-sample is new: the one before was lost" in second.printed
-        assert (predict(second, new, "iris-sample"), predict(second, old, "iris-sample")) == (200, 401)
+        assert "that key of iris-sample is new: the one before was lost" in third.printed
+        assert (predict(third, new, "iris-sample"), predict(third, old, "iris-sample")) == (200, 401)
 
 
-@pytest.mark.parametrize("one", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_everything_soon(folder: Path, one: signal.Signals) -> None:
-    """In order, bounded, with exit code 0."""
-    with up_machine(folder / "state") as machine:
-        started_s = time.monotonic()
-        assert machine.stop(one) == 0
-        assert time.monotonic() - started_s < SOON_S
-        assert not machine.children
-        assert "Traceback" not in machine.printed
+def assert_chat_sample_stays_away(machine: UpMachine) -> None:
+    """Its examples are not printed either."""
+    assert machine.up["sample"].keys() == {"traditional"}
+    assert "chat-sample was unpublished and stays so" in machine.printed
+    assert "A chat over https:" not in machine.printed
+    assert machine.pasted("A call that is answered 200:").stdout.split()[1] == "200"
+    assert "chat-sample" not in [model["name"] for model in Admin(machine)("GET", "/api/models")["items"]]
 
 
 def test_a_signal_during_the_start_stops_everything(folder: Path) -> None:
@@ -171,11 +162,11 @@ def test_a_signal_during_the_start_stops_everything(folder: Path) -> None:
 def up_machine_stopped_early(state: Path) -> Any:
     """Start a machine and send it SIGTERM once its first child runs."""
 
-    def stop() -> None:
+    def stop_early() -> None:
         assert until(lambda: (state / "lock").exists() and bool(processes_logging_to(state / "logs")), 30)
         os.kill(int((state / "lock").read_text()), signal.SIGTERM)
 
-    threading.Thread(target=stop).start()
+    threading.Thread(target=stop_early).start()
     return up_machine(state)
 
 
@@ -200,5 +191,6 @@ def test_a_killed_machine_leaves_no_child_and_starts_again(folder: Path) -> None
         ports = {"TOLLKEEPER_GATEWAY_PORT": first.up["gateway_url"].rpartition(":")[2]}
         with up_machine(state, **ports) as second:
             assert second.up["sample"] == first.up["sample"]
+            assert second.up["admin_password"] == first.up["admin_password"]
             assert second.up["gateway_url"] == first.up["gateway_url"]
             assert predict(second, second.up["sample"]["traditional"]["api_key"], "iris-sample") == 200
