@@ -23,8 +23,6 @@ from extauth.request.call import Call
 from extauth.request.openai import openai_fault
 from ratelimit.windows.budgets import Charge, Draw
 
-BEARER = "bearer "
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Facts:
@@ -87,25 +85,18 @@ def needs_records(call: Call, presented: ParsedKey | Reason, publication: Public
 
 
 def present(call: Call, secrets: Secrets, *, now_ms: int) -> ParsedKey | Reason:
-    """Read the one key a call presents: ``X-API-Key``, else ``Authorization: Bearer``.
+    """Read the one key that a call presents (``extauth.credentials.carriers``).
 
     ``now_ms`` is this machine's clock: a probe's text is good for a minute.
     """
-    if "," in call.api_key:
-        return Reason.KEY_REPEATED
-    text = call.api_key or _bearer(call.authorization)
-    if not text:
+    if call.key_fault is not None:
+        return call.key_fault
+    if not call.api_key:
         return Reason.KEY_MISSING
-    parsed = parse(text, secrets)
+    parsed = parse(call.api_key, secrets)
     if not isinstance(parsed, Malformed):
         return parsed
     return Reason.PROBED if is_probe(call.api_key, secrets, now_ms=now_ms) else Reason.KEY_MALFORMED
-
-
-def _bearer(authorization: str) -> str:
-    if authorization[: len(BEARER)].lower() != BEARER:
-        return ""
-    return authorization[len(BEARER) :].strip(" ")
 
 
 def resolve_model(host: HostEntry | None, route: RouteEntry | None, key: KeyEntry | None, body_model: str) -> str:

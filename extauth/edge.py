@@ -14,11 +14,13 @@ from typing import Final
 
 from catalog.keys.keytext import TEXT_CHARACTERS, mask
 from catalog.records import ModelType
+from extauth.answers.amended import amended
 from extauth.answers.answers import Denial, denial
 from extauth.answers.denied import denied_answer
 from extauth.answers.model_cards import told
 from extauth.answers.refusal_log import LOGGED, RefusalLog
 from extauth.answers.shared import RESERVATION, reservation_of
+from extauth.credentials.carriers import CREDENTIAL_HEADERS, KEY_HEADERS
 from extauth.lanes.lane import Lane
 from extauth.listing import Telling
 from extauth.question import read_question
@@ -34,15 +36,19 @@ CHECK_PATH: Final = "/envoy.service.auth.v3.Authorization/Check"
 class AnswerEncoder:
     """Verdicts to CheckResponse bytes."""
 
-    def __init__(self, answer_probe: Callable[[Call], Denial]) -> None:
+    def __init__(self, answer_probe: Callable[[Call], Denial], key_headers: Sequence[str] = KEY_HEADERS) -> None:
+        """``key_headers``: by which a key may come. None of them goes on, nor what else is a credential."""
         self._answer_probe = answer_probe
+        self._takes_off = amended(dict.fromkeys((*CREDENTIAL_HEADERS, *key_headers)), {})
 
     def encode(self, verdict: Verdict, asking: Asking | None) -> bytes:
         """Encode one answer."""
         asked, grant, reason = verdict.asked, verdict.grant, verdict.reason
         if reason is Reason.OK and grant is not None and isinstance(asked, Lane):
             hold = grant.draw.hold
-            answer = asked.shared + asked.shown.told(grant.numbers, verdict.now_ms)
+            answer = asked.shared + asked.shown.told(grant.numbers, verdict.now_ms) + self._takes_off
+            if asking is not None and asking.amended:
+                answer += asking.amended
             return answer if hold is None else answer + reservation_of(hold.id)
         if reason is Reason.LIMITED:  # which is told alike to all whose refusal it is
             verdict.answer = verdict.answer or denied_answer(_denial(verdict, asking), reason)
@@ -74,7 +80,7 @@ def _denial(verdict: Verdict, asking: Asking | None) -> Denial:
 
 def masked_key(asking: Asking) -> str:
     """Show the caller which key it sent, if what it sent has at least the length of one."""
-    text = asking.api_key or asking.authorization.rpartition(" ")[2]
+    text = asking.api_key
     return mask(text[3:22]) if len(text) == TEXT_CHARACTERS else ""
 
 
@@ -90,17 +96,17 @@ class CheckService:
         *,
         refusals: RefusalLog,
         release: Callable[[str], object],
-        answer_probe: Callable[[Call], Denial],
-        gateway_namespace: str = "",
+        encoder: AnswerEncoder,
+        read: Callable[[bytes], Asking | None] = read_question,
     ) -> None:
         self._check = check
-        self._gateway_namespace = gateway_namespace
+        self._read = read
         self._release = release
         self._refusals = refusals
         self._clock = clock
         self._observe = observe
         self._max_batch = max_batch
-        self._encoder = AnswerEncoder(answer_probe)
+        self._encoder = encoder
 
     @property
     def max_batch(self) -> int:
@@ -111,8 +117,7 @@ class CheckService:
         """Answer every question, in order; a fault of ours refuses, it never admits."""
         begun_ms = self._clock.monotonic_ms()
         try:
-            namespace = self._gateway_namespace
-            calls = [read_question(payload, namespace) for payload in payloads]
+            calls = [self._read(payload) for payload in payloads]
             verdicts = self._verdicts(calls, deadline_ms)
             answers = [self._encoder.encode(verdict, call) for verdict, call in zip(verdicts, calls, strict=True)]
             self._note(verdicts, calls)
@@ -135,7 +140,7 @@ class CheckService:
     def overloaded(self, payload: bytes) -> bytes:
         """Refuse a call that cannot be looked at in time."""
         verdict = Verdict(Reason.OVERLOADED)
-        self._refusals.note(verdict.reason, lambda: _whole(read_question(payload, self._gateway_namespace)))
+        self._refusals.note(verdict.reason, lambda: _whole(self._read(payload)))
         self._observe([verdict], 0.0)
         return self._encoder.encode(verdict, None)
 

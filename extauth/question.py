@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from catalog.keys.keytext import PREFIX
+from extauth.answers.amended import amended
+from extauth.credentials.carriers import CREDENTIAL_HEADERS, KEY_HEADERS, presented
+from extauth.credentials.copies import BEFORE_BODY, COOKIE, MARK, copies_in
+from extauth.reasons import Reason
 from extauth.request.body import Body, BodyFault
-from extauth.request.call import Call, Posted
-from extauth.request.routed import routed
+from extauth.request.call import Call, Posted, single_type
+from extauth.request.routed import Routed, routed
 from extauth.request.told_body import told_body
+from protos.core_pb2 import Metadata
 from protos.external_auth_pb2 import AttributeContext, CheckRequest
 
 MAX_REQUEST_ID: Final = 64
@@ -20,19 +28,29 @@ MAX_ADDRESS: Final = 64
 class Question:
     """What Envoy asks about one call (``extauth.request.call.Asking``)."""
 
-    __slots__ = ("_attributes", "_call", "api_key", "authorization", "body", "openai_host", "publication")
+    __slots__ = ("_attributes", "_call", "amended", "api_key", "body", "key_fault", "openai_host", "publication")
 
-    def __init__(self, attributes: AttributeContext, gateway_namespace: str) -> None:
-        headers = attributes.request.http.headers
+    def __init__(
+        self, attributes: AttributeContext, payload: bytes, gateway_namespace: str, key_headers: Sequence[str]
+    ) -> None:
         self._attributes = attributes
         self._call: Call | None = None
         self.body: Body | BodyFault | None = None
         """What was read of it (``reading``)."""
-        self.api_key = headers.get("x-api-key", "").strip(" \t")
-        self.authorization = headers.get("authorization", "")
-        self.publication, self.openai_host = routed(
-            attributes.route_metadata_context.filter_metadata, gateway_namespace
+        self.amended = b""
+        self.api_key, self.key_fault = presented(attributes.request.http.headers.get, key_headers)
+        self.publication, self.openai_host = _routed(
+            attributes.route_metadata_context.SerializeToString(), gateway_namespace
         )
+        if payload.count(MARK, 0, BEFORE_BODY) > self.api_key.startswith(PREFIX):
+            self._take_copies_off((*CREDENTIAL_HEADERS, *key_headers))
+
+    def _take_copies_off(self, ending: Sequence[str]) -> None:
+        http = self._attributes.request.http
+        copies = copies_in(http.headers, (http.path, http.host, http.method), ending)
+        if copies.in_url:
+            self.key_fault = Reason.KEY_IN_URL
+        self.amended = amended(copies.removed, {COOKIE: copies.cookie} if copies.cookie else {})
 
     def read(self) -> Call:
         """Read the whole call, once."""
@@ -46,8 +64,18 @@ class Question:
         headers, raw = http.headers, http.raw_body
         text = "" if raw else http.body
         content_type, encoding = headers.get("content-type", ""), headers.get("content-encoding", "")
+        if "," in content_type:
+            content_type = self._single_type(content_type)
         path = http.path.partition("?")[0]
         return Posted(http.method, path, content_type, encoding and encoding.lower(), raw or text.encode(), bool(text))
+
+    def _single_type(self, content_type: str) -> str:
+        """Make one of equal ones, for the model's server too."""
+        single = single_type(content_type)
+        change = amended((), {"content-type": single})
+        if single != content_type and change not in self.amended:  # it may be asked for again
+            self.amended += change
+        return single
 
     def reading(self, body: Body | BodyFault) -> Question:
         """Return the same question with its body read, which nobody then reads again."""
@@ -62,7 +90,7 @@ class Question:
             body = told_body(self._attributes.metadata_context.filter_metadata, http.size)
         return Call(
             api_key=self.api_key,
-            authorization=self.authorization,
+            key_fault=self.key_fault,
             publication=self.publication,
             openai_host=self.openai_host,
             method=posted.method,
@@ -77,12 +105,24 @@ class Question:
         )
 
 
-def read_question(payload: bytes, gateway_namespace: str = "") -> Question | None:
+MOST_ROUTES: Final = 4_096
+"""Routes whose metadata is kept read, by its bytes: half a kilobyte each, and every call names one of few."""
+
+
+@functools.lru_cache(maxsize=MOST_ROUTES)
+def _routed(metadata: bytes, gateway_namespace: str) -> Routed:
+    return routed(Metadata.FromString(metadata).filter_metadata, gateway_namespace)
+
+
+def read_question(
+    payload: bytes, gateway_namespace: str = "", key_headers: Sequence[str] = KEY_HEADERS
+) -> Question | None:
     """Read Envoy's question; ``None`` where it is not one.
 
     ``gateway_namespace``: of the HTTPRoutes of Envoy Gateway whose rules' names are believed.
+    ``key_headers``: by which a key may come, in this order and in lower case.
     """
     try:
-        return Question(CheckRequest.FromString(payload).attributes, gateway_namespace)
+        return Question(CheckRequest.FromString(payload).attributes, payload, gateway_namespace, key_headers)
     except DecodeError:
         return None

@@ -17,6 +17,7 @@ class Reason(enum.StrEnum):
     NO_PUBLICATION = "no_publication"
     KEY_MISSING = "key_missing"
     KEY_REPEATED = "key_repeated"
+    KEY_IN_URL = "key_in_url"
     KEY_MALFORMED = "key_malformed"
     KEY_UNKNOWN = "key_unknown"
     PEPPER_UNKNOWN = "pepper_unknown"  # an operator's fault: our secrets file lacks a pepper of the key
@@ -109,6 +110,11 @@ WIRE: Final[Mapping[Reason, Wire]] = {
     ),
     Reason.KEY_MISSING: UNAUTHENTICATED,
     Reason.KEY_REPEATED: UNAUTHENTICATED,
+    Reason.KEY_IN_URL: _bad_request(
+        "key_in_url",
+        "The request's URL holds an API key, and URLs are written into logs: send it as a header, 'X-API-Key: tk_…' or "
+        "'Authorization: Bearer tk_…', and have this key replaced.",
+    ),
     Reason.KEY_MALFORMED: UNAUTHENTICATED,
     Reason.KEY_UNKNOWN: UNAUTHENTICATED,
     Reason.PEPPER_UNKNOWN: UNAUTHENTICATED,

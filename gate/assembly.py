@@ -16,10 +16,12 @@ from catalog.store import names, reader
 from extauth.answers import probing
 from extauth.answers.refusal_log import RefusalLog
 from extauth.batch import Checker
+from extauth.credentials.carriers import KEY_HEADERS
 from extauth.denials import Denials
-from extauth.edge import CHECK_PATH, CheckService, masked_key
+from extauth.edge import CHECK_PATH, AnswerEncoder, CheckService, masked_key
 from extauth.events import Events
 from extauth.metrics import CheckMetrics
+from extauth.question import read_question
 from extauth.reasons import Reason
 from extauth.records.cache import RecordCache
 from extauth.records.entries import PublicationEntry
@@ -80,6 +82,7 @@ class Gate:
         bounded: BoundedPolicy | None = None,
         serves: Collection[str] = tuple(SERVICES),
         gateway_namespace: str = "",
+        key_headers: Sequence[str] = KEY_HEADERS,
         endings: ReceiverFactory | None = None,
         meter: Meter = OWN_METER,
         newest_format: int = NEWEST,
@@ -91,6 +94,7 @@ class Gate:
         ``newest_format``: the newest format of stored values that may be written.
 
         ``gateway_namespace``: of the HTTPRoutes of Envoy Gateway whose rules' names are believed; "" for none.
+        ``key_headers``: by which a key may come, in this order and in lower case.
         """
         self._clock = clock
         self.formats = WrittenFormat(newest_format, clock.monotonic_ms)
@@ -150,8 +154,8 @@ class Gate:
             clock,
             refusals=refusals,
             release=self._settler.release,
-            answer_probe=lambda call: probing.answered(call, self._secrets),
-            gateway_namespace=gateway_namespace,
+            encoder=AnswerEncoder(lambda call: probing.answered(call, self._secrets), key_headers),
+            read=partial(read_question, gateway_namespace=gateway_namespace, key_headers=key_headers),
         )
         rate_limit = RateLimitService(
             StreamDone(self._endings.by_stream_done, self._settlements.unreadable),

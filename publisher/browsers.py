@@ -32,6 +32,8 @@ _STAINLESS: Final = (
 ALLOWED_HEADERS: Final = (
     "authorization",
     "x-api-key",
+    "api-key",
+    "x-goog-api-key",
     "content-type",
     "idempotency-key",
     "openai-beta",

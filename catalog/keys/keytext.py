@@ -28,12 +28,12 @@ MASK_CHARACTERS: Final = 6  # of the id: its shard and 15 random bits, enough to
 
 _ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"  # in ASCII order
 _PAIRS: Final = tuple(first + second for first in _ALPHABET for second in _ALPHABET)
-_PREFIX: Final = "tk_"
+PREFIX: Final = "tk_"
 _FORM: Final = re.compile(
-    f"{_PREFIX}(?P<id>{ID_PATTERN})_"
+    f"{PREFIX}(?P<id>{ID_PATTERN})_"
     f"(?P<secret>[0-9A-Za-z]{{{SECRET_CHARACTERS}}})(?P<check>[0-9A-Za-z]{{{CHECK_CHARACTERS}}})"
 )
-TEXT_CHARACTERS: Final = len(_PREFIX) + ID_CHARACTERS + 1 + SECRET_CHARACTERS + CHECK_CHARACTERS  # 75
+TEXT_CHARACTERS: Final = len(PREFIX) + ID_CHARACTERS + 1 + SECRET_CHARACTERS + CHECK_CHARACTERS  # 75
 
 
 @final
@@ -103,7 +103,7 @@ def mint(key_id: str, secrets: Secrets, entropy: Callable[[int], bytes]) -> KeyT
     if not is_id(key_id):
         raise ValueError("key id: must be 3 hexadecimal characters and 16 of a-z, 2-7")
     secret = _base62(int.from_bytes(entropy(SECRET_BYTES)), SECRET_CHARACTERS)
-    checked = f"{_PREFIX}{key_id}_{secret}"
+    checked = f"{PREFIX}{key_id}_{secret}"
     return KeyText(checked + _check(checked, secrets.mac_keys[secrets.current_mac_key]))
 
 
@@ -117,6 +117,16 @@ def parse(text: str, secrets: Secrets) -> ParsedKey | Malformed:
     return ParsedKey(form["id"], KeyText(text))
 
 
+def has_form(text: str) -> bool:
+    """Whether a text looks like a key, which is all that says which of several headers is meant for us."""
+    return len(text) == TEXT_CHARACTERS and text.startswith(PREFIX)
+
+
+def holds_form(text: str) -> bool:
+    """Whether a key's text stands anywhere in this one, whoever minted it."""
+    return PREFIX in text and _FORM.search(text) is not None
+
+
 def mask(key: str | KeyText) -> str:
     """Show which key is meant: the text's own beginning, ``tk_`` and 6 characters of its id, ``tk_0a1q7x…``.
 
@@ -124,11 +134,11 @@ def mask(key: str | KeyText) -> str:
     """
     key_id = _id_part(key.reveal()) if isinstance(key, KeyText) else key
     shown = key_id[:MASK_CHARACTERS] if is_id(key_id) else ""
-    return f"{_PREFIX}{shown}…"
+    return f"{PREFIX}{shown}…"
 
 
 def _id_part(text: str) -> str:
-    return text[len(_PREFIX) : len(_PREFIX) + ID_CHARACTERS]
+    return text[len(PREFIX) : len(PREFIX) + ID_CHARACTERS]
 
 
 def _checks(checked: str, check: str, secrets: Secrets) -> bool:

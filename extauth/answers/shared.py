@@ -8,18 +8,14 @@ from typing import Final
 from extauth.answers.shown import OK_RESPONSE
 from extauth.answers.wire import OVERWRITE, Slot, field, header_slot, text_entry
 
-KEY_HEADERS: Final = ("x-api-key", "authorization")
 RESERVATION: Final = "reservation"
 """The dynamic metadata by which the proxy tells how an admitted call ended: the reservation's id."""
 MAX_AROUND: Final = 4_096
 """Pairs of a publication and a tenant kept ready, some 400 bytes each."""
 _TO_UPSTREAM: Final = 2
 """OkHttpResponse.headers."""
-_REMOVED: Final = 5
-"""OkHttpResponse.headers_to_remove."""
 _METADATA: Final = 4
 """CheckResponse.dynamic_metadata, a Struct, whose map is field 1."""
-_REMOVES_KEY: Final = b"".join(field(_REMOVED, name.encode()) for name in KEY_HEADERS)
 
 
 def shared_answer(publication: str, key: str, tenant: str, *, is_openai: bool) -> bytes:
@@ -59,7 +55,7 @@ def _around(
 
 def _headers(uid: bytes, *, is_openai: bool) -> bytes:
     """What no key has a part in; an openai route is chosen again by one, others add it for the upstream themselves."""
-    return _TO_PUBLICATION.of(uid) + _REMOVES_KEY if is_openai else _REMOVES_KEY
+    return _TO_PUBLICATION.of(uid) if is_openai else b""
 
 
 def _told(name: bytes) -> Slot:

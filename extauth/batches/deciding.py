@@ -107,10 +107,10 @@ class Decider:
 
     def _name(self, batch: Batch, index: int, call: Asking) -> bytes:
         """The name of a call's lane; b"" for one that cannot have any."""
-        credential, route = call.api_key or call.authorization, call.publication or call.openai_host
-        if not credential or not route:
+        route = call.publication or call.openai_host
+        if not call.api_key or not route or call.key_fault is not None:
             return b""
-        which = f"{'p' if call.publication else 'h'}{route}\0{'k' if call.api_key else 'a'}{credential}"
+        which = f"{'p' if call.publication else 'h'}{route}\0{call.api_key}"
         name = batch.names[index] = self._lanes.name(which)
         return name
 
@@ -200,7 +200,7 @@ class Decider:
         """Make a lane of what was decided, and keep it where it says all that decides about calls like this one."""
         lane, key, record = lane_of(admission), admission.key, admission.publication.record
         name, call = batch.names[index], batch.question.calls[index]
-        if key is None or not name or not _is_plainly_presented(call):  # only a credential that was matched has lanes
+        if key is None or not name:  # only a credential that was matched has lanes
             return lane
         keep = partial(self._lanes.keep, epoch=epoch, era=batch.era)
         if record.type is not ModelType.OPENAI:
@@ -214,8 +214,3 @@ class Decider:
         ):
             keep(name, lane.as_opening())
         return lane
-
-
-def _is_plainly_presented(call: Call) -> bool:
-    """Whether there are few ways to write a credential like this: one key is not to fill the lanes by spaces."""
-    return bool(call.api_key) or call.authorization.count(" ") == 1

@@ -7,6 +7,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 from msgspec import structs
 
+from extauth.reasons import Reason
 from extauth.request.body import Body, BodyFault
 
 
@@ -30,8 +31,13 @@ class Asking(Protocol):
         ...
 
     @property
-    def authorization(self) -> str:
-        """As ``Call.authorization``."""
+    def key_fault(self) -> Reason | None:
+        """As ``Call.key_fault``."""
+        ...
+
+    @property
+    def amended(self) -> bytes:
+        """As ``Call.amended``."""
         ...
 
     @property
@@ -69,8 +75,8 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     a route names one publication, or the table of models its host serves by the body's ``model``.
     """
 
-    api_key: str  # X-API-Key, "" when absent; Envoy joins a header sent twice by commas, which no key contains
-    authorization: str  # the Authorization header, "" when absent
+    api_key: str  # the text that it presents as its key (``credentials.carriers``), "" where it presents none
+    key_fault: Reason | None  # why that counts for nothing, whatever it is
     publication: str  # uid named by the route, "" when it names none
     openai_host: str  # host whose model table decides, "" when the route names a publication
     method: str
@@ -82,6 +88,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     address: str = ""  # of the caller, as Envoy trusts it; "" when it was not told
     path: str = ""  # as the route saw it, without the query; says what is asked of a publication, never of which
     request_id: str = ""  # Envoy's own, which its access log and the answer carry too; "" when it was not told
+    amended: bytes = b""  # what Envoy is to change of its headers if it passes (``answers.amended``)
 
     def read(self) -> Call:
         """Return the call itself: it was read."""
@@ -109,3 +116,9 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     def model(self) -> str:
         """The body's ``model``; "" where the body names none, or was not read."""
         return self.body.model if isinstance(self.body, Body) else ""
+
+
+def single_type(content_type: str) -> str:
+    """A Content-Type that came several times with equal values, which Envoy has joined by commas, as one."""
+    first, *others = [part.strip(" \t") for part in content_type.split(",")]
+    return first if all(other == first for other in others) else content_type

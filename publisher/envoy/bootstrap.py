@@ -15,7 +15,6 @@ from publisher.envoy.answer import answer_filter
 from publisher.envoy.bodies import CHECK_FILTER, GATE_LARGE, with_body
 from publisher.envoy.endings import endings_cluster, endings_log
 from publisher.envoy.files import (
-    CREDENTIAL_HEADERS,
     IDLE_S,
     ROUTE_NAMESPACE,
     ROUTES_NAME,
@@ -24,7 +23,7 @@ from publisher.envoy.files import (
     watched_file,
 )
 from publisher.envoy.gate import GATE, GateTls, gate_cluster
-from publisher.envoy.listener.log import REQUEST_ID_HEADER, file_log
+from publisher.envoy.listener.log import file_log
 from publisher.envoy.listener.overload import overload_manager
 from publisher.envoy.listener.redirect import redirecting_manager
 from publisher.envoy.listener.replies import MAX_HEADERS, MAX_HEADERS_KB, local_replies
@@ -48,8 +47,8 @@ REMOVED_HEADERS: Final = ("x-tenant-id", "x-key-id", "x-forwarded-host", "accept
 CALLER_HEADER: Final = "x-envoy-external-address"
 """The caller's address as Envoy sees it, trusted hops counted; Check's ``source`` is the connection's other end."""
 
-CHECKED_HEADERS: Final = (*CREDENTIAL_HEADERS, "content-type", "content-encoding", CALLER_HEADER, REQUEST_ID_HEADER)
-"""The request headers Check is told, and no others."""
+UNTOLD_HEADERS: Final = (":authority", ":method", ":path", ":scheme", "content-length")
+"""The request headers that Check is not told: it knows what they say. In any other may a copy of a key stand."""
 
 NOBODY: Final = {"address_prefix": "255.255.255.255", "prefix_len": 32}
 """No caller has this address. An empty list would mean loopback and the private ranges."""
@@ -239,7 +238,7 @@ def _check_filter(options: BootstrapOptions) -> Json:
             "clear_route_cache": True,
             "route_metadata_context_namespaces": [ROUTE_NAMESPACE],
             "with_request_body": with_body(options.max_body_bytes),
-            "allowed_headers": {"patterns": [{"exact": name} for name in CHECKED_HEADERS]},
+            "disallowed_headers": {"patterns": [{"exact": name} for name in UNTOLD_HEADERS]},
         },
     }
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from extauth.credentials.carriers import CREDENTIAL_HEADERS
 from publisher.browsers import SERVERS_HEADERS, browser_policy
 from publisher.envoy.bodies import large_calls, large_way, without_body
 from publisher.envoy.files import (
-    CREDENTIAL_HEADERS,
     METER_FILTER,
     NO_CLUSTER,
     PUBLICATION_HEADER,

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 import pytest
 
 from extauth import edge
-from extauth.answers import shared
 from extauth.request import routed
 from publisher.envoy import files as envoy_files
 from tests.e2e.proxy import (
@@ -220,6 +219,5 @@ def test_a_header_of_checks_cannot_move_a_call_that_its_path_decided(envoy: Envo
 
 
 def test_the_gate_and_the_files_use_the_same_names() -> None:
-    """Metadata namespaces, credential headers and the method are one contract."""
+    """Metadata namespaces and the method are one contract."""
     assert routed.ROUTE_NAMESPACE == envoy_files.ROUTE_NAMESPACE
-    assert shared.KEY_HEADERS == envoy_files.CREDENTIAL_HEADERS

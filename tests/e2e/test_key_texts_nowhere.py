@@ -177,7 +177,7 @@ def rotate_and_call(run: Busy) -> None:
 def misplace(run: Busy) -> None:
     """Put a key wherever it does not belong: people do."""
     key = run.texts[-1]
-    assert run.calls(f"/models/my-model/predict?api_key={key}", {}, {}) == 401
+    assert run.calls(f"/models/my-model/predict?api_key={key}", {}, {}) == 400
     assert run.calls(f"/models/{key}/predict", {}, {"x-request-id": key}) == 404
     assert run.calls("/models/my-model/predict", {key: key}, {"authorization": f"Basic {key}", "cookie": key}) == 401
     assert run.calls("/models/my-model/predict", {"instances": key}, {"host": f"{key}.com"}) == 404

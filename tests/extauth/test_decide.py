@@ -34,7 +34,7 @@ from extauth.request.body import Body, BodyFault
 from extauth.request.call import Call
 from extauth.reserving import Reserver
 
-CALL = Call("", "", "uid", "", "POST", "application/json", path="/models/m/chat/completions")
+CALL = Call("", None, "uid", "", "POST", "application/json", path="/models/m/chat/completions")
 PUBLICATION = PublicationRecord(
     uid="uid",
     tenant="tenant-a",
@@ -163,21 +163,19 @@ def test_a_models_name_means_the_callers_own_first(parsed: ParsedKey, secrets: S
 
 
 @pytest.mark.parametrize(
-    ("api_key", "authorization", "reason"),
+    ("api_key", "fault", "reason"),
     [
-        ("", "", Reason.KEY_MISSING),
-        ("", "Basic abc", Reason.KEY_MISSING),
-        ("", "Bearer", Reason.KEY_MISSING),
-        ("", "Bearer x", Reason.KEY_MALFORMED),
-        ("x", "", Reason.KEY_MALFORMED),
-        ("x,y", "", Reason.KEY_REPEATED),
+        ("", None, Reason.KEY_MISSING),
+        ("x", None, Reason.KEY_MALFORMED),
+        ("x", Reason.KEY_REPEATED, Reason.KEY_REPEATED),
+        ("", Reason.KEY_IN_URL, Reason.KEY_IN_URL),
     ],
 )
 def test_what_is_no_key_is_refused_without_records(
-    secrets: Secrets, api_key: str, authorization: str, reason: Reason
+    secrets: Secrets, api_key: str, fault: Reason | None, reason: Reason
 ) -> None:
     """Nothing of this reaches the store."""
-    assert present(structs.replace(CALL, api_key=api_key, authorization=authorization), secrets, now_ms=0) is reason
+    assert present(structs.replace(CALL, api_key=api_key, key_fault=fault), secrets, now_ms=0) is reason
 
 
 def test_every_reason_has_its_place_on_the_wire() -> None:

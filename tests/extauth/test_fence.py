@@ -86,7 +86,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 def call_of(text: str, publication: str) -> Call:
     """A call as the edge reads it."""
-    return Call(text, "", publication, "", "POST", "application/json")
+    return Call(text, None, publication, "", "POST", "application/json")
 
 
 def test_a_key_revoked_between_its_reading_and_its_use_is_refused(
@@ -157,7 +157,7 @@ def test_a_list_tells_models_as_they_are_once_it_is_admitted(catalog: Catalog, e
 
     def asked(limiter: Limiter) -> list[str]:
         checker = Checker(cache=cache, records=StoreRecords(), limiter=limiter, secrets=catalog.secrets)
-        call = Call(text, "", "", HOST, "GET", path="/v1/models")
+        call = Call(text, None, "", HOST, "GET", path="/v1/models")
         (verdict,) = checker.check([call], Stores.one(execute), 2_000.0)
         assert verdict.reason is Reason.MODELS_TOLD
         assert isinstance(verdict.asked, Telling)

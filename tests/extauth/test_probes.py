@@ -92,8 +92,6 @@ def test_forged_and_stale_probes_are_the_ordinary_401(catalog: Catalog, asker: A
     assert status(ordinary) == 401
     for text in texts:
         assert asker.ask(question(key=text, publication=publication)) == ordinary
-    bearer = {"authorization": f"Bearer {_probe(secrets).reveal()}"}
-    assert asker.ask(question(publication=publication, headers=bearer)) == ordinary
 
 
 def test_probes_have_a_reason_of_their_own(

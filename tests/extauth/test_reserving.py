@@ -150,7 +150,7 @@ def _reserved(
 ) -> Terms | None:
     publication = entry_of(record)
     assert isinstance(publication, PublicationEntry)
-    call = Call("", "", RECORD.uid, "", method, path=path, body=body, raw=b"" if body else raw)
+    call = Call("", None, RECORD.uid, "", method, path=path, body=body, raw=b"" if body else raw)
     drawn = RESERVE_UNLEARNED(lane_of(Admission(None, None, publication, draw(subjects=()))), call)
     hold = drawn.hold
     if hold is None:
@@ -263,7 +263,7 @@ def test_the_next_call_goes_by_what_was_learned_or_changed_meanwhile() -> None:
     """What a publication's calls have in common is kept only for as long as it is the same."""
     learned = [UNLEARNED]
     reserve = Reserver(lambda count: b"1" * count, lambda _uid: learned[0])
-    call = Call("", "", RECORD.uid, "", "POST", path="/v1/models/llm/embeddings", body=Body("llm", 1_000))
+    call = Call("", None, RECORD.uid, "", "POST", path="/v1/models/llm/embeddings", body=Body("llm", 1_000))
 
     def presumed(record: PublicationRecord) -> int | None:
         publication = entry_of(record)

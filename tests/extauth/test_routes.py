@@ -82,11 +82,11 @@ class Bench:
     def chat(self, text: str, model: str) -> Verdict:
         """Call a model by the body."""
         body = Body(model)
-        return self.ask(Call(text, "", "", HOST, "POST", "application/json", body, path="/v1/chat/completions"))
+        return self.ask(Call(text, None, "", HOST, "POST", "application/json", body, path="/v1/chat/completions"))
 
     def models(self, text: str) -> Verdict:
         """Ask for the host's models."""
-        return self.ask(Call(text, "", "", HOST, "GET", path="/v1/models"))
+        return self.ask(Call(text, None, "", HOST, "GET", path="/v1/models"))
 
 
 @pytest.fixture

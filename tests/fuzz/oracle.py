@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 
+from catalog.keys.keytext import TEXT_CHARACTERS
 from protos.external_auth_pb2 import AttributeContext, CheckRequest
 from tests.fuzz.world import HOST, Holder, Place, World
 
@@ -34,13 +35,32 @@ class Pass:
 
 
 def presented_text(attributes: AttributeContext) -> str:
-    """The text that a caller shows, "" where it shows none."""
-    headers = attributes.request.http.headers
-    own = headers["x-api-key"].strip(" \t") if "x-api-key" in headers else ""
-    if own:
-        return own
-    bearer = _BEARER.fullmatch(headers["authorization"]) if "authorization" in headers else None
-    return bearer["text"].strip(" ") if bearer else ""
+    """The text that a caller shows, "" where it shows none; of several in one header what is surely no key."""
+    headers, instead = attributes.request.http.headers, ""
+    for name in ("x-api-key", "authorization", "api-key", "x-goog-api-key"):
+        value = headers.get(name, "")
+        texts = [part.strip(" \t") for part in value.split(",")]
+        if name == "authorization":
+            texts = [bearer["text"].strip(" ") if (bearer := _BEARER.fullmatch(text)) else "" for text in texts]
+        if name != "authorization" and _has_form(value):
+            return value  # whatever stands in it
+        ours = [text for text in texts if _has_form(text)]
+        if ours:
+            return ours[0] if len({*texts}) == 1 else value
+        instead = instead or (texts[0] if len({*texts}) == 1 else value)
+    return instead
+
+
+def _has_form(text: str) -> bool:
+    return text.startswith("tk_") and len(text) == TEXT_CHARACTERS
+
+
+def shows_a_key(text: str) -> bool:
+    """Whether a key's text stands in this one."""
+    return _KEY.search(text) is not None
+
+
+_KEY: Final = re.compile(r"tk_[0-9a-f]{3}[a-z2-7]{16}_[0-9A-Za-z]{52}")
 
 
 def read(payload: bytes) -> AttributeContext | None:
@@ -57,6 +77,8 @@ def must_tell(attributes: AttributeContext | None, world: World) -> list[str] | 
     One name stands for one model, told alone or in a list.
     """
     if attributes is None or attributes.request.http.method not in {"GET", "HEAD"}:
+        return None
+    if shows_a_key(attributes.request.http.path):
         return None
     text = presented_text(attributes)
     holder = world.valid.get(text)
@@ -107,7 +129,7 @@ def is_question(attributes: AttributeContext, world: World) -> bool:
 
 def must_pass(attributes: AttributeContext | None, world: World) -> Pass | None:
     """Say whether the gate must let this through; everything else it must refuse."""
-    if attributes is None or is_question(attributes, world):
+    if attributes is None or is_question(attributes, world) or shows_a_key(attributes.request.http.path):
         return None
     text = presented_text(attributes)
     holder = world.valid.get(text)

@@ -16,6 +16,7 @@ from msgspec import structs
 from catalog.keys.hashing import Match
 from catalog.keys.secrets import SecretsError
 from extauth import decide, edge
+from extauth.credentials import carriers
 from ratelimit.descriptors import asking
 from ratelimit.service import edge as rate_limit_edge
 from tests.fuzz.found import Found
@@ -80,7 +81,7 @@ BREAKS = {
     "answers change places": (edge.CheckService, "_verdicts", _mixed_up),
     "descriptors count as one hit": (rate_limit_edge, "_hits", lambda _one, _hits: 1),
     "hits beyond all limits make a fault": (asking, "MAX_UNITS", 2**70),
-    "some text makes a fault": (decide, "_bearer", lambda text: text.encode("ascii").decode()[7:]),
+    "some text makes a fault": (carriers, "_of_bearer", lambda text: text.encode("ascii").decode()[7:]),
 }
 
 

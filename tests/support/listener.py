@@ -72,7 +72,9 @@ class Listener:
         kind, name = named
         publication, host = (name, "") if kind == PUBLICATION else ("", name)
         read = self.reads_bodies and request.content_type == "application/json"
-        said = answered(Call(text, "", publication, host, request.method, body=Body() if read else None), self.secrets)
+        said = answered(
+            Call(text, None, publication, host, request.method, body=Body() if read else None), self.secrets
+        )
         return web.Response(status=said.status, text=said.body, headers=dict(said.headers))
 
 

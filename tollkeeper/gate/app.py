@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from prometheus_client import CollectorRegistry
 from pydantic import AfterValidator, Field
@@ -18,6 +19,7 @@ from catalog.cell_number import CellsDifferError
 from catalog.keys.live_secrets import LiveSecrets
 from catalog.keys.metrics import SecretsMetrics
 from catalog.keys.secrets import SecretsError
+from extauth.credentials.carriers import KEY_HEADERS, MOST_KEY_HEADERS, PROBES_HEADER
 from gate.admissions import AdmissionLog
 from gate.agreed import require_cells
 from gate.assembly import SERVICES, Gate
@@ -49,6 +51,21 @@ def _known(value: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in SERVICES if name in value)
 
 
+_HEADER: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_OTHERS: Final = frozenset({"cookie", "host", "content-type", "content-length", "content-encoding", "x-request-id"})
+"""Headers that say something else."""
+
+
+def _key_headers(value: tuple[str, ...]) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.lower() for name in value))
+    bad = [name for name in names if not _HEADER.fullmatch(name) or name in _OTHERS]
+    if bad:
+        raise ValueError(f"{bad[0][:64]!r} can be no key's header")
+    if PROBES_HEADER not in names or len(names) > MOST_KEY_HEADERS:
+        raise ValueError(f"must name X-API-Key, by which the publisher asks, and {MOST_KEY_HEADERS} headers at most")
+    return names
+
+
 class GateSettings(TransportSettings, StoreSettings):
     """Decide every call: ext_authz Check over gRPC, with health and metrics over HTTP."""
 
@@ -66,6 +83,9 @@ class GateSettings(TransportSettings, StoreSettings):
 
     gateway_namespace: str | None = Field(default=None, pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
     """Namespace of the HTTPRoutes that Envoy Gateway's calls are told apart by; without it, plain Envoy's alone are."""
+
+    key_headers: Annotated[Words, AfterValidator(_key_headers)] = KEY_HEADERS
+    """Headers by which a key may come, `authorization` as a Bearer: the first whose value has a key's form counts."""
 
     usage_metadata: UsageMetadata = OWN_METER
     """Envoy's dynamic metadata that says what an answer cost, where another filter counts tokens."""
@@ -229,6 +249,7 @@ def _gate(
         bounded=_bounded(settings),
         serves=settings.services,
         gateway_namespace=settings.gateway_namespace or "",
+        key_headers=settings.key_headers,
         endings=transport.receiver(),
         meter=settings.usage_metadata,
         newest_format=NEWEST if settings.store_format == "auto" else int(settings.store_format),

@@ -17,9 +17,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from extauth.credentials.carriers import CREDENTIAL_HEADERS
 from extauth.request.route_names import checked_rule, entry_rule, publication_rule
 from publisher.addresses import is_address
-from publisher.envoy.files import CREDENTIAL_HEADERS, PUBLICATION_HEADER
+from publisher.envoy.files import PUBLICATION_HEADER
 from publisher.gateway.options import GatewayOptions
 from publisher.gateway.resources.backends import GROUP, backend_refs
 from publisher.gateway.resources.naming import Json, digest, own_name

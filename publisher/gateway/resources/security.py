@@ -14,7 +14,6 @@ from typing import Any
 
 from publisher.browsers import ALLOWED_HEADERS, EXPOSED_HEADERS, MAX_AGE_S, METHODS
 from publisher.envoy.bodies import LARGE_CHECK_S
-from publisher.envoy.bootstrap import CHECKED_HEADERS
 from publisher.gateway.gate import gate_name, gate_settings
 from publisher.gateway.options import GatewayOptions
 from publisher.gateway.resources.backends import backend_ref
@@ -53,13 +52,13 @@ def _policy(name: str, targets: Json, ext_auth: Json, options: GatewayOptions, *
 
 
 def _ext_auth(options: GatewayOptions) -> Json:
+    """How the gate is asked. Without a list of headers it is told all of them, so also where copies of a key are."""
     return {
         "failOpen": False,
         "statusOnError": 503,
         "recomputeRoute": True,
         "includeRouteMetadata": True,
         "timeout": f"{options.check_timeout_ms}ms",
-        "headersToExtAuth": list(CHECKED_HEADERS),
         "grpc": {"backendRefs": [backend_ref(gate_name(options))], "backendSettings": gate_settings(options)},
     }
 

@@ -27,7 +27,7 @@ class Clock:
 
 
 def _call(request_id: str) -> Call:
-    return Call("", "", "0a1uid", "", "POST", request_id=request_id)
+    return Call("", None, "0a1uid", "", "POST", request_id=request_id)
 
 
 def test_a_flood_is_one_line_a_second(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,9 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.records import ModelType
+from extauth.answers.amended import amended
 from extauth.answers.answers import Denial, Headers, limit_headers
 from extauth.answers.denied import PERMISSION_DENIED, denied_answer
-from extauth.answers.shared import KEY_HEADERS, reservation_of, shared_answer
+from extauth.answers.shared import reservation_of, shared_answer
 from extauth.answers.shown import OK_RESPONSE, shown_of
 from extauth.answers.wire import field, header, header_slot, varint
 from extauth.reasons import Reason
@@ -66,7 +67,7 @@ def test_what_calls_share_is_what_protobuf_makes(
     is_openai: bool,  # noqa: FBT001  hypothesis gives by name
     hold: str,
 ) -> None:
-    """Headers for the upstream, the key's taken away, metadata; the reservation is merged with it."""
+    """Headers for the upstream and metadata; the reservation is merged with it, and what is taken off or replaced."""
     expected = CheckResponse()
     told = {"x-tenant-id": tenant, "x-key-id": key} if key else {}
     if is_openai:
@@ -75,13 +76,18 @@ def test_what_calls_share_is_what_protobuf_makes(
         option = expected.ok_response.headers.add()
         option.header.key, option.header.value = name, value
         option.append_action = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
-    expected.ok_response.headers_to_remove.extend(KEY_HEADERS)
+    expected.ok_response.SetInParent()
     who = {"key": key, "tenant": tenant} if key else {}
     expected.dynamic_metadata.update({**who, "publication": publication})
     answer = shared_answer(publication, key, tenant, is_openai=is_openai)
     assert CheckResponse.FromString(answer) == expected
     expected.dynamic_metadata.update({"reservation": hold})
     assert CheckResponse.FromString(answer + reservation_of(hold)) == expected
+    expected.ok_response.headers_to_remove.append(key)
+    option = expected.ok_response.headers.add(append_action=HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD)
+    option.header.key, option.header.value = "cookie", tenant
+    assert CheckResponse.FromString(answer + amended((key,), {"cookie": tenant}) + reservation_of(hold)) == expected
+    assert amended((), {}) == b""
 
 
 @settings(deadline=None)
