@@ -63,7 +63,7 @@ class Measured:
     def change(self, records: list[PublicationRecord]) -> tuple[float, float, int]:
         """Bring these into force: seconds, processor seconds of Envoy Gateway, and objects of the file."""
         wanted = plan(records)
-        file = rendered(fitting(wanted), OPTIONS)
+        file = rendered(fitting(wanted, OPTIONS), OPTIONS)
         pid = self._gateway._process.pid  # type: ignore[union-attr]  # noqa: SLF001  a test's own
         begun_s, spent_us = time.monotonic(), cpu_us([pid])
         asyncio.run(self._sink.apply(wanted))

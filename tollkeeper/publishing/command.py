@@ -92,9 +92,10 @@ def _store_needed() -> Iterator[None]:
 
 
 def _print(settings: PublishSettings, wanted: Plan) -> Mapping[str, str]:
-    fit = fitting(wanted)
+    options = settings.options(from_files=True, per_publication_routes=False)
+    fit = fitting(wanted, options)
     try:
-        file = rendered(fit, settings.options(from_files=True, per_publication_routes=False))
+        file = rendered(fit, options)
     except ValueError as error:
         raise CannotStart(f"nothing is printed, Envoy Gateway would take no file up any more: {error}") from error
     click.echo(file.text, nl=False)

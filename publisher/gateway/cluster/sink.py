@@ -97,7 +97,7 @@ class ClusterSink:
 
     async def apply(self, wanted: Plan) -> Mapping[str, str]:
         """Bring a plan into force; tells by uid why one is not live. Raises ``NotServed``."""
-        fit = fitting(wanted)
+        fit = fitting(wanted, self._options)
         lower, upper = await self._workshop.do(_objects, fit, self._options)
         self._wanted = frozenset(identity(obj) for obj in (*lower, *upper))
         live = await self._look()

@@ -96,7 +96,7 @@ class FolderSink:
 
     async def apply(self, wanted: Plan) -> Mapping[str, str]:
         """Write a plan, wait until Envoy Gateway has taken it up, and ask for what changed; raises ``NotServed``."""
-        fit = fitting(wanted)
+        fit = fitting(wanted, self._options)
         try:
             file = await self._workshop.do(rendered, fit, self._options)
             if await self._workshop.do(self._write, file.text):

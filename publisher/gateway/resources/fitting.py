@@ -13,8 +13,9 @@ from typing import Final
 
 from extauth.request.route_names import ENTRY, MAX_RULE, entry_rule
 from publisher.addresses import is_address
+from publisher.gateway.options import GatewayOptions
 from publisher.gateway.resources.naming import is_name
-from publisher.plan import Host, Plan
+from publisher.plan import Host, Injection, Plan
 
 _HOST_ROOM: Final = MAX_RULE - len(entry_rule(""))
 _LABEL: Final = 63
@@ -22,11 +23,13 @@ _NUMBER: Final = re.compile(r"(.*\.)?[0-9]+")
 """Ends in digits: an address to whoever resolves names, or nothing at all."""
 
 
-def fitting(plan: Plan) -> Plan:
+def fitting(plan: Plan, options: GatewayOptions) -> Plan:
     """The plan without what Envoy Gateway has no name for, which is refused with a reason."""
     faults = {uid: fault for host in plan.hosts for uid in _uids(host) if (fault := _fault(uid, host))}
     unnamed = (one.publication for one in plan.upstreams if not all(is_server(to.hostname) for to in one.targets))
     faults |= dict.fromkeys(unnamed, "url: must name a host in lower case")
+    wanting = ((one.publication, one.injection) for one in plan.upstreams if one.injection)
+    faults |= {uid: fault for uid, injection in wanting if (fault := _credential_fault(injection, options))}
     return without(plan, faults) if faults else plan
 
 
@@ -43,6 +46,13 @@ def without(plan: Plan, faults: dict[str, str]) -> Plan:
 def is_server(hostname: str) -> bool:
     """Whether a Backend can say where this is: an address, or a name that nobody takes for one."""
     return is_address(hostname) or (is_name(hostname) and _NUMBER.fullmatch(hostname) is None)
+
+
+def _credential_fault(injection: Injection, options: GatewayOptions) -> str:
+    """Why a gateway cannot give servers the header that they want; "" where it can."""
+    if options.ai_gateway:
+        return "upstreamAuth: Envoy AI Gateway has BackendSecurityPolicy for that; take it off the model"
+    return "" if injection.secret else "upstreamAuth: an Envoy Gateway has its value from a Secret: name it (secret)"
 
 
 def _left(host: Host, faults: Collection[str]) -> Host:

@@ -20,7 +20,7 @@ from publisher.gateway.resources.infrastructure import infrastructure
 from publisher.gateway.resources.metering import meter_policy
 from publisher.gateway.resources.naming import Json
 from publisher.gateway.resources.patches import gates_patch, patches
-from publisher.gateway.resources.routes import carried, no_model_filter, own_host_filter, routes
+from publisher.gateway.resources.routes import carried, credential_filters, no_model_filter, own_host_filter, routes
 from publisher.gateway.resources.security import bodies_policy, security_policy
 from publisher.gateway.resources.traffic import client_policy, server_policy
 from publisher.plan import Plan
@@ -49,12 +49,13 @@ def published(plan: Plan, options: GatewayOptions) -> tuple[Json, ...]:
 
     Before them what brings their calls' bodies to Check and has their answers metered.
     """
-    fit = fitting(plan)
+    fit = fitting(plan, options)
     laid = routes(fit, options)
     return (
         bodies_policy(laid, options),
         *meter_policy(laid, options),
         *backends(fit, options),
+        *credential_filters(fit, options),
         *laid,
         *ai_routes(fit, options),
         *gates_patch(fit, options),

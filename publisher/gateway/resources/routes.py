@@ -17,10 +17,19 @@ from extauth.request.route_names import ROUTE_PREFIX, read_rule
 from publisher.gateway.gate import gate_name
 from publisher.gateway.options import GatewayOptions
 from publisher.gateway.resources.naming import NO_LABELS, Json, content_name, made
-from publisher.gateway.resources.rules import HostRules, Rule, closed, entry, host_rules, no_model_name, own_host_name
+from publisher.gateway.resources.rules import (
+    HostRules,
+    Rule,
+    closed,
+    credential_name,
+    entry,
+    host_rules,
+    no_model_name,
+    own_host_name,
+)
 from publisher.gateway.resources.security import bodies_name
 from publisher.gateway.resources.targets import READS
-from publisher.plan import Plan
+from publisher.plan import Injection, Plan
 
 _T = TypeVar("_T")
 
@@ -72,6 +81,21 @@ def own_host_filter(options: GatewayOptions) -> Json:
     """What tells each of several servers its own name as Host."""
     spec = {"urlRewrite": {"hostname": {"type": "Backend"}}}
     return made("HTTPRouteFilter", own_host_name(options), spec, namespace=options.namespace, gateway=options.gateway)
+
+
+def credential_filters(plan: Plan, options: GatewayOptions) -> list[Json]:
+    """What gives servers the headers that they want, one for each header and Secret; by name.
+
+    Envoy Gateway adds a filter to the listener for each, and the first publication that uses one changes the listener.
+    """
+    wanted = {credential_name(one.injection, options): one.injection for one in plan.upstreams if one.injection}
+    return [_credential_filter(name, wanted[name], options) for name in sorted(wanted)]
+
+
+def _credential_filter(name: str, injection: Injection, options: GatewayOptions) -> Json:
+    credential = {"valueRef": {"group": "", "kind": "Secret", "name": injection.secret}}
+    spec = {"credentialInjection": {"header": injection.header, "overwrite": True, "credential": credential}}
+    return made("HTTPRouteFilter", name, spec, namespace=options.namespace, gateway=options.gateway)
 
 
 ROUTES: Final = frozenset({"HTTPRoute", "AIGatewayRoute"})

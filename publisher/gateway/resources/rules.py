@@ -23,8 +23,8 @@ from publisher.addresses import is_address
 from publisher.envoy.files import PUBLICATION_HEADER
 from publisher.gateway.options import GatewayOptions
 from publisher.gateway.resources.backends import GROUP, backend_refs
-from publisher.gateway.resources.naming import Json, digest, own_name
-from publisher.plan import OPENAI_ROOT, Host, Route, Upstream
+from publisher.gateway.resources.naming import Json, content_name, digest, own_name
+from publisher.plan import OPENAI_ROOT, Host, Injection, Route, Upstream
 
 NOWHERE: Final = "closed"
 """The rule of a path that is nobody's. It names nothing, so Check answers 404."""
@@ -73,6 +73,11 @@ def host_rules(host: Host, upstreams: Mapping[str, Upstream], options: GatewayOp
 def own_host_name(options: GatewayOptions) -> str:
     """The filter that tells each of several servers its own name as Host."""
     return own_name(options.gateway, "own-host")
+
+
+def credential_name(injection: Injection, options: GatewayOptions) -> str:
+    """The filter that gives servers the header that they want."""
+    return content_name("credential", options.gateway, injection.header, injection.secret)
 
 
 def no_model_name(options: GatewayOptions) -> str:
@@ -173,7 +178,12 @@ def _leading(name: str, match: Json, route: Route, upstream: Upstream, options: 
     return {
         "name": name,
         "matches": [match],
-        "filters": [_headers(route), *_rewriting(route, upstream), *_each_its_own_host(upstream, options)],
+        "filters": [
+            _headers(route, upstream),
+            *_rewriting(route, upstream),
+            *_each_its_own_host(upstream, options),
+            *_credential(upstream, options),
+        ],
         "backendRefs": backend_refs(upstream, options),
         "timeouts": {"request": f"{route.longest_s}s"},
     }
@@ -183,11 +193,15 @@ def _matching(kind: str, path: str) -> Json:
     return {"path": {"type": kind, "value": path}}
 
 
-def _headers(route: Route) -> Json:
-    """The key ends here, whatever Check answers; the server is told whose call it is."""
+def _headers(route: Route, upstream: Upstream) -> Json:
+    """The key ends here, whatever Check answers; the server is told whose call it is.
+
+    Envoy takes headers off after every filter: one that the server wants is left, which a filter has written over.
+    """
+    wanted = upstream.injection.header if upstream.injection else ""
     modified = {
         "set": [{"name": PUBLICATION_HEADER, "value": route.publication}],
-        "remove": list(CREDENTIAL_HEADERS),
+        "remove": [name for name in CREDENTIAL_HEADERS if name != wanted],
     }
     return {"type": "RequestHeaderModifier", "requestHeaderModifier": modified}
 
@@ -207,6 +221,11 @@ def _each_its_own_host(upstream: Upstream, options: GatewayOptions) -> list[Json
     """For several servers of different names, which Gateway API has no word for either."""
     hostnames = {target.hostname for target in upstream.targets}
     return [_by_filter(own_host_name(options))] if len(hostnames) > 1 else []
+
+
+def _credential(upstream: Upstream, options: GatewayOptions) -> list[Json]:
+    """The header that the servers want, from a Secret of the operator's."""
+    return [_by_filter(credential_name(upstream.injection, options))] if upstream.injection else []
 
 
 def _new_path(route: Route) -> Json:

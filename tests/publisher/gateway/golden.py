@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from catalog.records import Server
+from catalog.records import Server, UpstreamAuth
 from publisher.gateway.options import GateTrust, GatewayOptions, HostInfrastructure, MeterBy, SecretRef
 from publisher.gateway.resources.manifests import base, published, text
 from publisher.plan import plan
@@ -28,6 +28,13 @@ _PUBLICATIONS: Final = (
         "http://old.test:8000",
         model="rolled",
         servers=(Server("http://old.test:8000", 9), Server("https://new.test", 1)),
+    ),
+    openai(
+        "000ggggggggggggggg0",
+        "/v1/models/locked",
+        "https://locked.test",
+        model="locked",
+        upstream_auth=UpstreamAuth("authorization", secret="locked-credential"),
     ),
 )
 

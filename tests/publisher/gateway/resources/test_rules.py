@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
+from catalog.records import UpstreamAuth
 from extauth.credentials.carriers import CREDENTIAL_HEADERS
 from publisher.gateway.options import GatewayOptions
 from publisher.gateway.resources.manifests import carried, fitting, published
@@ -90,14 +92,14 @@ def test_no_key_reaches_a_server() -> None:
 def test_a_host_whose_entry_no_rule_can_be_named_after_is_refused() -> None:
     """With a reason by publication, as the plan does it; the others go on."""
     long_host = ".".join(["a" * 60] * 4) + ".test"
-    fit = fitting(plan([openai("u1", "/a", host=long_host), openai("u2", "/b")]))
+    fit = fitting(plan([openai("u1", "/a", host=long_host), openai("u2", "/b")]), OPTIONS)
     assert "host" in fit.refused["u1"]
     assert [upstream.publication for upstream in fit.upstreams] == ["u2"]
 
 
 def test_a_uid_that_would_read_as_an_entry_is_refused() -> None:
     """No publication can take the entry's name."""
-    assert "uid" in fitting(plan([publication("openai", "/a")])).refused["openai"]
+    assert "uid" in fitting(plan([publication("openai", "/a")]), OPTIONS).refused["openai"]
 
 
 def test_a_route_says_whose_rules_it_carries() -> None:
@@ -105,3 +107,34 @@ def test_a_route_says_whose_rules_it_carries() -> None:
     made = published(plan([publication("u1", "/a"), openai("u2", "/b")]), OPTIONS)
     by_name = {obj["metadata"]["name"]: carried(obj) for obj in made if obj["kind"] == "HTTPRoute"}
     assert sorted(by_name.values(), key=sorted) == [frozenset(), frozenset(), frozenset(), {"u1"}, {"u2"}]
+
+
+def test_a_header_that_a_server_wants_is_left_to_the_filter_that_writes_it() -> None:
+    """Envoy takes headers off after all filters: ours would take off what was put in for the server."""
+    made = openai("u1", "/a", upstream_auth=UpstreamAuth("authorization", secret="one"))
+    objects = published(plan([made]), OPTIONS)
+    (filter_,) = [one for one in objects if one["kind"] == "HTTPRouteFilter"]
+    assert filter_["spec"]["credentialInjection"] == {
+        "header": "authorization",
+        "overwrite": True,
+        "credential": {"valueRef": {"group": "", "kind": "Secret", "name": "one"}},
+    }
+    leading = [one for obj in objects for one in obj["spec"].get("rules", ()) if "backendRefs" in one]
+    assert len(leading) == 3
+    for rule in leading:
+        assert [one["extensionRef"]["name"] for one in rule["filters"] if "extensionRef" in one] == [
+            filter_["metadata"]["name"]
+        ]
+        (modified,) = [one["requestHeaderModifier"] for one in rule["filters"] if "requestHeaderModifier" in one]
+        assert "authorization" not in modified["remove"]
+        assert "x-api-key" in modified["remove"]
+
+
+def test_a_value_that_was_sent_is_none_that_an_envoy_gateway_can_have() -> None:
+    """It would stand in a resource; nor can Envoy AI Gateway's routes have a filter of ours."""
+    sent = openai("u1", "/a", upstream_auth=UpstreamAuth("authorization", sealed="v1:x"))
+    named = openai("u2", "/b", upstream_auth=UpstreamAuth("authorization", secret="one"))
+    assert "secret" in fitting(plan([sent, named]), OPTIONS).refused["u1"]
+    assert "u2" not in fitting(plan([sent, named]), OPTIONS).refused
+    refused = fitting(plan([named]), dataclasses.replace(OPTIONS, ai_gateway=True)).refused
+    assert "BackendSecurityPolicy" in refused["u2"]
