@@ -24,6 +24,7 @@ from admin.people.pace import DEFAULT_PACES, Paces, TenantWrites, UserCalls
 from admin.people.passwords import Passwords
 from admin.people.throttle import Throttler
 from admin.ports import Publisher
+from admin.quotas import DEFAULT_QUOTAS, Quotas
 from admin.services import BudgetsReader, Gateway, LessonsReader, PastOwnerReader, Services, Stores, UsageReader
 from admin.watching import ReadinessWatch
 from catalog.ids import cell_of
@@ -53,6 +54,7 @@ class Facts:
     cells: int = 1  # into how many the budgets are split
     proxies: TrustedProxies = NO_PROXIES  # whose X-Forwarded-For is believed
     paces: Paces = DEFAULT_PACES  # how fast the API may be used
+    quotas: Quotas = DEFAULT_QUOTAS  # how much a tenant may have
 
 
 def assemble(
@@ -95,6 +97,7 @@ def assemble(
         paces=facts.paces,
         readiness=ReadinessWatch(store, (publisher, models, secrets, metering)),
         allow_anonymous=facts.allow_anonymous,
+        quotas=facts.quotas,
         cells=facts.cells,
         proxies=facts.proxies,
     )

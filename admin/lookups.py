@@ -24,6 +24,9 @@ from catalog.records import (
 )
 from catalog.store.store import PAGE, CatalogStore
 
+DEFAULT_TENANT: Final = "default"
+"""Made with the first admin of a new installation; meant where a tenant is left out, as long as it is there."""
+
 _TENANTS_TOLD: Final = 10
 _NO_NAME: Final = "what stands in the path is not a name"
 R = TypeVar("R", bound=Record)
@@ -59,6 +62,15 @@ async def require_tenant(store: CatalogStore, caller: Caller, name: str, field: 
         return found
     fault = Fault(field, Rule.EXISTS, "there is no such tenant")
     raise Problem(Code.INVALID_TENANT, f"{field}: {fault.message}", [fault])
+
+
+async def usual_tenant(store: CatalogStore, caller: Caller) -> str | None:
+    """Return the tenant that is meant where none is named: the caller's only one; of several, ``default`` if there."""
+    mine = await store.ids(Kind.TENANT, limit=2) if caller.sees_all else sorted(caller.tenants)
+    if len(mine) == 1:
+        return mine[0]
+    found = await known_tenants(store, caller, [DEFAULT_TENANT])
+    return DEFAULT_TENANT if found else None
 
 
 async def known_tenants(store: CatalogStore, caller: Caller, names: Collection[str]) -> dict[str, TenantRecord]:

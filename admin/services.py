@@ -20,6 +20,7 @@ from admin.people.passwords import Passwords
 from admin.people.throttle import Throttler
 from admin.ports import Publisher
 from admin.watching import ReadinessWatch
+from admin.quotas import DEFAULT_QUOTAS, Quotas
 from catalog.ids import cell_of
 from catalog.keys.live_secrets import LiveSecrets
 from catalog.store.store import CatalogStore
@@ -100,3 +101,4 @@ class Services:
     def cell(self, record_id: str) -> str:
         """The cell in which a key's or a publication's usage is kept; its budgets are in its tenant's."""
         return str(cell_of(record_id, self.cells))
+    quotas: Quotas = DEFAULT_QUOTAS  # how much a tenant may have

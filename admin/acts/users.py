@@ -7,8 +7,8 @@ from typing import Final
 
 from msgspec import structs
 
-from admin import quotas
 from admin.http.problems import Fault, Rule
+from admin.quotas import Quotas
 from admin.schemas.users import UserChange, UserInput
 from catalog.changes import Room
 from catalog.records import ALL_TENANTS, Kind, Role, UserRecord
@@ -106,7 +106,7 @@ def _tenants_faults(role: Role, named: Sequence[str], known: Collection[str]) ->
             yield Fault(f"tenants[{position}]", Rule.EXISTS, "there is no such tenant")
 
 
-def rooms(old: UserRecord | None, new: UserRecord) -> list[Room]:
+def rooms(old: UserRecord | None, new: UserRecord, quotas: Quotas) -> list[Room]:
     """What must hold so that no tenant gets more users than it may have."""
     joined = set(new.tenants) - set(old.tenants if old else ())
     return [quotas.room(Kind.USER, tenant) for tenant in sorted(joined)]

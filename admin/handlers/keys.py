@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
-from admin import lookups, quotas
+from admin import lookups
 from admin.acts import cells, differences
 from admin.acts.keys import NewText, changed, in_ms, made
 from admin.committing import until_settled
@@ -84,13 +84,14 @@ async def create_key(call: ApiCall) -> Reply:
 
 
 async def _tenant_of(call: ApiCall, body: KeyInput) -> str:
-    """Return the new key's tenant: the one named, else the caller's only one."""
-    if not body.tenant_id:
-        if call.caller.sees_all or len(call.caller.tenants) != 1:
-            raise invalid(Code.INVALID_REQUEST, [Fault("tenantId", Rule.REQUIRED, "is required")])
-        return next(iter(call.caller.tenants))
-    await lookups.require_tenant(call.services.store, call.caller, body.tenant_id, "tenantId")
-    return body.tenant_id
+    """Return the new key's tenant: the one named, else the usual one."""
+    if body.tenant_id:
+        await lookups.require_tenant(call.services.store, call.caller, body.tenant_id, "tenantId")
+        return body.tenant_id
+    usual = await lookups.usual_tenant(call.services.store, call.caller)
+    if usual is None:
+        raise invalid(Code.INVALID_REQUEST, [Fault("tenantId", Rule.REQUIRED, "is required: there are several")])
+    return usual
 
 
 async def _create(call: ApiCall, body: KeyInput, tenant: str) -> tuple[NewText, Sequence[PublicationRecord]]:
@@ -107,13 +108,13 @@ async def _create(call: ApiCall, body: KeyInput, tenant: str) -> tuple[NewText, 
     changes: list[Change] = [
         Put(new.record, 0),
         Check.of(owner),
-        quotas.room(Kind.KEY, tenant),
+        services.quotas.room(Kind.KEY, tenant),
         *_stay(named),
     ]
     try:
         await services.committer.commit(changes, call.audit("key.create", new.record.id, tenant, detail))
     except NoRoom as full:
-        raise quotas.reached(full) from None
+        raise services.quotas.reached(full) from None
     return new, named
 
 

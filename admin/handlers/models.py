@@ -8,7 +8,7 @@ from typing import Final
 
 from msgspec import structs
 
-from admin import lookups, quotas
+from admin import lookups
 from admin.acts import moving, publications
 from admin.acts.tenants import NOT_ALLOWED
 from admin.committing import until_settled
@@ -95,9 +95,10 @@ async def _register(call: ApiCall, body: ModelInput, made: ModelRecord) -> None:
     audit = call.audit("model.register", made.id, made.tenant, detail)
     still_there = Check.of(owner)
     try:
-        await call.services.committer.commit([Put(made, 0), still_there, quotas.room(Kind.MODEL, owner.id)], audit)
+        room = call.services.quotas.room(Kind.MODEL, owner.id)
+        await call.services.committer.commit([Put(made, 0), still_there, room], audit)
     except NoRoom as full:
-        raise quotas.reached(full) from None
+        raise call.services.quotas.reached(full) from None
 
 
 def _new_model(body: ModelInput, given: ModelType | None, now_ms: int) -> ModelRecord:

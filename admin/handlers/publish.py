@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from admin import lookups, quotas
+from admin import lookups
 from admin.acts import differences, publications, rules
 from admin.acts.hosts import Site
 from admin.acts.keys import NewText, publication_key
@@ -22,7 +22,6 @@ from admin.models.discovery import UNRECOGNISED, Finding
 from admin.models.sites import free_site, site_of
 from admin.schemas.schemas import ConfigInput, PublishInput
 from admin.views.publications import facts_of, facts_of_new, shown
-from catalog.changes import Room
 from catalog.ids import shard_of
 from catalog.keys.keytext import mask
 from catalog.records import Kind, ModelRecord, ModelType, PublicationRecord
@@ -73,7 +72,7 @@ async def _tenant_faults(call: ApiCall, config: ConfigInput, kept: Collection[st
 
 async def publish(call: ApiCall) -> Reply:
     """Put a model before callers."""
-    wish = await _read_wish(call)
+    wish = await _read_wish(call) if call.raw_body else _Wish(ConfigInput(), ())
     wish = wish.plus(await _tenant_faults(call, wish.config))
     config, default_host = wish.config, call.services.gateway.default_host
     model = await _model_to_publish(call, wish)
@@ -151,7 +150,8 @@ async def _publish(
     )
     site = await _free_site_for_new(call, made)
     key = publication_key(made, services.mint)
-    held = [*await granting.hold(call, made), *_rooms(made.tenant)]
+    rooms = [services.quotas.room(kind, made.tenant) for kind in (Kind.PUBLICATION, Kind.KEY)]
+    held = [*await granting.hold(call, made), *rooms]
     standings = await servers.standings_of(services.store, made)
     changes = [*publications.publish(model, made, key.record, site, standings), *held]
     detail = {**differences.of_publication(made), "apiKey": mask(made.key_id)}
@@ -159,12 +159,8 @@ async def _publish(
     try:
         await services.committer.commit(changes, audit)
     except NoRoom as full:
-        raise quotas.reached(full) from None
+        raise services.quotas.reached(full) from None
     return made, key
-
-
-def _rooms(tenant: str) -> list[Room]:
-    return [quotas.room(Kind.PUBLICATION, tenant), quotas.room(Kind.KEY, tenant)]
 
 
 async def _free_site_for_new(call: ApiCall, made: PublicationRecord) -> Site:

@@ -7,7 +7,7 @@ from typing import Final
 
 from msgspec import structs
 
-from admin import lookups, quotas
+from admin import lookups
 from admin.acts import differences, users
 from admin.acts.differences import CHANGED
 from admin.committing import until_settled
@@ -61,7 +61,9 @@ async def _create(call: ApiCall, body: UserInput, hashed: str) -> UserRecord:
     if faults := list(users.faults_of_new(body, tenants)):
         raise invalid(Code.INVALID_REQUEST, faults)
     audit = call.audit("user.create", made.id, "", users.told(made))
-    await _commit(call, [Put(made, 0), *_unchanged(tenants.values()), *users.rooms(None, made)], audit)
+    await _commit(
+        call, [Put(made, 0), *_unchanged(tenants.values()), *users.rooms(None, made, call.services.quotas)], audit
+    )
     return made
 
 
@@ -94,7 +96,7 @@ async def _change(call: ApiCall, body: UserChange, hashed: str | None) -> UserRe
     call.require_match(old)
     named = await _require_good(call, old, body)
     new = users.changed(old, body, hashed, await call.services.store.now_ms())
-    changes: list[Change] = [Put(new, old.version), *_unchanged(named), *users.rooms(old, new)]
+    changes: list[Change] = [Put(new, old.version), *_unchanged(named), *users.rooms(old, new, call.services.quotas)]
     if users.is_acting_admin(old) and not users.is_acting_admin(new):
         changes += await _remaining_admin(call, old)
     detail = differences.between(users.told(old), users.told(new)) | ({"password": CHANGED} if hashed else {})
@@ -148,4 +150,4 @@ async def _commit(call: ApiCall, changes: list[Change], audit: Audit) -> None:
     try:
         await call.services.committer.commit(changes, audit)
     except NoRoom as full:
-        raise quotas.reached(full) from None
+        raise call.services.quotas.reached(full) from None

@@ -7,20 +7,17 @@ same answer.
 from __future__ import annotations
 
 import copy
-import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic, NoReturn, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from admin.http.nearest import MAX_NAME_SHOWN, nearest
 from admin.http.problems import MAX_FAULTS, Code, Fault, Problem, Rule
 from admin.schemas.fields import Input
-
-MAX_NAME_SHOWN: Final = 32
-"""Characters shown of a field's name: all of any name we know, and of a key put there by mistake next to nothing."""
 
 MAX_DEPTH: Final = 32
 MAX_VALUES: Final = 2_000
@@ -123,13 +120,6 @@ def _message(kind: type[Input], rule: Rule, error: ErrorDetails) -> str:
     if error["type"] == "json_invalid":
         return "must be text of whole Unicode characters"
     return error["msg"].replace("Input should be", "must be").replace("Input should have", "must have")
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``; did you mean burstLimit?`` where a known name is close, else nothing."""
-    folded = {one.lower(): one for one in known}
-    close = difflib.get_close_matches(name[:MAX_NAME_SHOWN].lower(), folded, n=1)
-    return f"; did you mean {folded[close[0]]}?" if close else ""
 
 
 def _names_beside(kind: type[BaseModel], location: Location) -> list[str]:

@@ -19,8 +19,8 @@ from multidict import MultiMapping
 
 from admin.committing import MAX_TRIES
 from admin.http import problems
-from admin.http.bodies import MAX_NAME_SHOWN, nearest
 from admin.http.calls import ApiCall, Reply
+from admin.http.nearest import MAX_NAME_SHOWN, nearest
 from admin.http.problems import Code, Fault, Problem, Rule, invalid
 from admin.http.routes import Route
 from admin.people.callers import ANONYMOUS, Caller

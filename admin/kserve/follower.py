@@ -16,7 +16,7 @@ from typing import Final
 
 from msgspec import structs
 
-from admin import lookups, quotas
+from admin import lookups
 from admin.acts import differences, tenants
 from admin.acts.servers import Standing
 from admin.committing import Committer
@@ -27,6 +27,7 @@ from admin.kserve.steps import Case, Step, moves, step_of
 from admin.kserve.wanted import Wanted, wanted_of
 from admin.models.addresses import AddressRules
 from admin.models.servers import standings_of
+from admin.quotas import DEFAULT_QUOTAS, Quotas
 from admin.schemas.schemas import TenantInput
 from catalog.actors import Recordless
 from catalog.changes import CORRUPT, Audit, Put
@@ -55,7 +56,7 @@ class _Look:
 class Follower:
     """Follows one cluster. ``run`` is its one task, of one turn: another begins with a new one."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  it is what binds these parts together
         self,
         api: KubeApi,
         store: CatalogStore,
@@ -64,6 +65,7 @@ class Follower:
         *,
         report: Report,
         metrics: FollowerMetrics,
+        quotas: Quotas = DEFAULT_QUOTAS,
         bounds: Bounds | None = None,
         resync_s: float = RESYNC_S,
     ) -> None:
@@ -72,6 +74,7 @@ class Follower:
         self._rules = rules
         self._report = report
         self._metrics = metrics
+        self._quotas = quotas
         self._resync_s = resync_s
         self._due = asyncio.Event()
         self._mine: set[str] = set()  # ids of models that followed an InferenceService at the last look
@@ -192,7 +195,7 @@ class Follower:
             return False
         if case.is_stranded:
             look.gone.append(model_id)
-        step = step_of(case, uid=os.urandom(_UID_BYTES).hex(), now_ms=now_ms)
+        step = step_of(case, uid=os.urandom(_UID_BYTES).hex(), now_ms=now_ms, quotas=self._quotas)
         is_done = step is None or await self._commit(step, model_id, model_id.partition("/")[0], look)
         return case.facts is not None or case.is_stranded or not is_done
 
@@ -202,7 +205,7 @@ class Follower:
         try:
             await self._committer.commit(step.changes, audit)
         except NoRoom as full:
-            look.unmatched.append(f"{target}: {quotas.reached(full).detail}")
+            look.unmatched.append(f"{target}: {self._quotas.reached(full).detail}")
         except Conflict as conflict:
             if conflict.found_version == CORRUPT:
                 look.unmatched.append(f"{target}: its record cannot be read; an admin's DELETE removes it")

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from msgspec import structs
 
-from admin import quotas
 from admin.acts import moving, servers
 from admin.acts.differences import between
 from admin.acts.servers import Standing
 from admin.kserve.facts import Facts
+from admin.quotas import DEFAULT_QUOTAS, Quotas
 from catalog.changes import Change, Check, Delete, Put
 from catalog.records import Kind, ModelRecord, PublicationRecord, Server, Source, TenantRecord
 
@@ -50,18 +50,18 @@ class Case:
         return self.facts is None and self.model is not None and self.model.publication is not None
 
 
-def step_of(case: Case, *, uid: str, now_ms: int) -> Step | None:
+def step_of(case: Case, *, uid: str, now_ms: int, quotas: Quotas = DEFAULT_QUOTAS) -> Step | None:
     """What is to be changed; ``None`` where the catalog is as it should be. ``uid`` is for a model that is new."""
     if case.is_anothers:
         return None
     if case.model is None:
-        return _appeared(case.owner, case.facts, uid, now_ms) if case.owner and case.facts else None
+        return _appeared(case.owner, case.facts, uid, now_ms, quotas) if case.owner and case.facts else None
     if case.facts is None:
         return _gone(case.model, now_ms)
     return _followed(case.model, case.facts, case, now_ms)
 
 
-def _appeared(tenant: TenantRecord, facts: Facts, uid: str, now_ms: int) -> Step:
+def _appeared(tenant: TenantRecord, facts: Facts, uid: str, now_ms: int, quotas: Quotas) -> Step:
     """A model that was not there."""
     made = ModelRecord(
         uid=uid,

@@ -13,7 +13,8 @@ from admin.committing import until_settled
 from admin.people.passwords import Passwords
 from catalog.actors import Recordless
 from catalog.changes import Audit, Put
-from catalog.records import ALL_TENANTS, Kind, Role, UserRecord
+from catalog.ids import shard_of
+from catalog.records import ALL_TENANTS, Kind, Role, TenantRecord, UserRecord
 from catalog.store.store import PAGE, CatalogStore, Conflict
 
 _GENERATED_BYTES: Final = 18  # 144 bits: 24 characters to copy once
@@ -61,7 +62,18 @@ async def _set_password(store: CatalogStore, passwords: Passwords, name: str, pa
 async def _create(store: CatalogStore, hashed: str, name: str) -> None:
     now_ms = await store.now_ms()
     made = UserRecord(name, hashed, Role.ADMIN, (ALL_TENANTS,), now_ms, now_ms, token_version=now_ms)
-    await store.commit([Put(made, 0)], audit=_audit("user.create", name))
+    first = [Put(_default_tenant(now_ms), 0)] if await _is_new(store) else []
+    await store.commit([Put(made, 0), *first], audit=_audit("user.create", name))
+
+
+async def _is_new(store: CatalogStore) -> bool:
+    """Whether nothing was ever made here: what an admin deleted does not come back."""
+    return not (await store.ids(Kind.USER, limit=1) or await store.ids(Kind.TENANT, limit=1))
+
+
+def _default_tenant(now_ms: int) -> TenantRecord:
+    name = lookups.DEFAULT_TENANT
+    return TenantRecord(name, shard_of(name), now_ms, now_ms)
 
 
 async def _change(store: CatalogStore, user: UserRecord, hashed: str) -> None:

@@ -12,7 +12,7 @@ class KeyInput(Input):
     """Body that makes a key."""
 
     tenant_id: TenantName = ""
-    """Whose calls it makes; may be left out by those who have one tenant."""
+    """Whose calls it makes; left out: the only tenant of who asks, of several the one named default."""
     name: KeyName
     publications: PublicationNames
     """Published models it may call: a name of the key's own tenant's, or TENANT/NAME of one that allows the tenant."""

@@ -116,7 +116,7 @@ class ConfigInput(Input):
 
 
 class PublishInput(Input):
-    """Body of publish and update."""
+    """Body of publish, which may be left out, and of update."""
 
     config: ConfigInput
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from admin import quotas
 from admin.people.sessions import make_token
 from catalog.actors import Recordless
 from catalog.changes import Audit, Put
@@ -217,12 +216,22 @@ async def test_keys_are_listed_by_tenant_and_by_model(shared: Any) -> None:
     assert (await shared.ask("GET", f"{KEYS}?cursor=x")).faults == {"cursor": "format"}
 
 
-async def test_a_tenant_has_so_many_keys_and_no_more(shared: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_tenant_has_so_many_keys_and_no_more(shared: Any) -> None:
     """Of many made at once, as many as there is room for; the publications' own are counted."""
-    monkeypatch.setitem(quotas.PER_TENANT, Kind.KEY, 5)
+    shared.allow(keys=5)
     answers = await asyncio.gather(*(make(shared) for _ in range(6)))
     told = Counter(answer.body.get("code", "made") for answer in answers)
     assert told == {"made": 3, "QUOTA_REACHED": 3}
+
+
+async def test_a_tenant_left_out_is_the_default_one(shared: Any) -> None:
+    """An admin of several tenants must name one, as long as none is called default."""
+    body = {"name": "mine", "publications": ["tenant-a/shared"]}
+    assert (await shared.ask("POST", KEYS, body)).faults == {"tenantId": "required"}
+    await shared.tenant("default")
+    await shared.update("shared", tenantId="tenant-a", authentication={"allowedTenants": ["tenant-b", "default"]})
+    made = await shared.ask("POST", KEYS, body)
+    assert (made.status, made.body["tenantId"]) == (201, "default"), made.text
 
 
 async def test_a_user_sees_the_keys_of_his_tenants_only(shared: Any) -> None:

@@ -24,6 +24,7 @@ from admin.people.passwords import Passwords
 from admin.people.users import acting_admins, ensure_admin
 from admin.ports import NoPublisher
 from admin.ports import Publisher as PublisherPort
+from admin.quotas import DEFAULT_QUOTAS, Quotas
 from admin.schemas.fields import user_fault
 from admin.services import Gateway, Services, Stores
 from catalog.damage import CorruptRecord
@@ -91,6 +92,7 @@ Ports = Annotated[tuple[Port, ...], BeforeValidator(_numbers), Metavar("A,B…")
 
 
 class AdminSettings(PublishingSettings, StoreSettings):
+Quota = Annotated[int, Field(ge=1, le=10**6)]
     """Serve the admin API over HTTP, and publish to Envoy."""
 
     listen: ListenAddress = TcpAddress("127.0.0.1", 8085)
@@ -149,6 +151,18 @@ class AdminSettings(PublishingSettings, StoreSettings):
 
 
 async def serve(settings: AdminSettings) -> None:
+    keys_per_tenant: Quota = DEFAULT_QUOTAS.keys
+    """Most keys that a tenant may have, those that its publications are born with among them."""
+
+    models_per_tenant: Quota = DEFAULT_QUOTAS.models
+    """Most models that a tenant may have."""
+
+    publications_per_tenant: Quota = DEFAULT_QUOTAS.publications
+    """Most published models that a tenant may have."""
+
+    users_per_tenant: Quota = DEFAULT_QUOTAS.users
+    """Most users that a tenant may have, and most users that may have every tenant, the admins among them."""
+
     """Run until a signal, then stop taking requests, finish those in flight, and stop publishing."""
     registry, passwords = new_registry(), Passwords()
     secrets = _secrets(settings, registry)
@@ -222,6 +236,12 @@ async def _models(settings: AdminSettings, services: Services, registry: Collect
         yield
         return
     from tollkeeper.admin.models import following  # noqa: PLC0415  the cluster's client takes half a second to load
+        quotas=Quotas(
+            models=settings.models_per_tenant,
+            publications=settings.publications_per_tenant,
+            keys=settings.keys_per_tenant,
+            users=settings.users_per_tenant,
+        ),
 
     rules, gateway = _facts(settings).rules, settings.gateway_name
     async with following(settings.records, services, rules, registry, settings.kubeconfig, gateway=gateway):

@@ -53,7 +53,15 @@ async def following(
 
         async def follow() -> None:
             report = services.models
-            follower = Follower(api, services.store, services.committer, rules, report=report, metrics=metrics)
+            follower = Follower(
+                api,
+                services.store,
+                services.committer,
+                rules,
+                report=report,
+                metrics=metrics,
+                quotas=services.quotas,
+            )
             mirroring = Mirroring(
                 api,
                 services.store,

@@ -6,9 +6,6 @@ from typing import Any
 
 import pytest
 
-from admin import quotas
-from catalog.records import Kind
-
 pytestmark = pytest.mark.usefixtures("hosts")
 
 ROWS: list[tuple[str, str, str, str, int]] = [  # tenant-a has the first path; who may have the second?
@@ -63,9 +60,9 @@ async def test_a_custom_host_has_any_path_but_the_apis_own(api: Any, kserve: str
     assert made.body["externalUrl"] == "https://own.example/v1x"
 
 
-async def test_a_tenant_has_a_hundred_publications(api: Any, kserve: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_tenant_has_so_many_publications(api: Any, kserve: str) -> None:
     """The quota holds by tenant; unpublishing makes room."""
-    monkeypatch.setitem(quotas.PER_TENANT, Kind.PUBLICATION, 2)
+    api.allow(publications=2)
     for name in ("one", "two", "three"):
         await api.model(name, kserve)
     await api.model("other", kserve, "tenant-b")

@@ -61,6 +61,20 @@ async def test_publish_gives_the_whole_key_and_every_field_of_the_guide(api: Any
     assert {**made.body, "apiKey": ""} == {**shown.body, "apiKey": ""}
 
 
+async def test_publishing_needs_no_body(api: Any, kserve: str) -> None:
+    """Nothing sent is an empty config, with or without a Content-Type; a change needs one, and blanks are no JSON."""
+    json = {"Content-Type": "application/json"}
+    for name, headers in (("one", {}), ("two", json)):
+        await api.model(name, kserve)
+        made = await api.ask("POST", f"/api/models/{name}/publish", headers=headers)
+        assert (made.status, made.body["externalPath"]) == (201, f"/models/{name}"), made.text
+        changed = await api.ask("PUT", f"/api/models/{name}/publish", headers=json)
+        assert (changed.status, changed.code) == (400, "MALFORMED_JSON")
+    await api.model("three", kserve)
+    blank = await api.ask("POST", "/api/models/three/publish", data=" ", headers=json)
+    assert (blank.status, blank.code) == (400, "MALFORMED_JSON")
+
+
 async def test_an_empty_config_is_published_with_the_defaults(api: Any, kserve: str, openai: str) -> None:
     """What is not said is found out or defaulted: type, host, path, budgets, the owner as allowed tenant."""
     await api.model("my-model", kserve)

@@ -7,11 +7,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from admin import quotas
 from admin.people.sessions import make_token
 from catalog.actors import Recordless
 from catalog.changes import Audit, Put
-from catalog.records import Kind, Role, UserRecord
+from catalog.records import Role, UserRecord
 from runtime.clock import SystemClock
 
 UNLIMITED = {"requestsPerMinute": None, "requestsPerHour": None, "tokensPerHour": None, "burstLimit": None}
@@ -136,9 +135,9 @@ async def test_a_type_given_at_registration_is_kept(api: Any, kserve: str) -> No
     assert (await api.publish("my-model")).body["modelType"] == "openai"
 
 
-async def test_models_have_a_quota(api: Any, kserve: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_models_have_a_quota(api: Any, kserve: str) -> None:
     """A tenant has a bounded number of models; others' do not count."""
-    monkeypatch.setitem(quotas.PER_TENANT, Kind.MODEL, 1)
+    api.allow(models=1)
     await api.model("one", kserve, "tenant-b")
     await api.model("one", kserve)
     full = await api.ask("POST", "/api/models", {"name": "two", "tenantId": "tenant-a", "url": kserve})

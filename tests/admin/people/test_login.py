@@ -19,8 +19,8 @@ from admin.people.sessions import LIFETIME_S, make_token, may_finish
 from admin.people.throttle import delay_ms
 from admin.people.users import ensure_admin
 from catalog.actors import Recordless
-from catalog.changes import Audit, Put
-from catalog.records import Kind, Role, UserRecord
+from catalog.changes import Audit, Delete, Put
+from catalog.records import Kind, Role, TenantRecord, UserRecord
 from catalog.store.store import CatalogStore
 from runtime.addresses import site_of
 from runtime.clock import SystemClock
@@ -235,6 +235,21 @@ class TestTheFirstAdmin:
         assert isinstance(after, UserRecord)
         assert await passwords.verify(after.password_hash, "second")
         assert [may_finish(after, version) for version in (before.token_version, own.token_version)] == [False, False]
+
+    @pytest.mark.parametrize("password", [None, "a given one"])
+    async def test_a_new_installation_has_a_tenant(
+        self, redis_client: Any, passwords: Passwords, password: str | None
+    ) -> None:
+        """``default`` comes with the first admin; what an admin deleted does not come back with the next start."""
+        catalog = CatalogStore(redis_client)
+        await ensure_admin(catalog, passwords, name="admin", password=password)
+        tenant = await catalog.get(Kind.TENANT, "default")
+        assert isinstance(tenant, TenantRecord)
+        gone = Delete(Kind.TENANT, "default", tenant.version)
+        await catalog.commit([gone], audit=Audit(Recordless.START, "test", "default", "", ""))
+        for name in ("admin", "another"):
+            await ensure_admin(catalog, passwords, name=name, password="a given one")
+        assert await catalog.get(Kind.TENANT, "default") is None
 
     async def test_two_starts_at_once_make_one_password(self, redis_client: Any, passwords: Passwords) -> None:
         """Of two processes that start together exactly one shows a password, and it is the right one."""

@@ -267,13 +267,13 @@ async def test_a_host_taken_away_at_the_last_moment_is_not_published_on(overtake
     assert (await overtaken.publish("mine", publicHostname=HOST)).faults == {"config.publicHostname": "reserved"}
 
 
-async def test_quotas_hold_whoever_comes_at_once(api: Any, kserve: str, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_quotas_hold_whoever_comes_at_once(api: Any, kserve: str) -> None:
     """Racing requests do not pass the quotas of models and publications by any."""
-    monkeypatch.setattr("admin.quotas.PER_TENANT", dict.fromkeys(Kind, 4))
+    api.allow(models=4)
     bodies = ({"name": f"m{n}", "tenantId": "tenant-a", "url": kserve} for n in range(8))
     answers = await asyncio.gather(*(api.ask("POST", "/api/models", body) for body in bodies))
     assert sorted(answer.status for answer in answers) == [201] * 4 + [409] * 4
-    monkeypatch.setattr("admin.quotas.PER_TENANT", dict.fromkeys(Kind, 2))
+    api.allow(publications=2)
     names = [one["name"] for one in (await api.ask("GET", "/api/models")).body["items"]]
     published = await asyncio.gather(*(api.publish(name) for name in names))
     assert sorted(answer.status for answer in published) == [201] * 2 + [409] * 2
