@@ -12,6 +12,7 @@ from admin.committing import Committer
 from admin.http.proxies import TrustedProxies
 from admin.kserve.report import Report
 from admin.metrics import AdminMetrics
+from admin.models.addresses import parse_target
 from admin.models.metering import MeteringWatch
 from admin.models.probing import Prober
 from admin.people.logins import Logins
@@ -19,10 +20,11 @@ from admin.people.pace import Paces, TenantWrites, UserCalls
 from admin.people.passwords import Passwords
 from admin.people.throttle import Throttler
 from admin.ports import Publisher
-from admin.watching import ReadinessWatch
 from admin.quotas import DEFAULT_QUOTAS, Quotas
+from admin.watching import ReadinessWatch
 from catalog.ids import cell_of
 from catalog.keys.live_secrets import LiveSecrets
+from catalog.records import PublicationRecord
 from catalog.store.store import CatalogStore
 from ratelimit.tokens.learning import Lessons
 from ratelimit.usage.facts import Series, Usage
@@ -61,6 +63,23 @@ class Gateway:
     default_host: str  # api.router.inference-in-a-box
     scheme: str = "https"
     port: int | None = None  # shown in URLs; None: the scheme's own
+    default_urls: tuple[str, ...] = ()  # origins that lead to the default host too: http://localhost:8080
+
+    def names_default(self, host: str) -> bool:
+        """Whether a host is another name of the default one."""
+        return any(parse_target(one).host == host for one in self.default_urls)
+
+    def external_url(self, published: PublicationRecord) -> str:
+        """Where callers find a publication: by the host that was named, else as the default host is reached here."""
+        if self.default_urls and published.host_unnamed and published.host == self.default_host:
+            return self.default_urls[0] + published.path
+        return self.url(published.host, published.path)
+
+    def reachable_url(self, published: PublicationRecord, path: str) -> str:
+        """A URL on a publication's host that works from here, whatever names are known here."""
+        if self.default_urls and published.host == self.default_host:
+            return self.default_urls[0] + path
+        return self.url(published.host, path)
 
     def url(self, host: str, path: str) -> str:
         """``https://api.router.inference-in-a-box/models/my-model``."""
@@ -96,9 +115,9 @@ class Services:
     writes: TenantWrites
     paces: Paces
     allow_anonymous: bool = False  # whether a publication may ask for no key
+    quotas: Quotas = DEFAULT_QUOTAS  # how much a tenant may have
     cells: int = 1  # into how many the budgets are split: a key and what it calls must be in one
 
     def cell(self, record_id: str) -> str:
         """The cell in which a key's or a publication's usage is kept; its budgets are in its tenant's."""
         return str(cell_of(record_id, self.cells))
-    quotas: Quotas = DEFAULT_QUOTAS  # how much a tenant may have

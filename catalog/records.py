@@ -213,6 +213,7 @@ class PublicationRecord(msgspec.Struct, frozen=True, gc=False):
     allow_background: bool = False  # callers may leave work behind whose answer is fetched later
     servers: tuple[Server, ...] = ()  # as its model's
     upstream_auth: UpstreamAuth | None = None  # as its model's
+    host_unnamed: bool = False  # nobody named a host: it is the default one, shown by an address that callers reach
 
     @property
     def id(self) -> str:
@@ -420,7 +421,7 @@ def encode(record: Record) -> bytes:
             return _WRITER.encode(record)
 
 
-LATER: Final = frozenset({"servers", "upstream_auth"})
+LATER: Final = frozenset({"servers", "upstream_auth", "host_unnamed"})
 """Fields of models and publications that the first release had not: written only where they are set."""
 
 

@@ -49,6 +49,7 @@ def created(
         type=model.type,
         protocol=model.protocol,
         host=config.public_hostname or default_host,
+        host_unnamed=not config.public_hostname,
         path=config.external_path or default_path(model.name, model.type),
         limits=limits.merged(limits.defaults(model.type), config.rate_limiting),
         require_api_key=config.authentication.require_api_key,
@@ -83,6 +84,7 @@ def updated(
     return structs.replace(
         _with_callers(publication, config.authentication),
         host=config.public_hostname or publication.host,
+        host_unnamed=publication.host_unnamed and not config.public_hostname,
         path=config.external_path or publication.path,
         type=finding.type if finding else publication.type,
         protocol=finding.protocol if finding else publication.protocol,

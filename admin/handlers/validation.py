@@ -50,7 +50,7 @@ async def _described(services: Services, key: KeyRecord, verdict: Accepted) -> V
                 valid=True,
                 tenant_id=key.tenant,
                 model_name=publication.model,
-                external_url=services.gateway.url(publication.host, publication.path),
+                external_url=services.gateway.external_url(publication),
                 expires_at=at_or_never(verdict.until_ms),
             )
     return _INVALID

@@ -13,6 +13,7 @@ from admin.models import cells
 from catalog.changes import Change, Check
 from catalog.records import PublicationRecord, Role
 
+_ANOTHER_NAME: Final = "leads to the default host already: leave it out"
 _GONE: Final = Fault("config.authentication.allowedTenants", Rule.EXISTS, "a tenant was deleted meanwhile")
 
 
@@ -20,6 +21,8 @@ async def host_faults(call: ApiCall, tenant: str, host: str) -> list[Fault]:
     """Say what is wrong with this caller's publishing on a host for a tenant."""
     if host == call.services.gateway.default_host:
         return []
+    if call.services.gateway.names_default(host):
+        return [Fault("config.publicHostname", Rule.RESERVED, _ANOTHER_NAME)]
     owner = await lookups.tenant(call.services.store, call.caller, tenant)
     return tenants.host_faults(owner, host, may_grant=call.caller.role is Role.ADMIN)
 

@@ -205,7 +205,7 @@ def publication(
         tenant_id=record.tenant,
         public_hostname=record.host,
         external_path=record.path,
-        external_url=gateway.url(record.host, record.path),
+        external_url=gateway.external_url(record),
         model_type=record.type,
         rate_limiting=limits.shown(record.limits),
         authentication=Authentication(
@@ -252,10 +252,12 @@ def _example_call(record: PublicationRecord, gateway: Gateway) -> tuple[str, dic
             "messages": [{"role": "user", "content": "Hello!"}],
         }
         below = "/v1" if record.require_api_key else record.path  # without a key no model is found by the body
-        return gateway.url(record.host, f"{below}/chat/completions"), chat
+        return gateway.reachable_url(record, f"{below}/chat/completions"), chat
     if record.protocol is Protocol.KSERVE_V1:
-        return gateway.url(record.host, f"{record.path}/predict"), {"instances": [{"feature1": 1.0, "feature2": 2.0}]}
+        return gateway.reachable_url(record, f"{record.path}/predict"), {
+            "instances": [{"feature1": 1.0, "feature2": 2.0}]
+        }
     if record.protocol is Protocol.KSERVE_V2:
         tensor = {"name": "input-0", "shape": [1, 2], "datatype": "FP32", "data": [1.0, 2.0]}
-        return gateway.url(record.host, f"{record.path}/infer"), {"inputs": [tensor]}
-    return gateway.url(record.host, f"{record.path}/"), {"hello": "model"}
+        return gateway.reachable_url(record, f"{record.path}/infer"), {"inputs": [tensor]}
+    return gateway.reachable_url(record, f"{record.path}/"), {"hello": "model"}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from publisher.envoy.clusters import cluster_text, clusters
 from publisher.envoy.files import Resources
-from publisher.envoy.routes import routes, routes_text
+from publisher.envoy.routes import NO_ALIASES, Aliases, routes, routes_text
 from publisher.memo import Memo
 from publisher.plan import Plan, Route, Upstream
 
@@ -21,11 +21,14 @@ class Rendered:
 
 
 class Rendering:
-    """Renders one plan after the other. ``origins`` as in ``routes``, the others as in ``clusters``."""
+    """Renders one plan after the other; its settings are those of ``clusters`` and ``routes``."""
 
-    def __init__(self, *, upstream_ca: str, origins: Sequence[str], credentials: str = "") -> None:
+    def __init__(
+        self, *, upstream_ca: str, origins: Sequence[str], credentials: str = "", aliases: Aliases = NO_ALIASES
+    ) -> None:
         self._upstream_ca = upstream_ca
         self._origins = origins
+        self._aliases = aliases
         self._clusters = Memo[Upstream, str](lambda upstream: cluster_text(upstream, upstream_ca, credentials))
         self._routes = Memo[tuple[Route, ...], str](routes_text)
         self._last: tuple[Plan, Rendered] | None = None
@@ -37,7 +40,7 @@ class Rendering:
             self._routes.next_round()
             made = Rendered(
                 clusters(wanted, upstream_ca=self._upstream_ca, rendered=self._clusters),
-                routes(wanted, origins=self._origins, taken=self._routes),
+                routes(wanted, origins=self._origins, aliases=self._aliases, taken=self._routes),
             )
             self._last = wanted, made
         return self._last[1]

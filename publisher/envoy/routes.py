@@ -6,7 +6,7 @@ routes takes a call is found by a tree (``matching``); every route has its own m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from extauth.credentials.carriers import CREDENTIAL_HEADERS
@@ -27,19 +27,27 @@ from publisher.envoy.files import (
 from publisher.envoy.matching import Branches, Taken, tree
 from publisher.plan import OPENAI_ROOT, Host, Plan, Route
 
+Aliases = Mapping[str, Sequence[str]]
+"""Further names of a host, by its own: names or addresses of IPv4, without a port."""
+NO_ALIASES: Final[Aliases] = {}
+
 _ROUTES: Final = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 _ROUTE_LIST: Final = "type.googleapis.com/envoy.config.route.v3.RouteList"
 _FILTER_CONFIG: Final = "type.googleapis.com/envoy.config.route.v3.FilterConfig"
 
 
-def routes(plan: Plan, *, origins: Sequence[str] = (), taken: Taken | None = None) -> Resources:
+def routes(
+    plan: Plan, *, origins: Sequence[str] = (), aliases: Aliases = NO_ALIASES, taken: Taken | None = None
+) -> Resources:
     """The one route configuration. A host or path that nobody published has no route, hence no way to any server.
 
-    ``origins``: of pages that may call from a browser. ``taken``: what gives the text of a key's routes, for those who
-    remember it.
+    ``origins``: of pages that may call from a browser. ``aliases``: further names of hosts, but for those on which
+    something is published by itself. ``taken``: what gives the text of a key's routes, for those who remember it.
     """
     policy = _for_browsers(origins)
-    hosts = ",".join(_virtual_host(host, policy, taken or routes_text) for host in plan.hosts)
+    own = {host.name for host in plan.hosts}
+    named = ((host, [one for one in aliases.get(host.name, ()) if one not in own]) for host in plan.hosts)
+    hosts = ",".join(_virtual_host(host, further, policy, taken or routes_text) for host, further in named)
     common = {
         "@type": _ROUTES,
         "name": ROUTES_NAME,
@@ -60,11 +68,11 @@ def _list_text(found: Sequence[Json]) -> str:
     return compact({"action": {"name": "route", "typed_config": {"@type": _ROUTE_LIST, "routes": found}}})
 
 
-def _virtual_host(host: Host, policy: Json, taken: Taken) -> str:
+def _virtual_host(host: Host, further: Sequence[str], policy: Json, taken: Taken) -> str:
     branches = Branches(unnamed=_list_text(_large_first(_entry(host.name))) if host.openai else "")
     for route in host.routes:
         branches.add(route)
-    common = compact({"name": host.name, "domains": [host.name], **policy})
+    common = compact({"name": host.name, "domains": [host.name, *further], **policy})
     return f'{common[:-1]},"matcher":{tree(branches, taken, header=PUBLICATION_HEADER)}}}'
 
 

@@ -21,6 +21,7 @@ from publisher.envoy.credentials import CREDENTIAL, CredentialFiles, Opened, ope
 from publisher.envoy.files import Resources, cluster_name, together
 from publisher.envoy.kept import KeptFile, make_file
 from publisher.envoy.rendering import Rendering
+from publisher.envoy.routes import NO_ALIASES, Aliases
 from publisher.plan import Plan, plan
 from publisher.prober import Proofs
 from publisher.sink import NotServed, Refused
@@ -59,6 +60,7 @@ class FilesSink:
         *,
         upstream_ca: str,
         origins: Sequence[str] = (),
+        aliases: Aliases = NO_ALIASES,
         timeout_s: float = TIMEOUT_S,
         may_write: Callable[[], bool] = lambda: True,
         proofs: Proofs | None = None,
@@ -72,7 +74,9 @@ class FilesSink:
         self._routes = KeptFile(folder / ROUTES_FILE, ROUTES)
         self._admin = admin
         self._credentials = CredentialFiles(folder / CREDENTIAL)
-        self._rendering = Rendering(upstream_ca=upstream_ca, origins=origins, credentials=str(self._credentials.folder))
+        self._rendering = Rendering(
+            upstream_ca=upstream_ca, origins=origins, credentials=str(self._credentials.folder), aliases=aliases
+        )
         self._secrets = secrets
         self._timeout_s = timeout_s
         self._proofs = proofs  # None: what Envoy accepted is live

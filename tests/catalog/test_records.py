@@ -52,6 +52,15 @@ _RECORDS = st.one_of(
 )
 
 
+def test_what_nobody_said_is_not_written() -> None:
+    """A publication that names its host is written as the release before writes it."""
+    record = PublicationRecord(
+        "u", "t", "m", "http://m", ModelType.OPENAI, Protocol.OPENAI, "h", "/m", Limits(), True, ("t",), "k", 1, 1
+    )
+    assert b"host_unnamed" not in encode(record)
+    assert b'"host_unnamed":true' in encode(structs.replace(record, host_unnamed=True))
+
+
 @given(_RECORDS)
 def test_a_record_reads_back_as_it_was_written(record: Record) -> None:
     """Nothing of any record is lost or changed by storing it."""

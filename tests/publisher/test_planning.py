@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Sequence
 
@@ -51,6 +52,21 @@ def test_what_is_remembered_is_what_would_be_made(histories: list[list[Publicati
         files = rendering.of(made)
         assert files.clusters == clusters(made, upstream_ca="/ca.pem")
         assert files.routes == routes(made, origins=("https://app.test",))
+
+
+def test_a_host_has_its_further_names_unless_they_are_somebodys_own() -> None:
+    """Two virtual hosts of one name would be refused by Envoy: what is published there by itself comes first."""
+    aliases = {"h.test": ["localhost", "127.0.0.1"], "none.test": ["x.test"]}
+    records = [publication("a", "/a", host="h.test"), publication("b", "/b", host="i.test")]
+    rendering = Rendering(upstream_ca="", origins=(), aliases=aliases)
+
+    def domains(shown: Sequence[PublicationRecord]) -> list[list[str]]:
+        found = json.loads(rendering.of(plan(shown)).routes.text())
+        return [one["domains"] for one in found["resources"][0]["virtual_hosts"]]
+
+    assert domains(records) == [["h.test", "localhost", "127.0.0.1"], ["i.test"]]
+    own = publication("c", "/c", host="localhost")
+    assert domains([*records, own]) == [["h.test", "127.0.0.1"], ["i.test"], ["localhost"]]
 
 
 def test_what_no_gateway_sees_changes_no_plan() -> None:

@@ -49,7 +49,7 @@ from runtime.settings import ListenAddress, Metavar, Port, Secret, Words
 from tollkeeper.admin.older_gates import routes_are_read
 from tollkeeper.admin.stores import admin_stores, store_client
 from tollkeeper.agreeing import agree_on_cells
-from tollkeeper.publishing.sinks import CLUSTER, PublishingSettings, publishing_sink
+from tollkeeper.publishing.sinks import CLUSTER, FILES, PublishingSettings, publishing_sink
 from tollkeeper.store_settings import StoreSettings
 
 _API: Final = "--listen"
@@ -66,6 +66,10 @@ def _host(value: str) -> str:
 
 def _origin(value: str) -> str:
     return parse_target(value).url
+
+
+def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_origin(one) for one in value)
 
 
 def _allowed(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -88,11 +92,11 @@ def _numbers(value: object) -> object:
     return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
+Quota = Annotated[int, Field(ge=1, le=10**6)]
 Ports = Annotated[tuple[Port, ...], BeforeValidator(_numbers), Metavar("A,B…")]
 
 
 class AdminSettings(PublishingSettings, StoreSettings):
-Quota = Annotated[int, Field(ge=1, le=10**6)]
     """Serve the admin API over HTTP, and publish to Envoy."""
 
     listen: ListenAddress = TcpAddress("127.0.0.1", 8085)
@@ -115,6 +119,10 @@ Quota = Annotated[int, Field(ge=1, le=10**6)]
 
     gateway_url: Annotated[str, AfterValidator(_origin), Metavar("URL")] = "https://gateway"
     """Scheme and port of the URLs shown to callers; the host is each publication's own."""
+
+    default_urls: Annotated[Words, AfterValidator(_origins), Metavar("URLS")] = ()
+    """Origins at which callers reach the default host besides its name: `http://localhost:8080`. The first is shown of
+    publications that name no host. For `files`."""
 
     admin_username: Annotated[str, AfterValidator(_user)] = "admin"
     """Name of the admin who is made at the first start."""
@@ -143,14 +151,6 @@ Quota = Annotated[int, Field(ge=1, le=10**6)]
     tenant_writes_per_minute: Annotated[int, Field(ge=1)] = TENANT_WRITES
     """Most changes in a tenant in any minute by users who are no admins, over all admins: what is more gets 429."""
 
-    def conflicts(self) -> Iterator[tuple[str, str]]:
-        """A cluster is named for something."""
-        yield from super().conflicts()
-        if self.kubeconfig and self.publish_to != CLUSTER and self.models != "kubernetes":
-            yield "kubeconfig", "is for --publish-to cluster and --models kubernetes"
-
-
-async def serve(settings: AdminSettings) -> None:
     keys_per_tenant: Quota = DEFAULT_QUOTAS.keys
     """Most keys that a tenant may have, those that its publications are born with among them."""
 
@@ -163,6 +163,16 @@ async def serve(settings: AdminSettings) -> None:
     users_per_tenant: Quota = DEFAULT_QUOTAS.users
     """Most users that a tenant may have, and most users that may have every tenant, the admins among them."""
 
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """A cluster is named for something."""
+        yield from super().conflicts()
+        if self.default_urls and not (self.publish_to or "").startswith(FILES):
+            yield "default_urls", "is for --publish-to files"
+        if self.kubeconfig and self.publish_to != CLUSTER and self.models != "kubernetes":
+            yield "kubeconfig", "is for --publish-to cluster and --models kubernetes"
+
+
+async def serve(settings: AdminSettings) -> None:
     """Run until a signal, then stop taking requests, finish those in flight, and stop publishing."""
     registry, passwords = new_registry(), Passwords()
     secrets = _secrets(settings, registry)
@@ -219,13 +229,19 @@ def _facts(settings: AdminSettings) -> Facts:
     shown = parse_target(settings.gateway_url)
     port = None if shown.is_default_port else shown.port
     return Facts(
-        gateway=Gateway(settings.default_host, shown.scheme, port),
+        gateway=Gateway(settings.default_host, shown.scheme, port, settings.default_urls),
         rules=AddressRules.of(settings.probe_allow, (*settings.probe_refuse_ports, *_own_ports(settings))),
         key_recovery=settings.key_recovery,
         allow_anonymous=settings.allow_anonymous,
         cells=settings.cells,
         proxies=TrustedProxies.of(settings.trusted_proxies),
         paces=Paces(settings.user_calls_per_minute, settings.tenant_writes_per_minute),
+        quotas=Quotas(
+            models=settings.models_per_tenant,
+            publications=settings.publications_per_tenant,
+            keys=settings.keys_per_tenant,
+            users=settings.users_per_tenant,
+        ),
     )
 
 
@@ -236,12 +252,6 @@ async def _models(settings: AdminSettings, services: Services, registry: Collect
         yield
         return
     from tollkeeper.admin.models import following  # noqa: PLC0415  the cluster's client takes half a second to load
-        quotas=Quotas(
-            models=settings.models_per_tenant,
-            publications=settings.publications_per_tenant,
-            keys=settings.keys_per_tenant,
-            users=settings.users_per_tenant,
-        ),
 
     rules, gateway = _facts(settings).rules, settings.gateway_name
     async with following(settings.records, services, rules, registry, settings.kubeconfig, gateway=gateway):
@@ -269,6 +279,7 @@ async def _publisher(
                 may_write=lease.held,
                 registry=registry,
                 workshop=files,
+                aliases={settings.default_host: [parse_target(one).host for one in settings.default_urls]},
             ) as sink:
                 metrics = PublisherMetrics(registry)
                 publisher = Publisher(store, PublicationFeed(client), sink, metrics, workshop=files)

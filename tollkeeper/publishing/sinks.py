@@ -13,6 +13,7 @@ from pydantic import AfterValidator
 
 from catalog.keys.secrets import Secrets
 from publisher.envoy.admin import EnvoyAdmin
+from publisher.envoy.routes import NO_ALIASES, Aliases
 from publisher.envoy.sink import FilesSink
 from publisher.gateway.folder.sink import FolderSink
 from publisher.prober import Prober, Proofs
@@ -80,8 +81,12 @@ async def publishing_sink(
     may_write: Callable[[], bool],
     registry: CollectorRegistry,
     workshop: Workshop,
+    aliases: Aliases = NO_ALIASES,
 ) -> AsyncIterator[Sink]:
-    """The sink that a destination asks for, while the body runs; raises ``CannotStart``."""
+    """The sink that a destination asks for, while the body runs; raises ``CannotStart``.
+
+    ``aliases``: further names of hosts, which files alone have.
+    """
     if destination == CLUSTER:
         async with sink_of_cluster(
             "--publish-to cluster", settings, settings.kubeconfig, may_write, registry, workshop=workshop
@@ -96,7 +101,9 @@ async def publishing_sink(
             yield folder_sink(settings, destination, prober, may_write, workshop=workshop)
         else:
             envoy = await stack.enter_async_context(EnvoyAdmin(str(settings.envoy_admin_socket)))
-            yield _files_sink(settings, destination, envoy, prober, secrets, may_write=may_write, workshop=workshop)
+            yield _files_sink(
+                settings, destination, envoy, prober, secrets, aliases=aliases, may_write=may_write, workshop=workshop
+            )
 
 
 def sink_of_cluster(
@@ -147,6 +154,7 @@ def _files_sink(
     prober: Prober | None,
     secrets: Callable[[], Secrets],
     *,
+    aliases: Aliases,
     may_write: Callable[[], bool],
     workshop: Workshop,
 ) -> FilesSink:
@@ -156,6 +164,7 @@ def _files_sink(
         envoy,
         upstream_ca=str(settings.upstream_ca),
         origins=settings.cors_origins,
+        aliases=aliases,
         may_write=may_write,
         proofs=Proofs(prober) if prober else None,
         workshop=workshop,

@@ -24,7 +24,7 @@ from runtime.lifecycle import CannotStart, stop_requested
 from runtime.settings import option_of, variable_of
 from tollkeeper.processes import child_environment
 from tollkeeper.up import machine as plan
-from tollkeeper.up import ports, screen, seed, state, warming
+from tollkeeper.up import ports, seed, state, warming
 from tollkeeper.up.certificates import ensure_certificate, system_authorities
 from tollkeeper.up.children import Children, ChildSpec
 from tollkeeper.up.https import HttpsCertificates
@@ -33,6 +33,7 @@ from tollkeeper.up.logs import Logs
 from tollkeeper.up.machine import Machine, Ports
 from tollkeeper.up.readiness import Ready, http_ready, store_ready
 from tollkeeper.up.settings import UpSettings
+from tollkeeper.up.shell import curl, screen
 
 LIVE_S: Final = 20.0
 """Longest wait until Envoy serves the samples, in seconds."""
@@ -184,10 +185,20 @@ def _write_files(machine: Machine, certificates: HttpsCertificates) -> None:
         raise CannotStart(str(error)) from error
     _envoy_files(machine).prepare()
     certificates.bring()
-    state.write_private(layout.curl / ".curlrc", screen.curlrc(machine).encode())
+    _write_curl(machine)
     state.write_private(
         layout.envoy / "bootstrap.json", json.dumps(bootstrap(plan.envoy_options(machine)), indent=1).encode()
     )
+
+
+def _write_curl(machine: Machine) -> None:
+    """Write a curl that finds this machine's hosts, and trusts for them what this system trusts and our authority."""
+    authorities, configuration = machine.layout.curl / "authorities.pem", machine.layout.curl / ".curlrc"
+    system = Path(machine.upstream_ca)
+    trusted = [file.read_bytes() for file in (machine.authority, system) if file is not None and file.is_file()]
+    state.write_private(authorities, b"\n".join(trusted))
+    state.write_private(configuration, curl.curlrc(machine, authorities).encode())
+    state.write_command(machine.layout.commands / "curl", curl.command(machine, configuration))
 
 
 def _envoy_files(machine: Machine) -> FilesSink:

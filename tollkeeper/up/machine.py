@@ -115,6 +115,14 @@ class Machine:
         return f"https://{name}:{self.ports.https}"
 
     @property
+    def default_urls(self) -> tuple[str, ...]:
+        """Where callers on this machine reach the default host, by names that need no name server."""
+        if self.tls and self.own_certificates:  # which are not good for localhost
+            return (self.https_url, f"https://localhost:{self.ports.https}", f"https://{LOOPBACK}:{self.ports.https}")
+        scheme, port = ("https", self.ports.https) if self.tls else ("http", self.ports.gateway)
+        return tuple(f"{scheme}://{name}:{port}" for name in ("localhost", LOOPBACK))
+
+    @property
     def probe_url(self) -> str:
         """Where the publisher asks what is served: by address, for this machine need not know the names of hosts."""
         return f"https://{LOOPBACK}:{self.ports.https}" if self.tls else self.http_url
@@ -214,6 +222,7 @@ def admin_command(machine: Machine) -> Command:
                 "upstream-ca": machine.upstream_ca,
                 "probe-url": machine.probe_url,
                 "default-host": machine.default_host,
+                "default-urls": ",".join(machine.default_urls),
                 "admin-username": machine.admin_username,
                 "probe-allow": "127.0.0.0/8,::1",
                 "user-calls-per-minute": str(CALLS_PER_MINUTE),

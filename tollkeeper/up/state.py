@@ -83,13 +83,24 @@ class Layout:
 
     @property
     def curl(self) -> Path:
-        """``CURL_HOME`` for the guide's commands."""
+        """Curl's configuration for the guide's commands."""
         return self.root / "curl"
+
+    @property
+    def commands(self) -> Path:
+        """A ``curl`` that knows this machine's hosts, for those who put the folder into their PATH."""
+        return self.root / "bin"
 
     @property
     def logs(self) -> Path:
         """One log a process."""
         return self.root / "logs"
+
+    @property
+    def folders(self) -> tuple[Path, ...]:
+        """What is made at each start where it is not there."""
+        kept = (self.valkey, self.published, self.certificates, self.tls)
+        return (*kept, self.curl, self.commands, self.logs)
 
     def socket(self, name: str) -> Path:
         """Return the path of a Unix socket."""
@@ -111,7 +122,7 @@ def hold(folder: Path) -> Iterator[Held]:
     _make(root)
     with _locked(root / "lock", root) as after_crash, _socket_folder(root) as sockets:
         layout = Layout(root, sockets)
-        for part in (layout.valkey, layout.published, layout.certificates, layout.tls, layout.curl, layout.logs):
+        for part in layout.folders:
             part.mkdir(parents=True, exist_ok=True)
         yield Held(layout, after_crash)
 
@@ -181,6 +192,12 @@ def write_private(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
+
+
+def write_command(path: Path, text: str) -> None:
+    """Write a program of the folder's owner as ``write_private`` does."""
+    write_private(path, text.encode())
+    path.chmod(0o700)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -17,8 +17,8 @@ import aiohttp
 import click
 
 from tollkeeper.up.machine import CHAT, IRIS, Machine
-from tollkeeper.up.screen import CHAT_MESSAGES, INSTANCES
 from tollkeeper.up.seed import SAMPLE_TENANT, AdminClient, Sample
+from tollkeeper.up.shell.screen import CHAT_MESSAGES, INSTANCES
 
 IN_A_ROW: Final = 5
 """So many calls must be answered one after another; well below the samples' burst of ten."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from typing import Final
 
 from extauth.answers.answers import denial
 from extauth.reasons import Reason
+from publisher.envoy.bodies import CHECK_FILTER
 from publisher.envoy.files import Json, error_body
 
 _MIB: Final = 1024 * 1024
+_CHECKED: Final[Json] = {"response_flag_filter": {"flags": ["UAEX"]}}
+_HOST: Final = "%REQ(:AUTHORITY):253%"
+_PATH: Final = "%PATH(NQ):512%"
+"""Without the query, where secrets may stand."""
 
 MAX_HEADERS_KB: Final = 32
 MAX_HEADERS: Final = 100
@@ -28,9 +34,8 @@ def too_large(max_body_bytes: int) -> str:
 def local_replies(max_body_bytes: int) -> list[Json]:
     """Bodies for the answers Envoy gives by itself, in OpenAI's shape; the first that fits is taken.
 
-    Check's answers come first, by their flag, and keep their own. ``max_body_bytes``: above it 413.
+    Check's answers come first, by their flag, and keep their own but for one. ``max_body_bytes``: above it 413.
     """
-    unknown = denial(Reason.NO_PUBLICATION).body  # what Check says of a publication that is not for this caller
     no_model = denial(Reason.MODEL_NOT_FOUND).body  # of a model that Check has named and Envoy does not serve yet
     nowhere = [{"response_flag_filter": {"flags": ["NC"]}}, {"status_code_filter": _status_is(404)}]
     long = error_body(
@@ -53,9 +58,10 @@ def local_replies(max_body_bytes: int) -> list[Json]:
         code="upstream_unavailable",
     )
     return [
-        {"filter": {"response_flag_filter": {"flags": ["UAEX"]}}},
+        _nowhere({"and_filter": {"filters": [_CHECKED, _not_for_this_caller()]}}),
+        {"filter": _CHECKED},
         _no_upgrade(),
-        _reply({"response_flag_filter": {"flags": ["NR"]}}, unknown),
+        _nowhere({"response_flag_filter": {"flags": ["NR"]}}),
         _reply({"and_filter": {"filters": nowhere}}, no_model),
         _malformed(),
         _reply({"status_code_filter": _status_is(401)}, no_credential) | {"status_code": 503},
@@ -100,6 +106,21 @@ def _no_upgrade() -> Json:
     reply = _reply({"and_filter": {"filters": [refused, asked]}}, body)
     final = {"header": {"key": "x-should-retry", "value": "false"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
     return reply | {"status_code": 426, "headers_to_add": [final]}
+
+
+def _nowhere(condition: Json) -> Json:
+    """What is published nowhere, and what is not for this caller, are answered alike: with what was looked for."""
+    error = json.loads(denial(Reason.NO_PUBLICATION).body)["error"]
+    error |= {"message": f"Nothing is published at {_HOST}{_PATH}.", "host": _HOST, "path": _PATH}
+    text = {"json_format": {"error": error}, "json_format_options": {"sort_properties": True}}
+    return {"filter": condition, "body_format_override": {**text, "content_type": "application/json"}}
+
+
+def _not_for_this_caller() -> Json:
+    """Check's own word for it."""
+    value = {"string_match": {"exact": Reason.NO_PUBLICATION.value}}
+    matcher = {"filter": CHECK_FILTER, "path": [{"key": "reason"}], "value": value}
+    return {"metadata_filter": {"matcher": matcher, "match_if_key_not_found": False}}
 
 
 def _reply(condition: Json, body: str) -> Json:

@@ -1,4 +1,4 @@
-"""What the operator reads and pastes: the summary, the ``.curlrc``, the words while something takes long."""
+"""What the operator reads and pastes: the summary, and the words while something takes long."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import shlex
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, Final
 
 import click
@@ -15,7 +15,6 @@ from tollkeeper.up.machine import SAMPLES, Machine
 from tollkeeper.up.ports import LOOPBACK
 from tollkeeper.up.seed import Sample, rotation_path
 
-GUIDE_ADMIN_PORT: Final = 8085
 PATIENCE_S: Final = 2.0
 """After this many seconds of silence the operator is told what is being waited for."""
 
@@ -41,28 +40,6 @@ async def _tell(doing: str) -> None:
         click.echo(f"… {doing} ({waited_s:.0f} s)", err=True)
 
 
-def curlrc(machine: Machine) -> str:
-    """Return curl's configuration with which the guide's commands run unchanged on this machine."""
-    detours = [f":443:{LOOPBACK}:{machine.ports.https}", f":80:{LOOPBACK}:{machine.ports.gateway}"]
-    if machine.tls:  # up.json names the host with its port then
-        detours.append(f":{machine.ports.https}:{LOOPBACK}:{machine.ports.https}")
-    if machine.ports.admin != GUIDE_ADMIN_PORT:
-        detours.append(f"localhost:{GUIDE_ADMIN_PORT}:{LOOPBACK}:{machine.ports.admin}")
-    lines = [
-        "# Written by `tollkeeper up`: any https or http host on its usual port is this machine's gateway.",
-        *(f'connect-to = "{detour}"' for detour in detours),
-        *([f'cacert = "{_escaped(str(machine.authority))}"'] if machine.authority else []),
-        'noproxy = "*"',
-        "# Over HTTP/2, curl 7.88 throws away a refusal that comes before the end of the request's body.",
-        "http1.1",
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _escaped(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')
-
-
 def good_call(machine: Machine, sample: Mapping[str, Any]) -> str:
     """Return a command that is answered 200: a prediction of the traditional sample."""
     return _predict(machine, sample, ("-H", f"X-API-Key: {sample['api_key']}"))
@@ -77,13 +54,19 @@ def chat_call(machine: Machine, sample: Mapping[str, Any]) -> str:
     """Return a command that is answered 200: a chat with the openai sample, over https."""
     body = json.dumps({"model": sample["model"], "messages": CHAT_MESSAGES})
     headers = ("-H", f"X-API-Key: {sample['api_key']}", "-H", "Content-Type: application/json")
-    return _over_https(machine, ("-sS", "-i", *headers, "-d", body), f"https://{sample['host']}/v1/chat/completions")
+    way, origin = _way(machine, sample["host"], is_https=True)
+    return shlex.join(["curl", "-sS", "-i", *way, *headers, "-d", body, f"{origin}/v1/chat/completions"])
 
 
-def _over_https(machine: Machine, words: Iterable[str], url: str) -> str:
-    """Call with the machine's CURL_HOME, which knows where the host is and what to trust."""
-    home = shlex.quote(f"CURL_HOME={machine.layout.curl}")
-    return f"env {home} " + shlex.join(["curl", *words, url])
+def _way(machine: Machine, host: str, *, is_https: bool) -> tuple[tuple[str, ...], str]:
+    """Return what plain curl must be told to reach a host of the gateway, and the origin to call."""
+    port = machine.ports.https if is_https else machine.ports.gateway
+    name = host
+    if host == machine.default_host and not (is_https and machine.own_certificates):
+        name = "localhost"
+    detour = () if name == "localhost" else ("--connect-to", f"{name}:{port}:{LOOPBACK}:{port}")
+    trusted = ("--cacert", str(machine.authority)) if is_https and machine.authority else ()
+    return ("--noproxy", "*", *detour, *trusted), f"{'https' if is_https else 'http'}://{name}:{port}"
 
 
 def limited_calls(machine: Machine, sample: Mapping[str, Any]) -> str:
@@ -99,13 +82,10 @@ def _predict(
     shown: tuple[str, ...] = ("-sS", "-i"),
     query: str = "",
 ) -> str:
-    """Over http, name the sample's host in a header, so that no name server is needed."""
     body = ("-H", "Content-Type: application/json", "-d", json.dumps(INSTANCES))
+    way, origin = _way(machine, sample["host"], is_https=machine.tls)
     path = f"/models/{sample['model']}/predict{query}"
-    if machine.tls:
-        return _over_https(machine, (*shown, *credentials, *body), f"https://{sample['host']}{path}")
-    host = ("-H", f"Host: {sample['host']}")
-    return shlex.join(["curl", *shown, "--noproxy", "*", *credentials, *host, *body, machine.http_url + path])
+    return shlex.join(["curl", *shown, *way, *credentials, *body, origin + path])
 
 
 def new_key_call(machine: Machine, model: str) -> str:
@@ -122,7 +102,7 @@ def summary(machine: Machine, up: Mapping[str, Any], samples: Mapping[str, Sampl
     yield ""
     yield from _examples(machine, {kind: one for kind, one in up["sample"].items() if one["api_key"]})
     yield "The publishing guide's commands run unchanged after:"
-    yield f"  export CURL_HOME={shlex.quote(str(machine.layout.curl))}"
+    yield f"  export PATH={shlex.quote(str(machine.layout.commands))}:$PATH   (curl, that finds this machine's hosts)"
     yield ""
     yield "Ctrl-C stops everything."
 
@@ -137,13 +117,13 @@ def _places(machine: Machine, up: Mapping[str, Any]) -> Iterator[str]:
     yield f"  login     {up['admin_username']} / {up['admin_password'] or '(the password was changed over the API)'}"
     yield f"  metrics   {up['metrics_url']}   {up['admin_metrics_url']}"
     yield f"  https     {_https(machine)}"
-    yield f"  host      {machine.default_host}   (calls name their publication's host in the Host header)"
+    yield f"  host      {machine.default_host}   (also localhost and {LOOPBACK}; any host by the Host header)"
     yield f"  state     {machine.layout.root}   (up.json has all of this, logs/ each process's log)"
 
 
 def _https(machine: Machine) -> str:
     if machine.authority:
-        return f"trust {machine.authority}   (curl does by the CURL_HOME below)"
+        return f"trust {machine.authority}   (curl: --cacert FILE)"
     shown = ", ".join(str(one.certificate) for one in machine.own_certificates)
     return f"shows {shown}   (read again on change; curl must know its authority, or be given --cacert FILE)"
 

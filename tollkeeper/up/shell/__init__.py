@@ -1,0 +1,1 @@
+"""What somebody at a shell reads, pastes and calls."""
