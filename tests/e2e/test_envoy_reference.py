@@ -233,7 +233,7 @@ def test_a_refusal_over_https_always_arrives() -> None:
             arguments = ["-s", "--http1.1", "-w", "%{http_code} ", "--cacert", f"{folder}/tls.crt"]
             arguments += ["--connect-to", f"{HOST}::127.0.0.1:", "-d", "{}", *urls]
             shown = subprocess.run(["curl", *arguments], capture_output=True, check=True, timeout=PATIENCE_S)
-    assert shown.stdout.decode().count("}404 ") == 20
+    assert shown.stdout.decode().count("}\n404 ") == 20
 
 
 def test_https_servers_are_held_to_their_name() -> None:

@@ -112,8 +112,8 @@ def _nowhere(condition: Json) -> Json:
     """What is published nowhere, and what is not for this caller, are answered alike: with what was looked for."""
     error = json.loads(denial(Reason.NO_PUBLICATION).body)["error"]
     error |= {"message": f"Nothing is published at {_HOST}{_PATH}.", "host": _HOST, "path": _PATH}
-    text = {"json_format": {"error": error}, "json_format_options": {"sort_properties": True}}
-    return {"filter": condition, "body_format_override": {**text, "content_type": "application/json"}}
+    text = {"json_format": {"error": error}, "content_type": "application/json"}
+    return {"filter": condition, "body_format_override": text}
 
 
 def _not_for_this_caller() -> Json:
