@@ -246,6 +246,9 @@ class KeyRecord(msgspec.Struct, frozen=True, gc=False):
     limits: Limits = UNLIMITED
     recovery: str | None = None  # the text, encrypted, where key recovery is on
     version: int = 1
+    description: str | None = None  # what it is for
+    owner: str | None = None  # who answers for it, in whatever words
+    labels: Mapping[str, str] | None = None  # by Kubernetes' rules; None: none
 
 
 class HostRecord(msgspec.Struct, frozen=True, gc=False):

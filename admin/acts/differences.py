@@ -34,6 +34,9 @@ def of_key(key: KeyRecord, publications: Iterable[str]) -> dict[str, str]:
         "publications": " ".join(sorted(publications)),
         "expiresAtMs": "never" if key.expires_at_ms is None else str(key.expires_at_ms),
         "disabled": str(key.disabled).lower(),
+        "description": key.description or "",
+        "owner": key.owner or "",
+        "labels": ",".join(f"{name}={value}" for name, value in sorted((key.labels or {}).items())),
         **limits.told(key.limits),
     }
 

@@ -87,6 +87,9 @@ def made(body: KeyInput, tenant: str, publications: tuple[str, ...], mint: Mint,
         expires_at_ms=in_ms(body.expires_at),
         limits=limits.merged(UNLIMITED, body.rate_limiting),
         recovery=mint.sealed(text, key_id),
+        description=body.description or None,
+        owner=body.owner or None,
+        labels=body.labels or None,
     )
     return NewText(record, text)
 
@@ -101,6 +104,9 @@ def changed(key: KeyRecord, body: KeyChange, publications: tuple[str, ...] | Non
         limits=limits.merged(key.limits, body.rate_limiting),
         expires_at_ms=in_ms(body.expires_at) if "expires_at" in given else key.expires_at_ms,
         disabled=body.disabled if "disabled" in given else key.disabled,
+        description=(body.description or None) if "description" in given else key.description,
+        owner=(body.owner or None) if "owner" in given else key.owner,
+        labels=(body.labels or None) if "labels" in given else key.labels,
         updated_at_ms=now_ms,
     )
 

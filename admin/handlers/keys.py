@@ -17,6 +17,7 @@ from admin.http.preconditions import tagged
 from admin.http.problems import Code, Fault, Problem, Rule, invalid
 from admin.models import naming
 from admin.models.cells import tenants_known
+from admin.schemas import labels
 from admin.schemas.keys import KeyChange, KeyInput, Keys
 from admin.views.keys import reveal, show, show_page, shown_new
 from catalog.changes import Change, Check, Delete, Put
@@ -33,7 +34,8 @@ _REVOKE: Final = "rotate it, disable it with PATCH, or unpublish the model"
 
 async def list_keys(call: ApiCall) -> Reply:
     """List the caller's keys."""
-    owner, named = call.query.get("tenantId"), call.query.get("model")
+    owner, named, name = call.query.get("tenantId"), call.query.get("model"), call.query.get("name")
+    selector = _selector(call.query.get("labelSelector", ""))
     published = None if named is None else await _named_by(call, named)
     page = await paging.page(
         call.services.store,
@@ -44,12 +46,21 @@ async def list_keys(call: ApiCall) -> Reply:
             call.caller.sees(one.tenant)
             and owner in {None, one.tenant}
             and (published is None or published.uid in one.publications)
+            and name in {None, one.name}
+            and labels.holds(selector, one.labels)
         ),
         caller=call.caller,
         beneath=_beneath(call, owner, published),
     )
     items, damaged = await show_page(call.services, page, with_usage=paging.asks_usage(call.query))
     return Reply(200, Keys(items=items, damaged=damaged, next=page.next), _NO_STORE)
+
+
+def _selector(text: str) -> labels.Selector:
+    try:
+        return labels.parse_selector(text)
+    except ValueError as error:
+        raise invalid(Code.INVALID_REQUEST, [Fault("labelSelector", Rule.FORMAT, str(error))]) from None
 
 
 def _beneath(call: ApiCall, owner: str | None, published: PublicationRecord | None) -> Sequence[paging.Section]:

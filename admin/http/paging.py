@@ -31,6 +31,9 @@ GROUPS_AT_ONCE: Final = 16
 Section = str | tuple[str, ...]
 """Where a list looks: at the ids that begin so, or at those of these tenants' records, whose shards are neighbours."""
 
+_NARROWING: Final = frozenset({"model", "name", "labelSelector"})
+"""Parameters that ask for records by what is lost where one is damaged."""
+
 EVERYTHING: Final[tuple[Section, ...]] = ("",)
 R = TypeVar("R", bound=Record)
 
@@ -141,7 +144,7 @@ def _wanted(
     form: type[R], keep: Callable[[R], bool], caller: Caller, query: Mapping[str, str]
 ) -> Callable[[object], TypeGuard[R | CorruptRecord]]:
     """Make what says of a record, damaged or not, whether it is listed."""
-    owner, is_narrowed = query.get("tenantId"), "model" in query
+    owner, is_narrowed = query.get("tenantId"), bool(query.keys() & _NARROWING)
 
     def wanted(one: object) -> TypeGuard[R | CorruptRecord]:
         if isinstance(one, CorruptRecord):

@@ -19,8 +19,8 @@ from admin.handlers import (
     tenants,
     usage,
     users,
-    validation,
 )
+from admin.handlers.keytexts import finding, validation
 from admin.http.calls import ApiCall, Reply
 from admin.http.problems import Code
 from admin.people.permissions import Access
@@ -46,6 +46,8 @@ ONLY_TENANT: Final = Parameter("tenantId", "Only this tenant's.")
 LIMIT: Final = Parameter("limit", "Most items of the page: 1 to 500, 50 unless given.")
 OF_MODEL: Final = Parameter("model", "Only those that may call this published model: NAME, or TENANT/NAME.")
 USAGE: Final = Parameter("usage", "true: say how much each was used too.")
+NAME: Final = Parameter("name", "Only those of this name.")
+SELECTOR: Final = Parameter("labelSelector", "Only those with such labels: team=red,env in (dev, test),!old.")
 ACTOR: Final = Parameter("actor", "Only what this user did.")
 ACTION: Final = Parameter("action", "Only acts of this name: key.rotate.")
 SINCE: Final = Parameter("since", "From this time on, RFC 3339 with a zone: 2026-01-31T12:00:00Z.")
@@ -405,7 +407,7 @@ ROUTES: Final[tuple[Route, ...]] = (
         keys.list_keys,
         "List keys, those that publications were born with among them.",
         {200: key_schemas.Keys},
-        query=(LIMIT, CURSOR, ONLY_TENANT, OF_MODEL, USAGE),
+        query=(LIMIT, CURSOR, ONLY_TENANT, OF_MODEL, NAME, SELECTOR, USAGE),
         refusals=(*_MODEL, Code.NOT_PUBLISHED),
     ),
     Route(
@@ -418,6 +420,16 @@ ROUTES: Final[tuple[Route, ...]] = (
         body=key_schemas.KeyInput,
         refusals=(*_BODY, *_WRITE, Code.INVALID_TENANT, Code.QUOTA_REACHED, Code.CONFLICT),
         tagged=True,
+    ),
+    Route(
+        "POST",
+        "/api/keys/find",
+        finding.find_keys,
+        "Say whose a key is, by its text or the beginning of it; the audit stream has who asked.",
+        {200: key_schemas.FoundKeys},
+        access=Access.OPERATE,
+        body=key_schemas.FindInput,
+        refusals=(*_BODY, Code.KEY_NOT_FOUND),
     ),
     Route(
         "GET",

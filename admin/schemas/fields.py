@@ -24,10 +24,13 @@ from pydantic_core import PydanticCustomError
 from admin.http.problems import Rule
 from admin.models.addresses import MAX_URL, normal_words, parse_target
 from admin.models.places import HOST_PATTERN, MAX_HOST, MAX_PATH, PATH_PATTERN, host_fault, path_fault
+from admin.schemas.labels import MAX_LABELS, key_fault, value_fault
 from catalog.records import ALL_TENANTS, MAX_LIMIT
 from extauth.request.endpoints import OPENAI_ROOT, Kind, endpoint_of
 
 MAX_NAME: Final = 63
+MAX_OWNER: Final = 256  # characters, of a key's
+MAX_DESCRIPTION: Final = 1_024  # characters
 MAX_METADATA_BYTES: Final = 4096
 MAX_TENANTS_NAMED: Final = 500
 MAX_ANONYMOUS_PER_MINUTE: Final = 10**6
@@ -205,6 +208,17 @@ def _small(metadata: dict[str, str]) -> dict[str, str]:
     return metadata
 
 
+def _labels(labels: dict[str, str]) -> dict[str, str]:
+    if len(labels) > MAX_LABELS:
+        raise _broken(Rule.LENGTH, f"must be at most {MAX_LABELS} labels")
+    for key, value in labels.items():
+        if fault := key_fault(key):
+            raise _broken(Rule.FORMAT, f"a label's key {fault}")
+        if fault := value_fault(value):
+            raise _broken(Rule.FORMAT, f"the value of {key} {fault}")
+    return labels
+
+
 def _text(pattern: str, longest: int, example: str) -> WithJsonSchema:
     schema: dict[str, Any] = {"type": "string", "pattern": pattern, "maxLength": longest, "examples": [example]}
     return WithJsonSchema(schema)
@@ -251,6 +265,14 @@ PublicationName = Annotated[
 ]
 PublicationNames = Annotated[tuple[PublicationName, ...], Field(min_length=1, max_length=MAX_PUBLICATIONS_NAMED)]
 KeyName = Annotated[str, StringConstraints(min_length=1, max_length=MAX_NAME), _checked(_printable_fault)]
+Description = Annotated[str, StringConstraints(max_length=MAX_DESCRIPTION), _checked(_printable_fault)]
+OwnerText = Annotated[str, StringConstraints(max_length=MAX_OWNER), _checked(_printable_fault)]
+Labels = Annotated[
+    dict[str, str],
+    AfterValidator(_labels),
+    WithJsonSchema({"type": "object", "additionalProperties": {"type": "string"}, "examples": [{"team": "red"}]}),
+]
+"""Labels by Kubernetes' rules."""
 NewUserName = Annotated[str, _checked(user_fault), _text(USER_PATTERN, MAX_NAME, "ann")]
 TenantOrAll = Annotated[str, _checked(_tenant_or_all_fault), _text(f"{TENANT_PATTERN}|^[*]$", MAX_NAME, "tenant-a")]
 UserTenants = Annotated[tuple[TenantOrAll, ...], Field(max_length=MAX_TENANTS_NAMED), AfterValidator(_alone)]

@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+import enum
 from datetime import datetime
 
-from admin.schemas.fields import Input, KeyName, Output, PublicationNames, TenantName, Time
-from admin.schemas.schemas import Damaged, RateLimiting, RateLimitingInput, UsageAnswer
+from pydantic import Field
+
+from admin.schemas.fields import (
+    Description,
+    Input,
+    KeyName,
+    Labels,
+    Output,
+    OwnerText,
+    PublicationNames,
+    TenantName,
+    Time,
+)
+from admin.schemas.schemas import Damaged, RateLimiting, RateLimitingInput, SecretText, UsageAnswer
+
+
+class KeyTextState(enum.StrEnum):
+    """What a text is to the key that it was made for."""
+
+    CURRENT = "current"
+    PREVIOUS = "previous"  # its grace lasts
+    FORMER = "former"  # it was replaced, and opens nothing
+    MASKED = "masked"  # the beginning of a text, which others of its tenant may share
 
 
 class KeyInput(Input):
@@ -20,6 +42,12 @@ class KeyInput(Input):
     """Budgets of this key alone, besides its tenant's and the publication's; unlimited unless given."""
     expires_at: Time | None = None
     """When it stops being accepted; null: never."""
+    description: Description = ""
+    """What it is for."""
+    owner: OwnerText = ""
+    """Who answers for it, in whatever words."""
+    labels: Labels = Field(default_factory=dict)
+    """By which a list can be narrowed (labelSelector); keys and values by Kubernetes' rules."""
 
 
 class KeyChange(Input):
@@ -33,6 +61,19 @@ class KeyChange(Input):
     """When it stops being accepted; null: never."""
     disabled: bool = False
     """It is refused until this is false again."""
+    description: Description = ""
+    """What it is for."""
+    owner: OwnerText = ""
+    """Who answers for it, in whatever words."""
+    labels: Labels = Field(default_factory=dict)
+    """Replaced as a whole."""
+
+
+class FindInput(Input):
+    """Body that asks whose a key is."""
+
+    api_key: SecretText
+    """A whole text, or its beginning as it is shown masked: tk_0a1q7x…"""
 
 
 class Key(Output):
@@ -41,6 +82,11 @@ class Key(Output):
     id: str
     tenant_id: str
     name: str
+    description: str
+    """What it is for; empty where nobody said."""
+    owner: str
+    """Who answers for it; empty where nobody said."""
+    labels: dict[str, str]
     api_key: str
     """Whole when it was just made; masked afterwards, but in a GET of this one where key recovery is on, which the
     audit stream then says."""
@@ -57,6 +103,20 @@ class Key(Output):
     """Null in a list unless ?usage=true asks for it, and where the counters cannot be read."""
     created_at: datetime
     updated_at: datetime
+
+
+class FoundKey(Output):
+    """A key that was asked for by its text."""
+
+    key: Key
+    text: KeyTextState
+    """Of the text that was given: current, previous (in its grace), former (replaced since), or masked."""
+
+
+class FoundKeys(Output):
+    """The keys that a text may be of, among those of the caller's tenants: one, or a few of a masked text."""
+
+    items: list[FoundKey]
 
 
 class Keys(Output):

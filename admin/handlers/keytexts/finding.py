@@ -1,0 +1,89 @@
+"""Whose a key is: found by its text, which stands in a body alone, or by the beginning of one as it is shown masked.
+
+Of other tenants' keys nothing is told, not even that there are any. Every question is in the audit stream, with the
+masked form of what was asked for.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from admin import lookups
+from admin.http.calls import ApiCall, Reply
+from admin.http.problems import Code, Problem
+from admin.schemas.keys import FindInput, FoundKey, FoundKeys, KeyTextState
+from admin.views.keys import show
+from catalog.damage import CorruptRecord
+from catalog.keys.hashing import matches
+from catalog.keys.keytext import MASK_CHARACTERS, KeyText, ParsedKey, mask, parse
+from catalog.keys.secrets import Secrets
+from catalog.records import KeyRecord, Kind
+
+MOST_FOUND: Final = 20
+"""Keys shown for one masked text; a thousand keys of a tenant share none by chance more often than one in sixty."""
+MOST_READ: Final = 100
+"""Records looked at for one masked text, whosever they are."""
+
+_BEGINNING: Final = re.compile(rf"tk_(?P<id>[0-9a-z]{{{MASK_CHARACTERS},19}})(_[0-9A-Za-z]*)?(…|\.\.\.)?")
+
+
+async def find_keys(call: ApiCall) -> Reply:
+    """Say whose a key is."""
+    text = call.body(FindInput).api_key.get_secret_value().strip()
+    parsed = parse(text, call.services.mint.secrets)
+    if isinstance(parsed, ParsedKey):
+        found, asked = await _of_text(call, parsed), mask(parsed.id)
+    else:
+        found, asked = await _beginning_so(call, text), _shown(text)
+    await _note(call, asked, found)
+    if not found:
+        raise Problem(Code.KEY_NOT_FOUND, "it is the text of no key of your tenants, nor the beginning of one")
+    items = [FoundKey(key=await show(call.services, key), text=state) for key, state in found]
+    return Reply(200, FoundKeys(items=items), {"Cache-Control": "no-store"})
+
+
+async def _of_text(call: ApiCall, parsed: ParsedKey) -> list[tuple[KeyRecord, KeyTextState]]:
+    """The key whose text this is or was: its check is of our making, and names the key."""
+    try:
+        key = await lookups.record(call.services.store, Kind.KEY, parsed.id, KeyRecord)
+    except CorruptRecord:
+        key = None
+    if key is None or not call.caller.sees(key.tenant):
+        return []
+    return [(key, _state(key, parsed.text, call.services.mint.secrets, await call.services.store.now_ms()))]
+
+
+def _state(key: KeyRecord, text: KeyText, secrets: Secrets, now_ms: int) -> KeyTextState:
+    if matches(key.current, text, secrets):
+        return KeyTextState.CURRENT
+    previous = key.previous
+    lasts = previous is not None and now_ms < (previous.valid_until_ms or 0)
+    return KeyTextState.PREVIOUS if previous and lasts and matches(previous, text, secrets) else KeyTextState.FORMER
+
+
+async def _beginning_so(call: ApiCall, text: str) -> list[tuple[KeyRecord, KeyTextState]]:
+    """The caller's keys whose ids begin so: ids are sorted, so it is a look at a few however many keys there are."""
+    form = _BEGINNING.fullmatch(text)
+    if form is None:
+        return []
+    ids = await call.services.store.ids(Kind.KEY, prefix=form["id"], limit=MOST_READ)
+    records = (await call.services.store.get_many(Kind.KEY, ids)).values()
+    mine = [one for one in records if isinstance(one, KeyRecord) and call.caller.sees(one.tenant)]
+    return [(key, KeyTextState.MASKED) for key in mine[:MOST_FOUND]]
+
+
+def _shown(text: str) -> str:
+    """What is not a whole text of ours, as far as it may be written down."""
+    form = _BEGINNING.fullmatch(text)
+    return f"tk_{form['id'][:MASK_CHARACTERS]}…" if form else "tk_…"
+
+
+async def _note(call: ApiCall, asked: str, found: Sequence[tuple[KeyRecord, KeyTextState]]) -> None:
+    """Write down who asked for what; under the tenant whose it is, where it is one's."""
+    owners = {key.tenant for key, _ in found}
+    target = found[0][0].id if len(found) == 1 else asked
+    detail = {"apiKey": asked, "found": str(len(found)), **({"text": found[0][1].value} if found else {})}
+    note = call.audit("key.find", target, owners.pop() if len(owners) == 1 else "", detail).note
+    await call.services.store.note(note)
