@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-HARMLESS = frozenset({"limit", "cursor", "action", "since", "until", "usage"})
+HARMLESS = frozenset({"limit", "cursor", "action", "since", "until", "usage", "name", "labelSelector"})
 """Parameters that name nothing of anybody's."""
 
 

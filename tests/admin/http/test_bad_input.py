@@ -177,7 +177,7 @@ async def test_an_update_is_checked_as_publishing_is(api: Any, kserve: str) -> N
 
 
 RAW: list[tuple[str, bytes, int, str]] = [
-    ("nothing", b"", 400, "MALFORMED_JSON"),
+    ("nothing", b" ", 400, "MALFORMED_JSON"),
     ("no JSON", b"{", 400, "MALFORMED_JSON"),
     ("two values", b"{} {}", 400, "MALFORMED_JSON"),
     ("the same name twice", b'{"config": {}, "config": {}}', 400, "MALFORMED_JSON"),
