@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import redis.asyncio
@@ -19,6 +19,7 @@ from admin.metrics import AdminMetrics
 from admin.models.addresses import AddressRules
 from admin.models.metering import MeteringReader, MeteringWatch
 from admin.models.probing import Prober
+from admin.models.resolving import HostNames
 from admin.people.logins import Logins
 from admin.people.pace import DEFAULT_PACES, Paces, TenantWrites, UserCalls
 from admin.people.passwords import Passwords
@@ -55,6 +56,7 @@ class Facts:
     proxies: TrustedProxies = NO_PROXIES  # whose X-Forwarded-For is believed
     paces: Paces = DEFAULT_PACES  # how fast the API may be used
     quotas: Quotas = DEFAULT_QUOTAS  # how much a tenant may have
+    host_names: HostNames = field(default_factory=HostNames)  # says which have an address
 
 
 def assemble(
@@ -98,6 +100,7 @@ def assemble(
         readiness=ReadinessWatch(store, (publisher, models, secrets, metering)),
         allow_anonymous=facts.allow_anonymous,
         quotas=facts.quotas,
+        host_names=facts.host_names,
         cells=facts.cells,
         proxies=facts.proxies,
     )

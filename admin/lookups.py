@@ -27,6 +27,9 @@ from catalog.store.store import PAGE, CatalogStore
 DEFAULT_TENANT: Final = "default"
 """Made with the first admin of a new installation; meant where a tenant is left out, as long as it is there."""
 
+NAMES_READ: Final = 1_000
+"""Keys of a tenant among which a name is looked for: as many as it may have unless the quota says otherwise."""
+
 _TENANTS_TOLD: Final = 10
 _NO_NAME: Final = "what stands in the path is not a name"
 R = TypeVar("R", bound=Record)
@@ -171,6 +174,20 @@ async def key(store: CatalogStore, caller: Caller, key_id: str) -> KeyRecord:
     if found is None or not caller.sees(found.tenant):
         raise Problem(Code.KEY_NOT_FOUND, f"there is no key {key_id}" if is_id(key_id) else "that is no key's id")
     return found
+
+
+async def has_key_named(store: CatalogStore, tenant: str, name: str, besides: str) -> bool:
+    """Whether another key of a tenant than ``besides`` has a name, among the first ``NAMES_READ`` of its keys."""
+    after = ""
+    for _ in range(0, NAMES_READ, PAGE):
+        ids = await store.ids_of(Kind.KEY, [tenant], after=after, limit=PAGE)
+        found = (await store.get_many(Kind.KEY, ids)).values()
+        if any(isinstance(one, KeyRecord) and one.name == name and one.id != besides for one in found):
+            return True
+        if len(ids) < PAGE:
+            return False
+        after = ids[-1]
+    return False
 
 
 async def publication(store: CatalogStore, caller: Caller, uid: str) -> PublicationRecord:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import redis.asyncio
 
@@ -15,6 +15,7 @@ from admin.metrics import AdminMetrics
 from admin.models.addresses import parse_target
 from admin.models.metering import MeteringWatch
 from admin.models.probing import Prober
+from admin.models.resolving import HostNames
 from admin.people.logins import Logins
 from admin.people.pace import Paces, TenantWrites, UserCalls
 from admin.people.passwords import Passwords
@@ -115,6 +116,7 @@ class Services:
     writes: TenantWrites
     paces: Paces
     allow_anonymous: bool = False  # whether a publication may ask for no key
+    host_names: HostNames = field(default_factory=HostNames)  # says which have an address
     quotas: Quotas = DEFAULT_QUOTAS  # how much a tenant may have
     cells: int = 1  # into how many the budgets are split: a key and what it calls must be in one
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from admin import lookups
-from admin.acts import cells, differences
+from admin.acts import cells, differences, warnings
 from admin.acts.keys import NewText, changed, in_ms, made
 from admin.committing import until_settled
 from admin.handlers.discarding import discard_key, require_admin
@@ -19,6 +19,7 @@ from admin.models import naming
 from admin.models.cells import tenants_known
 from admin.schemas import labels
 from admin.schemas.keys import KeyChange, KeyInput, Keys
+from admin.schemas.schemas import WarningAnswer
 from admin.views.keys import reveal, show, show_page, shown_new
 from catalog.changes import Change, Check, Delete, Put
 from catalog.damage import CorruptRecord
@@ -89,9 +90,18 @@ async def create_key(call: ApiCall) -> Reply:
     """Make a key; the answer alone has its whole text."""
     body = call.body(KeyInput)
     tenant = await _tenant_of(call, body)
+    warned = await _name_warnings(call, tenant, body.name)
     new, named = await until_settled(lambda: _create(call, body, tenant))
+    warned += warnings.of_key(body.rate_limiting, new.record.limits, named)
     headers = {**_NO_STORE, **tagged(new.record), "Location": f"/api/keys/{new.record.id}"}
-    return Reply(201, shown_new(new, named), headers)
+    return Reply(201, shown_new(new, named).model_copy(update={"warnings": warned}), headers)
+
+
+async def _name_warnings(call: ApiCall, tenant: str, name: str, besides: str = "") -> list[WarningAnswer]:
+    """Say whether another key of the tenant has a name; asked before the commit, with a bound."""
+    if await lookups.has_key_named(call.services.store, tenant, name, besides):
+        return [warnings.name_twice()]
+    return []
 
 
 async def _tenant_of(call: ApiCall, body: KeyInput) -> str:
@@ -166,8 +176,14 @@ def _name_faults(
 async def change_key(call: ApiCall) -> Reply:
     """Change a key: what is absent is kept."""
     body = call.body(KeyChange)
+    old = await lookups.key(call.services.store, call.caller, call.path["k"])
+    renamed = "name" in body.model_fields_set and body.name != old.name
+    warned = await _name_warnings(call, old.tenant, body.name, old.id) if renamed else []
     key = await until_settled(lambda: _change(call, body))
-    return Reply(200, await show(call.services, key), {**_NO_STORE, **tagged(key)})
+    known = await lookups.publications(call.services.store, key.publications)
+    warned += warnings.of_key(body.rate_limiting, key.limits, known.values())
+    answer = (await show(call.services, key, known)).model_copy(update={"warnings": warned})
+    return Reply(200, answer, {**_NO_STORE, **tagged(key)})
 
 
 async def _change(call: ApiCall, body: KeyChange) -> KeyRecord:

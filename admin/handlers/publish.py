@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from admin import lookups
-from admin.acts import differences, publications, rules
+from admin.acts import differences, publications, rules, warnings
 from admin.acts.hosts import Site
 from admin.acts.keys import NewText, publication_key
 from admin.committing import until_settled
@@ -20,7 +20,7 @@ from admin.models import cells, granting, servers
 from admin.models.credentials import auth_of
 from admin.models.discovery import UNRECOGNISED, Finding
 from admin.models.sites import free_site, site_of
-from admin.schemas.schemas import ConfigInput, PublishInput
+from admin.schemas.schemas import ConfigInput, PublishInput, WarningAnswer
 from admin.views.publications import facts_of, facts_of_new, shown
 from catalog.ids import shard_of
 from catalog.keys.keytext import mask
@@ -84,8 +84,20 @@ async def publish(call: ApiCall) -> Reply:
     _require_unpublished(model)
     await _require_room(call)
     finding = await _require_ready(call, model, wish.wanted)
+    warned = await _host_warnings(call, host)
     made, key = await until_settled(lambda: _publish(call, config, model, finding))
-    return Reply(201, shown(call.services, made, facts_of_new(key)), {"Cache-Control": "no-store", **tagged(made)})
+    warned += warnings.of_publication(config, made)
+    answer = shown(call.services, made, facts_of_new(key)).model_copy(update={"warnings": warned})
+    return Reply(201, answer, {"Cache-Control": "no-store", **tagged(made)})
+
+
+async def _host_warnings(call: ApiCall, host: str) -> list[WarningAnswer]:
+    """Say where a host has no address; asked before the commit, so that nothing stands between that and its answer."""
+    gateway = call.services.gateway
+    is_reached = host == gateway.default_host and bool(gateway.default_urls)
+    if is_reached or not await call.services.host_names.is_nowhere(host):
+        return []
+    return [warnings.host_unresolved()]
 
 
 async def _model_to_publish(call: ApiCall, wish: _Wish) -> ModelRecord:
@@ -189,8 +201,12 @@ async def update(call: ApiCall) -> Reply:
         finding = await _require_ready(call, found.model, wish.wanted)
     server_tokens = finding.context_tokens if finding else await _context_wanted(call, wish.config, found)
     known = await facts_of(call.services, old)
+    host = wish.config.public_hostname
+    warned = await _host_warnings(call, host) if host else []
     changed = await until_settled(lambda: _update(call, wish.config, old, finding, server_tokens))
-    return Reply(200, shown(call.services, changed, known), tagged(changed))
+    warned += warnings.of_publication(wish.config, changed)
+    answer = shown(call.services, changed, known).model_copy(update={"warnings": warned})
+    return Reply(200, answer, tagged(changed))
 
 
 async def _context_wanted(call: ApiCall, config: ConfigInput, found: lookups.Published) -> int | None:

@@ -6,7 +6,7 @@ from functools import partial
 from typing import Final
 
 from admin import lookups
-from admin.acts import differences, tenants
+from admin.acts import differences, tenants, warnings
 from admin.committing import until_settled
 from admin.handlers.discarding import require_admin
 from admin.http import paging
@@ -14,7 +14,7 @@ from admin.http.calls import ApiCall, Reply
 from admin.http.preconditions import tagged
 from admin.http.problems import Code, Problem
 from admin.models.cells import chosen
-from admin.schemas.schemas import TenantChange, TenantInput, Tenants
+from admin.schemas.schemas import RateLimitingInput, Tenant, TenantChange, TenantInput, Tenants
 from admin.views import records as views
 from admin.views.listing import listed
 from catalog.changes import Audit, Change, Delete, Put, Room
@@ -60,14 +60,19 @@ async def create_tenant(call: ApiCall) -> Reply:
         raise Problem(
             Code.TENANT_EXISTS, f"there is a tenant {made.id}: PATCH /api/tenants/{made.id} changes it"
         ) from None
-    return Reply(201, views.tenant(made, services.cells), tagged(made))
+    return Reply(201, _answered(made, body.rate_limiting, services.cells), tagged(made))
+
+
+def _answered(tenant: TenantRecord, given: RateLimitingInput, cells: int) -> Tenant:
+    """Show a tenant with what of its new budgets will hardly be meant."""
+    return views.tenant(tenant, cells).model_copy(update={"warnings": list(warnings.of_tenant(given, tenant.limits))})
 
 
 async def change_tenant(call: ApiCall) -> Reply:
     """Change a tenant's budgets, grant it hosts and servers, or disable it."""
     body = call.body(TenantChange)
     changed = await until_settled(lambda: _change(call, body))
-    return Reply(200, views.tenant(changed, call.services.cells), tagged(changed))
+    return Reply(200, _answered(changed, body.rate_limiting, call.services.cells), tagged(changed))
 
 
 async def _change(call: ApiCall, body: TenantChange) -> TenantRecord:

@@ -18,7 +18,7 @@ from admin.schemas.fields import (
     TenantName,
     Time,
 )
-from admin.schemas.schemas import Damaged, RateLimiting, RateLimitingInput, SecretText, UsageAnswer
+from admin.schemas.schemas import Damaged, RateLimiting, RateLimitingInput, SecretText, UsageAnswer, WarningAnswer
 
 
 class KeyTextState(enum.StrEnum):
@@ -103,6 +103,8 @@ class Key(Output):
     """Null in a list unless ?usage=true asks for it, and where the counters cannot be read."""
     created_at: datetime
     updated_at: datetime
+    warnings: list[WarningAnswer] = Field(default_factory=list)
+    """What the call that is answered was allowed and will hardly mean; empty in answers that only show."""
 
 
 class FoundKey(Output):

@@ -5,6 +5,7 @@ Every field of a change is optional: an absent one keeps what is, ``null`` means
 
 from __future__ import annotations
 
+import enum
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -40,6 +41,15 @@ from ratelimit.usage.facts import Metering
 
 MAX_GRACE_S = 7 * 24 * 3600
 SecretText = Annotated[SecretStr, Field(min_length=1, max_length=MAX_SECRET_TEXT)]
+
+
+class WarningCode(enum.StrEnum):
+    """Why a call was warned of. Clients may rely on these names."""
+
+    TOKENS_BELOW_HOLD = "TOKENS_BELOW_HOLD"
+    LIMIT_UNREACHABLE = "LIMIT_UNREACHABLE"
+    NAME_TWICE = "NAME_TWICE"
+    HOST_UNRESOLVED = "HOST_UNRESOLVED"
 
 
 class RateLimitingInput(Input):
@@ -230,6 +240,15 @@ class Tokens(Output):
     reservation_timeout_seconds: int
 
 
+class WarningAnswer(Output):
+    """Something that was done and will hardly be meant."""
+
+    code: WarningCode
+    """Stable name of what it is."""
+    field: str
+    message: str
+
+
 class Tenant(Output):
     """A tenant."""
 
@@ -244,6 +263,8 @@ class Tenant(Output):
     """Networks, addresses and host names of servers that its operators may register."""
     created_at: datetime
     updated_at: datetime
+    warnings: list[WarningAnswer] = Field(default_factory=list)
+    """What the call that is answered was allowed and will hardly mean; empty in answers that only show."""
 
 
 class Model(Output):
@@ -406,6 +427,8 @@ class Publication(Output):
     examples: Examples
     created_at: datetime
     updated_at: datetime
+    warnings: list[WarningAnswer] = Field(default_factory=list)
+    """What the call that is answered was allowed and will hardly mean; empty in answers that only show."""
 
 
 class RotatedKey(Output):
