@@ -17,7 +17,7 @@ from admin.schemas.keys import FindInput, FoundKey, FoundKeys, KeyTextState
 from admin.views.keys import show
 from catalog.damage import CorruptRecord
 from catalog.keys.hashing import matches
-from catalog.keys.keytext import MASK_CHARACTERS, KeyText, ParsedKey, mask, parse
+from catalog.keys.keytext import MASK_CHARACTERS, TEXT_CHARACTERS, KeyText, ParsedKey, mask, parse
 from catalog.keys.secrets import Secrets
 from catalog.records import KeyRecord, Kind
 
@@ -66,7 +66,7 @@ def _state(key: KeyRecord, text: KeyText, secrets: Secrets, now_ms: int) -> KeyT
 async def _beginning_so(call: ApiCall, text: str) -> list[tuple[KeyRecord, KeyTextState]]:
     """The caller's keys whose ids begin so: ids are sorted, so it is a look at a few however many keys there are."""
     form = _BEGINNING.fullmatch(text)
-    if form is None:
+    if form is None or len(text) >= TEXT_CHARACTERS:  # a whole text that nobody minted is no beginning of one
         return []
     ids = await call.services.store.ids(Kind.KEY, prefix=form["id"], limit=MOST_READ)
     records = (await call.services.store.get_many(Kind.KEY, ids)).values()

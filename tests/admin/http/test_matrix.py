@@ -16,6 +16,7 @@ from documented import HARMLESS, Operation, operations, with_tenant
 
 from catalog.actors import Recordless
 from catalog.changes import Audit, Put
+from catalog.keys.keytext import mask
 from catalog.records import Role, UserRecord
 
 OWN, FOREIGN = "tenant-a", "tenant-b"
@@ -116,6 +117,7 @@ async def worlds(start_api: Any, kserve: str, store: Any) -> Worlds:
     foreign = await _furnished(api, FOREIGN, kserve)
     document = (await api.ask("GET", "/openapi.json")).body
     fields = {"url": kserve, "tenantId": OWN, "publications": [own["m"]], "tenants": [OWN], "config": {}}
+    fields["apiKey"] = mask(own["k"])
     return Worlds(api, store, document, operations(document, fields), own, foreign, without, _world(store))
 
 
