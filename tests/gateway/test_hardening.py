@@ -80,6 +80,25 @@ def test_a_bearer_key_is_no_more_forwarded(ground: Ground) -> None:
     assert ground.key not in reply.body
 
 
+@pytest.mark.parametrize(
+    "carrier", ["x-api-key: KEY", "authorization: Bearer KEY", "api-key: KEY", "x-goog-api-key: KEY"]
+)
+@pytest.mark.parametrize("path", ["/models/iris", "/v1/chat/completions"])
+def test_no_copy_of_a_key_reaches_the_server(ground: Ground, carrier: str, path: str) -> None:
+    """Check is told all headers here too, and takes a copy off; one in the URL is refused."""
+    headers = [header.replace("KEY", ground.key) for header in (carrier, "x-any: KEY", "cookie: a=1; b=KEY")]
+    ask = ground.machine.get if "iris" in path else lambda *asked: ground.machine.post(asked[0], CHAT, *asked[1:])
+    reply = ask(path, *headers)
+    assert reply.status == 200
+    assert ground.key not in reply.body
+    assert (reply.upstream_headers("x-any"), reply.upstream_headers("cookie")) == ([], ["a=1"])
+    refused = ask(f"{path}?key={ground.key}", *headers)
+    assert (refused.status, refused.json["error"]["code"]) == (400, "key_in_url")
+
+
+CHAT = b'{"model": "echo"}'
+
+
 def test_two_keys_are_no_key(ground: Ground) -> None:
     """Even if one of them is good."""
     assert ground.machine.get("/models/iris", ground.with_key, "x-api-key: tk_b").status == 401

@@ -38,6 +38,12 @@ def local_replies(max_body_bytes: int) -> list[Json]:
     """
     no_model = denial(Reason.MODEL_NOT_FOUND).body  # of a model that Check has named and Envoy does not serve yet
     nowhere = [{"response_flag_filter": {"flags": ["NC"]}}, {"status_code_filter": _status_is(404)}]
+    malformed = error_body(
+        message="The request's path, a header or its framing is malformed or can be read in two ways"
+        " (%RESPONSE_CODE_DETAILS%).",  # the rule that it breaks, in Envoy's own word
+        kind="invalid_request_error",
+        code="malformed_request",
+    )
     long = error_body(
         message=f"The request's headers are more than {MAX_HEADERS_KB} KiB together, or more than {MAX_HEADERS}.",
         kind="invalid_request_error",
@@ -63,7 +69,7 @@ def local_replies(max_body_bytes: int) -> list[Json]:
         _no_upgrade(),
         _nowhere({"response_flag_filter": {"flags": ["NR"]}}),
         _reply({"and_filter": {"filters": nowhere}}, no_model),
-        _malformed(),
+        _reply({"status_code_filter": _status_is(400)}, malformed),
         _reply({"status_code_filter": _status_is(401)}, no_credential) | {"status_code": 503},
         _reply({"status_code_filter": _status_is(408)}, slow),
         _reply({"status_code_filter": _status_is(413)}, too_large(max_body_bytes)),
@@ -71,24 +77,6 @@ def local_replies(max_body_bytes: int) -> list[Json]:
         _reply({"status_code_filter": _status_is(504)}, late),
         _reply({"response_flag_filter": {"flags": ["UF", "UH", "UC", "UO", "UR", "UPE", "NC"]}}, upstream),
     ]
-
-
-def _malformed() -> Json:
-    """What a request is answered that Envoy itself refuses; the rule that it breaks is told in Envoy's own word.
-
-    As a format of JSON: what is put into it is escaped.
-    """
-    rule = "The request's path, a header or its framing is malformed or can be read in two ways"
-    error = {
-        "message": f"{rule} (%RESPONSE_CODE_DETAILS%).",
-        "type": "invalid_request_error",
-        "code": "malformed_request",
-        "param": None,
-    }
-    return {
-        "filter": {"status_code_filter": _status_is(400)},
-        "body_format_override": {"json_format": {"error": error}, "content_type": "application/json"},
-    }
 
 
 def _no_upgrade() -> Json:
