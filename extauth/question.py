@@ -28,7 +28,17 @@ MAX_ADDRESS: Final = 64
 class Question:
     """What Envoy asks about one call (``extauth.request.call.Asking``)."""
 
-    __slots__ = ("_attributes", "_call", "amended", "api_key", "body", "key_fault", "openai_host", "publication")
+    __slots__ = (
+        "_attributes",
+        "_call",
+        "amended",
+        "api_key",
+        "body",
+        "key_fault",
+        "openai_host",
+        "publication",
+        "unpacks",
+    )
 
     def __init__(
         self, attributes: AttributeContext, payload: bytes, gateway_namespace: str, key_headers: Sequence[str]
@@ -39,7 +49,7 @@ class Question:
         """What was read of it (``reading``)."""
         self.amended = b""
         self.api_key, self.key_fault = presented(attributes.request.http.headers.get, key_headers)
-        self.publication, self.openai_host = _routed(
+        self.publication, self.openai_host, self.unpacks = _routed(
             attributes.route_metadata_context.SerializeToString(), gateway_namespace
         )
         if payload.count(MARK, 0, BEFORE_BODY) > self.api_key.startswith(PREFIX):
@@ -67,7 +77,8 @@ class Question:
         if "," in content_type:
             content_type = self._single_type(content_type)
         path = http.path.partition("?")[0]
-        return Posted(http.method, path, content_type, encoding and encoding.lower(), raw or text.encode(), bool(text))
+        encoding = encoding and encoding.lower()
+        return Posted(http.method, path, content_type, encoding, raw or text.encode(), bool(text), self.unpacks)
 
     def _single_type(self, content_type: str) -> str:
         """Make one of equal ones, for the model's server too."""
@@ -99,6 +110,7 @@ class Question:
             raw=raw,
             raw_is_text=posted.raw_is_text,
             content_encoding=posted.content_encoding,
+            unpacks=self.unpacks,
             address=http.headers.get("x-envoy-external-address", "")[:MAX_ADDRESS],
             path=posted.path,
             request_id=http.headers.get("x-request-id", "")[:MAX_REQUEST_ID],

@@ -70,6 +70,8 @@ def denial(
     }
     if fault is not None:
         error |= {"message": fault.message, "code": fault.code or wire.code, "param": fault.param}
+        if fault.accepts:  # RFC 9110, 15.5.16
+            headers += [("accept-encoding", fault.accepts), ("x-should-retry", "false")]
     if wire is UNAUTHENTICATED:
         headers.append(("www-authenticate", 'ApiKey realm="tollkeeper", header="X-API-Key", Bearer realm="tollkeeper"'))
         error["key"] = masked or None

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping
 
 from extauth.decide import Decision, Facts
+from extauth.reasons import Reason
 from extauth.request.body import UNREAD, Body, BodyFault
 from extauth.request.call import Call, Posted
 from extauth.request.endpoints import Kind, endpoint_of
 from extauth.request.openai import names_stored
+from extauth.request.packed import IDENTITY, PackedError, unpacked
 from extauth.request.reading import read_body
 
 
@@ -33,4 +35,10 @@ def read_bodies(
 def read_posted(posted: Posted, publication_path: str) -> Body | BodyFault:
     """Read a body; ``publication_path``: of the publication that it is for, as far as that is known without it."""
     takes_form = endpoint_of(posted.path, publication_path).kind is Kind.FORM
-    return read_body(posted.raw, posted.content_type, takes_form=takes_form, is_text=posted.raw_is_text)
+    raw = posted.raw
+    if posted.content_encoding not in IDENTITY:
+        try:
+            raw = unpacked(raw, posted.content_encoding)
+        except PackedError as error:
+            return BodyFault(Reason.BODY_NOT_JSON, str(error), code="invalid_encoding")
+    return read_body(raw, posted.content_type, takes_form=takes_form, is_text=posted.raw_is_text)

@@ -14,7 +14,7 @@ from extauth.lanes.lane import Lane
 from extauth.request.body import Body
 from extauth.request.call import Posted
 from extauth.request.endpoints import endpoint_of
-from extauth.request.openai import IDENTITY
+from extauth.request.packed import is_readable
 from extauth.request.permitted import CALLED_BY, needs_body
 
 
@@ -23,7 +23,7 @@ def is_usual(posted: Posted, publication_path: str) -> bool:
 
     ``publication_path``: of the publication that its route names; "" where the route names a host.
     """
-    if posted.method != CALLED_BY or posted.content_encoding not in IDENTITY:
+    if posted.method != CALLED_BY or not is_readable(posted.content_encoding, unpacks=posted.unpacks):
         return False
     return needs_body(endpoint_of(posted.path, publication_path))
 

@@ -37,6 +37,7 @@ class BodyFault:
     message: str
     param: str | None = None  # the field, as the body spells it
     code: str = ""  # "": the reason's own
+    accepts: str = ""  # the encodings that would do, of one that does not
 
 
 @dataclass(frozen=True, slots=True)

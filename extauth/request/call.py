@@ -20,6 +20,7 @@ class Posted(NamedTuple):
     content_encoding: str
     raw: bytes
     raw_is_text: bool
+    unpacks: bool
 
 
 class Asking(Protocol):
@@ -88,6 +89,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     address: str = ""  # of the caller, as Envoy trusts it; "" when it was not told
     path: str = ""  # as the route saw it, without the query; says what is asked of a publication, never of which
     request_id: str = ""  # Envoy's own, which its access log and the answer carry too; "" when it was not told
+    unpacks: bool = False  # the proxy unpacks the body if the call passes
     amended: bytes = b""  # what Envoy is to change of its headers if it passes (``answers.amended``)
 
     def read(self) -> Call:
@@ -96,7 +98,8 @@ class Call(msgspec.Struct, frozen=True, gc=False):
 
     def posted(self) -> Posted:
         """Say what decides where the body does."""
-        return Posted(self.method, self.path, self.content_type, self.content_encoding, self.raw, self.raw_is_text)
+        encoding, is_text = self.content_encoding, self.raw_is_text
+        return Posted(self.method, self.path, self.content_type, encoding, self.raw, is_text, self.unpacks)
 
     @property
     def has_body(self) -> bool:

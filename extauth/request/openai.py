@@ -11,10 +11,9 @@ from extauth.request.body import UNREAD, Body, BodyFault, Unread
 from extauth.request.call import Call
 from extauth.request.endpoints import Endpoint, Kind, endpoint_of
 from extauth.request.form import is_form
+from extauth.request.packed import ENCODINGS, IDENTITY, is_readable
 from extauth.request.permitted import endpoint_fault, field_fault, needs_body
 
-IDENTITY: Final = frozenset({"", "identity"})
-"""Content encodings that change nothing."""
 JSON: Final = "application/json"
 _OBJECT: Final = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\n\r]*\{")
 
@@ -26,7 +25,8 @@ def openai_fault(call: Call, record: PublicationRecord | None, *, is_alone: bool
     ``is_alone``: the model's server is one tenant's alone.
     """
     endpoint = endpoint_of(call.path, "" if record is None or call.openai_host else record.path)
-    may_be_opened = endpoint.is_plain and endpoint.kind is not Kind.MODELS and call.content_encoding in IDENTITY
+    readable = is_readable(call.content_encoding, unpacks=call.unpacks)
+    may_be_opened = endpoint.is_plain and endpoint.kind is not Kind.MODELS and readable
     if record is None and call.is_unread and may_be_opened:
         return UNREAD  # it may name a publication that has opened the endpoint
     fault = endpoint_fault(call.method, endpoint, record, is_alone=is_alone, names_model=bool(call.model))
@@ -53,8 +53,8 @@ def _body_fault(
     if isinstance(body, BodyFault):
         return body
     is_needed = bool(call.openai_host) or needs_body(endpoint)
-    if (is_needed or call.is_unread) and call.content_encoding not in IDENTITY:
-        return Reason.BODY_ENCODED
+    if (is_needed or call.is_unread) and not _reads(call, is_needed=is_needed):
+        return _encoded(call)
     if is_needed:
         if call.is_unread:
             return UNREAD
@@ -64,6 +64,22 @@ def _body_fault(
         return UNREAD if call.is_unread and _may_be_json(call) else None
     fault = _model_fault(call, body, record, endpoint)
     return fault or (field_fault(body, record, is_alone=is_alone) if record else None)
+
+
+def _reads(call: Call, *, is_needed: bool) -> bool:
+    """Whether the body's encoding lets it be read; what need not be JSON and does not say so is not unpacked to see."""
+    if call.content_encoding in IDENTITY:
+        return True
+    is_json = is_needed or call.content_type.lower().startswith(JSON)
+    return is_json and is_readable(call.content_encoding, unpacks=call.unpacks)
+
+
+def _encoded(call: Call) -> BodyFault:
+    """Refuse an encoding, in words that quote it and say which would do."""
+    good = sorted(ENCODINGS) if call.unpacks else []
+    ways = "".join(f", or as {encoding}" for encoding in good)
+    message = f"The body must be sent without 'Content-Encoding'{ways}, not as {call.content_encoding[:40]!r}."
+    return BodyFault(Reason.BODY_ENCODED, message, accepts=", ".join(good) or "identity")
 
 
 def _may_be_json(call: Call) -> bool:

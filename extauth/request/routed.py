@@ -15,7 +15,7 @@ from google.protobuf.struct_pb2 import Struct
 from extauth.request.route_names import ROUTE_KIND, ROUTE_PREFIX, read_rule
 
 ROUTE_NAMESPACE: Final = "tollkeeper"
-"""Metadata of plain Envoy's routes: ``publication`` or ``openai_host``."""
+"""Metadata of plain Envoy's routes: ``publication`` or ``openai_host``, and whether it ``unpacks``."""
 GATEWAY_METADATA: Final = "envoy-gateway"
 """Metadata that Envoy Gateway puts on every route it makes."""
 
@@ -25,6 +25,7 @@ class Routed(NamedTuple):
 
     publication: str = ""  # uid
     openai_host: str = ""
+    unpacks: bool = False  # the proxy unpacks the call's body if it passes
 
 
 NOWHERE: Final = Routed()
@@ -36,10 +37,10 @@ def routed(metadata: Mapping[str, Struct], gateway_namespace: str) -> Routed:
     if own is not None:
         fields = own.fields
         named = fields.get("publication")
-        publication = "" if named is None else named.string_value
+        publication, unpacks = "" if named is None else named.string_value, "unpacks" in fields
         if not publication and "openai_host" in fields:  # a route that names both means the publication
-            return Routed(openai_host=fields["openai_host"].string_value)
-        return Routed(publication)
+            return Routed("", fields["openai_host"].string_value, unpacks)
+        return Routed(publication, "", unpacks)
     if gateway_namespace and GATEWAY_METADATA in metadata:
         return _by_rule(metadata[GATEWAY_METADATA], gateway_namespace)
     return NOWHERE

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from extauth.request.packed import ENCODINGS
+
 Json = dict[str, Any]
 
 CHECK_FILTER: Final = "envoy.filters.http.ext_authz"
@@ -19,7 +21,12 @@ LARGE_BYTES: Final = 256 * 1024
 LARGE_CHECK_S: Final = 5
 """Longest wait for the Check of a large body, in seconds: eight of 4 MiB may have to wait for each other."""
 
-_TYPE: Final = "type.googleapis.com/envoy.extensions.filters.http.ext_authz.v3.ExtAuthzPerRoute"
+_EXTENSIONS: Final = "type.googleapis.com/envoy.extensions."
+_TYPE: Final = f"{_EXTENSIONS}filters.http.ext_authz.v3.ExtAuthzPerRoute"
+UNPACKS: Final = "unpacks"
+"""What a route's metadata names whose bodies Envoy unpacks once Check has let them pass."""
+UNPACKING: Final = tuple(f"envoy.filters.http.decompressor/{encoding}" for encoding in sorted(ENCODINGS))
+"""The filters that do, off but for those routes."""
 _BODY_METHODS: Final = "POST|PUT|PATCH"
 
 
@@ -45,6 +52,40 @@ def large_calls() -> list[Json]:
     length = {"name": "content-length", "range_match": small, "invert_match": True}
     regex = {"safe_regex": {"regex": _BODY_METHODS}}
     return [{"name": ":method", "string_match": regex}, length | {"treat_missing_header_as_empty": True}]
+
+
+def packed_calls() -> list[Json]:
+    """How a route knows the calls by their headers whose bodies are packed, in whatever way: the gate says which do."""
+    regex = {"safe_regex": {"regex": _BODY_METHODS}}
+    return [{"name": ":method", "string_match": regex}, {"name": "content-encoding", "present_match": True}]
+
+
+def unpacking_filters() -> list[Json]:
+    """Unpack bodies that Check has let pass; to stand behind it: a frame of 20 bytes can take 128 MiB of Envoy.
+
+    The gate has read what comes out, and let nothing pass that these would cut off. Answers are left alone.
+    """
+    return [_unpacking(name) for name in UNPACKING]
+
+
+def _unpacking(name: str) -> Json:
+    encoding = name.rpartition("/")[2]
+    never = {"default_value": False, "runtime_key": "tollkeeper.unused"}
+    library = {"@type": f"{_EXTENSIONS}compression.{encoding}.decompressor.v3.{encoding.capitalize()}"}
+    config = {
+        "@type": f"{_EXTENSIONS}filters.http.decompressor.v3.Decompressor",
+        "decompressor_library": {"name": encoding, "typed_config": library | {"chunk_size": UNPACKED_AT_ONCE}},
+        "request_direction_config": {
+            "common_config": {"ignore_no_transform_header": True},
+            "advertise_accept_encoding": False,
+        },
+        "response_direction_config": {"common_config": {"enabled": never}},
+    }
+    return {"name": name, "disabled": True, "typed_config": config}
+
+
+UNPACKED_AT_ONCE: Final = 64 * 1024
+"""Bytes that Envoy unpacks into at once: up to so many it bounds no ratio."""
 
 
 def _on_route(settings: Json) -> Json:

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from publisher.browsers import browser_filters
 from publisher.envoy.answer import answer_filter
-from publisher.envoy.bodies import CHECK_FILTER, GATE_LARGE, with_body
+from publisher.envoy.bodies import CHECK_FILTER, GATE_LARGE, unpacking_filters, with_body
 from publisher.envoy.endings import endings_cluster, endings_log
 from publisher.envoy.files import (
     IDLE_S,
@@ -152,6 +152,7 @@ def connection_manager(options: BootstrapOptions) -> Json:
         "http_filters": [
             *browser_filters(),
             _check_filter(options),
+            *unpacking_filters(),
             answer_filter(),
             _router(),
         ],

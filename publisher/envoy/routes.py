@@ -11,7 +11,7 @@ from typing import Final
 
 from extauth.credentials.carriers import CREDENTIAL_HEADERS
 from publisher.browsers import SERVERS_HEADERS, browser_policy
-from publisher.envoy.bodies import large_calls, large_way, without_body
+from publisher.envoy.bodies import UNPACKING, UNPACKS, large_calls, large_way, packed_calls, without_body
 from publisher.envoy.files import (
     METER_FILTER,
     NO_CLUSTER,
@@ -69,7 +69,7 @@ def _list_text(found: Sequence[Json]) -> str:
 
 
 def _virtual_host(host: Host, further: Sequence[str], policy: Json, taken: Taken) -> str:
-    branches = Branches(unnamed=_list_text(_large_first(_entry(host.name))) if host.openai else "")
+    branches = Branches(unnamed=_list_text(_by_bodies(_entry(host.name))) if host.openai else "")
     for route in host.routes:
         branches.add(route)
     common = compact({"name": host.name, "domains": [host.name, *further], **policy})
@@ -82,20 +82,30 @@ def _for_browsers(origins: Sequence[str]) -> Json:
 
 
 def _routes(route: Route) -> list[Json]:
-    """What a route is to Envoy: two where a body is read before Check, one for large bodies."""
+    """What a route is to Envoy: three where a body is read before Check, by how it comes."""
     rendered = _route(route)
     if not route.reads_body:
         rendered["typed_per_filter_config"] = without_body()
         return [rendered]
     rendered["typed_per_filter_config"] = filters_on(METER_FILTER)
-    return [rendered] if route.chosen_by_body else _large_first(rendered)
+    return [rendered] if route.chosen_by_body else _by_bodies(rendered)
 
 
-def _large_first(rendered: Json) -> list[Json]:
-    """A route whose calls' bodies the gate reads, and before it one for those that are large, which is all the same."""
-    match = rendered["match"] | {"headers": large_calls()}
+def _by_bodies(rendered: Json) -> list[Json]:
+    """A route whose calls' bodies the gate reads; before it one for those that are large, and one for packed ones.
+
+    What is packed may be large once it is unpacked, so it goes the way of the large. All else is the same.
+    """
+    (namespace,) = rendered["metadata"]["filter_metadata"].items()
+    unpacks = {"filter_metadata": {namespace[0]: namespace[1] | {UNPACKS: "yes"}}}
     filters = rendered["typed_per_filter_config"] | large_way()
-    return [rendered | {"match": match, "typed_per_filter_config": filters}, rendered]
+    large = rendered | {"match": rendered["match"] | {"headers": large_calls()}, "typed_per_filter_config": filters}
+    packed = large | {
+        "match": rendered["match"] | {"headers": packed_calls()},
+        "metadata": unpacks,
+        "typed_per_filter_config": filters | filters_on(*UNPACKING),
+    }
+    return [packed, large, rendered]
 
 
 def _route(route: Route) -> Json:

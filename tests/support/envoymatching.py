@@ -73,6 +73,8 @@ def _header_matches(wanted: Json, value: str) -> bool:
         bounds = wanted["range_match"]
         inside = value.isdigit() and bounds["start"] <= int(value) < bounds["end"]
         return inside != wanted.get("invert_match", False)
+    if "present_match" in wanted:
+        return bool(value) == wanted["present_match"]
     text: Json = wanted["string_match"]
     if "exact" in text:
         return bool(value == text["exact"])
