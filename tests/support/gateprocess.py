@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ import requests
 from gatebench import Asker, wait_until
 
 ROOT = Path(__file__).parents[2]
+LISTENING = re.compile(r"listening: .*http (\S+)\n")
 
 
 def tollkeeper(*words: str) -> subprocess.CompletedProcess[str]:
@@ -57,10 +59,11 @@ def gate_process(url: str, secrets: Path, *more: str, root: Path = ROOT) -> Iter
         log = Path(folder, "log")
         with log.open("wb") as written, subprocess.Popen(command, cwd=root, stderr=written) as process:
             try:
-                wait_until(lambda: "http " in log.read_text() or process.poll() is not None, 60)
+                wait_until(lambda: LISTENING.search(log.read_text()) is not None or process.poll() is not None, 60)
+                found = LISTENING.search(log.read_text())
+                assert found, log.read_text()
                 asker = Asker(target)
-                http = "http://" + log.read_text().partition("http ")[2].split()[0]
-                gate = GateProcess(asker, target, http, process)
+                gate = GateProcess(asker, target, f"http://{found[1]}", process)
                 wait_until(lambda: bool(gate.ready()["ready"]), 30)
                 yield gate
                 asker.close()
