@@ -9,9 +9,22 @@ from typing import Any
 import pytest
 import redis
 
-from ratelimit.windows.budgets import MAX_UNITS, SPANS, Answer, Budget, Fence, Subject, Window
+from ratelimit.names import held_key
+from ratelimit.windows.budgets import (
+    MAX_UNITS,
+    SPANS,
+    Answer,
+    Budget,
+    Charge,
+    Draw,
+    Fence,
+    Hold,
+    Subject,
+    Window,
+)
 from ratelimit.windows.limiter import Limiter
 from ratelimit.windows.packing import MAX_CHARGES
+from tests.ratelimit.conftest import EPOCH_KEY, FEED_KEY
 from tests.support.draws import draw
 
 SUBJECT = Subject("p:1", (Budget(Window.MINUTE, 5),))
@@ -72,6 +85,26 @@ def test_a_call_without_budgets_is_admitted(limiter: Limiter, store: redis.Redis
     taken = limiter.take(store.execute_command, [charge], epoch="")
     assert (taken.grants[0].answer, taken.grants[0].states) == (Answer.ADMITTED, ())
     assert not list(store.scan_iter("tk:*"))
+
+
+def test_only_calls_that_hold_tell_the_script_whose_usage_they_are(limiter: Limiter, store: redis.Redis) -> None:
+    """Of one charge some calls may hold tokens and others not: the reservation has its usage, whoever came first."""
+    charge = Charge((Subject("k:1", (Budget(Window.TOKENS_HOUR, 9),)),), refs=("key:1",), usage=("k:one", "p:one"))
+    hold = Hold("r1", 5, 5, 600_000, b"terms")
+    plain, holding = Draw(charge, tokens=1), Draw(charge, tokens=5, hold=hold)
+    told = [argument for argument in limiter.question([plain], epoch="").arguments if isinstance(argument, bytes)]
+    assert not any(b"k:one" in argument for argument in told)
+    taken = limiter.take(store.execute_command, [plain, holding, plain, holding._replace(tokens=3)], epoch="")
+    assert [grant.answer for grant in taken.grants] == [Answer.ADMITTED] * 3 + [Answer.REFUSED]
+    reserved = store.hget(held_key("0"), "r1")
+    assert reserved is not None
+    assert b"k:one" in reserved
+    assert b"p:one" in reserved
+    for epoch in ("1-a", "2-b"):
+        store.xadd(FEED_KEY, {"epoch": epoch, "refs": "key:1"}, id=f"{epoch[0]}-0")
+        store.set(EPOCH_KEY, epoch)
+    stale = limiter.take(store.execute_command, [plain, holding, plain], epoch="1-a")
+    assert [grant.answer for grant in stale.grants] == [Answer.STALE] * 3
 
 
 def test_the_script_tells_its_time(limiter: Limiter, store: redis.Redis) -> None:
