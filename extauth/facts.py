@@ -8,8 +8,7 @@ names the publication); and a publication names the tenant whose it is.
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import msgspec
+from typing import NamedTuple
 
 from catalog.keys.keytext import ParsedKey
 from catalog.records import Kind, ModelType, ref, server_of
@@ -25,7 +24,7 @@ Presented = ParsedKey | Reason
 Entries = Mapping[str, Entry]
 
 
-class Named(msgspec.Struct, frozen=True, gc=False):
+class Named(NamedTuple):
     """References of the records that a call itself names; "" of those that it does not."""
 
     key: str
