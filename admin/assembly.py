@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 import redis.asyncio
@@ -50,6 +51,7 @@ class Facts:
 
     gateway: Gateway
     rules: AddressRules  # which model servers may be asked
+    upstream_ca: Path | None = None  # PEM file of the authorities of model servers; None: the system's
     key_recovery: bool = False
     allow_anonymous: bool = False  # whether a publication may ask for no key
     cells: int = 1  # into how many the budgets are split
@@ -80,7 +82,7 @@ def assemble(
         logins=Logins(store, passwords, throttler),
         passwords=passwords,
         throttler=throttler,
-        prober=Prober(facts.rules),
+        prober=Prober(facts.rules, upstream_ca=facts.upstream_ca),
         publisher=publisher,
         usages=_usage_reader(stores.budgets, facts.cells),
         series=_reader(read_series, stores.budgets, facts.cells),

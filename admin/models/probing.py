@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -70,8 +71,10 @@ def _result(host: str, port: int, address: IpAddress) -> ResolveResult:
 class Prober:
     """Asks model servers, a bounded number at once."""
 
-    def __init__(self, rules: AddressRules, *, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(self, rules: AddressRules, *, upstream_ca: Path | None = None, timeout_s: float = TIMEOUT_S) -> None:
+        """``upstream_ca``: PEM file of the authorities that https servers are held to; the system's unless given."""
         self._rules = rules
+        self._trust = ssl.create_default_context(cafile=upstream_ca) if upstream_ca else True  # read once: 20 ms
         self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(MAX_AT_ONCE)
 
@@ -100,7 +103,7 @@ class Prober:
         addresses = await self._checked_addresses(target)
         if isinstance(addresses, Finding):
             return addresses
-        async with _session(addresses, auth) as session:
+        async with self._session(addresses, auth) as session:
             finding = await _ask_v1(session, target, name)
             if finding.ready or finding.protocol is not Protocol.HTTP:
                 return finding
@@ -125,22 +128,24 @@ class Prober:
                 addresses = await self._checked_addresses(target)
                 if isinstance(addresses, Finding):
                     return finding
-                return replace(finding, context_tokens=await _ask_context(addresses, target, name, auth))
+                async with self._session(addresses, auth) as session:
+                    return replace(finding, context_tokens=await _ask_context(session, target, name))
         except TimeoutError:
             return finding
+
+    @asynccontextmanager
+    async def _session(self, addresses: Sequence[IpAddress], auth: Auth | None) -> AsyncIterator[aiohttp.ClientSession]:
+        connector = aiohttp.TCPConnector(
+            resolver=_Pinned(addresses), use_dns_cache=False, force_close=True, ssl=self._trust
+        )
+        headers = _HEADERS | (_authenticated(auth) if auth else {})
+        async with aiohttp.ClientSession(connector=connector, auto_decompress=False, headers=headers) as session:
+            yield session
 
 
 async def _addresses_of(target: Target) -> list[IpAddress]:
     found = await asyncio.get_running_loop().getaddrinfo(target.host, target.port, type=socket.SOCK_STREAM)
     return [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
-
-
-@asynccontextmanager
-async def _session(addresses: Sequence[IpAddress], auth: Auth | None) -> AsyncIterator[aiohttp.ClientSession]:
-    connector = aiohttp.TCPConnector(resolver=_Pinned(addresses), use_dns_cache=False, force_close=True)
-    headers = _HEADERS | (_authenticated(auth) if auth else {})
-    async with aiohttp.ClientSession(connector=connector, auto_decompress=False, headers=headers) as session:
-        yield session
 
 
 def _authenticated(auth: Auth) -> dict[str, str]:
@@ -160,11 +165,10 @@ async def _ask_v2(session: aiohttp.ClientSession, target: Target, name: str) -> 
     return by_metadata(metadata, await _get(session, f"{model}/ready")) if metadata.status else None
 
 
-async def _ask_context(addresses: Sequence[IpAddress], target: Target, name: str, auth: Auth | None) -> int | None:
-    async with _session(addresses, auth) as session:
-        for question in QUESTIONS:
-            if context := question.read(await _answer_to(session, target, question, name)):
-                return context
+async def _ask_context(session: aiohttp.ClientSession, target: Target, name: str) -> int | None:
+    for question in QUESTIONS:
+        if context := question.read(await _answer_to(session, target, question, name)):
+            return context
     return None
 
 

@@ -33,6 +33,7 @@ from catalog.records import (
     Source,
     TenantRecord,
     TokenPolicy,
+    UpstreamAuth,
     UserRecord,
     decode,
     encode,
@@ -192,11 +193,14 @@ def test_records_are_written_and_read_as_by_the_release_before(kind: Kind) -> No
 
 
 def test_a_model_of_several_servers_is_read_by_the_release_before_as_of_its_first() -> None:
-    """An admin of that release leads all calls to the first server, and one that writes the record keeps only that."""
+    """An admin of that release leads all calls to the first server, without what it wants; one that writes the record
+    keeps only that."""  # noqa: D205, D209
     for kind in (Kind.MODEL, Kind.PUBLICATION):
         record, written = WRITTEN_BEFORE[kind]
         several = structs.replace(record, servers=(Server("http://a:1", 9), Server("http://b:1")))
+        several = structs.replace(several, upstream_auth=UpstreamAuth("authorization", "v1:sealed"))
         document = json.loads(encode(several))
+        assert document.pop("upstream_auth") == {"header": "authorization", "sealed": "v1:sealed", "secret": ""}
         assert document.pop("servers") == [{"url": "http://a:1", "weight": 9}, {"url": "http://b:1", "weight": 1}]
         assert document == json.loads(written)
         assert decode(kind, encode(several)) == several

@@ -225,12 +225,19 @@ def _own_ports(settings: AdminSettings) -> tuple[int, ...]:
     return tuple(one.port for one in (settings.listen, settings.http_listen) if isinstance(one, TcpAddress))
 
 
+def _upstream_ca(settings: AdminSettings) -> Path | None:
+    """The authorities that the Envoy of our files trusts too, where there is such a file."""
+    is_ours = (settings.publish_to or "").startswith(FILES) and settings.upstream_ca.is_file()
+    return settings.upstream_ca if is_ours else None
+
+
 def _facts(settings: AdminSettings) -> Facts:
     shown = parse_target(settings.gateway_url)
     port = None if shown.is_default_port else shown.port
     return Facts(
         gateway=Gateway(settings.default_host, shown.scheme, port, settings.default_urls),
         rules=AddressRules.of(settings.probe_allow, (*settings.probe_refuse_ports, *_own_ports(settings))),
+        upstream_ca=_upstream_ca(settings),
         key_recovery=settings.key_recovery,
         allow_anonymous=settings.allow_anonymous,
         cells=settings.cells,

@@ -53,7 +53,8 @@ class PublishingSettings(FolderSettings, ClusterSettings):
     """Unix socket of the admin interface of the Envoy that watches the files: there it says what it accepted."""
 
     upstream_ca: Path = Path("/etc/ssl/certs/ca-certificates.crt")
-    """The certificates that Envoy trusts for model servers on https: the system's own bundle. For `files`."""
+    """The certificates by which Envoy and this process trust model servers on https: the system's own bundle. For
+    `files`."""
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Each kind of gateway needs what only it has."""

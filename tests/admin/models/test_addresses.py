@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import ssl
+from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
+from authority import Authority
 
 from admin.models.addresses import AddressRules, parse_target
-from admin.models.probing import MAX_ANSWER_BYTES, Prober
+from admin.models.probing import MAX_ANSWER_BYTES, Auth, Prober
+from catalog.keys.keytext import KeyText
 
 URLS: list[tuple[str, str | None]] = [
     ("http://models.example", "http://models.example"),
@@ -352,3 +356,25 @@ async def test_our_own_ports_are_never_asked(start_api: Any, start_server: Any) 
         made = await api.model(f"model-{number}", f"http://{host}:{port}")
         assert (made.body["ready"], "refused" in made.body["message"]) == (False, True), host
     assert heard == []
+
+
+async def test_an_authority_of_ones_own_is_trusted_where_it_is_named(tmp_path: Path) -> None:
+    """As Envoy does by the same file; without it the server gets nothing, its key neither."""
+    authority, heard = Authority(tmp_path, "ours"), []
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*authority.give("llm.test"))
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append((await reader.readuntil(b"\r\n\r\n")).decode())
+        body = b'{"data": [{"id": "m"}]}'
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % len(body) + body)
+        await writer.drain()
+        writer.close()
+
+    rules, auth = AddressRules.of(("127.0.0.0/8",), ()), Auth("authorization", KeyText("Bearer sk"))
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        refused = await Prober(rules).ask(url, "m", None, auth)
+        assert (refused.ready, refused.message, heard) == (False, "its TLS certificate is not trusted", [])
+        assert (await Prober(rules, upstream_ca=authority.ca).ask(url, "m", None, auth)).ready
+    assert all("authorization: bearer sk" in head.lower() for head in heard)
