@@ -115,7 +115,10 @@ class FolderSink:
         """Look at the file until cancelled: whoever else changes or removes it has it written anew."""
         while True:
             await asyncio.sleep(LOOK_S)
-            if self._left is not None and self._left != mark_of(self._path):
+            left = self._left
+            if (
+                left is not None and left != mark_of(self._path) and left is self._left
+            ):  # else we have written meanwhile
                 self._left = None
                 moved()
 
@@ -127,6 +130,7 @@ class FolderSink:
             ready = draft(self._path, text)
             if not self._may_write():  # asked after the slow part, right before what others can see
                 raise NotServed("another process publishes now")
+            self._left = None
             ready.replace(self._path)
         self._left = mark_of(self._path)
         return changes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from publisher.plan import Plan, plan
 from publisher.prober import Prober
 from publisher.sink import NotServed
 from runtime.clock import SystemClock
+from runtime.files import Mark, mark_of
 from tests.e2e.proxy import HOST, kserve_v2, openai, publication, stripped
 
 OPTIONS = GatewayOptions(gate=("unix:/run/gate.sock",), from_files=True)
@@ -341,6 +343,27 @@ async def test_whoever_else_changes_the_file_has_it_written_anew(bench: Bench, m
     assert len(moved) == 2
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_what_we_write_is_nobody_elses_change(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long it takes us to look at what we have written."""
+    monkeypatch.setattr(folder_sink, "LOOK_S", 0.001)
+    main = threading.current_thread()
+
+    def looked(path: Path) -> Mark | None:
+        if threading.current_thread() is not main:
+            time.sleep(0.05)  # the window that is tried
+        return mark_of(path)
+
+    monkeypatch.setattr(folder_sink, "mark_of", looked)
+    moved: list[None] = []
+    sink = bench.sink()
+    following = asyncio.create_task(sink.follow(lambda: moved.append(None)))
+    for count in (1, 2, 3):
+        await sink.apply(some(count))
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
+    assert moved == []
 
 
 async def test_without_a_prober_the_file_is_written_and_nobody_is_asked(tmp_path: Path) -> None:
