@@ -21,8 +21,8 @@ help:  ## this list
 up: $(READY)  ## start the whole gateway on this machine; options as TOLLKEEPER_... variables
 	@exec $(VENV)/bin/tollkeeper up
 
-test: check  ## everything: check, then all tests
-	@$(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
+test: check  ## everything: check, then all tests; four files at a time, since tests wait half of the time
+	@$(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 check: $(VENV)/dev.stamp  ## style, types, import direction, freshness of generated files
 	@$(PY) -m ruff check
@@ -64,7 +64,7 @@ bench-meter: $(VENV)/dev.stamp  ## what metering costs in Envoy, gate and store,
 soak: $(VENV)/dev.stamp  ## 200 power cuts of a store at work: what was answered must be there
 	@$(PY) -m tests.durability.soak --rounds 200
 
-fuzz: $(VENV)/dev.stamp  ## a million odd inputs to everything that reads what others wrote
+fuzz: $(VENV)/dev.stamp  ## a million odd inputs to everything that reads what others wrote, and ten times the examples of slow properties
 	@$(PY) -m tests.fuzz.run --inputs 1000000
 	@TOLLKEEPER_TEST_EXAMPLES=100 $(PY) -m pytest -q tests/admin/http/test_schemathesis.py
 	@TOLLKEEPER_TEST_EXAMPLES_TIMES=10 $(PY) -m pytest -q $$(grep -rl 'support.examples import' tests --include='test_*.py')
