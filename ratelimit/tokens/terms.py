@@ -130,6 +130,8 @@ _TERMS: Final = struct.Struct("<BBBBBIIIIIQIHIIddddd")
 _OF_CALL: Final = struct.Struct("<BBBBBIIIIIQIHII").pack
 _OF_RATES: Final = struct.Struct("<ddddd").pack
 """The two parts of ``_TERMS``: a call's own, and what all calls of a publication have."""
+_SIMPLE: Final = struct.Struct("<BBBBBI4xI8x22xdd24x").unpack
+"""Of ``_TERMS`` what decides where an answer told: kinds, reserved, ceiling, and what is never without a value."""
 _VERSION_1: Final = 1
 _TERMS_1: Final = struct.Struct("<BIIIIBQII")
 _SAYS_USAGE, _CLAMPED, _BACKGROUND = 1, 2, 4
@@ -173,6 +175,30 @@ def _read(raw: bytes) -> Terms:
 
 _new: Final = tuple.__new__
 """Makes a named tuple of all its fields at once, in half the time."""
+
+
+class Simple(NamedTuple):
+    """All that matters of the terms of a call whose own answer tells its usage, which is believed."""
+
+    reserved: int
+    ceiling: int
+    is_form: bool
+
+
+def simple_terms(raw: bytes) -> Simple | None:
+    """Read so much of what ``Terms.pack`` wrote; ``None`` where more matters, or it cannot be read."""
+    if len(raw) != _TERMS.size:
+        return None
+    version, missing, work, framing, flags, reserved, ceiling, bytes_per_token, speed = _SIMPLE(raw)
+    is_ours = version == _VERSION and missing < len(_MISSING) and framing < len(_FRAMINGS) and work < _FETCHES_AT
+    if flags or not is_ours or not 0 < bytes_per_token < math.inf or not 0 <= speed < math.inf:
+        return None
+    return _new(Simple, (reserved, ceiling, work == _FORM_AT))
+
+
+_FORM_AT: Final = Work.FORM.value
+_FETCHES_AT: Final = Work.FETCHES.value
+"""The last of all: what calls do whose answers tell of other calls."""
 
 
 @functools.lru_cache(maxsize=1_024)

@@ -24,6 +24,7 @@ from ratelimit.tokens.settling.pace import Pace
 from ratelimit.tokens.settling.results import Results
 from ratelimit.tokens.settling.runs import Runs
 from ratelimit.tokens.settling.usage import Usage, note_usage
+from ratelimit.tokens.terms import Terms
 from ratelimit.windows.limiter import Execute
 
 MAX_AGE_MS: Final = 1_800_000
@@ -155,8 +156,9 @@ class CellSettling:
     def _teach(self, cell: int, told: Told, due: Due) -> None:
         """Note what a call teaches, where more is to be learnt of it."""
         is_asked = self._lessons.wants(cell, told.publication, told.caller)
-        if is_asked and due.terms and due.cost and not told.is_result:
-            self._lessons.note(cell, told.publication, told.caller, sample_of(due.terms, told.ended, due.cost))
+        if is_asked and due.cost and not told.is_result:
+            terms = due.terms or Terms.unpack(due.raw_terms)
+            self._lessons.note(cell, told.publication, told.caller, sample_of(terms, told.ended, due.cost))
 
 
 def _may_yet_be(one: Waiting, outcome: Outcome, now_ms: int) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from ratelimit.tokens.costs import Cost, Ending, charge_of
 from ratelimit.tokens.ledger import Settlement
 from ratelimit.tokens.settling.backlog import Waiting
-from ratelimit.tokens.terms import Terms, Work
+from ratelimit.tokens.terms import Simple, Terms, Work, simple_terms
 
 
 class Due(NamedTuple):
@@ -17,7 +17,8 @@ class Due(NamedTuple):
     one: Waiting
     settlement: Settlement
     cost: Cost | None = None  # None: it is given back
-    terms: Terms | None = None  # likewise
+    terms: Terms | None = None  # likewise; also where nothing else of them mattered than what it is charged
+    raw_terms: bytes = b""  # as they were written down, where there are any
 
 
 class Left(enum.Enum):
@@ -33,15 +34,29 @@ def due_of(one: Waiting, raw_terms: bytes | None) -> Due | Left:
         return Left.UNKNOWN
     if one.told is None or raw_terms is None:  # of one that is not known yet the script says how late it is
         return Due(one, Settlement(one.reservation, 0, is_told=False))
+    ended = one.told.ended
+    simple = None if ended.aborted else simple_terms(raw_terms)
+    if simple is not None and (tokens := ended.told) is not None:
+        return _told_simply(one, simple, tokens, raw_terms)
     try:
         terms = Terms.unpack(raw_terms)
     except ValueError:
         return Left.UNREADABLE
-    cost, work = charge_of(terms, one.told.ended), terms.asked.work
+    cost, work = charge_of(terms, ended), terms.asked.work
     above = 0 if work is Work.FORM else cost.above  # nobody could have held what a form costs
     usage = None if work is Work.FETCHES else _TELLS_USAGE.get(cost.ending)
     settlement = _new(Settlement, (one.reservation, cost.tokens, True, above, usage, ()))
-    return _new(Due, (one, settlement, cost, terms))
+    return _new(Due, (one, settlement, cost, terms, raw_terms))
+
+
+def _told_simply(one: Waiting, simple: Simple, told: int, raw_terms: bytes) -> Due:
+    """The same as ``charge_of`` says, of a whole answer that is believed: most endings are such."""
+    reserved, ceiling, is_form = simple
+    tokens = min(told, ceiling)
+    above = max(0, tokens - reserved)
+    cost = _new(Cost, (Ending.USAGE, tokens, told > ceiling, above))
+    settlement = _new(Settlement, (one.reservation, tokens, True, 0 if is_form else above, True, ()))
+    return _new(Due, (one, settlement, cost, None, raw_terms))
 
 
 _new = tuple.__new__

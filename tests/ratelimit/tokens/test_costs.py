@@ -11,8 +11,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ratelimit.tokens.costs import Cost, Ended, Ending, charge_of, goes_on, result_of
+from ratelimit.tokens.endings import Told
 from ratelimit.tokens.estimates import Framing
 from ratelimit.tokens.learned import UNLEARNED, Learned
+from ratelimit.tokens.settling.backlog import Waiting
+from ratelimit.tokens.settling.dues import Due, Left, due_of
 from ratelimit.tokens.terms import MAX_TOKENS, Asked, Basis, MissingUsage, Policy, Terms, Work, terms_of
 from tests.tables import endings, holds
 
@@ -146,6 +149,41 @@ def test_terms_are_read_as_they_were_written(asked: Asked, policy: Policy, learn
     """They go to the store and back; any gate charges by them what the one that wrote them would."""
     terms = terms_of(asked, policy, learned)
     assert Terms.unpack(terms.pack()) == terms
+
+
+_WRITTEN: Final = st.builds(
+    lambda asked, policy, learned: terms_of(asked, policy, learned).pack(), _asked, _policies, _learned
+)
+_DAMAGED: Final = st.builds(
+    lambda raw, at, byte: raw[:at] + bytes((byte,)) + raw[at + 1 :], _WRITTEN, st.integers(0, 86), st.integers(0, 255)
+)
+
+
+@example(raw=terms_of(Asked(100, 10, says_usage=True), Policy()).pack(), ended=Ended(200, total=5_000))
+@example(raw=terms_of(Asked(100, 10), Policy(clamp_usage=True)).pack(), ended=Ended(200, total=5_000))
+@example(raw=terms_of(Asked(100, 10, is_background=True), Policy()).pack(), ended=Ended(200, total=0))
+@example(raw=terms_of(Asked(0, work=Work.FETCHES), Policy()).pack(), ended=Ended(200, total=100))
+@example(raw=terms_of(Asked(100, work=Work.FORM), Policy()).pack(), ended=Ended(200, total=100))
+@example(raw=terms_of(Asked(100, 10), Policy()).pack(), ended=Ended(200, bytes_sent=10**6, prompt=1, aborted=True))
+@given(raw=_WRITTEN | _DAMAGED | st.binary(max_size=120), ended=_ended)
+def test_no_more_of_the_terms_is_read_than_an_ending_needs_and_it_costs_the_same(raw: bytes, ended: Ended) -> None:
+    """What is charged, what was not held and whether the terms can be read: as if all of them were read."""
+    due = due_of(Waiting("r", Told("r", "p", ended), 0.0), raw)
+    try:
+        terms = Terms.unpack(raw)
+    except ValueError:
+        assert due is Left.UNREADABLE
+        return
+    cost = charge_of(terms, ended)
+    assert isinstance(due, Due)
+    assert (due.cost, due.settlement.tokens) == (cost, cost.tokens)
+    assert due.settlement.above == (0 if terms.asked.work is Work.FORM else cost.above)
+    told = {Ending.USAGE: True, Ending.NO_USAGE: False}.get(cost.ending)
+    assert due.settlement.usage is (None if terms.asked.work is Work.FETCHES else told)
+    assert due.terms == terms or (due.terms is None and due.raw_terms == raw)
+    if due.terms is None:  # nobody waits for what it comes to, and it fetches nothing
+        assert not goes_on(terms, ended)
+        assert terms.asked.work is not Work.FETCHES
 
 
 @given(raw=st.binary(max_size=120) | st.binary(min_size=86, max_size=86).map(lambda rest: b"\x02" + rest))
