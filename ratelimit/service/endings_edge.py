@@ -90,20 +90,27 @@ def read_entry(
     checked = noted.get(CHECK_NAMESPACE)
     if checked is None:
         return None
-    logged = Logged(
+    duration = common.duration
+    duration_ms = duration.seconds * 1_000 + duration.nanos // 1_000_000
+    seen = (
         response.response_code.value,
         response.response_body_bytes,
-        _has_flags(common.response_flags),
+        common.HasField("response_flags") and _has_flags(common.response_flags),
         common.HasField("time_to_last_downstream_tx_byte"),
         response.response_code_details,
-        max(0, int(_ms(common.duration))),
+        max(0, duration_ms),
         response.response_headers.get("content-type", ""),
     )
+    logged = _new(Logged, seen)
     numbers, answers_id, is_faulty = _noted_of_answer(noted, meter)
     if is_faulty:
         on_fault()
     names: Mapping[str, Value] = checked.fields
     return told_of(names["reservation"].string_value, names["publication"].string_value, logged, numbers, answers_id)
+
+
+_new: Final = tuple.__new__
+"""Makes a named tuple of all its fields at once, in half the time."""
 
 
 def _has_flags(flags: ResponseFlags) -> bool:

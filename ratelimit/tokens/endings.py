@@ -59,20 +59,21 @@ def told_of(reservation: str, publication: str, logged: Logged, usage: Numbers, 
     """
     if not 0 < len(reservation) <= MAX_ID:
         return None
-    tokens = {name: count(value, MAX_TOKENS) for name, value in usage.items()}
-    apart, prompt = tokens.get("apart") or 0, tokens.get("prompt")
+    status, bytes_sent, has_flags, is_whole, details, duration_ms, _ = logged
+    tell = usage.get
+    apart, prompt = count(tell("apart"), MAX_TOKENS) or 0, count(tell("prompt"), MAX_TOKENS)
     ended = (
-        logged.status if 0 <= logged.status <= MAX_STATUS else 0,
-        logged.bytes_sent,
-        tokens.get("total"),
+        status if 0 <= status <= MAX_STATUS else 0,
+        bytes_sent,
+        count(tell("total"), MAX_TOKENS),
         min(MAX_TOKENS, (prompt or 0) + apart) if apart else prompt,
-        tokens.get("completion"),
-        logged.has_flags or not logged.is_whole,
-        logged.duration_ms,
-        logged.details == WITHHELD,
-        tokens.get("cached"),
-        tokens.get("cache_written"),
-        tokens.get("reasoning"),
+        count(tell("completion"), MAX_TOKENS),
+        has_flags or not is_whole,
+        duration_ms,
+        details == WITHHELD,
+        count(tell("cached"), MAX_TOKENS),
+        count(tell("cache_written"), MAX_TOKENS),
+        count(tell("reasoning"), MAX_TOKENS),
         _events(logged, usage),
     )
     names = (reservation, publication if len(publication) <= MAX_ID else "")

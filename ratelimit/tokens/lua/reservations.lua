@@ -53,12 +53,9 @@ local function account_of(tail, is_old)
   return account
 end
 
-local function sums_of(account, kind)
-  local sums = account.sums[kind]
-  if not sums then
-    sums = { less = 0, more = 0, freed = 0 }
-    account.sums[kind] = sums
-  end
+local function new_sums(account, kind)
+  local sums = { less = 0, more = 0, freed = 0 }
+  account.sums[kind] = sums
   return sums
 end
 
@@ -75,7 +72,7 @@ end
 local function read_old(bytes)
   local terms, state, charged, ceiling, presumed, forgotten_ms, at = unpack_bytes(OLD, bytes)
   return {
-    head = #terms + 2, state = state, amounts = { { TOKENS, charged, ceiling, presumed } },
+    head = #terms + 2, state = state, amounts = { TOKENS, charged, ceiling, presumed },
     forgotten_ms = forgotten_ms, admitted_ms = unpack_bytes('<d', bytes, max(at, #bytes - 7)),
     account = account_of(sub(bytes, at, -9), true),
   }
@@ -83,10 +80,9 @@ end
 
 local function read_new(bytes)
   local state, forgotten_ms, admitted_ms, count, at = unpack_bytes('<BddB', bytes, 4)
-  local amounts = {}
-  for i = 1, count do
-    local kind, charged, ceiling, presumed, after = unpack_bytes(AMOUNT, bytes, at)
-    amounts[i], at = { kind, charged, ceiling, presumed }, after
+  local amounts = {} -- four numbers each
+  for i = 1, 4 * count, 4 do
+    amounts[i], amounts[i + 1], amounts[i + 2], amounts[i + 3], at = unpack_bytes(AMOUNT, bytes, at)
   end
   local terms_bytes, terms_at = unpack_bytes('<H', bytes, at)
   return {
@@ -110,11 +106,11 @@ end
 local function write_presumed(id, found, bytes)
   local parts = {}
   if found.head then
-    parts[1], parts[2] = sub(bytes, 1, found.head), pack('<BI4', PRESUMED, found.amounts[1][2])
+    parts[1], parts[2] = sub(bytes, 1, found.head), pack('<BI4', PRESUMED, found.amounts[2])
     parts[3] = sub(bytes, found.head + 6)
   else
     parts[1], parts[2], parts[3] = FORMAT_2, char(PRESUMED), sub(bytes, 5, AMOUNTS_AT - 1)
-    for i, amount in ipairs(found.amounts) do parts[3 + i] = pack(AMOUNT, unpack(amount)) end
+    for i = 1, #found.amounts, 4 do parts[#parts + 1] = pack(AMOUNT, unpack(found.amounts, i, i + 3)) end
     parts[#parts + 1] = sub(bytes, found.amounts_end)
   end
   redis.call('HSET', KEYS[1], id, concat(parts))
@@ -131,16 +127,17 @@ end
 -- to its usage. `costs` is nil where it is charged what was presumed.
 local function charge(found, costs)
   local account, used, is_held = found.account, 0, found.state == RESERVED
-  account.until_ms = max(account.until_ms, found.forgotten_ms)
-  for _, amount in ipairs(found.amounts) do
-    local kind, before, sums = amount[1], amount[2], sums_of(account, amount[1])
-    local cost = amount[4]
+  if found.forgotten_ms > account.until_ms then account.until_ms = found.forgotten_ms end
+  local amounts = found.amounts
+  for i = 1, #amounts, 4 do
+    local kind, before = amounts[i], amounts[i + 1]
+    local sums, cost = account.sums[kind] or new_sums(account, kind), amounts[i + 3]
     if costs then cost = costs[kind] or 0 end
-    local after = min(cost, max(amount[3], is_held and before or 0))
+    local after = min(cost, max(amounts[i + 2], is_held and before or 0))
     if after < before then sums.less = sums.less + before - after else sums.more = sums.more + after - before end
     if is_held then sums.freed = sums.freed + before end
     if kind == TOKENS then used = is_held and after or after - before end
-    amount[2] = after
+    amounts[i + 1] = after
   end
   return used
 end

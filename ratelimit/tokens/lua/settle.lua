@@ -9,7 +9,8 @@
 -- ARGV  1 head     '<ddBHdB' now_ms, -1 = this store's TIME; how long to keep the store, in us, 0 = as long as it
 --                  takes, and no rest is kept; the format of a value that has to be made; how many overdue ones to end
 --                  besides; the number of this run among its gate's, 1 = it was sent before, and not answered
---       2 costs    of each id, '<B' and so many '<Bd' kind, units: what its call cost; what is not named cost nothing
+--       2 costs    of each id, '<B' and so many '<Bd' kind (1 to 5), units: what its call cost, one at least; what is not
+--                  named cost nothing
 --       3.. ids    of the reservations to be ended
 -- Returns { now_ms, outcomes: one letter an id, overdue ones presumed, overdue ones forgotten, tokens that those
 --           presumed were charged, faults, more, processor time of this run in us, how long to rest before the next
@@ -34,6 +35,7 @@
 local REMEMBERED_MS = 1800000
 local LONGEST_REST_US = 1000000 -- a rest that is longer was not meant by this clock
 local READING = 0.5 -- of a run's time; the rest is for writing down what it changed
+local MOST_KINDS = 5
 local LOOK_EVERY = 8 -- endings of accounts that are known: the processor's clock is dear
 
 local started_s = os.clock() -- TIME stands still while a script runs
@@ -73,15 +75,16 @@ end
 
 ----------------------------------------------------------------------------------------------------- the endings
 
-local costs_at = 1
+local costs, costs_at, all_costs = {}, 1, ARGV[2] -- of one call, used again
 
 -- What the next id's call cost, by kind.
 local function next_costs()
-  local costs, count = {}, byte(ARGV[2], costs_at)
-  costs_at = costs_at + 1
-  for _ = 1, count do
-    local kind, units
-    kind, units, costs_at = unpack_bytes('<Bd', ARGV[2], costs_at)
+  local count, kind, units
+  count, kind, units, costs_at = unpack_bytes('<BBd', all_costs, costs_at)
+  for other = 1, MOST_KINDS do costs[other] = nil end
+  costs[kind] = units
+  for _ = 2, count do
+    kind, units, costs_at = unpack_bytes('<Bd', all_costs, costs_at)
     costs[kind] = units
   end
   return costs
@@ -97,13 +100,13 @@ local function settle()
       known, looked = #names, i
       if is_over() then break end
     end
-    local id, costs = ARGV[i + 2], next_costs()
+    local id, cost = ARGV[i + 2], next_costs()
     letters[i] = 'U'
     if records[i] and not seen[id] then
       local found = read_reservation(records[i])
       seen[id], ended[#ended + 1] = true, id
       if found then
-        settled[#settled + 1] = pack('<Hd', found.account.number, charge(found, costs))
+        settled[#settled + 1] = pack('<Hd', found.account.number, charge(found, cost))
         letters[i] = found.state == PRESUMED and 'L' or 'S'
       else
         letters[i] = 'C'
