@@ -203,8 +203,10 @@ class CountingStore:
 def plant(store: Any, tenant: str, beginnings: Sequence[str]) -> None:
     """Put keys into the catalog as a commit lays them out, by the first characters of their ids."""
     current = Credential("x", (1,))
-    with store.pipeline() as batch:
+    with store.pipeline(transaction=False) as batch:
         for number, beginning in enumerate(beginnings):
+            if number % 500 == 0:
+                batch.execute()
             key_id = beginning + "".join("abcdefghij"[int(digit)] for digit in f"{number:0{19 - len(beginning)}d}")
             record = KeyRecord(key_id, tenant, f"n{number}", (), current, 1, 1, labels={"n": f"{number % 7}"})
             batch.set(f"tk:rec:key:{key_id}", encode(record))
