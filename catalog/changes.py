@@ -12,6 +12,7 @@ from typing import Final, assert_never
 
 from catalog.actors import Acting, Actor, Recordless, told
 from catalog.records import KIND_OF, Kind, PublicationRecord, Record, TenantRecord, UserRecord
+from catalog.tombstones import Tombstone
 
 UNREAD: Final = frozenset({Kind.USER, Kind.MODEL, Kind.PLACE})
 """Kinds that no gate reads: a change of them moves no epoch. Known to lua/commit.lua too."""
@@ -78,7 +79,14 @@ class Below:
     besides: str = ""  # a tenant whose own are not counted
 
 
-Change = Put | Delete | Check | Room | Below
+@dataclass(frozen=True, slots=True)
+class Bury:
+    """Keep what a deleted key was, for as long as usage is kept; expects nothing, and no gate reads it."""
+
+    stone: Tombstone
+
+
+Change = Put | Delete | Check | Room | Below | Bury
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from admin.acts.servers import Standing
 from admin.models.discovery import Finding
 from admin.models.places import default_path
 from admin.schemas.schemas import AuthenticationInput, ConfigInput
-from catalog.changes import Change, Delete, Put
+from catalog.changes import Bury, Change, Delete, Put
 from catalog.records import (
     DEFAULT_TOKENS,
     KeyRecord,
@@ -20,6 +20,7 @@ from catalog.records import (
     ModelRecord,
     PublicationRecord,
 )
+from catalog.tombstones import tombstone
 
 
 def observed(model: ModelRecord, finding: Finding, now_ms: int) -> ModelRecord:
@@ -161,12 +162,21 @@ def without_publication(model: ModelRecord, now_ms: int) -> ModelRecord:
 
 
 def retract(
-    publication: PublicationRecord, key: KeyRecord | None, site: Site, standings: Iterable[Standing]
+    publication: PublicationRecord,
+    key: KeyRecord | None,
+    site: Site,
+    standings: Iterable[Standing],
+    *,
+    by: str,
+    now_ms: int,
 ) -> list[Change]:
-    """The changes that remove a publication, its own key and its place, whatever becomes of the model."""
+    """The changes that remove a publication, its own key and its place, whatever becomes of the model.
+
+    ``by``: who does it, as the key's tombstone says.
+    """
     changes: list[Change] = [Delete(Kind.PUBLICATION, publication.uid, publication.version)]
     if key is not None:
-        changes.append(Delete(Kind.KEY, key.id, key.version))
+        changes += [Delete(Kind.KEY, key.id, key.version), Bury(tombstone(key, by, now_ms))]
     changes += hosts.release(site, publication.uid)
     released = (servers.release(standing, publication.uid) for standing in standings)
     return [*changes, *(change for change in released if change is not None)]

@@ -67,6 +67,11 @@ def hold_host(tenant: TenantRecord, host: str, now_ms: int) -> Change:
     return Put(granted, tenant.version)
 
 
+def is_of(tenant: TenantRecord | None, time_ms: int) -> bool:
+    """Whether what happened then happened to this tenant, and not to one that had its name before."""
+    return tenant is None or time_ms >= tenant.created_at_ms
+
+
 def nothing_left(tenant: str) -> list[Room]:
     """What must hold so that a tenant can go: nothing is its own, and no publication allows it."""
     own = [Room(kind, tenant, 0) for kind in (Kind.MODEL, Kind.PUBLICATION, Kind.KEY, Kind.USER)]

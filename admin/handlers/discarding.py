@@ -15,6 +15,7 @@ from admin.http.calls import ApiCall
 from admin.models.servers import standings_of
 from admin.models.sites import readable, site_of, sites_with
 from admin.models.tables import open_again
+from catalog.actors import told
 from catalog.changes import CORRUPT, Change, Delete, Put
 from catalog.damage import CorruptRecord
 from catalog.ids import shard_of, shard_prefix
@@ -46,7 +47,8 @@ async def discard_model(call: ApiCall, removal: Delete) -> None:
     async for publication in _publications_of(store, removal.id):
         key = await lookups.key_of(store, publication)
         standings = await standings_of(store, publication)
-        changes += publications.retract(publication, key, await site_of(store, publication), standings)
+        site, by, now_ms = await site_of(store, publication), told(call.caller.acting), await store.now_ms()
+        changes += publications.retract(publication, key, site, standings, by=by, now_ms=now_ms)
     tenant = removal.id.partition("/")[0]
     await call.services.committer.commit(changes, call.audit("model.discard", removal.id, tenant, {}))
 

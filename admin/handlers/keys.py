@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from admin import lookups
 from admin.acts import cells, differences, warnings
 from admin.acts.keys import NewText, changed, in_ms, made
+from admin.acts.tenants import is_of
 from admin.committing import until_settled
 from admin.handlers.discarding import discard_key, require_admin
 from admin.handlers.rotation import rotate
@@ -18,17 +20,20 @@ from admin.http.problems import Code, Fault, Problem, Rule, invalid
 from admin.models import naming
 from admin.models.cells import tenants_known
 from admin.schemas import labels
-from admin.schemas.keys import KeyChange, KeyInput, Keys
+from admin.schemas.keys import DeletedKeys, KeyChange, KeyInput, Keys
 from admin.schemas.schemas import WarningAnswer
-from admin.views.keys import reveal, show, show_page, shown_new
-from catalog.changes import Change, Check, Delete, Put
+from admin.views.keys import reveal, show, show_deleted, show_page, shown_new
+from catalog.actors import told
+from catalog.changes import Bury, Change, Check, Delete, Put
 from catalog.damage import CorruptRecord
 from catalog.keys.keytext import mask
 from catalog.records import KeyRecord, Kind, PublicationRecord, TenantRecord
 from catalog.store.store import NoRoom
+from catalog.tombstones import tombstone
 from ratelimit.names import usage_key
 
 _NO_STORE: Final = {"Cache-Control": "no-store"}
+_PLACE: Final = re.compile(r"\d{13}:[0-9a-z]{19}")
 _BORN_WITH: Final = "must name the publication that the key was born with"
 _REVOKE: Final = "rotate it, disable it with PATCH, or unpublish the model"
 
@@ -55,6 +60,22 @@ async def list_keys(call: ApiCall) -> Reply:
     )
     items, damaged = await show_page(call.services, page, with_usage=paging.asks_usage(call.query))
     return Reply(200, Keys(items=items, damaged=damaged, next=page.next), _NO_STORE)
+
+
+async def list_deleted_keys(call: ApiCall) -> Reply:
+    """List what stays of a tenant's deleted keys, the newest first."""
+    store, limit, before = call.services.store, paging.limit_of(call.query), call.query.get("cursor", "")
+    if before and not _PLACE.fullmatch(before):
+        raise paging.bad_cursor()
+    named = call.query.get("tenantId") or await lookups.usual_tenant(store, call.caller)
+    if named is None:
+        raise invalid(Code.INVALID_REQUEST, [Fault("tenantId", Rule.REQUIRED, "is required: there are several")])
+    tenant = await lookups.tenant(store, call.caller, named)
+    read = await store.tombstones(tenant.id, before=before, limit=limit)
+    stones = [one for _, one in read if one is not None and is_of(tenant, one.deleted_at_ms)]
+    items = await show_deleted(call.services, stones, with_usage=paging.asks_usage(call.query))
+    following = read[-1][0] if len(read) == limit else None
+    return Reply(200, DeletedKeys(items=items, next=following), _NO_STORE)
 
 
 def _selector(text: str) -> labels.Selector:
@@ -233,7 +254,8 @@ async def _delete(call: ApiCall) -> None:
     call.require_match(key)
     if own := _own_publication(key, await lookups.publications(store, key.publications)):
         raise Problem(Code.PUBLICATION_KEY, f"it was born with {own.tenant}/{own.model}: {_REVOKE}")
-    changes: list[Change] = [Delete(Kind.KEY, key.id, key.version)]
+    stone = Bury(tombstone(key, told(call.caller.acting), await store.now_ms()))
+    changes: list[Change] = [Delete(Kind.KEY, key.id, key.version), stone]
     audit = call.audit("key.delete", key.id, key.tenant, {"name": key.name, "apiKey": mask(key.id)})
     await call.services.committer.commit(changes, audit, [usage_key(call.services.cell(key.id), f"k:{key.id}")])
 

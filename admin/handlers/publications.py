@@ -15,6 +15,7 @@ from admin.models.sites import site_of
 from admin.schemas.schemas import Publications, RotatedKey
 from admin.views.publications import show, show_page
 from admin.views.records import at, at_or_never
+from catalog.actors import told
 from catalog.changes import Check, Put
 from catalog.damage import CorruptRecord
 from catalog.records import Kind, ModelRecord, PublicationRecord
@@ -91,9 +92,10 @@ async def _take_back(call: ApiCall, model: ModelRecord | None, publication: Publ
     store = call.services.store
     key = await lookups.key_of(store, publication)
     standings = await standings_of(store, publication)
-    changes = publications.retract(publication, key, await site_of(store, publication), standings)
+    site, by, now_ms = await site_of(store, publication), told(call.caller.acting), await store.now_ms()
+    changes = publications.retract(publication, key, site, standings, by=by, now_ms=now_ms)
     if model is not None:
-        changes.append(Put(publications.without_publication(model, await store.now_ms()), model.version))
+        changes.append(Put(publications.without_publication(model, now_ms), model.version))
     target = f"{publication.tenant}/{publication.model}"
     audit = call.audit("publication.delete", target, publication.tenant, differences.of_publication(publication))
     subjects = (f"p:{publication.uid}", f"k:{publication.key_id}")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from admin import lookups
+from admin.acts.tenants import is_of
 from admin.http.calls import ApiCall, Reply
 from admin.http.problems import Problem
 from admin.models.cells import shard_of_tenant
 from admin.schemas.schemas import LearnedCosts
 from admin.views import records as views
 from catalog.ids import is_id
-from catalog.records import UNLIMITED, Limits, PublicationRecord, Role
+from catalog.records import UNLIMITED, Kind, Limits, PublicationRecord, Role, TenantRecord
 from extauth.records.entries import limits_held, subject_of
 from ratelimit.usage.facts import Usage
 from ratelimit.windows.budgets import Subject
@@ -56,9 +57,21 @@ async def _show_past(call: ApiCall, level: Level, record_id: str, gone: Problem)
         raise gone
     subject = subject_of(level, record_id, UNLIMITED)
     owner = await call.services.past_owner(subject.name)
-    if owner is None or not (call.caller.role is Role.ADMIN or (owner and call.caller.sees(owner))):
+    if owner is None or not (call.caller.role is Role.ADMIN or await _was_theirs(call, subject.name, owner)):
         raise gone
     return await _show(call, subject, shard=0)  # it has no budgets any more
+
+
+async def _was_theirs(call: ApiCall, subject: str, owner: str) -> bool:
+    """Whether what is no more was of a tenant of the caller's, and not of one that had its name before.
+
+    Whatever was of that one was called last before its end, and the name was given again after.
+    """
+    if not owner or not call.caller.sees(owner):
+        return False
+    tenant = await lookups.record(call.services.store, Kind.TENANT, owner, TenantRecord)
+    counted = (await call.services.usages([subject], await call.services.store.now_ms()))[subject]
+    return is_of(tenant, counted.last_access_ms if counted else 0)
 
 
 def _subject(level: Level, record_id: str, limits: Limits) -> Subject:

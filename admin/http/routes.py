@@ -422,6 +422,15 @@ ROUTES: Final[tuple[Route, ...]] = (
         tagged=True,
     ),
     Route(
+        "GET",
+        "/api/deleted-keys",
+        keys.list_deleted_keys,
+        "List what stays of a tenant's deleted keys, the newest first.",
+        {200: key_schemas.DeletedKeys},
+        query=(LIMIT, CURSOR, ONLY_TENANT, USAGE),
+        refusals=(Code.INVALID_REQUEST, Code.TENANT_NOT_FOUND),
+    ),
+    Route(
         "POST",
         "/api/keys/find",
         finding.find_keys,

@@ -107,10 +107,40 @@ class Key(Output):
     """What the call that is answered was allowed and will hardly mean; empty in answers that only show."""
 
 
+class DeletedKey(Output):
+    """What stays of a key that was deleted, for 13 months, as its usage does."""
+
+    id: str
+    tenant_id: str
+    name: str
+    description: str
+    owner: str
+    labels: dict[str, str]
+    api_key: str
+    """Masked."""
+    created_at: datetime
+    deleted_at: datetime
+    deleted_by: str
+    """The user's name."""
+    usage: UsageAnswer | None
+    """Null in a list unless ?usage=true asks for it, and where the counters cannot be read."""
+
+
+class DeletedKeys(Output):
+    """A page of deleted keys, the newest first."""
+
+    items: list[DeletedKey]
+    next: str | None
+    """Give it as cursor to get the next page; null: this is the last."""
+
+
 class FoundKey(Output):
     """A key that was asked for by its text."""
 
-    key: Key
+    key: Key | None
+    """Null where it was deleted."""
+    deleted: DeletedKey | None
+    """Null where it was not."""
     text: KeyTextState
     """Of the text that was given: current, previous (in its grace), former (replaced since), or masked."""
 

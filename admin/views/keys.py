@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from admin import lookups
@@ -12,7 +12,7 @@ from admin.acts.keys import NewText
 from admin.http.calls import ApiCall
 from admin.http.paging import Page
 from admin.models import naming
-from admin.schemas.keys import Key
+from admin.schemas.keys import DeletedKey, Key
 from admin.schemas.schemas import Damaged
 from admin.services import Services
 from admin.views.listing import listed
@@ -20,6 +20,7 @@ from admin.views.records import at, at_or_never, usage
 from catalog.keys.keytext import KeyText, mask
 from catalog.keys.recovery import RecoveryError, decrypt
 from catalog.records import KeyRecord, PublicationRecord
+from catalog.tombstones import Tombstone
 from ratelimit.usage.facts import Usage
 
 _UNUSED: Final = Usage()
@@ -60,6 +61,29 @@ async def show_page(services: Services, page: Page[KeyRecord], *, with_usage: bo
         return _shown(key, mine, counted.get(f"k:{key.id}"), None)
 
     return listed(services.metrics, page, one)
+
+
+async def show_deleted(services: Services, stones: Sequence[Tombstone], *, with_usage: bool) -> list[DeletedKey]:
+    """Show what stays of keys; usage in one round trip, or none."""
+    counted: Mapping[str, Usage | None] = {}
+    if with_usage and stones:
+        counted = await services.usages([f"k:{one.id}" for one in stones], await services.store.now_ms())
+    return [
+        DeletedKey(
+            id=one.id,
+            tenant_id=one.tenant,
+            name=one.name,
+            description=one.description or "",
+            owner=one.owner or "",
+            labels=dict(one.labels or {}),
+            api_key=mask(one.id),
+            created_at=at(one.created_at_ms),
+            deleted_at=at(one.deleted_at_ms),
+            deleted_by=one.deleted_by,
+            usage=usage(counted.get(f"k:{one.id}")),
+        )
+        for one in stones
+    ]
 
 
 async def reveal(call: ApiCall, key: KeyRecord) -> KeyText | None:

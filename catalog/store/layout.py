@@ -9,7 +9,8 @@ from typing import Any
 
 from msgspec import structs
 
-from catalog.changes import UNREAD, Below, Change, Delete, Note, Put, Room
+from catalog import tombstones
+from catalog.changes import UNREAD, Below, Bury, Change, Delete, Note, Put, Room
 from catalog.records import KIND_OF, Kind, encode, ref
 from catalog.store import names
 
@@ -26,7 +27,14 @@ def held_key(change: Change) -> str:
         return names.group(change.kind, change.tenant, allowed=change.allowed)
     if isinstance(change, Below):
         return names.group(change.kind, change.besides, allowed=False)
+    if isinstance(change, Bury):
+        return names.tombstone(change.stone.id)
     return names.record(ref_of(change))
+
+
+def index_key(change: Change) -> str:
+    """Name the index that the change is about."""
+    return names.tombstones(change.stone.tenant) if isinstance(change, Bury) else names.index(kind_of(change))
 
 
 def change_arguments(change: Change) -> list[Any]:
@@ -38,12 +46,16 @@ def change_arguments(change: Change) -> list[Any]:
 def _content(change: Change) -> bytes | int:
     if isinstance(change, Put):
         return encode(change.record)
+    if isinstance(change, Bury):
+        return tombstones.encode(change.stone)
     made_ms = None if isinstance(change, Room | Below) else change.created_at_ms
     return b"" if made_ms is None else made_ms
 
 
 def bound_of(change: Change) -> int:
     """What is expected: a record's version, or how many there may be at most."""
+    if isinstance(change, Bury):
+        return 0
     return change.most if isinstance(change, Room | Below) else change.expected_version
 
 
@@ -57,6 +69,8 @@ def versioned(change: Change) -> Change:
 
 def kind_of(change: Change) -> Kind:
     """The kind of records that a change is about."""
+    if isinstance(change, Bury):
+        return Kind.KEY
     return KIND_OF[type(change.record)] if isinstance(change, Put) else change.kind
 
 
@@ -69,6 +83,8 @@ def id_of(change: Change) -> str:
             return prefix
         case Put(record=record):
             return record.id
+        case Bury(stone=stone):
+            return stone.place
         case _:
             return change.id
 
@@ -80,6 +96,8 @@ def ref_of(change: Change) -> str:
             return f"room:{kind.value}:{'allowed:' if change.allowed else ''}{tenant}"
         case Below(kind=kind, prefix=prefix):
             return f"below:{kind.value}:{change.besides}:{prefix}"
+        case Bury(stone=stone):
+            return f"gone:{stone.id}"
         case _:
             return ref(kind_of(change), id_of(change))
 

@@ -11,6 +11,8 @@ tk:rec:<kind>:<id>    string, JSON of catalog.records                           
 tk:index:<kind>       sorted set of record ids, every score 0                       none  lua/commit.lua
 tk:index:<kind>:<tenant>          the same, of the records that belong to a tenant  none  lua/commit.lua
 tk:index:pub:allowed:<tenant>     the same, of the publications it may call         none  lua/commit.lua
+tk:gone:key:<id>      string, JSON of catalog.tombstones                            13 months  lua/commit.lua
+tk:gone:keys:<tenant> sorted set ``<deleted_at_ms>:<id>``, every score 0            13 months  lua/commit.lua
 tk:audit              stream: time_ms, actor, action, …; newest year                none  lua/commit.lua
 """
 
@@ -53,6 +55,16 @@ def record(ref: str) -> str:
 def index(kind: Kind) -> str:
     """Key of the ids of all records of one kind: ``tk:index:tenant``."""
     return f"tk:index:{kind.value}"
+
+
+def tombstone(key_id: str) -> str:
+    """Key of what stays of a deleted key: ``tk:gone:key:0a1x…``."""
+    return f"tk:gone:key:{key_id}"
+
+
+def tombstones(tenant: str) -> str:
+    """Key of a tenant's deleted keys by when they were deleted: ``tk:gone:keys:tenant-a``."""
+    return f"tk:gone:keys:{tenant}"
 
 
 def group(kind: Kind, tenant: str, *, allowed: bool) -> str:

@@ -24,7 +24,21 @@ import redis.asyncio
 from redis.exceptions import AuthenticationError, BusyLoadingError, RedisError, ResponseError
 
 from catalog.cell_number import differing
-from catalog.changes import CORRUPT, REFS_MAX, UNREAD, Audit, Below, Change, Check, Committed, Delete, Note, Put, Room
+from catalog.changes import (
+    CORRUPT,
+    REFS_MAX,
+    UNREAD,
+    Audit,
+    Below,
+    Bury,
+    Change,
+    Check,
+    Committed,
+    Delete,
+    Note,
+    Put,
+    Room,
+)
 from catalog.damage import CorruptRecord, decoded, read
 from catalog.records import Kind, Record, ref
 from catalog.store import names
@@ -35,6 +49,7 @@ from catalog.store.layout import (
     change_arguments,
     held_key,
     id_of,
+    index_key,
     is_read,
     kind_of,
     lexical_range,
@@ -44,6 +59,8 @@ from catalog.store.layout import (
     writes_of,
 )
 from catalog.store.reader import Delta, delta_of, history
+from catalog.tombstones import Tombstone
+from catalog.tombstones import decode as decode_tombstone
 
 TIMEOUT_S: Final = 3.0
 """Longest wait for an answer: after it the outcome is unknown and the operator looks."""
@@ -306,6 +323,23 @@ class CatalogStore:
         reply = await self._ask("XREVRANGE", names.AUDIT, end, "-", "COUNT", limit)
         return [_audit_entry(entry_id, fields) for entry_id, fields in reply]
 
+    async def tombstone(self, key_id: str) -> Tombstone | None:
+        """Read what stays of a deleted key; ``None`` where nothing does, or it cannot be read (logged)."""
+        return _stone(key_id, await self._ask("GET", names.tombstone(key_id)))
+
+    async def tombstones(
+        self, tenant: str, *, before: str = "", limit: int = PAGE
+    ) -> list[tuple[str, Tombstone | None]]:
+        """Read a tenant's deleted keys by their places, the newest first, those before ``before``.
+
+        A place without a tombstone is of one whose time is over.
+        """
+        asked = ("ZRANGE", names.tombstones(tenant), f"({before}" if before else "+", "-", "BYLEX", "REV")
+        places = [raw.decode() for raw in await self._ask(*asked, "LIMIT", 0, limit)]
+        ids = [place.partition(":")[2] for place in places]
+        values = await self._ask("MGET", *map(names.tombstone, ids)) if ids else []
+        return [(place, _stone(one, raw)) for place, one, raw in zip(places, ids, values, strict=True)]
+
     async def health(self) -> Health:
         """Ask the store how it keeps its data."""
         return health_of({name: await self._setting(name) for name in SETTINGS})
@@ -319,7 +353,7 @@ class CatalogStore:
         arguments: list[Any] = [self._entropy(EPOCH_BYTES).hex(), len(changes), AUDIT_AGE_MS]
         arguments += [*note_arguments(note), last_ms, self._cells]
         for change in changes:
-            keys += [held_key(change), names.index(kind_of(change))]
+            keys += [held_key(change), index_key(change)]
             arguments += change_arguments(change)
         return [*keys, *forget], arguments
 
@@ -391,6 +425,14 @@ def _refusal(error: Exception) -> StoreRefused | OutcomeUnknown:
     return StoreRefused(f"the store refused: {error}")
 
 
+def _stone(key_id: str, raw: bytes | None) -> Tombstone | None:
+    try:
+        return None if raw is None else decode_tombstone(raw)
+    except ValueError:
+        _log.error("the tombstone of key %s cannot be read; it is left out", key_id)
+        return None
+
+
 _AUDIT_FIELDS: Final = ("actor", "action", "target", "tenant", "request_id", "detail")
 
 
@@ -410,7 +452,7 @@ def _authorised(changes: Sequence[Change], audit: Audit) -> list[Change]:
 
 def _is_of(change: Change, held: Check) -> bool:
     """Whether a change of a record is one of the state that is held."""
-    if isinstance(change, Room | Below) or bound_of(change) != held.expected_version:
+    if isinstance(change, Room | Below | Bury) or bound_of(change) != held.expected_version:
         return False
     return (change.record.created_at_ms if isinstance(change, Put) else change.created_at_ms) == held.created_at_ms
 

@@ -11,20 +11,25 @@ from collections.abc import Sequence
 from typing import Final
 
 from admin import lookups
+from admin.acts.tenants import is_of
 from admin.http.calls import ApiCall, Reply
 from admin.http.problems import Code, Problem
 from admin.schemas.keys import FindInput, FoundKey, FoundKeys, KeyTextState
-from admin.views.keys import show
+from admin.views.keys import show, show_deleted
 from catalog.damage import CorruptRecord
 from catalog.keys.hashing import matches
 from catalog.keys.keytext import MASK_CHARACTERS, TEXT_CHARACTERS, KeyText, ParsedKey, mask, parse
 from catalog.keys.secrets import Secrets
-from catalog.records import KeyRecord, Kind
+from catalog.records import KeyRecord, Kind, Role, TenantRecord
+from catalog.tombstones import Tombstone
 
 MOST_FOUND: Final = 20
 """Keys shown for one masked text; a thousand keys of a tenant share none by chance more often than one in sixty."""
 MOST_READ: Final = 100
 """Records looked at for one masked text, whosever they are."""
+
+Found = tuple[KeyRecord | Tombstone, KeyTextState]
+"""A key, or what stays of it, and what the given text is to it."""
 
 _BEGINNING: Final = re.compile(rf"tk_(?P<id>[0-9a-z]{{{MASK_CHARACTERS},19}})(_[0-9A-Za-z]*)?(…|\.\.\.)?")
 
@@ -33,18 +38,37 @@ async def find_keys(call: ApiCall) -> Reply:
     """Say whose a key is."""
     text = call.body(FindInput).api_key.get_secret_value().strip()
     parsed = parse(text, call.services.mint.secrets)
+    found: Sequence[Found]
     if isinstance(parsed, ParsedKey):
-        found, asked = await _of_text(call, parsed), mask(parsed.id)
+        found, asked = await _of_text(call, parsed) or await _deleted(call, parsed.id), mask(parsed.id)
     else:
         found, asked = await _beginning_so(call, text), _shown(text)
     await _note(call, asked, found)
     if not found:
         raise Problem(Code.KEY_NOT_FOUND, "it is the text of no key of your tenants, nor the beginning of one")
-    items = [FoundKey(key=await show(call.services, key), text=state) for key, state in found]
+    items = [await _answer(call, key, state) for key, state in found]
     return Reply(200, FoundKeys(items=items), {"Cache-Control": "no-store"})
 
 
-async def _of_text(call: ApiCall, parsed: ParsedKey) -> list[tuple[KeyRecord, KeyTextState]]:
+async def _answer(call: ApiCall, key: KeyRecord | Tombstone, state: KeyTextState) -> FoundKey:
+    if isinstance(key, KeyRecord):
+        return FoundKey(key=await show(call.services, key), deleted=None, text=state)
+    (deleted,) = await show_deleted(call.services, [key], with_usage=True)
+    return FoundKey(key=None, deleted=deleted, text=state)
+
+
+async def _deleted(call: ApiCall, key_id: str) -> Sequence[Found]:
+    """What stays of the key whose text this was, where the caller may know of it."""
+    stone = await call.services.store.tombstone(key_id)
+    if stone is None or not call.caller.sees(stone.tenant):
+        return []
+    owner = await lookups.record(call.services.store, Kind.TENANT, stone.tenant, TenantRecord)
+    if call.caller.role is not Role.ADMIN and not is_of(owner, stone.deleted_at_ms):
+        return []
+    return [(stone, KeyTextState.FORMER)]
+
+
+async def _of_text(call: ApiCall, parsed: ParsedKey) -> Sequence[Found]:
     """The key whose text this is or was: its check is of our making, and names the key."""
     try:
         key = await lookups.record(call.services.store, Kind.KEY, parsed.id, KeyRecord)
@@ -63,7 +87,7 @@ def _state(key: KeyRecord, text: KeyText, secrets: Secrets, now_ms: int) -> KeyT
     return KeyTextState.PREVIOUS if previous and lasts and matches(previous, text, secrets) else KeyTextState.FORMER
 
 
-async def _beginning_so(call: ApiCall, text: str) -> list[tuple[KeyRecord, KeyTextState]]:
+async def _beginning_so(call: ApiCall, text: str) -> Sequence[Found]:
     """The caller's keys whose ids begin so: ids are sorted, so it is a look at a few however many keys there are."""
     form = _BEGINNING.fullmatch(text)
     if form is None or len(text) >= TEXT_CHARACTERS:  # a whole text that nobody minted is no beginning of one
@@ -80,7 +104,7 @@ def _shown(text: str) -> str:
     return f"tk_{form['id'][:MASK_CHARACTERS]}…" if form else "tk_…"
 
 
-async def _note(call: ApiCall, asked: str, found: Sequence[tuple[KeyRecord, KeyTextState]]) -> None:
+async def _note(call: ApiCall, asked: str, found: Sequence[Found]) -> None:
     """Write down who asked for what; under the tenant whose it is, where it is one's."""
     owners = {key.tenant for key, _ in found}
     target = found[0][0].id if len(found) == 1 else asked

@@ -6,12 +6,14 @@
 -- ARGV  1 16 random hexadecimal characters, 2 number of changes, 3 how long audit entries are kept in ms,
 --       4 actor, 5 action, 6 target, 7 tenant, 8 request id, 9 detail (JSON),
 --       10 the last ms of the store's clock at which anything may be written, 0: any, 11 the writer's number of cells;
---       then five for each change: put | delete | check | room | below, reference, expected version (0: there is no such
+--       then five for each change: put | delete | check | room | below | bury, reference, expected version (0: there is no such
 --       record; -1: one that cannot be read, and behind a space the SHA-1 of what is stored where that is a string: its
 --       version alone may read well), record id, JSON of the record to put, or of one to delete or check when it must
 --       have been made in ms, empty: whenever;
 --       of a room the first key is a group, and instead of a version stands how many records it may have at most;
---       of a below likewise, of the ids in its index that begin with its record id, those of the group not counted
+--       of a below likewise, of the ids in its index that begin with its record id, those of the group not counted;
+--       of a bury the keys are a tombstone and its tenant's index of them, the record id is its place there (13 digits of
+--       the ms at which it was made, and behind a colon the id), and the JSON is what the tombstone says
 -- Returns {1, epoch in force} when everything is written, {0, reference, version found} when nothing is, because a
 --         record is another than expected, or too many are below, {2, reference, records found} when nothing is, because a group has too many,
 --         {3, '', 0} when nothing is, because it is too late, {4, number, 0} when nothing is, because another number of
@@ -141,6 +143,21 @@ local function retire(usage)
   end
 end
 
+-- What stays of a deleted key, for as long as its usage: places whose time is over leave the index here, some at a time.
+-- An index that is none is made again: nothing of this may stand in the way of a key's end.
+local function bury(c)
+  redis.call('SET', c.record, c.json, 'EX', RETIRED_S)
+  if type(redis.pcall('ZADD', c.index, 0, c.id)) == 'table' then
+    redis.call('DEL', c.index)
+    redis.call('ZADD', c.index, 0, c.id)
+  end
+  local over = string.format('(%013.0f', tonumber(string.sub(c.id, 1, 13)) - RETIRED_S * 1000)
+  for _, place in ipairs(redis.call('ZRANGE', c.index, '-', over, 'BYLEX', 'LIMIT', 0, 100)) do
+    redis.call('ZREM', c.index, place)
+  end
+  redis.call('EXPIRE', c.index, RETIRED_S)
+end
+
 local function clock_ms()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -173,7 +190,7 @@ if LAST_MS > 0 and clock_ms() > LAST_MS then return {3, '', 0} end
 local cells = redis.call('GET', KEYS[5])
 if cells and cells ~= ARGV[11] then return {4, cells, 0} end
 
-local changed, refs = {}, {}
+local changed, buried, refs = {}, {}, {}
 for n = 1, CHANGES do
   local c = change(n)
   if c.act == 'room' then
@@ -182,6 +199,8 @@ for n = 1, CHANGES do
   elseif c.act == 'below' then
     local count = count_below(c)
     if count > c.expected then return {0, c.ref, count} end
+  elseif c.act == 'bury' then
+    buried[#buried + 1] = c
   else
     meet(c)
     if c.found ~= c.expected or not is_same(c) then return {0, c.ref, c.found} end
@@ -197,5 +216,6 @@ local epoch = tell(refs, is_read)
 record_act()  -- both streams before the records: a stream damaged by hand stops the script while nothing is in force
 if is_read then redis.call('SET', EPOCH, epoch) end
 for _, c in ipairs(changed) do write(c) end
+for _, c in ipairs(buried) do bury(c) end
 for n = 5 + 2 * CHANGES + 1, #KEYS do retire(KEYS[n]) end
 return {1, epoch}
