@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from msgspec import structs
@@ -15,7 +17,7 @@ from extauth.reasons import Reason
 from extauth.records.entries import PublicationEntry, entry_of
 from extauth.request.body import Body
 from extauth.request.call import Call
-from extauth.reserving import RESERVE_UNLEARNED, Reserver
+from extauth.reserving import NONCE_BYTES, RESERVE_UNLEARNED, Reserver
 from ratelimit.tokens.estimates import Framing
 from ratelimit.tokens.learned import UNLEARNED, Learned
 from ratelimit.tokens.terms import Asked, Policy, Terms, Work, terms_of
@@ -257,6 +259,26 @@ def test_who_sends_a_body_there_holds_what_it_says() -> None:
 def test_what_cannot_be_read_holds_nothing() -> None:
     """At an endpoint that its publication opened, whose body is no JSON."""
     assert _reserved("/v1/models/llm/whatever", None) is None
+
+
+def test_no_id_is_given_out_twice() -> None:
+    """Some are drawn at once, of as much randomness as each has alone; threads that ask at once get others."""
+    drawn: list[bytes] = []
+
+    def entropy(count: int) -> bytes:
+        drawn.append(os.urandom(count))
+        return drawn[-1]
+
+    publication = entry_of(RECORD)
+    assert isinstance(publication, PublicationEntry)
+    lane = lane_of(Admission(None, None, publication, draw(subjects=())))
+    reserve, body = Reserver(entropy), Body("llm", 100)
+    with ThreadPoolExecutor(8) as threads:
+        holds = list(threads.map(lambda _: reserve.draw(lane, body, "/v1/models/llm/embeddings").hold, range(4_000)))
+    nonces = {hold.id[len(lane.shard) :] for hold in holds if hold}
+    assert len(nonces) == 4_000
+    assert {len(nonce) for nonce in nonces} == {2 * NONCE_BYTES}
+    assert nonces <= {each[at : at + NONCE_BYTES].hex() for each in drawn for at in range(0, len(each), NONCE_BYTES)}
 
 
 def test_the_next_call_goes_by_what_was_learned_or_changed_meanwhile() -> None:

@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from msgspec import structs
+from msgspec import Raw, structs
 
 from extauth.reasons import WIRE, Reason
 from extauth.request.body import Body, BodyFault
-from extauth.request.members import SLOW_BYTES
+from extauth.request.members import MAX_SHAPE, MAX_SHAPE_CHARACTERS, MAX_SHAPES, SLOW_BYTES, shape_of
 from extauth.request.reading import CHOICE_FIELDS, DECIDING, MOST_FIELDS, read_body
 from tests.tables.bodies import READ, REFUSED
 
@@ -68,6 +68,35 @@ def test_the_type_of_a_body(sent: str, is_read: bool) -> None:  # noqa: FBT001  
     assert isinstance(read, BodyFault)
     assert read.reason is Reason.BODY_TYPE
     assert (sent.partition("charset=")[2] or sent) in read.message
+
+
+def test_what_is_kept_of_names_is_bounded() -> None:
+    """What names say is found out once; of many or long ones each time, and of few others once there are too many."""
+    few, many = dict.fromkeys(["model", "x"], Raw(b"1")), dict.fromkeys(map(str, range(MAX_SHAPE + 1)), Raw(b"1"))
+    long = {"z" * MAX_SHAPE_CHARACTERS: Raw(b"1")}
+    kept = shape_of(few, DECIDING)
+    assert shape_of(few, DECIDING) is kept
+    for values in (many, long):
+        assert shape_of(values, DECIDING) == shape_of(values, DECIDING)
+        assert shape_of(values, DECIDING) is not shape_of(values, DECIDING)
+    for number in range(MAX_SHAPES):
+        raw = b'{"model":"m","x%d":1}' % number
+        assert read_body(raw, JSON) == Body("m", len(raw))
+    assert shape_of(few, DECIDING) == kept
+    assert shape_of(few, DECIDING) is not kept
+
+
+@pytest.mark.parametrize("count", [1, MAX_SHAPE + 1])
+def test_a_misspelt_name_is_refused_each_time(count: int) -> None:
+    """Whether or not it is kept what such names say; and where Envoy may have altered one, by what it handed over."""
+    others = {f"y{number}": 1 for number in range(count)}
+    for _ in range(2):
+        misspelt = read_body(json.dumps({"Model": "m", **others}).encode(), JSON)
+        assert isinstance(misspelt, BodyFault)
+        assert misspelt.reason is Reason.FIELD_MISSPELT
+        altered = json.dumps({"mo!del": "m", **others}).encode()
+        assert isinstance(read_body(altered, JSON, is_text=True), BodyFault)
+        assert read_body(altered, JSON) == Body(prompt_bytes=len(altered))
 
 
 def test_a_text_in_which_bytes_may_have_been_replaced() -> None:
