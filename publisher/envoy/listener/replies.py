@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
+from catalog.keys.keytext import PREFIX
 from extauth.answers.answers import denial
 from extauth.reasons import Reason
 from publisher.envoy.bodies import CHECK_FILTER
@@ -37,7 +38,7 @@ def local_replies(max_body_bytes: int) -> list[Json]:
     Check's answers come first, by their flag, and keep their own but for one. ``max_body_bytes``: above it 413.
     """
     no_model = denial(Reason.MODEL_NOT_FOUND).body  # of a model that Check has named and Envoy does not serve yet
-    nowhere = [{"response_flag_filter": {"flags": ["NC"]}}, {"status_code_filter": _status_is(404)}]
+    nowhere = _both({"response_flag_filter": {"flags": ["NC"]}}, {"status_code_filter": _status_is(404)})
     malformed = error_body(
         message="The request's path, a header or its framing is malformed or can be read in two ways"
         " (%RESPONSE_CODE_DETAILS%).",  # the rule that it breaks, in Envoy's own word
@@ -63,12 +64,15 @@ def local_replies(max_body_bytes: int) -> list[Json]:
         kind="server_error",
         code="upstream_unavailable",
     )
+    not_here = _both(_CHECKED, _not_for_this_caller())
+    no_route = {"response_flag_filter": {"flags": ["NR"]}}
     return [
-        _nowhere({"and_filter": {"filters": [_CHECKED, _not_for_this_caller()]}}),
+        _reply(_both(_either(not_here, no_route), _shows_a_key()), denial(Reason.NO_PUBLICATION).body),
+        _nowhere(not_here),
         {"filter": _CHECKED},
         _no_upgrade(),
-        _nowhere({"response_flag_filter": {"flags": ["NR"]}}),
-        _reply({"and_filter": {"filters": nowhere}}, no_model),
+        _nowhere(no_route),
+        _reply(nowhere, no_model),
         _reply({"status_code_filter": _status_is(400)}, malformed),
         _reply({"status_code_filter": _status_is(401)}, no_credential) | {"status_code": 503},
         _reply({"status_code_filter": _status_is(408)}, slow),
@@ -91,7 +95,7 @@ def _no_upgrade() -> Json:
     )
     asked = {"header_filter": {"header": {"name": "upgrade", "present_match": True}}}
     refused = {"status_code_filter": _status_is(403)}
-    reply = _reply({"and_filter": {"filters": [refused, asked]}}, body)
+    reply = _reply(_both(refused, asked), body)
     final = {"header": {"key": "x-should-retry", "value": "false"}, "append_action": "OVERWRITE_IF_EXISTS_OR_ADD"}
     return reply | {"status_code": 426, "headers_to_add": [final]}
 
@@ -102,6 +106,21 @@ def _nowhere(condition: Json) -> Json:
     error |= {"message": f"Nothing is published at {_HOST}{_PATH}.", "host": _HOST, "path": _PATH}
     text = {"json_format": {"error": error}, "content_type": "application/json"}
     return {"filter": condition, "body_format_override": text}
+
+
+def _shows_a_key() -> Json:
+    """What was looked for may hold a key, and is then not told back: answers are written down too."""
+    mark = {"contains": PREFIX}
+    names = (":path", ":authority")
+    return _either(*({"header_filter": {"header": {"name": name, "string_match": mark}}} for name in names))
+
+
+def _both(*filters: Json) -> Json:
+    return {"and_filter": {"filters": list(filters)}}
+
+
+def _either(*filters: Json) -> Json:
+    return {"or_filter": {"filters": list(filters)}}
 
 
 def _not_for_this_caller() -> Json:
