@@ -18,6 +18,11 @@ class Publisher(Protocol):
         """How many publications the proxy takes; ``None`` where no bound is known."""
         ...
 
+    @property
+    def rewrites(self) -> bool:
+        """Whether the proxy can tell a server its own name of a model where callers say another."""
+        ...
+
     def status(self, uid: str, version: int) -> Status:
         """Where this version of a publication stands."""
         ...
@@ -35,6 +40,7 @@ class NoPublisher:
     """Stands in where this process publishes nothing."""
 
     most = None
+    rewrites = True  # whoever publishes may; nobody here knows
 
     def status(self, uid: str, version: int) -> Status:
         """Nothing is known here."""

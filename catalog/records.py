@@ -180,11 +180,17 @@ class ModelRecord(msgspec.Struct, frozen=True, gc=False):
     context_tokens: int | None = None  # as its server told last; None: it never did
     servers: tuple[Server, ...] = ()  # where there are several: the first has ``url``; () where that is the only one
     upstream_auth: UpstreamAuth | None = None
+    model_id: str = ""  # what its server calls it: "llama3.1:8b"; empty: its name
 
     @property
     def id(self) -> str:
         """``tenant-a/my-model``: unique among all models."""
         return f"{self.tenant}/{self.name}"
+
+    @property
+    def served_as(self) -> str:
+        """What its server calls it."""
+        return self.model_id or self.name
 
 
 class PublicationRecord(msgspec.Struct, frozen=True, gc=False):
@@ -214,11 +220,23 @@ class PublicationRecord(msgspec.Struct, frozen=True, gc=False):
     servers: tuple[Server, ...] = ()  # as its model's
     upstream_auth: UpstreamAuth | None = None  # as its model's
     host_unnamed: bool = False  # nobody named a host: it is the default one, shown by an address that callers reach
+    model_id: str = ""  # what the server calls the model: "llama3.1:8b"; empty: its name
+    aliases: tuple[str, ...] = ()  # what callers may say for it besides: ("gpt-4o",); openai publications only
 
     @property
     def id(self) -> str:
         """The record id: the uid."""
         return self.uid
+
+    @property
+    def served_as(self) -> str:
+        """What the server calls the model."""
+        return self.model_id or self.model
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What callers of its own tenant may say for the model, each once, its name first."""
+        return tuple(dict.fromkeys((self.model, self.served_as, *self.aliases)))
 
 
 class Credential(msgspec.Struct, frozen=True, gc=False):
@@ -424,7 +442,7 @@ def encode(record: Record) -> bytes:
             return _WRITER.encode(record)
 
 
-LATER: Final = frozenset({"servers", "upstream_auth", "host_unnamed"})
+LATER: Final = frozenset({"servers", "upstream_auth", "host_unnamed", "model_id", "aliases"})
 """Fields of models and publications that the first release had not: written only where they are set."""
 
 

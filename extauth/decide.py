@@ -15,6 +15,7 @@ from catalog.keys.keytext import Malformed, ParsedKey, parse
 from catalog.keys.probetext import is_probe
 from catalog.keys.secrets import Secrets
 from catalog.records import Credential, ModelType
+from catalog.routes import names_meant
 from extauth.listing import ALL_MODELS, Telling, models_asked, placed, tell_anybody, tell_key, tell_list
 from extauth.reasons import Reason
 from extauth.records.entries import HostEntry, KeyEntry, PublicationEntry, RouteEntry, ServerEntry, TenantEntry
@@ -32,7 +33,9 @@ class Facts:
     tenant: TenantEntry | None  # the key's
     publication: PublicationEntry | None
     host: HostEntry | None  # of a body-routed call
-    route: RouteEntry | None = None  # of a body-routed call to a host without a table
+    routes: tuple[
+        str, ...
+    ] = ()  # refs of what was asked for, there or not, of a body-routed call to one without a table
     server: ServerEntry | None = None  # of the publication; looked for where it matters who else calls it
     owner: TenantEntry | None = None  # the publication's
 
@@ -44,7 +47,7 @@ class Facts:
     @property
     def by_name(self) -> tuple[str, ...]:
         """The records by which a body's model was found on its host."""
-        return tuple([one.ref for one in (self.host, self.route) if one is not None])
+        return (self.host.ref, *self.routes) if self.host is not None else ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -100,17 +103,18 @@ def present(call: Call, secrets: Secrets, *, now_ms: int) -> ParsedKey | Reason:
 
 
 def resolve_model(host: HostEntry | None, route: RouteEntry | None, key: KeyEntry | None, body_model: str) -> str:
-    """Find what a body's ``model`` means to this key: its own tenant's by name, another's as ``tenant/name``.
+    """Find what a body's ``model`` means to this key: its own tenant's by any name, another's as ``tenant/name``.
 
-    Returns the publication's uid, or "" where the host serves no such model. ``route``: the model's own record, which
-    counts where the host has no table.
+    Returns the publication's uid, or "" where the host serves no such model. ``route``: the record that the name has,
+    which counts where the host has no table.
     """
     if host is None or key is None or not body_model:
         return ""
     models = host.record.models
     if models is None:
         return route.publication if route else ""
-    return models.get(f"{key.tenant}/{body_model}") or models.get(body_model, "")
+    found = (models.get(f"{owner}/{name}", "") for owner, name in names_meant(key.tenant, body_model))
+    return next(filter(None, found), "")
 
 
 def decide(

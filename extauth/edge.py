@@ -19,6 +19,7 @@ from extauth.answers.answers import Denial, denial
 from extauth.answers.denied import denied_answer
 from extauth.answers.model_cards import told
 from extauth.answers.refusal_log import LOGGED, RefusalLog
+from extauth.answers.rewriting import rewriting
 from extauth.answers.shared import RESERVATION, reservation_of
 from extauth.credentials.carriers import CREDENTIAL_HEADERS, KEY_HEADERS
 from extauth.lanes.lane import Lane
@@ -49,6 +50,11 @@ class AnswerEncoder:
             answer = asked.shared + asked.shown.told(grant.numbers, verdict.now_ms) + self._takes_off
             if asking is not None and asking.amended:
                 answer += asking.amended
+            if asked.upstream_model and asking is not None:
+                rewrite = rewriting(asking.posted(), asked.upstream_model)
+                if rewrite is None:  # the server might take what was said for another of its models
+                    return denied_answer(denial(Reason.FAULT), Reason.FAULT)
+                answer += rewrite
             return answer if hold is None else answer + reservation_of(hold.id)
         if reason is Reason.LIMITED:  # which is told alike to all whose refusal it is
             verdict.answer = verdict.answer or denied_answer(_denial(verdict, asking), reason)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from catalog.keys.keytext import ParsedKey
 from catalog.records import Kind, ModelType, ref, server_of
-from catalog.routes import route_meant
+from catalog.routes import routes_meant
 from extauth.decide import Facts, resolve_model
 from extauth.listing import model_named
 from extauth.reasons import Reason
@@ -54,8 +54,8 @@ def second_refs(call: Call, named: Named, entries: Entries) -> list[str]:
     refs = [ref(Kind.TENANT, key.tenant)] if key else []
     if named.publication:
         return refs
-    route = _route_ref(call, key, entries)
-    return [*refs, route] if route else [*refs, *_resolved(call, key, entries)]
+    routes = _route_refs(call, key, entries)
+    return [*refs, *routes] if routes else [*refs, *_resolved(call, key, entries)]
 
 
 def routed_refs(call: Call, named: Named, entries: Entries) -> list[str]:
@@ -109,18 +109,17 @@ def _resolved(call: Call, key: KeyEntry | None, entries: Entries) -> list[str]:
     return [ref(Kind.PUBLICATION, uid)] if uid else []
 
 
-def _route_ref(call: Call, key: KeyEntry | None, entries: Entries) -> str:
-    """Name the record of the route that a call means on a host without a table; "" where there can be none."""
+def _route_refs(call: Call, key: KeyEntry | None, entries: Entries) -> tuple[str, ...]:
+    """Name the records of the routes that a call may mean on a host without a table, the one that counts first."""
     host = _host(call, entries)
     if host is None or key is None or not host.record.is_closed:
-        return ""
-    route = route_meant(host.record.id, key.tenant, model_named(call))
-    return ref(Kind.ROUTE, route) if route else ""
+        return ()
+    return tuple([ref(Kind.ROUTE, one) for one in routes_meant(host.record.id, key.tenant, model_named(call))])
 
 
 def _route(call: Call, key: KeyEntry | None, entries: Entries) -> RouteEntry | None:
-    entry = entries.get(_route_ref(call, key, entries))
-    return entry if isinstance(entry, RouteEntry) else None
+    found = (entries.get(name) for name in _route_refs(call, key, entries))
+    return next((one for one in found if isinstance(one, RouteEntry)), None)
 
 
 def facts_of(call: Call, named: Named, entries: Entries) -> Facts:
@@ -135,7 +134,7 @@ def facts_of(call: Call, named: Named, entries: Entries) -> Facts:
         tenant=_tenant(ref(Kind.TENANT, key.tenant), entries) if key else None,
         publication=publication,
         host=_host(call, entries) if by_host else None,
-        route=_route(call, key, entries) if by_host else None,
+        routes=_route_refs(call, key, entries) if by_host else (),
         server=server if isinstance(server, ServerEntry) else None,
         owner=_tenant(publication.owner_ref, entries) if publication else None,
     )

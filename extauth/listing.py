@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
+from urllib.parse import unquote
 
 from catalog.ids import cell_of
 from catalog.records import Kind, Limits, ModelType, PublicationRecord, ref
@@ -55,6 +56,7 @@ class Telling:
     draw: Draw
     cell: int = 0  # in which all of the draw is counted
     host: str = ""  # whose models are to be listed; "" where ``models`` has them
+    name: str | None = None  # of the one that was asked for, as it was said
 
 
 def models_asked(call: Call, publication: PublicationRecord | None) -> Asked | None:
@@ -76,7 +78,7 @@ def models_asked(call: Call, publication: PublicationRecord | None) -> Asked | N
 def _asked_below(path: str, root: str) -> Asked | None:
     if path == root:
         return ALL_MODELS
-    return Asked(path.removeprefix(root + "/")) if path.startswith(root + "/") else None
+    return Asked(unquote(path.removeprefix(root + "/"))) if path.startswith(root + "/") else None
 
 
 def model_named(call: Call) -> str:
@@ -90,7 +92,7 @@ def tell_anybody(asked: Asked, publication: PublicationEntry, address: Subject) 
     if not _is_of(publication, asked):
         return Reason.MODEL_NOT_FOUND
     charge = Charge(subjects=(address,), refs=publication.refs)
-    return Telling(None, None, publication, (publication,), asked == ALL_MODELS, Draw(charge))
+    return Telling(None, None, publication, (publication,), asked == ALL_MODELS, Draw(charge), name=asked.name)
 
 
 def tell_key(
@@ -109,7 +111,8 @@ def tell_key(
     if not by_name and not _is_of(publication, asked):
         return Reason.MODEL_NOT_FOUND
     charge = _price(key, tenant, (*by_name, *publication.refs), valid_until_ms)
-    return Telling(key, tenant, None if by_name else publication, (publication,), asked == ALL_MODELS, Draw(charge))
+    of = None if by_name else publication
+    return Telling(key, tenant, of, (publication,), asked == ALL_MODELS, Draw(charge), name=asked.name)
 
 
 def tell_list(key: KeyEntry, tenant: TenantEntry, host: HostEntry, valid_until_ms: int) -> Telling:
@@ -169,4 +172,4 @@ def placed(telling: Telling, shard: int, cells: int) -> Telling:
 
 
 def _is_of(publication: PublicationEntry, asked: Asked) -> bool:
-    return asked.name in {None, publication.record.model}
+    return asked.name is None or asked.name in publication.record.names

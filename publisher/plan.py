@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 from urllib.parse import urlsplit
@@ -73,6 +73,7 @@ class Route:
     chosen_by_body: bool = False  # matches only once Check has named the publication
     reads_body: bool = False  # Check must be told the JSON body's fields
     longest_s: int = LONGEST_S  # a call that takes longer is cut off
+    rewrites_model: bool = False  # callers may say for the model what its server does not know
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +160,13 @@ def _fault(record: PublicationRecord) -> str | None:
         return "path: must be /segments of letters, digits and -._~ without a trailing slash"
     if not _SEGMENT.fullmatch(record.model):
         return "model: must be letters, digits and -._~"
+    if _names_model_by_path(record) and not _SEGMENT.fullmatch(record.served_as):
+        return "modelId: must be letters, digits and -._~ where a path names the model"
     return next(filter(None, (_url_fault(server.url) for server in servers_of(record))), None)
+
+
+def _names_model_by_path(record: PublicationRecord) -> bool:
+    return record.protocol in {Protocol.KSERVE_V1, Protocol.KSERVE_V2} and record.type is not ModelType.OPENAI
 
 
 def _is_plain_path(path: str) -> bool:
@@ -228,7 +235,7 @@ def _path_routes(record: PublicationRecord) -> Iterator[Route]:
 
 def _kserve_routes(record: PublicationRecord) -> Iterator[Route]:
     """KServe v1: the model's status, ``predict`` and ``explain``; nothing else of the server."""
-    model = f"/v1/models/{record.model}"
+    model = f"/v1/models/{record.served_as}"
     yield _route(record, "status", record.path, rewrite=model)
     yield _route(record, "predict", f"{record.path}/predict", rewrite=f"{model}:predict")
     yield _route(record, "explain", f"{record.path}/explain", rewrite=f"{model}:explain")
@@ -239,7 +246,7 @@ def _kserve_v2_routes(record: PublicationRecord) -> Iterator[Route]:
 
     Below a model some servers have more than calls of it (Triton's trace settings), so each path is named.
     """
-    model = f"/v2/models/{record.model}"
+    model = f"/v2/models/{record.served_as}"
     yield _route(record, "status", record.path, rewrite=model)
     for act in _V2_ACTS:
         yield _route(record, act, f"{record.path}/{act}", rewrite=f"{model}/{act}")
@@ -253,7 +260,13 @@ def _openai_routes(record: PublicationRecord) -> Iterator[Route]:
     """
     if record.path.rpartition("/")[0] != MODELS_ROOT:
         yield _route(record, "status", record.path, rewrite=f"{MODELS_ROOT}/{record.model}")
-    yield _route(record, "below", record.path, below=True, rewrite=f"{OPENAI_ROOT}/", reads_body=True)
+    below = _route(record, "below", record.path, below=True, rewrite=f"{OPENAI_ROOT}/", reads_body=True)
+    yield replace(below, rewrites_model=has_other_names(record))
+
+
+def has_other_names(record: PublicationRecord) -> bool:
+    """Whether its own tenant's callers may say for a model what its server does not know."""
+    return record.names != (record.served_as,)
 
 
 def _stripped_routes(record: PublicationRecord) -> Iterator[Route]:
@@ -298,4 +311,5 @@ def _body_route(record: PublicationRecord) -> Route:
         chosen_by_body=True,
         reads_body=True,
         longest_s=_longest_s(record),
+        rewrites_model=has_other_names(record) or len(record.allowed_tenants) > 1,  # others say TENANT/NAME
     )

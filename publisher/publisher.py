@@ -81,6 +81,11 @@ class Publisher:
         return self._sink.most
 
     @property
+    def rewrites(self) -> bool:
+        """Whether the proxy writes the name that a model's server knows into bodies that say another."""
+        return self._sink.rewrites
+
+    @property
     def board(self) -> Board:
         """Where publications stand, as far as is known, and what is waited for at this moment."""
         return replace(self._board, waiting=self._sink.waiting)

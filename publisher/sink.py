@@ -25,6 +25,9 @@ class Sink(Protocol):
     most: int
     """How many publications its gateway takes: beyond it a change takes too long, and no more are published."""
 
+    rewrites: bool
+    """Whether its gateway writes the name that a server knows into bodies that say another."""
+
     @property
     def waiting(self) -> str:
         """What ``apply`` waits for at this moment, for those who ask meanwhile; "" where there is nothing to tell."""

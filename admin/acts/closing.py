@@ -16,7 +16,7 @@ from admin.acts.hosts import entered
 from catalog.changes import Change, Check, Delete, Put
 from catalog.damage import CorruptRecord
 from catalog.records import HostRecord, Kind, PlaceRecord, PublicationRecord, RouteRecord
-from catalog.routes import place_id
+from catalog.routes import place_id, route_id
 
 CHUNK: Final = 100
 """Records of one commit: the store does nothing else meanwhile."""
@@ -36,11 +36,8 @@ def places_of(table: HostRecord, tenants: Mapping[str, str]) -> dict[str, PlaceR
 
 def routes_of(table: HostRecord, tenants: Mapping[str, str]) -> dict[str, RouteRecord]:
     """The routes likewise."""
-    return {
-        f"{table.id}/{name}": RouteRecord(f"{table.id}/{name}", uid)
-        for name, uid in (table.models or {}).items()
-        if uid in tenants
-    }
+    routes = [(route_id(table.id, *name.split("/", 1)), uid) for name, uid in (table.models or {}).items()]
+    return {name: RouteRecord(name, uid) for name, uid in routes if uid in tenants}
 
 
 def commits(

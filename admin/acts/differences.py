@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Final
 
@@ -47,6 +48,8 @@ def of_publication(publication: PublicationRecord) -> dict[str, str]:
         "publicHostname": publication.host,
         "externalPath": publication.path,
         "modelType": publication.type.value,
+        "modelId": publication.served_as,
+        "aliases": " ".join(map(json.dumps, publication.aliases)),
         "requireApiKey": str(publication.require_api_key).lower(),
         "anonymousRequestsPerMinute": str(publication.anonymous_per_minute),
         "allowedTenants": " ".join(publication.allowed_tenants),

@@ -29,14 +29,15 @@ class Site:
     host: str
     record: HostRecord | None  # None: nothing is published there
     places: Mapping[str, PlaceRecord] = field(default_factory=dict)  # by path, of a closed host: its own, those above
-    route: RouteRecord | None = None  # of its model, of a closed host
+    routes: Mapping[str, RouteRecord] = field(default_factory=dict)  # by id, of a closed host: of its model's names
+    gone: frozenset[str] = frozenset()  # uids that those routes or the table name, of publications that are no more
     publications: int = 0  # there are on the host
 
 
 def claim(site: Site, publication: PublicationRecord) -> list[Change]:
     """Give a publication its path and its model's name on its host, in place of whatever it had there."""
     if site.record is not None and site.record.is_closed:
-        return [_held(site.record), *_claimed_place(site, publication), *_route(site, publication)]
+        return [_held(site.record), *_claimed_place(site, publication), *_routes(site, publication)]
     made = HostRecord(publication.host, {}, {}, version=0, created_at_ms=publication.updated_at_ms)
     table = site.record or made
     return [Put(entered(table, publication), table.version)]
@@ -73,23 +74,33 @@ def _gone(record: PlaceRecord | RouteRecord) -> Delete:
     return Delete(kind, record.id, record.version, record.created_at_ms)
 
 
-def _route(site: Site, publication: PublicationRecord) -> Iterator[Change]:
-    route = site.route
+def _routes(site: Site, publication: PublicationRecord) -> Iterator[Change]:
+    wanted = routes_of(publication)
+    for name in wanted:
+        route = site.routes.get(name)
+        if route is None:
+            yield Put(RouteRecord(name, publication.uid, created_at_ms=publication.updated_at_ms), 0)
+        elif route.publication != publication.uid:
+            yield Put(structs.replace(route, publication=publication.uid), route.version)
+    yield from (_gone(one) for one in _routes_to(site, publication.uid) if one.id not in wanted)
+
+
+def _routes_to(site: Site, uid: str) -> list[RouteRecord]:
+    return [one for one in site.routes.values() if one.publication == uid]
+
+
+def routes_of(publication: PublicationRecord) -> dict[str, str]:
+    """What a publication answers to on its host, by the id of its route: nothing where no body decides."""
     if publication.type is not ModelType.OPENAI:
-        if route is not None and route.publication == publication.uid:
-            yield _gone(route)
-    elif route is None:
-        name = route_id(publication.host, publication.tenant, publication.model)
-        yield Put(RouteRecord(name, publication.uid, created_at_ms=publication.updated_at_ms), 0)
-    elif route.publication != publication.uid:
-        yield Put(structs.replace(route, publication=publication.uid), route.version)
+        return {}
+    return {route_id(publication.host, publication.tenant, name): name for name in publication.names}
 
 
 def entered(table: HostRecord, publication: PublicationRecord) -> HostRecord:
     """Return a table with the publication in it, in place of whatever entries it had."""
     models = without(table.models or {}, publication.uid)
     if publication.type is ModelType.OPENAI:
-        models[f"{publication.tenant}/{publication.model}"] = publication.uid
+        models |= {f"{publication.tenant}/{name}": publication.uid for name in publication.names}
     paths = without(table.paths or {}, publication.uid) | {publication.path: publication.uid}
     return structs.replace(table, paths=paths, models=models)
 
@@ -110,8 +121,7 @@ def release(site: Site, uid: str) -> list[Change]:
 def _released(site: Site, record: HostRecord, uid: str) -> Iterator[Change]:
     own = [place for place in site.places.values() if place.publication == uid]
     yield from (_gone(place) for place in own)
-    if site.route is not None and site.route.publication == uid:
-        yield _gone(site.route)
+    yield from map(_gone, _routes_to(site, uid))
     if site.publications > len(own):
         yield _held(record)
     else:
@@ -148,6 +158,35 @@ def require_room(site: Site, uid: str) -> None:
     has_it = any(place.publication == uid for place in site.places.values()) or uid in (paths or {}).values()
     if site.publications >= MAX_PUBLICATIONS and not has_it:
         raise Problem(Code.QUOTA_REACHED, f"a host may have {MAX_PUBLICATIONS:,} publications, as {site.host} has")
+
+
+def require_names(site: Site, publication: PublicationRecord) -> None:
+    """Raise ``Problem`` NAME_TAKEN where callers say one of the publication's names for another of its tenant here."""
+    faults = [
+        Fault(
+            _field_of(publication, name),
+            Rule.RESERVED,
+            f"is what callers say for another model of {publication.tenant} on this host",
+        )
+        for route, name in routes_of(publication).items()
+        if _holder(site, publication, route, name) not in {"", publication.uid, *site.gone}
+    ]
+    if faults:
+        raise Problem(Code.NAME_TAKEN, "; ".join(f"{one.field} {one.message}" for one in faults), faults)
+
+
+def _holder(site: Site, publication: PublicationRecord, route: str, name: str) -> str:
+    models = site.record.models if site.record else None
+    if models is not None:
+        return models.get(f"{publication.tenant}/{name}", "")
+    return site.routes[route].publication if route in site.routes else ""
+
+
+def _field_of(publication: PublicationRecord, name: str) -> str:
+    """Who gave a model this name: the model's own record, or the config."""
+    if name in publication.aliases:
+        return f"config.aliases[{publication.aliases.index(name)}]"
+    return "name" if name == publication.model else "modelId"
 
 
 def _reason(path: str, taken: str, owner: PublicationRecord | None) -> str:

@@ -64,6 +64,8 @@ def created(
         server_context_tokens=model.context_tokens,
         allowed_endpoints=config.allowed_endpoints,
         allow_background=config.allow_background,
+        model_id=model.model_id,
+        aliases=config.aliases,
     )
 
 
@@ -95,6 +97,7 @@ def updated(
         allowed_endpoints=config.allowed_endpoints if "allowed_endpoints" in named else publication.allowed_endpoints,
         allow_background=config.allow_background if "allow_background" in named else publication.allow_background,
         metadata=config.metadata if "metadata" in named else publication.metadata,
+        aliases=config.aliases if "aliases" in named else publication.aliases,
         updated_at_ms=now_ms,
     )
 
@@ -149,7 +152,7 @@ def update(
 ) -> list[Change]:
     """The changes of an update. ``sites``: the hosts of both."""
     changes: list[Change] = [Put(new, old.version), *servers.moved(old, new, standings)]
-    if (old.host, old.path, old.type) != (new.host, new.path, new.type):
+    if (old.host, old.path, old.type, old.names) != (new.host, new.path, new.type, new.names):
         changes += hosts.claim(sites[new.host], new)
     if old.host != new.host:
         changes += hosts.release(sites[old.host], old.uid)

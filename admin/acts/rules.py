@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterator
 
 from admin.http.problems import Fault, Rule
 from admin.models.places import shared_host_fault
+from admin.schemas.fields import is_model_name
 from admin.schemas.schemas import ConfigInput
+from catalog.records import ModelType, Protocol, PublicationRecord
 
 NO_ANONYMOUS = "must be true: calls without a key are not allowed here (--allow-anonymous)"
 
@@ -15,6 +17,24 @@ def faults_of(config: ConfigInput, *, allow_anonymous: bool) -> Iterator[Fault]:
     """Yield what is wrong with a config wherever it is applied."""
     if not config.authentication.require_api_key and not allow_anonymous:
         yield Fault("config.authentication.requireApiKey", Rule.NOT_ENABLED, NO_ANONYMOUS)
+
+
+NO_REWRITING = (
+    "the gateway cannot tell the server its own name of the model: Envoy Gateway needs its meter's script for that"
+)
+
+
+def name_faults(publication: PublicationRecord, *, rewrites: bool) -> Iterator[Fault]:
+    """Yield what is wrong with the names of a publication. ``rewrites``: the gateway can write them into bodies."""
+    if publication.type is not ModelType.OPENAI:
+        if publication.aliases:
+            yield Fault("config.aliases", Rule.RESERVED, "are for openai models: of others the path says which")
+        if publication.protocol is not Protocol.HTTP and not is_model_name(publication.served_as):
+            yield Fault(
+                "modelId", Rule.FORMAT, "must have the form of a name where a path names the model to the server"
+            )
+    elif not rewrites and publication.names != (publication.served_as,):
+        yield Fault("config.aliases" if publication.aliases else "modelId", Rule.NOT_ENABLED, NO_REWRITING)
 
 
 def tenant_faults(config: ConfigInput, known_tenants: Collection[str]) -> Iterator[Fault]:

@@ -91,7 +91,7 @@ async def _register(call: ApiCall, body: ModelInput, made: ModelRecord) -> None:
     owner = await _owner_who_may(call, body)
     if await call.services.store.get(Kind.MODEL, made.id) is not None:
         raise Problem(Code.MODEL_EXISTS, f"there is a model {made.id}: {_REPLACE}")
-    detail = {**moving.told(made), "type": made.type.value, "ready": str(made.ready).lower()}
+    detail = {**moving.told(made), "modelId": made.served_as, "type": made.type.value, "ready": str(made.ready).lower()}
     audit = call.audit("model.register", made.id, made.tenant, detail)
     still_there = Check.of(owner)
     try:
@@ -116,6 +116,7 @@ def _new_model(body: ModelInput, given: ModelType | None, now_ms: int) -> ModelR
         created_at_ms=now_ms,
         updated_at_ms=now_ms,
         type_given=given is not None,
+        model_id="" if body.model_id == body.name else body.model_id,
     )
 
 
@@ -195,7 +196,7 @@ async def ask_context(call: ApiCall, model: ModelRecord, finding: Finding) -> Fi
     if model.source is not Source.KUBERNETES or finding.type is not ModelType.OPENAI:
         return finding
     auth = auth_of(model, call.services.secrets.current())
-    context = await call.services.prober.ask_context(model.url, model.name, auth)
+    context = await call.services.prober.ask_context(model.url, model.served_as, auth)
     return replace(finding, context_tokens=context or finding.context_tokens)
 
 

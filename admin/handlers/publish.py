@@ -160,6 +160,7 @@ async def _publish(
         default_host=services.gateway.default_host,
         now_ms=now_ms,
     )
+    _require_good_names(call, made)
     site = await _free_site_for_new(call, made)
     key = publication_key(made, services.mint)
     rooms = [services.quotas.room(kind, made.tenant) for kind in (Kind.PUBLICATION, Kind.KEY)]
@@ -173,6 +174,11 @@ async def _publish(
     except NoRoom as full:
         raise services.quotas.reached(full) from None
     return made, key
+
+
+def _require_good_names(call: ApiCall, publication: PublicationRecord) -> None:
+    if faults := [*rules.name_faults(publication, rewrites=call.services.publisher.rewrites)]:
+        raise invalid(Code.INVALID_CONFIG, faults)
 
 
 async def _free_site_for_new(call: ApiCall, made: PublicationRecord) -> Site:
@@ -215,7 +221,7 @@ async def _context_wanted(call: ApiCall, config: ConfigInput, found: lookups.Pub
     if not gives_up or found.publication.type is not ModelType.OPENAI:
         return None
     auth = auth_of(found.model, call.services.secrets.current())
-    return await call.services.prober.ask_context(found.model.url, found.model.name, auth)
+    return await call.services.prober.ask_context(found.model.url, found.model.served_as, auth)
 
 
 async def _publication_to_change(call: ApiCall, wish: _Wish) -> lookups.Published:
@@ -258,6 +264,7 @@ async def _update(
     if faults := _new_place_faults(call, config, old):
         raise invalid(Code.INVALID_CONFIG, faults)
     new = publications.updated(old, config, finding, await store.now_ms(), server_tokens=server_tokens)
+    _require_good_names(call, new)
     sites = await _sites(call, old, new)
     detail = differences.between(differences.of_publication(old), differences.of_publication(new))
     audit = call.audit("publication.update", f"{new.tenant}/{new.model}", new.tenant, detail)

@@ -48,6 +48,7 @@ class Code(enum.StrEnum):
     AMBIGUOUS_MODEL = "AMBIGUOUS_MODEL"
     ALREADY_PUBLISHED = "ALREADY_PUBLISHED"
     PATH_TAKEN = "PATH_TAKEN"
+    NAME_TAKEN = "NAME_TAKEN"
     QUOTA_REACHED = "QUOTA_REACHED"
     PUBLICATION_KEY = "PUBLICATION_KEY"
     CONFLICT = "CONFLICT"
@@ -99,6 +100,7 @@ _MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.AMBIGUOUS_MODEL: Meaning(HTTPStatus.CONFLICT, "Several tenants have a model of this name"),
     Code.ALREADY_PUBLISHED: Meaning(HTTPStatus.CONFLICT, "Model is already published"),
     Code.PATH_TAKEN: Meaning(HTTPStatus.CONFLICT, "The path is taken"),
+    Code.NAME_TAKEN: Meaning(HTTPStatus.CONFLICT, "The name is taken"),
     Code.QUOTA_REACHED: Meaning(HTTPStatus.CONFLICT, "The tenant has as many as it may have"),
     Code.PUBLICATION_KEY: Meaning(HTTPStatus.CONFLICT, "The key belongs to a publication"),
     Code.CONFLICT: Meaning(HTTPStatus.CONFLICT, "Changed by someone else meanwhile"),

@@ -6,16 +6,17 @@ Of a host whose table is not closed yet it is the whole table.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import replace
 from typing import TypeVar
 
 from admin import lookups
-from admin.acts.hosts import Neighbours, Site, require_free, require_room
+from admin.acts.hosts import Neighbours, Site, require_free, require_names, require_room, routes_of
 from admin.models.places import above, overlapping, without
 from admin.people.callers import Caller
 from catalog.changes import Below
 from catalog.damage import CorruptRecord
 from catalog.records import HostRecord, Kind, PlaceRecord, PublicationRecord, Record, RouteRecord, ref
-from catalog.routes import below, path_of, place_id, route_id
+from catalog.routes import below, path_of, place_id
 from catalog.store.store import PAGE, CatalogStore, Conflict
 
 R = TypeVar("R", bound=Record)
@@ -32,17 +33,33 @@ async def site_of(store: CatalogStore, publication: PublicationRecord, *more: Pu
     if record is not None and record.is_opening:
         raise Conflict(ref(Kind.HOST, host), record.version)
     if record is None or not record.is_closed:
-        return Site(host, record, publications=len(record.paths or {}) if record else 0)
+        return await _with_gone(
+            store, Site(host, record, publications=len(record.paths or {}) if record else 0), publication
+        )
     paths = {publication.path, *above(publication.path), *(one.path for one in more if one.host == host)}
     places = await _read(store, Kind.PLACE, PlaceRecord, [place_id(host, path) for path in sorted(paths)])
-    routes = await _read(store, Kind.ROUTE, RouteRecord, [route_id(host, publication.tenant, publication.model)])
-    return Site(
+    named = {name for one in (publication, *more) if one.host == host for name in routes_of(one)}
+    routes = await _read(store, Kind.ROUTE, RouteRecord, sorted(named))
+    site = Site(
         host,
         record,
         {path_of(host, one.id): one for one in places},
-        next(iter(routes), None),
-        await store.count_below(Below(Kind.PLACE, below(host), 0)),
+        {one.id: one for one in routes},
+        publications=await store.count_below(Below(Kind.PLACE, below(host), 0)),
     )
+    return await _with_gone(store, site, publication)
+
+
+async def _with_gone(store: CatalogStore, site: Site, publication: PublicationRecord) -> Site:
+    """Add which of those that have the publication's names are no more: a release before leaves routes behind."""
+    models = site.record.models or {} if site.record else {}
+    named = {models.get(f"{publication.tenant}/{name}", "") for name in publication.names}
+    named |= {one.publication for one in site.routes.values()}
+    others = named - {"", publication.uid}
+    if not others:
+        return site
+    known = await store.read_page(Kind.PUBLICATION, sorted(others))
+    return replace(site, gone=frozenset(uid for uid, one in known.items() if one is None))
 
 
 async def publications_on(store: CatalogStore, records: Sequence[HostRecord]) -> dict[str, int]:
@@ -60,6 +77,7 @@ async def free_site(
     site = await site_of(store, publication, *more)
     require_free(publication, await _neighbours(store, caller, site, publication))
     require_room(site, publication.uid)
+    require_names(site, publication)
     return site
 
 
@@ -114,18 +132,15 @@ async def sites_with(store: CatalogStore, uid: str) -> list[Site]:
     """Find the hosts that a publication stands on, by its uid alone: all are looked through."""
     tables = [one async for one in readable(store, Kind.HOST, HostRecord) if uid in (one.paths or {}).values()]
     places = [one async for one in readable(store, Kind.PLACE, PlaceRecord) if one.publication == uid]
-    routes = {
-        one.id.partition("/")[0]: one
-        async for one in readable(store, Kind.ROUTE, RouteRecord)
-        if one.publication == uid
-    }
+    routes = [one async for one in readable(store, Kind.ROUTE, RouteRecord) if one.publication == uid]
     sites = [Site(table.id, table) for table in tables]
     for host in sorted({place.id.partition("/")[0] for place in places}):
         record = await lookups.host(store, host)
         own = {path_of(host, one.id): one for one in places if one.id.startswith(below(host))}
         count = await store.count_below(Below(Kind.PLACE, below(host), 0))
         if record is not None and record.is_closed and not record.is_opening:
-            sites.append(Site(host, record, own, routes.get(host), count))
+            here = {one.id: one for one in routes if one.id.startswith(below(host))}
+            sites.append(Site(host, record, own, here, publications=count))
     return sites
 
 

@@ -26,6 +26,7 @@ from admin.models.addresses import MAX_URL, normal_words, parse_target
 from admin.models.places import HOST_PATTERN, MAX_HOST, MAX_PATH, PATH_PATTERN, host_fault, path_fault
 from admin.schemas.labels import MAX_LABELS, key_fault, value_fault
 from catalog.records import ALL_TENANTS, MAX_LIMIT
+from catalog.routes import MAX_MODEL_NAME, is_model_text
 from extauth.request.endpoints import OPENAI_ROOT, Kind, endpoint_of
 
 MAX_NAME: Final = 63
@@ -41,6 +42,7 @@ MAX_RESERVATION_S: Final = 3600  # the window of a token budget: it forgets what
 MAX_HOSTS: Final = 100  # of a tenant
 MAX_ENDPOINTS: Final = 32  # of a publication
 MAX_ENDPOINT: Final = 100  # characters
+MAX_ALIASES: Final = 16  # of a publication
 MAX_UPSTREAMS: Final = 100
 MAX_PUBLICATIONS_NAMED: Final = 100
 MIN_PASSWORD: Final = 12  # characters, as all below; NIST SP 800-63B asks for 8 at least
@@ -138,6 +140,19 @@ def _model_fault(text: str) -> str | None:
     return None if is_model_name(text) else "must be 1 to 63 letters, digits and . _ - , these not at an end"
 
 
+def _model_text_fault(text: str) -> str | None:
+    if is_model_text(text):
+        return None
+    return f"must be 1 to {MAX_MODEL_NAME} printable characters, without space at an end"
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    doubled = next((place for place, name in enumerate(names) if name in names[:place]), None)
+    if doubled is not None:
+        raise _broken(Rule.CHOICE, f"must have each once: [{doubled}] is there before")
+    return names
+
+
 def _publication_fault(text: str) -> str | None:
     return None if is_publication_name(text) else "must be a model's name, or TENANT/NAME"
 
@@ -183,7 +198,7 @@ def _long_enough(password: SecretStr) -> SecretStr:
 
 def _normal_url(text: str) -> str:
     try:
-        return parse_target(text).url
+        return parse_target(text.removesuffix("/").removesuffix(OPENAI_ROOT)).url
     except ValueError as error:
         raise _broken(Rule.FORMAT, str(error)) from None
 
@@ -228,6 +243,13 @@ Time = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 """A time that is shown in UTC, so that it must have a name there."""
 TenantName = Annotated[str, _checked(_tenant_fault), _text(TENANT_PATTERN, MAX_NAME, "tenant-a")]
 ModelName = Annotated[str, _checked(_model_fault), _text(MODEL_PATTERN, MAX_NAME, "my-model")]
+ModelText = Annotated[
+    str,
+    _checked(_model_text_fault),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": MAX_MODEL_NAME, "examples": ["llama3.1:8b"]}),
+]
+"""What a server or a caller calls a model."""
+Aliases = Annotated[tuple[ModelText, ...], Field(max_length=MAX_ALIASES), AfterValidator(_each_once)]
 Hostname = Annotated[
     str,
     AfterValidator(str.lower),
@@ -241,7 +263,7 @@ Endpoints = Annotated[
     AfterValidator(_distinct),
 ]
 ServerUrl = Annotated[
-    str, AfterValidator(_normal_url), _text(r"^https?://[^/?#]+/?$", MAX_URL, "http://models.internal:9001")
+    str, AfterValidator(_normal_url), _text(r"^https?://[^/?#]+(/v1)?/?$", MAX_URL, "http://models.internal:9001")
 ]
 Hostnames = Annotated[tuple[Hostname, ...], Field(max_length=MAX_HOSTS)]
 Upstreams = Annotated[

@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr
 
 from admin.schemas.fields import (
     MAX_SECRET_TEXT,
+    Aliases,
     AnonymousLimit,
     BytesPerToken,
     CompletionTokens,
@@ -26,6 +27,7 @@ from admin.schemas.fields import (
     MediaTokens,
     Metadata,
     ModelName,
+    ModelText,
     Output,
     ReservationSeconds,
     ServerUrl,
@@ -113,6 +115,9 @@ class ConfigInput(Input):
     """The path callers use; at first /models/NAME, or /v1/models/NAME for openai."""
     model_type: ModelType = ModelType.TRADITIONAL
     """How the model is spoken to; found out by asking its server unless given."""
+    aliases: Aliases = ()
+    """What callers may say for the model besides its name and its modelId; replaced as a whole. Each means one model of
+    the tenant on the host. Of openai publications only."""
     rate_limiting: RateLimitingInput = RateLimitingInput()
     authentication: AuthenticationInput = AuthenticationInput()
     tokens: TokensInput = TokensInput()
@@ -186,7 +191,9 @@ class ModelInput(Input):
     name: ModelName
     tenant_id: TenantName
     url: ServerUrl
-    """Origin of the model's server: scheme, host and port, no path."""
+    """Origin of the model's server: scheme, host and port; a path /v1 is taken off."""
+    model_id: ModelText = ""
+    """What the server calls the model; at first its name."""
     type: ModelType = ModelType.TRADITIONAL
     """How the model is spoken to; found out by asking its server unless given."""
     upstream_auth: UpstreamAuthInput | None = None
@@ -274,6 +281,8 @@ class Model(Output):
     """Of this life of the name: a model registered anew has another."""
     name: str
     tenant_id: str
+    model_id: str
+    """What its server calls it."""
     url: str
     """The first server's; empty while its InferenceService gives none."""
     servers: list[ModelServer]
@@ -401,6 +410,10 @@ class Publication(Output):
     external_path: str
     external_url: str
     model_type: ModelType
+    model_id: str
+    """What the model's server calls it; written into the bodies of calls that say something else."""
+    aliases: list[str]
+    """What callers may say for it besides its name and modelId."""
     rate_limiting: RateLimiting
     authentication: Authentication
     tokens: Tokens

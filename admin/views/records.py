@@ -89,6 +89,7 @@ def model(record: ModelRecord) -> Model:
         uid=record.uid,
         name=record.name,
         tenant_id=record.tenant,
+        model_id=record.served_as,
         url=record.url,
         servers=[ModelServer(url=one.url, weight=one.weight) for one in servers_of(record)],
         upstream_auth=_upstream_auth(record),
@@ -207,6 +208,8 @@ def publication(
         external_path=record.path,
         external_url=gateway.external_url(record),
         model_type=record.type,
+        model_id=record.served_as,
+        aliases=list(record.aliases),
         rate_limiting=limits.shown(record.limits),
         authentication=Authentication(
             require_api_key=record.require_api_key,

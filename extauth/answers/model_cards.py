@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Final
 
 from catalog.records import ModelType
@@ -18,32 +19,48 @@ _HEADERS: Final = [("content-type", "application/json"), ("cache-control", "no-s
 
 def told(telling: Telling, grant: Grant | None, now_ms: int) -> Denial:
     """Answer a question that fits its budgets. ``now_ms`` is the store's clock at the decision."""
-    cards = [_card(one, telling) for one in sorted(telling.models, key=lambda one: _order(one, telling))]
-    body = {"object": "list", "data": cards} if telling.is_list else cards[0]
+    body = {"object": "list", "data": _cards(telling)} if telling.is_list else _card_of_one(telling)
     states = grant.states if grant else ()
     headers = _HEADERS + limit_headers(states, now_ms, ModelType.OPENAI)
     return Denial(_OK, headers, json.dumps(body, separators=(",", ":")))
 
 
-def _card(publication: PublicationEntry, telling: Telling) -> dict[str, object]:
-    """Describe a model under the name by which this caller calls it; ``created`` is its publishing, in seconds."""
+def _cards(telling: Telling) -> list[dict[str, object]]:
+    """A card for each name that this caller may say; one that its own models have means these, so they come first."""
+    cards: dict[str, dict[str, object]] = {}
+    for one in sorted(telling.models, key=lambda one: _order(one, telling)):
+        for name in _names(one, telling):
+            cards.setdefault(name, _card(one, name))
+    return [*cards.values()]
+
+
+def _card_of_one(telling: Telling) -> dict[str, object]:
+    (one,) = telling.models
+    names = _names(one, telling)
+    return _card(one, next((name for name in names if name == telling.name), names[0]))
+
+
+def _card(publication: PublicationEntry, name: str) -> dict[str, object]:
+    """Describe a model under a name; ``created`` is its publishing, in seconds."""
     record = publication.record
-    return {
-        "id": _name(publication, telling),
-        "object": "model",
-        "created": record.created_at_ms // 1000,
-        "owned_by": record.tenant,
-    }
+    return {"id": name, "object": "model", "created": record.created_at_ms // 1000, "owned_by": record.tenant}
 
 
-def _name(publication: PublicationEntry, telling: Telling) -> str:
-    """Its own tenant's by name, another's as ``tenant/name``; on a publication's own path its name alone."""
+def _names(publication: PublicationEntry, telling: Telling) -> Sequence[str]:
+    """What this caller may say: of its own tenant's each name, of another's as ``tenant/name``.
+
+    On a publication's own path all are its own.
+    """
     record = publication.record
-    is_own = telling.publication is not None or (telling.key and telling.key.tenant == record.tenant)
-    return record.model if is_own else f"{record.tenant}/{record.model}"
+    if telling.publication is not None or _is_own(publication, telling):
+        return record.names
+    return [f"{record.tenant}/{name}" for name in record.names]
 
 
-def _order(publication: PublicationEntry, telling: Telling) -> tuple[bool, str]:
-    """The caller's own first."""
-    name = _name(publication, telling)
-    return "/" in name, name
+def _is_own(publication: PublicationEntry, telling: Telling) -> bool:
+    return telling.key is not None and telling.key.tenant == publication.record.tenant
+
+
+def _order(publication: PublicationEntry, telling: Telling) -> tuple[bool, str, str]:
+    record = publication.record
+    return not _is_own(publication, telling), record.tenant, record.model

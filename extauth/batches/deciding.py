@@ -198,8 +198,8 @@ class Decider:
 
     def _made(self, batch: Batch, index: int, admission: Admission, epoch: str) -> Lane:
         """Make a lane of what was decided, and keep it where it says all that decides about calls like this one."""
-        lane, key, record = lane_of(admission), admission.key, admission.publication.record
         name, call = batch.names[index], batch.question.calls[index]
+        lane, key, record = lane_of(admission, call.model), admission.key, admission.publication.record
         if key is None or not name:  # only a credential that was matched has lanes
             return lane
         keep = partial(self._lanes.keep, epoch=epoch, era=batch.era)

@@ -41,6 +41,7 @@ class Lane(msgspec.Struct, eq=False, gc=False):
     turn: int = -1  # of the marks, when they were found to stand last
     used_ms: float = 0.0  # when a call last used it, on the table's clock
     opens: bool = False  # says no more than that a body may be read (``openings``)
+    upstream_model: str = ""  # to be written where the body says its model; "": the server knows what it says
 
     @property
     def size_bytes(self) -> int:
@@ -56,8 +57,8 @@ class Lane(msgspec.Struct, eq=False, gc=False):
         return 0 < self.draw.charge.valid_until_ms <= now_ms
 
 
-def lane_of(admission: Admission) -> Lane:
-    """Make a lane of what was decided about a call."""
+def lane_of(admission: Admission, said: str = "") -> Lane:
+    """Make a lane of what was decided about a call; ``said``: the model that its body names."""
     publication, key = admission.publication, admission.key
     is_openai = publication.record.type is ModelType.OPENAI
     key_id, tenant = (key.id, key.tenant) if key else ("", "")
@@ -70,4 +71,10 @@ def lane_of(admission: Admission) -> Lane:
         f"{zlib.crc32(key.subject.name.encode()):08x}" if key else "",
         shared_answer(publication.record.uid, key_id, tenant, is_openai=is_openai),
         shown_of(admission.draw.charge, is_openai=is_openai),
+        upstream_model=_upstream_model(publication, said),
     )
+
+
+def _upstream_model(publication: PublicationEntry, said: str) -> str:
+    known = publication.record.served_as
+    return known if said and said != known else ""

@@ -156,6 +156,57 @@ def _is_plain(text: bytes, values: Mapping[str, Raw]) -> bool:
     return found is not None and found.end() == len(text)
 
 
+def place_of_member(raw: bytes, name: str) -> tuple[int, int] | None:
+    """Where the value of a member begins and ends, in bytes, of an object that ``members`` reads and that has it once.
+
+    ``None`` where it has none of this name. Raises ``UnreadableError``. By the standard library no more is looked for
+    than ``members`` has read by it.
+    """
+    text = raw.removeprefix(_BOM)
+    before = len(raw) - len(text)
+    values = members(text, frozenset((name,))).values
+    if name not in values:
+        return None
+    place = _walked(text, values, name) or _needled(text, values[name], name) or _slowly_found(text, name)
+    return place and (before + place[0], before + place[1])
+
+
+def _needled(text: bytes, value: Raw, name: str) -> tuple[int, int] | None:
+    """As ``_stand_once`` counts: a name that is nowhere else in the text is the member's own."""
+    shape = _shape_of((name,), frozenset((name,)))
+    if not _stand_once(text, shape):
+        return None
+    (needle,) = shape.needles
+    colon = text.index(b":", text.index(needle) + len(needle))
+    begin = text.index(value, colon + 1)
+    return begin, begin + len(value)
+
+
+def _walked(text: bytes, values: Mapping[str, Raw], wanted: str) -> tuple[int, int] | None:
+    """As ``_is_plain`` goes, up to one of the members; ``None`` where its way ends before."""
+    at, step = 0, _FIRST
+    for name, value in values.items():
+        named = step.match(text, at)
+        if named is None or _name(named[1]) != name or not text.startswith(value, named.end()):
+            return None
+        at, step = named.end() + len(value), _NEXT
+        if name == wanted:
+            return named.end(), at
+    return None
+
+
+def _slowly_found(text: bytes, wanted: str) -> tuple[int, int] | None:
+    """By the standard library, of what names something else twice or is not quite JSON."""
+    if len(text) > SLOW_BYTES:
+        return None
+    written = text.decode()
+    for name, begin, end in _spans(written):
+        if name == wanted:
+            before = len(written[:begin].encode())
+            return before, before + len(written[begin:end].encode())
+    return None
+
+
 def _name(literal: bytes) -> str:
     if b"\\" not in literal:
         return literal.decode()
@@ -185,7 +236,12 @@ _SCANNER: Final = json.JSONDecoder(parse_int=float)
 
 
 def _pairs(text: str) -> Iterator[tuple[str, Raw]]:
-    """Walk along an object's members; raises ``ValueError`` where the text is none."""
+    """An object's members, each as it is written; raises as ``_spans``."""
+    return ((name, Raw(text[begin:end].encode())) for name, begin, end in _spans(text))
+
+
+def _spans(text: str) -> Iterator[tuple[str, int, int]]:
+    """Walk along an object's members, each with where its value stands; raises ``ValueError`` where it is none."""
     at = _expect(text, 0, "{")
     if text.startswith("}", at):
         _expect_end(text, at + 1)
@@ -194,7 +250,7 @@ def _pairs(text: str) -> Iterator[tuple[str, Raw]]:
         name, at = scanstring(text, _expect(text, at, '"'), True)
         begin = _expect(text, at, ":")
         _, end = _SCANNER.raw_decode(text, begin)
-        yield name, Raw(text[begin:end].encode())
+        yield name, begin, end
         at = _skip(text, end)
         if text.startswith("}", at):
             _expect_end(text, at + 1)

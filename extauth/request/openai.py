@@ -99,12 +99,12 @@ _FORM_WITHOUT: Final = BodyFault(
 def _model_fault(
     call: Call, body: Body, record: PublicationRecord | None, endpoint: Endpoint
 ) -> Reason | BodyFault | None:
-    """A publication's own path names its model, and a body may name no other."""
+    """A publication's own path names its model, and a body may name no other; by which of its names is no matter."""
     if call.openai_host and not body.model:
         return _FORM_WITHOUT if _is_form(call, endpoint) else Reason.MODEL_MISSING
     if call.openai_host:
         return None
-    is_other = record is not None and body.model not in {"", record.model}
+    is_other = record is not None and body.model and body.model not in record.names
     return Reason.MODEL_NOT_FOUND if is_other else None
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from publisher.browsers import browser_filters
-from publisher.envoy.answer import answer_filter
+from publisher.envoy.answer import answer_filter, rewrite_filter
 from publisher.envoy.bodies import CHECK_FILTER, GATE_LARGE, unpacking_filters, with_body
 from publisher.envoy.endings import endings_cluster, endings_log
 from publisher.envoy.files import (
@@ -153,6 +153,7 @@ def connection_manager(options: BootstrapOptions) -> Json:
             *browser_filters(),
             _check_filter(options),
             *unpacking_filters(),
+            rewrite_filter(),
             answer_filter(),
             _router(),
         ],

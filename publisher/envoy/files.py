@@ -27,6 +27,9 @@ PUBLICATION_HEADER: Final = "x-tollkeeper-publication"
 METER_FILTER: Final = "envoy.filters.http.lua/tollkeeper"
 """Reads the usage of an answer as it passes; off unless a route turns it on. There may be other filters of its kind."""
 
+REWRITE_FILTER: Final = "envoy.filters.http.lua/tollkeeper-rewrite"
+"""Writes the name that a model's server knows into a body that says another; off unless a route turns it on."""
+
 NO_CLUSTER: Final = "tollkeeper-no-model"
 """The cluster of calls that lead to no model: there is none of this name, nor can a publication's be called so."""
 

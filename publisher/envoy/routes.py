@@ -16,6 +16,7 @@ from publisher.envoy.files import (
     METER_FILTER,
     NO_CLUSTER,
     PUBLICATION_HEADER,
+    REWRITE_FILTER,
     ROUTE_NAMESPACE,
     ROUTES_NAME,
     Json,
@@ -69,7 +70,7 @@ def _list_text(found: Sequence[Json]) -> str:
 
 
 def _virtual_host(host: Host, further: Sequence[str], policy: Json, taken: Taken) -> str:
-    branches = Branches(unnamed=_list_text(_by_bodies(_entry(host.name))) if host.openai else "")
+    branches = Branches(unnamed=_list_text(_by_bodies(_entry(host))) if host.openai else "")
     for route in host.routes:
         branches.add(route)
     common = compact({"name": host.name, "domains": [host.name, *further], **policy})
@@ -87,7 +88,7 @@ def _routes(route: Route) -> list[Json]:
     if not route.reads_body:
         rendered["typed_per_filter_config"] = without_body()
         return [rendered]
-    rendered["typed_per_filter_config"] = filters_on(METER_FILTER)
+    rendered["typed_per_filter_config"] = _reading(rewrites=route.rewrites_model)
     return [rendered] if route.chosen_by_body else _by_bodies(rendered)
 
 
@@ -145,22 +146,27 @@ def _action(route: Route) -> Json:
     return action
 
 
-def _entry(host: str) -> Json:
+def _entry(host: Host) -> Json:
     """Where calls wait that the body decides: Check names the publication, or a 404 is the end of it.
 
     No direct response, which Envoy would not let pages in browsers read.
     """
     return {
-        "name": f"{host}/openai",
+        "name": f"{host.name}/openai",
         "match": {"prefix": f"{OPENAI_ROOT}/"},
-        "metadata": _metadata(openai_host=host),
+        "metadata": _metadata(openai_host=host.name),
         "route": {"cluster": NO_CLUSTER, "cluster_not_found_response_code": "NOT_FOUND"},
-        "typed_per_filter_config": filters_on(METER_FILTER),
+        "typed_per_filter_config": _reading(rewrites=any(one.rewrites_model for one in host.routes)),
     }
 
 
 def _metadata(**fields: str) -> Json:
     return {"filter_metadata": {ROUTE_NAMESPACE: fields}}
+
+
+def _reading(*, rewrites: bool) -> Json:
+    """What a route says whose calls' bodies Check reads; ``rewrites``: they may say what the server does not know."""
+    return filters_on(METER_FILTER, REWRITE_FILTER) if rewrites else filters_on(METER_FILTER)
 
 
 def filters_on(*names: str) -> Json:

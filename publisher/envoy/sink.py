@@ -52,6 +52,7 @@ class FilesSink:
     """Keeps one Envoy's cluster and route files. ``workshop``: where the files are made, by default one of its own."""
 
     most = MOST
+    rewrites = True
 
     def __init__(  # noqa: PLR0913  it is what binds these parts together
         self,

@@ -92,3 +92,8 @@ class GatewayOptions:
     """Callers' connections at once, on each listener."""
     trusted_hops: int = 0
     """Proxies in front whose X-Forwarded-For is believed."""
+
+    @property
+    def rewrites(self) -> bool:
+        """Whether Envoy writes the name that a server knows into bodies; on AI Gateway's routes it does not."""
+        return self.meter is not MeterBy.NONE and not self.ai_gateway

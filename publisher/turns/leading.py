@@ -36,6 +36,11 @@ class Leading:
         """How many publications the proxy takes, whoever publishes."""
         return self._publisher.most
 
+    @property
+    def rewrites(self) -> bool:
+        """Whether the proxy writes the name that a model's server knows into bodies that say another."""
+        return self._publisher.rewrites
+
     def status(self, uid: str, version: int) -> Status:
         """Where this version of a publication stands, whoever publishes."""
         return self._board().status(uid, version)

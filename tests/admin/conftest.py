@@ -52,6 +52,7 @@ class RecordingPublisher:
     def __init__(self) -> None:
         self.pokes = 0
         self.most: int | None = None
+        self.rewrites = True
 
     def status(self, uid: str, version: int) -> Status:
         del uid, version

@@ -25,8 +25,11 @@ FILES = sorted(path for room in ROOMS for path in (ROOT / room).rglob("*.lua"))
 SCRIPTS = [path for path in FILES if path.name not in PARTS]
 
 
-ENVOYS = ROOT / "publisher/envoy/lua/meter.lua"
-"""Run by Envoy for each answer, and not by a store."""
+ENVOYS = {
+    ROOT / "publisher/envoy/lua/meter.lua": (r"\bCalled\b", r"\bTells\b", r"\bKeeps\b"),
+    ROOT / "publisher/envoy/lua/rewrite.lua": (r"\bCalled\b", r"\bReads\b"),
+}
+"""Run by Envoy for each answer or request, and not by a store; what their headers say."""
 
 
 def _loads(module: ast.Module, script: Path) -> bool:
@@ -71,7 +74,7 @@ def test_a_script_has_one_typed_caller_of_its_name(script: Path) -> None:
 def test_a_script_states_its_contract(script: Path) -> None:
     """The header says what it takes and returns: a store's script keys and arguments, Envoy's what it is called at."""
     header = "\n".join(line for line in script.read_text().splitlines()[:60] if line.startswith("--"))
-    takes = (r"\bCalled\b", r"\bTells\b", r"\bKeeps\b") if script == ENVOYS else (r"\bKEYS\b", r"\bARGV\b")
+    takes = ENVOYS.get(script, (r"\bKEYS\b", r"\bARGV\b"))
     for word in (*takes, r"\bReturns\b"):
         assert re.search(word, header), f"{script.name}: no {word} in its header"
 

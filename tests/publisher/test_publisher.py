@@ -35,6 +35,7 @@ class Sink:
     """Takes any plan but those with a bad publication; remembers what was in force."""
 
     most = 100
+    rewrites = True
     bad: set[str] = field(default_factory=set)
     away: bool = False
     in_force: list[set[str]] = field(default_factory=list)

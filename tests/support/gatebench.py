@@ -39,6 +39,7 @@ from catalog.records import (
     server_of,
     sole_caller,
 )
+from catalog.routes import route_id
 from catalog.store.announcing import Announcer
 from catalog.store.store import CatalogStore
 from extauth.edge import CHECK_PATH
@@ -145,11 +146,11 @@ class Catalog:
 
     def host(self, *publications: PublicationRecord, closed: bool = False) -> HostRecord:
         """Add the table of the host's openai models; ``closed``: their routes in its place."""
-        models = {f"{one.tenant}/{one.model}": one.uid for one in publications}
+        models = {f"{one.tenant}/{name}": one.uid for one in publications for name in one.names}
         record = HostRecord(HOST, {one.path: one.uid for one in publications}, models)
         if closed:
             record = HostRecord(HOST, None, None)
-            self.add(*(RouteRecord(f"{HOST}/{name}", uid) for name, uid in models.items()))
+            self.add(*(RouteRecord(route_id(HOST, *name.split("/", 1)), uid) for name, uid in models.items()))
         self.add(record)
         return record
 

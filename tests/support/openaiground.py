@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -73,6 +73,18 @@ class Ground:
         place = f"/api/models/{model}/publish?tenantId={tenant}"
         self.operator.must("POST", place, {"config": config})
         self._gone.append((tenant, model))
+        assert until(lambda: self.operator.must("GET", place)["status"] == "live")
+
+    def publish_named(
+        self, tenant: str, model: str, server: str, model_id: str, aliases: Sequence[str], **authentication: Any
+    ) -> None:
+        """Publish a model that its server calls otherwise, at ``/v1/models/sdk-<model>``."""
+        asked = {"name": model, "modelId": model_id, "tenantId": tenant, "url": server}
+        self.operator.must("POST", "/api/models", asked)
+        config = {"externalPath": f"/v1/models/sdk-{model}", "rateLimiting": PLENTY, "authentication": authentication}
+        place = f"/api/models/{model}/publish?tenantId={tenant}"
+        self._gone.append((tenant, model))
+        self.operator.must("POST", place, {"config": config | {"aliases": list(aliases)}})
         assert until(lambda: self.operator.must("GET", place)["status"] == "live")
 
     def key(self, *models: str, tenant: str = TEAM, **rate_limiting: int) -> str:

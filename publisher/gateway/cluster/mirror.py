@@ -78,6 +78,7 @@ def _data(record: PublicationRecord, front: Front) -> dict[str, str]:
     return {
         "uid": record.uid,
         "modelName": record.model,
+        "modelId": record.served_as,
         "tenantId": record.tenant,
         "modelType": record.type.value,
         "publicHostname": record.host,
@@ -96,6 +97,7 @@ def _config(record: PublicationRecord) -> Json:
         "tokens": _tokens(record.tokens),
         "allowedEndpoints": list(record.allowed_endpoints),
         "allowBackground": record.allow_background,
+        "aliases": list(record.aliases),
     }
     return {
         "tenantId": record.tenant,

@@ -75,6 +75,7 @@ class ClusterSink:
         self._workshop = workshop or Workshop()
         self._cluster = cluster
         self._options = options
+        self.rewrites = options.rewrites
         self._metrics = metrics
         self._patience_s = patience_s
         self._resync_s = resync_s

@@ -70,6 +70,7 @@ class FolderSink:
         self._folder = folder
         self._path = folder / FILE
         self._options = options
+        self.rewrites = options.rewrites
         self._prober = prober
         self._proofs = Proofs(prober) if prober else None
         self._may_write = may_write  # asked at each write: whether this process still is the folder's one writer

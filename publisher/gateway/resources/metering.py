@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from publisher.envoy.answer import answer_filter, meter
+from publisher.envoy.answer import answer_filter, rewriting_meter
 from publisher.gateway.options import GatewayOptions, MeterBy
 from publisher.gateway.resources.naming import Json, made, own_name
 from publisher.gateway.resources.targets import READS, read_targets
@@ -22,7 +22,7 @@ def meter_policy(routes: Iterable[Json], options: GatewayOptions) -> list[Json]:
     """
     if options.meter is not MeterBy.POLICY:
         return []
-    spec = {**read_targets(routes, options), "lua": [{"type": "Inline", "inline": meter()}]}
+    spec = {**read_targets(routes, options), "lua": [{"type": "Inline", "inline": rewriting_meter()}]}
     name = own_name(options.gateway, "meter")
     where = {"namespace": options.namespace, "gateway": options.gateway}
     return [made("EnvoyExtensionPolicy", name, spec, labels=READS, **where)]
@@ -43,5 +43,5 @@ end
 def meter_filter() -> Json:
     """The filter for a listener whose routes do not turn it on."""
     made_one = answer_filter()
-    code = {"inline_string": meter() + _RESERVED_ONLY}
+    code = {"inline_string": rewriting_meter() + _RESERVED_ONLY}
     return made_one | {"disabled": False, "typed_config": made_one["typed_config"] | {"default_source_code": code}}

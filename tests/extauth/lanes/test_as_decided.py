@@ -25,9 +25,11 @@ from catalog.records import (
     ModelType,
     Protocol,
     PublicationRecord,
+    RouteRecord,
     ServerRecord,
     TenantRecord,
 )
+from catalog.routes import route_id
 from extauth.batches import deciding
 from extauth.decide import Admission
 from extauth.lanes.lane import Lane, lane_of
@@ -78,7 +80,7 @@ def publication(tenant: str, model: str, kind: ModelType) -> PublicationRecord:
 
 PUBLICATIONS = [
     publication("tenant-a", "plain", ModelType.TRADITIONAL),
-    publication("tenant-a", "llm", ModelType.OPENAI),
+    structs.replace(publication("tenant-a", "llm", ModelType.OPENAI), model_id="org/llm:8b", aliases=("gpt-4o",)),
     publication("tenant-b", "llm", ModelType.OPENAI),
 ]
 UIDS = tuple(one.uid for one in PUBLICATIONS)
@@ -92,9 +94,10 @@ def catalog() -> list[Any]:
         KeyRecord(one, "tenant-a", "n", UIDS, hash_key(texts[0], SECRETS), 0, 0, limits=Limits(burst=3))
         for one, texts in zip(KEY_IDS, TEXTS, strict=True)
     ]
-    models = {f"{one.tenant}/{one.model}": one.uid for one in PUBLICATIONS[1:]}
+    models = {f"{one.tenant}/{name}": one.uid for one in PUBLICATIONS[1:] for name in one.names}
+    routes = [RouteRecord(route_id(HOST, *name.split("/", 1)), uid) for name, uid in models.items()]
     tenants = [TenantRecord(name, shard_of(name), 0, 0) for name in ("tenant-a", "tenant-b")]
-    return [*keys, *tenants, *PUBLICATIONS, HostRecord(HOST, {}, models), ServerRecord("llm:80", {})]
+    return [*keys, *tenants, *PUBLICATIONS, *routes, HostRecord(HOST, {}, models), ServerRecord("llm:80", {})]
 
 
 _Change = Callable[[World], None]
@@ -113,6 +116,12 @@ def alter(name: str, **fields: Any) -> _Change:
 def remove(name: str) -> _Change:
     """Delete a record."""
     return lambda world: world.remove(name)
+
+
+def lead(name: str, uid: str) -> _Change:
+    """Let tenant-a's callers mean a publication by a name, where routes are records; "": none any more."""
+    route = route_id(HOST, "tenant-a", name)
+    return lambda world: world.put(RouteRecord(route, uid)) if uid else world.remove(f"route:{route}")
 
 
 def rotate(which: int, grace_ms: int) -> _Change:
@@ -148,6 +157,9 @@ _changes: st.SearchStrategy[_Change] = st.one_of(
     _altering(_pubs, type=st.sampled_from(list(ModelType))),
     _altering(_pubs, allow_background=st.booleans(), require_api_key=st.booleans()),
     _altering(st.just(f"host:{HOST}"), models=st.sampled_from([{}, {"tenant-b/llm": UIDS[2]}])),
+    _altering(st.just(f"host:{HOST}"), paths=st.just(None), models=st.just(None)),
+    st.builds(lead, st.sampled_from(["llm", "gpt-4o", "tenant-b/llm", "org/llm:8b"]), st.sampled_from([*UIDS[1:], ""])),
+    _altering(_pubs, model_id=st.sampled_from(["", "llm", "org/llm:8b"]), aliases=st.sampled_from([(), ("gpt-4o",)])),
     _altering(st.just("server:llm:80"), callers=st.just({UIDS[1]: "tenant-a"})),
     st.builds(remove, st.one_of(_keys, _tenants, _pubs)),
     st.builds(rotate, st.sampled_from([0, 1]), st.sampled_from([9, 900])),
@@ -180,6 +192,7 @@ _calls = st.builds(
     st.sampled_from(
         [
             *({"model": "llm"}, {"model": "llm"}, {"model": "tenant-b/llm"}, {"model": "other"}, {}, {"model": 1}),
+            *({"model": "gpt-4o"}, {"model": "org/llm:8b"}, {"model": "tenant-a/gpt-4o"}),
             *({"model": "llm", "background": True}, {"model": "llm", "previous_response_id": "r"}),
         ]
     ),
@@ -214,7 +227,8 @@ def said(verdict: Verdict) -> tuple[Any, ...]:
     charge, hold = draw.charge, draw.hold
     subjects = [(subject.name, subject.budgets) for subject in charge.subjects]
     terms = Terms.unpack(hold.terms) if hold else None
-    return verdict.reason, subjects, charge.refs, charge.valid_until_ms, charge.usage, draw.tokens, terms
+    written = verdict.asked.upstream_model if isinstance(verdict.asked, Lane) else ""
+    return verdict.reason, subjects, charge.refs, charge.valid_until_ms, charge.usage, draw.tokens, terms, written
 
 
 class History:
@@ -323,6 +337,21 @@ def test_a_body_that_names_no_model_is_refused_where_others_were_admitted(named:
         assert [one.reason for one in check(history.checker, by_host(named))] == [Reason.MODEL_MISSING]
 
 
+@pytest.mark.parametrize("said_model", ["tenant-b/llm", "tenant-a/gpt-4o", "gpt-4o"])
+def test_a_lane_ends_when_a_name_comes_to_mean_another(said_model: str) -> None:
+    """Also where no record stood for the name before: that there was none is what the lane rests on."""
+    history = History()
+    alter(f"host:{HOST}", paths=None, models=None)(history.world)
+    call = by_host({"model": said_model})
+    before = [one.publication and one.publication.record.uid for one in check(history.checker, call, call)]
+    assert history.has_lane(call)
+    lead(said_model, UIDS[1] if before[0] == UIDS[2] else UIDS[2])(history.world)
+    (after,) = check(history.checker, call)
+    assert after.publication is not None
+    assert before == [before[0]] * 2
+    assert after.publication.record.uid not in before
+
+
 def test_no_model_stands_for_all_of_its_host() -> None:
     """Whatever type it is of: on a host each call's body decides."""
     history = History()
@@ -380,11 +409,11 @@ def test_what_changes_between_a_look_at_the_records_and_the_lane_is_not_kept(mon
     """The follower moves the cache on while a call is decided: its lane is one of before, and must not stand after."""
     history, change = History(), alter("tenant:tenant-a", limits=Limits(per_minute=1))
 
-    def change_and_follow(admission: Admission) -> Lane:
+    def change_and_follow(admission: Admission, said_model: str) -> Lane:
         monkeypatch.undo()
         history.step("change", change)
         history.step("follow")
-        return lane_of(admission)
+        return lane_of(admission, said_model)
 
     monkeypatch.setattr(deciding, "lane_of", change_and_follow)
     (verdict,) = check(history.checker, PLAIN)

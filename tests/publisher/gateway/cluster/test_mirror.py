@@ -51,6 +51,7 @@ def test_a_publication_says_what_the_guide_asks_for_and_no_secret() -> None:
     assert made["data"] == {
         "uid": "0a1uid",
         "modelName": "my-model",
+        "modelId": "my-model",
         "tenantId": "tenant-a",
         "modelType": "traditional",
         "publicHostname": HOST,

@@ -1,0 +1,40 @@
+"""What Envoy is told to write into a body: the name by which the model's server knows the model. Pure.
+
+Told as dynamic metadata of the call, for the script of ``publisher/envoy/lua/rewrite.lua``: ``REWRITE`` is
+``<begin> <end> <size> <text>``, the text to be put in the place of these bytes of a body of this size.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from extauth.answers.wire import field, text_entry
+from extauth.request.call import Posted
+from extauth.request.packed import IDENTITY, PackedError, unpacked
+from extauth.request.place import place_of_model
+
+REWRITE: Final = "rewrite"
+_METADATA: Final = 4
+"""CheckResponse.dynamic_metadata, a Struct, whose map is field 1."""
+
+
+def rewriting(posted: Posted, model: str) -> bytes | None:
+    """What is added to an answer's metadata so that a call's body names ``model``.
+
+    Nothing where its bytes were not sent: an Envoy of the release before says what it read of a body, and passes it on
+    as it is. ``None`` where there is no such place, which is so of no body that was read as good.
+    """
+    if not posted.raw:
+        return b""
+    try:  # as it stands behind Envoy's decompressors
+        packed = posted.content_encoding not in IDENTITY
+        raw = unpacked(posted.raw, posted.content_encoding) if packed else posted.raw
+    except PackedError:
+        return None
+    place = place_of_model(raw, posted.content_type)
+    if place is None:
+        return None
+    text = json.dumps(model, ensure_ascii=False) if place.in_json else model
+    order = f"{place.begin} {place.end} {len(raw)} {text}"
+    return field(_METADATA, text_entry(1, REWRITE.encode(), order.encode()))

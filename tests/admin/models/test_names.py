@@ -1,0 +1,174 @@
+"""What callers may say for a model: modelId and aliases, each meaning one model of a tenant on a host."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from msgspec import structs
+
+from catalog.actors import Recordless
+from catalog.changes import Audit, Delete
+from catalog.records import HostRecord, Kind, PublicationRecord, RouteRecord
+from catalog.routes import route_id
+from catalog.store.store import CatalogStore
+
+HOST = "api.router.inference-in-a-box"
+SERVED = "meta-llama/Llama-3.1-8B"
+AUDIT = Audit(Recordless.START, "publication.delete", "any", "tenant-a", "r")
+
+
+@pytest.fixture
+async def served(start_server: Any) -> str:
+    """A server that knows two models by names of its own."""
+    listed = [
+        {"id": SERVED, "object": "model"},
+        {"id": "llama3.1:8b", "object": "model"},
+        {"id": "模型", "object": "model"},
+    ]
+    return str(await start_server({"/v1/models": (200, {"object": "list", "data": listed})}))
+
+
+async def meant(store: CatalogStore, tenant: str, name: str) -> str:
+    """The uid of what a tenant's callers mean by a name on the default host; "" for nothing."""
+    host = await store.get(Kind.HOST, HOST)
+    if not isinstance(host, HostRecord):
+        return ""
+    if host.models is not None:
+        return host.models.get(f"{tenant}/{name}", "")
+    route = await store.get(Kind.ROUTE, route_id(HOST, tenant, name))
+    return route.publication if isinstance(route, RouteRecord) else ""
+
+
+async def test_a_model_goes_by_its_name_its_model_id_and_its_aliases(api: Any, served: str, hosts: str) -> None:
+    """From publishing until it is taken back; a PUT that names aliases replaces them all, another keeps them."""
+    del hosts
+    made = await api.model("llama", served, modelId=SERVED)
+    assert (made.body["modelId"], made.body["ready"]) == (SERVED, True)
+    first = await api.publish("llama", aliases=["gpt-4o", "模型 1"])
+    assert (first.status, first.body["modelId"], first.body["aliases"]) == (201, SERVED, ["gpt-4o", "模型 1"])
+    uid, store = first.body["uid"], api.services.store
+    said = ["llama", SERVED, "gpt-4o", "模型 1", "new"]
+    assert [await meant(store, "tenant-a", name) for name in said] == [uid, uid, uid, uid, ""]
+    kept = await api.update("llama", rateLimiting={"burstLimit": 3})
+    assert kept.body["aliases"] == ["gpt-4o", "模型 1"]
+    changed = await api.update("llama", aliases=["new"])
+    assert (changed.status, changed.body["aliases"]) == (200, ["new"])
+    assert [await meant(store, "tenant-a", name) for name in said] == [uid, uid, "", "", uid]
+    moved = await api.update("llama", publicHostname="own.example")
+    assert moved.status == 200
+    assert (await api.ask("DELETE", "/api/models/llama/publish")).status == 204
+    assert [await meant(store, "tenant-a", name) for name in said] == [""] * 5
+    assert await store.ids(Kind.ROUTE) == []
+
+
+@pytest.mark.parametrize(
+    ("aliases", "model_id", "field"),
+    [
+        (["llama"], "llama3.1:8b", "config.aliases[0]"),
+        (["fine", SERVED], "llama3.1:8b", "config.aliases[1]"),
+        (["gpt-4o"], "llama3.1:8b", "config.aliases[0]"),
+        ([], SERVED, "modelId"),
+        ([], "llama3.1:8b", "name"),
+    ],
+)
+async def test_a_name_means_one_model(
+    api: Any, served: str, hosts: str, aliases: list[str], model_id: str, field: str
+) -> None:
+    """Whatever of the one it is and of the other: 409 that names the field; nothing of it is done."""
+    del hosts
+    await api.model("llama", served, modelId=SERVED)
+    assert (await api.publish("llama", aliases=["gpt-4o", "taken"])).status == 201
+    name = "taken" if field == "name" else "other"
+    await api.model(name, served, modelId=model_id)
+    refused = await api.publish(name, aliases=aliases)
+    assert (refused.status, refused.code, refused.faults) == (409, "NAME_TAKEN", {field: "reserved"})
+    assert (await api.show(name)).status == 404
+    await api.model(name, served, "tenant-b", modelId=model_id)
+    theirs = await api.publish(name, tenantId="tenant-b", externalPath="/models/b", aliases=aliases)
+    assert theirs.status == 201  # another tenant's callers mean another's
+    assert (await api.ask("DELETE", "/api/models/llama/publish?tenantId=tenant-a")).status == 204
+    assert (await api.publish(name, tenantId="tenant-a", aliases=aliases)).status == 201
+
+
+async def test_an_alias_may_be_another_tenants_model(api: Any, served: str, hosts: str) -> None:
+    """One's own go first, as they do for callers."""
+    del hosts
+    for tenant in ("tenant-a", "tenant-b"):
+        await api.model("llama", served, tenant, modelId=SERVED)
+        made = await api.publish("llama", tenantId=tenant, externalPath=f"/models/{tenant}", aliases=["tenant-b/llama"])
+        assert made.status == 201
+    assert await meant(api.services.store, "tenant-a", "tenant-b/llama") != made.body["uid"]
+
+
+async def test_of_two_at_once_one_has_the_name(api: Any, served: str, hosts: str) -> None:
+    """The commit itself holds it."""
+    del hosts
+    for name, model_id in (("one", SERVED), ("two", "llama3.1:8b")):
+        await api.model(name, served, modelId=model_id)
+    answers = await asyncio.gather(*(api.publish(name, aliases=["best"]) for name in ("one", "two")))
+    assert sorted(one.status for one in answers) == [201, 409]
+    assert next(one.code for one in answers if one.status == 409) == "NAME_TAKEN"
+
+
+async def test_a_name_that_a_release_before_left_behind_is_free(api: Any, served: str) -> None:
+    """Such an admin takes a publication back and leaves what it does not know: a route to nobody."""
+    store: CatalogStore = api.services.store
+    await api.model("llama", served, modelId=SERVED)
+    uid = (await api.publish("llama", aliases=["gpt-4o"])).body["uid"]
+    record = await store.get(Kind.PUBLICATION, uid)
+    assert isinstance(record, PublicationRecord)
+    host = await store.get(Kind.HOST, HOST)
+    assert isinstance(host, HostRecord)
+    await store.commit([Delete(Kind.PUBLICATION, uid, record.version)], audit=AUDIT)
+    model = await store.get(Kind.MODEL, "tenant-a/llama")
+    assert model is not None
+    await store.commit([Delete(Kind.MODEL, "tenant-a/llama", structs.asdict(model)["version"])], audit=AUDIT)
+    await api.model("other", served, modelId="llama3.1:8b")
+    assert (await api.publish("other", externalPath="/models/other", aliases=["gpt-4o"])).status == 201
+
+
+@pytest.mark.parametrize(
+    "text", ["", " a", "a ", "a\n", "\u200b", "x" * 257, "a\x7f", 1, None, ["a"]], ids=lambda text: repr(text)[:12]
+)
+async def test_what_no_model_can_be_called(api: Any, served: str, text: Any) -> None:
+    """Of modelId and of an alias alike: 400 that names the field."""
+    asked = {"name": "llama", "tenantId": "tenant-a", "url": served, "modelId": text}
+    refused = await api.ask("POST", "/api/models", asked)
+    assert (refused.status, [*refused.faults]) == (400, ["modelId"])
+    await api.model("llama", served, modelId=SERVED)
+    refused = await api.publish("llama", aliases=["fine", text])
+    assert (refused.status, [*refused.faults]) == (400, ["config.aliases[1]"])
+
+
+async def test_aliases_are_few_and_each_is_there_once(api: Any, served: str) -> None:
+    """16; what says the name or the modelId again is no matter."""
+    await api.model("llama", served, modelId=SERVED)
+    for bad in (["a", "b", "a"], [f"a{n}" for n in range(17)]):
+        assert [*(await api.publish("llama", aliases=bad)).faults] == ["config.aliases"]
+    assert (
+        await api.publish("llama", aliases=["llama", SERVED, "x" * 256, *(f"a{n}" for n in range(13))])
+    ).status == 201
+
+
+async def test_other_kinds_have_no_aliases_and_plain_model_ids(api: Any, kserve: str) -> None:
+    """There the path names the model, and to the server too."""
+    await api.model("iris", kserve, modelId="iris-v2")
+    assert (await api.publish("iris", aliases=["x"])).faults == {"config.aliases": "reserved"}
+    assert (await api.publish("iris")).status == 201
+    await api.model("odd", kserve, modelId="a b")
+    assert (await api.publish("odd")).faults == {"modelId": "format"}
+
+
+async def test_where_no_script_runs_no_other_name_is_taken(api: Any, served: str) -> None:
+    """A gateway that cannot tell the server its own name would have the call refused, or another model answer it."""
+    api.publisher.rewrites = False
+    await api.model("llama", served, modelId=SERVED)
+    assert (await api.publish("llama")).faults == {"modelId": "not_enabled"}
+    await api.model("llama3.1-8b", served, modelId="llama3.1:8b")
+    assert (await api.publish("llama3.1-8b", aliases=["x"])).faults == {"config.aliases": "not_enabled"}
+    api.publisher.rewrites = True
+    assert (await api.publish("llama")).status == 201
+    api.publisher.rewrites = False
+    assert (await api.update("llama", aliases=["x"])).faults == {"config.aliases": "not_enabled"}
