@@ -18,7 +18,7 @@ MAX_PAIRS: Final = 2_000
 """Most combinations of a publication and a caller's tenant: a scrape must not hold up the calls."""
 NONE: Final = ""
 
-_LATENCY_S: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
+_LATENCY_S: Final[tuple[float, ...]] = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2)
 _BATCH: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 
 

@@ -77,10 +77,10 @@ def members(raw: bytes, deciding: frozenset[str]) -> Members:
         values = _FAST.decode(text)
     except msgspec.ValidationError as error:
         raise UnreadableError("The body must be a JSON object.") from error
-    except RecursionError as error:
-        raise UnreadableError("The body is nested too deeply to be read.") from error
-    except msgspec.DecodeError as error:
-        return _slowly(text, error, deciding)
+    except RecursionError as deep:
+        raise UnreadableError("The body is nested too deeply to be read.") from deep
+    except msgspec.DecodeError as fault:
+        return _slowly(text, fault, deciding)
     if len(values) > MAX_MEMBERS:
         raise UnreadableError(f"The body has more than {MAX_MEMBERS} names.")
     shape = shape_of(values, deciding)

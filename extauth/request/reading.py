@@ -75,8 +75,8 @@ def read_body(raw: bytes, content_type: str, *, takes_form: bool = False, is_tex
         return _read_json(raw, is_text=is_text)
     except _FaultError as error:
         return error.fault
-    except (UnreadableError, NoFormError) as error:
-        return BodyFault(Reason.BODY_NOT_JSON, str(error))
+    except (UnreadableError, NoFormError) as unreadable:
+        return BodyFault(Reason.BODY_NOT_JSON, str(unreadable))
 
 
 def _require_json(content_type: str) -> None:

@@ -126,7 +126,8 @@ class Answering:
         begin = 0
         limit = min(len(calls), self._limits.calls)
         while begin == 0 or (begin < limit and self._clock.monotonic_ms() - taken_ms <= self._limits.wait_ms):
-            chunk = calls[begin : begin + service.max_batch]
+            most = service.max_batch
+            chunk = calls[begin : begin + most]
             self._answer_chunk(service, chunk, taken_ms, respond)
             begin += len(chunk)
         for call in calls[begin:]:

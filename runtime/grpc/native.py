@@ -56,7 +56,7 @@ class NativeFront:
         self._timeouts = Timeouts()
         self._all_taken_ms = clock.monotonic_ms()  # when there was last nothing left to take
         self._stopping = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._batches: threading.Thread | None = None
         self._on_fault = on_fault
         self.in_flight = 0
         """Calls taken and not answered yet."""
@@ -64,8 +64,8 @@ class NativeFront:
     def start(self) -> None:
         """Bind and begin to answer; raises ``CannotStart`` where the target cannot be bound."""
         self._front = self._bound()
-        self._thread = threading.Thread(target=self._run, args=(self._front,), name="grpc-batches", daemon=True)
-        self._thread.start()
+        self._batches = threading.Thread(target=self._run, args=(self._front,), name="grpc-batches", daemon=True)
+        self._batches.start()
 
     def _bound(self) -> NativeGrpcFront:
         with self._place.binding() as target:
@@ -87,8 +87,8 @@ class NativeFront:
     def stop(self, timeout_s: float) -> None:
         """Answer what has been taken, then close. Bounded by ``timeout_s``."""
         self._stopping.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
+        if self._batches is not None:
+            self._batches.join(timeout_s)
         if self._front is not None:
             self._front.close()
         self._place.leave()

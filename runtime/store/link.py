@@ -232,7 +232,8 @@ class StoreLink:
         left = memoryview(packed)
         while left:
             try:
-                left = left[sock.send(left) :]
+                sent = sock.send(left)
+                left = left[sent:]
             except ssl.SSLWantReadError:
                 self._wait(deadline_ms)
             except _NOT_YET:
