@@ -249,8 +249,8 @@ def start_api(
         facts = Facts(
             gateway or Gateway(DEFAULT_HOST),
             AddressRules.of(allowed, own_ports),
-            key_recovery,
-            allow_anonymous,
+            key_recovery=key_recovery,
+            allow_anonymous=allow_anonymous,
             proxies=TrustedProxies.of(trusted_proxies),
             paces=paces or Paces(10**6, 10**6),
             host_names=HostNames(lambda _host: ()),  # every host has an address, and no name server is asked
