@@ -89,6 +89,9 @@ def test_every_refusal_of_the_gate_is_in_the_table() -> None:
     assert codes - told == {(404, "not_found")}  # of a path at which nothing is published
     assert told - codes == {
         (400, "malformed_request"),
+        (400, "invalid_encoding"),
+        (426, "upgrade_not_supported"),
+        (431, "request_headers_too_large"),
         (408, "request_timeout"),
         (413, "request_too_large"),
         (503, "overloaded"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Final
 
+from catalog.ids import ID_PATTERN
 from catalog.keys.keytext import PREFIX
 from extauth.answers.answers import denial
 from extauth.reasons import Reason
@@ -110,7 +111,7 @@ def _nowhere(condition: Json) -> Json:
 
 def _shows_a_key() -> Json:
     """What was looked for may hold a key, and is then not told back: answers are written down too."""
-    mark = {"contains": PREFIX}
+    mark = {"safe_regex": {"regex": f".*{PREFIX}{ID_PATTERN}_.*"}}
     names = (":path", ":authority")
     return _either(*({"header_filter": {"header": {"name": name, "string_match": mark}}} for name in names))
 
