@@ -54,8 +54,12 @@ class Example:
 
 
 def _is_writing(route: Route) -> bool:
-    """Whether an authenticated call of the route may commit; to look at a model keeps what its server said."""
-    return route.access is not Access.OPEN and (route.method != "GET" or route.path == "/api/models/{m}")
+    """Whether an authenticated call of the route may commit; to look at a model keeps what its server said.
+
+    To find whose a key is notes in the audit that it was asked, and changes nothing.
+    """
+    is_writing = route.method != "GET" and route.path != "/api/keys/find"
+    return route.access is not Access.OPEN and (is_writing or (route.method, route.path) == ("GET", "/api/models/{m}"))
 
 
 WRITING = [route for route in ROUTES if _is_writing(route)]
