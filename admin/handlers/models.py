@@ -20,14 +20,17 @@ from admin.http.problems import Code, Fault, Problem, Rule, invalid
 from admin.models import credentials
 from admin.models.addresses import is_listed, parse_target
 from admin.models.credentials import auth_of
-from admin.models.discovery import Finding, as_wanted, of_several
+from admin.models.discovery import Finding, as_wanted, of_several, told_models
 from admin.models.moving import ask_servers, change_servers
+from admin.models.naming import names_for
+from admin.models.probing import Auth
 from admin.schemas.schemas import ModelInput, Models
 from admin.schemas.servers import ModelChange
 from admin.views import records as views
 from admin.views.listing import listed
 from catalog.changes import Change, Check, Delete, Put
 from catalog.damage import CorruptRecord
+from catalog.keys.keytext import KeyText
 from catalog.records import (
     Kind,
     ModelRecord,
@@ -62,12 +65,50 @@ async def list_models(call: ApiCall) -> Reply:
 
 async def register_model(call: ApiCall) -> Reply:
     """Register a model and ask its server about it. One that is not ready is registered too."""
-    body = call.body(ModelInput)
+    body = await _completed(call, call.body(ModelInput))
     await _owner_who_may(call, body)
     given = body.type if "type" in body.model_fields_set else None
     made = await _asked(call, body, given)
     await until_settled(lambda: _register(call, body, made))
     return Reply(201, views.model(made), tagged(made))
+
+
+async def _completed(call: ApiCall, body: ModelInput) -> ModelInput:
+    """Add the tenant, the modelId and the name where they are left out."""
+    tenant = body.tenant_id or await lookups.usual_tenant(call.services.store, call.caller)
+    if tenant is None:
+        raise invalid(Code.INVALID_REQUEST, [Fault("tenantId", Rule.REQUIRED, "is required: there are several")])
+    body = body.model_copy(update={"tenant_id": tenant})
+    if body.name:
+        return body
+    await _owner_who_may(call, body)
+    body = body.model_copy(update={"model_id": body.model_id or await _only_model(call, body)})
+    return body.model_copy(update={"name": await _free_name(call, body)})
+
+
+async def _only_model(call: ApiCall, body: ModelInput) -> str:
+    """What the server calls the one model that it lists; raises ``Problem`` which tells what there is."""
+    auth = body.upstream_auth
+    value = auth.value.get_secret_value() if auth is not None else ""
+    said = Auth(auth.header, KeyText(value)) if auth is not None and value else None
+    found = await call.services.prober.ask_list(body.url, said)
+    if isinstance(found, Finding):
+        raise invalid(Code.INVALID_REQUEST, [Fault("name", Rule.REQUIRED, f"is required: {found.message}")])
+    if len(found) != 1:
+        what = f"modelId is to be one of {told_models(found)}" if found else "the server lists no model"
+        raise invalid(Code.INVALID_REQUEST, [Fault("modelId", Rule.REQUIRED, f"is required: {what}")])
+    return found[0]
+
+
+async def _free_name(call: ApiCall, body: ModelInput) -> str:
+    """The first name for its modelId that none of the tenant has; raises ``Problem`` where this very model is there."""
+    for name in names_for(body.model_id):
+        found = await lookups.record(call.services.store, Kind.MODEL, f"{body.tenant_id}/{name}", ModelRecord)
+        if found is None:
+            return name
+        if (found.url, found.served_as) == (body.url, body.model_id):
+            raise Problem(Code.MODEL_EXISTS, f"{found.id} is this model of this server: {_REPLACE}")
+    raise invalid(Code.INVALID_REQUEST, [Fault("name", Rule.REQUIRED, "is required: too many are called so")])
 
 
 async def _asked(call: ApiCall, body: ModelInput, given: ModelType | None) -> ModelRecord:

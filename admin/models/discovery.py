@@ -3,18 +3,23 @@
 Two questions are asked: ``GET /v1/models/NAME`` (KServe v1 tells readiness, OpenAI's API describes the model) and
 ``GET /v1/models`` (OpenAI's list, KServe's list); where they find nothing, two more: ``GET /v2/models/NAME`` (the Open
 Inference Protocol, KServe v2, describes the model) and ``GET /v2/models/NAME/ready``.
-No word of an answer is shown to anyone: only what it means.
+No word of an answer is shown to anyone: only what it means, and the names of models where one must be chosen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final
 
 from admin.models import contexts
 from catalog.records import ModelType, Protocol
+from catalog.routes import is_model_text
+
+MAX_TOLD: Final = 20
+"""So many of a server's models are told in an error."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,3 +156,17 @@ def as_wanted(finding: Finding, wanted: ModelType | None) -> Finding:
     if finding == UNRECOGNISED or finding.protocol is Protocol.OPENAI:
         return _PLAIN
     return finding
+
+
+def offered(heard: Heard) -> tuple[str, ...]:
+    """The models of a list in OpenAI's form, each once; what no model of ours can be called is left out."""
+    body = heard.body if isinstance(heard.body, dict) else {}
+    listed = body.get("data")
+    ids = [one.get("id") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    return tuple(dict.fromkeys(one for one in ids if isinstance(one, str) and is_model_text(one)))
+
+
+def told_models(models: Sequence[str]) -> str:
+    """A server's models for an error, quoted and escaped, a bounded number: ``"llama3.1:8b", "qwen2.5:7b"``."""
+    more = f" and {len(models) - MAX_TOLD} more" if len(models) > MAX_TOLD else ""
+    return ", ".join(json.dumps(one) for one in models[:MAX_TOLD]) + more

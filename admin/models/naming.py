@@ -5,12 +5,18 @@ What a key's tenant may not call is answered like what does not exist.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Final
 
 from admin import lookups
 from catalog.records import Kind, ModelRecord, PublicationRecord
 from catalog.store.store import CatalogStore
 
+_MAX_NAME: Final = 63
+_MOST_OF_A_NAME: Final = 99
+_UNNAMED: Final = "model"
+_OTHER: Final = re.compile(r"[^A-Za-z0-9._]+")
 NOT_THERE = "there is no such published model that the key's tenant may call"
 
 
@@ -38,3 +44,15 @@ async def resolve(store: CatalogStore, tenant: str, names: Collection[str]) -> M
     known = await lookups.publications(store, uids)
     by_id = {f"{one.tenant}/{one.model}": one for one in callable_by(tenant, known.values())}
     return {name: by_id[model_id] for name, model_id in ids.items() if model_id in by_id}
+
+
+def names_for(model_id: str) -> Iterator[str]:
+    """What a model may be called whose server calls it so, the first that is free: ``llama3.1-8b``, ``llama3.1-8b-2``.
+
+    Whatever is no letter, digit, dot or underscore is a dash, each run of them one.
+    """
+    plain = _OTHER.sub("-", model_id).strip("._-")
+    yield plain[:_MAX_NAME].rstrip("._-") or _UNNAMED
+    for number in range(2, _MOST_OF_A_NAME + 1):
+        ending = f"-{number}"
+        yield (plain[: _MAX_NAME - len(ending)].rstrip("._-") or _UNNAMED) + ending

@@ -25,7 +25,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from admin.models.addresses import AddressRules, IpAddress, Target, parse_target
 from admin.models.contexts import QUESTIONS, Question
-from admin.models.discovery import Finding, Heard, as_wanted, by_list, by_metadata, by_name, not_ready
+from admin.models.discovery import Finding, Heard, as_wanted, by_list, by_metadata, by_name, not_ready, offered
 from catalog.keys.keytext import KeyText
 from catalog.records import ModelType, Protocol
 
@@ -93,6 +93,20 @@ class Prober:
         except TimeoutError:
             finding = not_ready(f"no answer within {self._timeout_s:g} s")
         return await self._with_context(as_wanted(finding, wanted), target, name, auth)
+
+    async def ask_list(self, url: str, auth: Auth | None = None) -> tuple[str, ...] | Finding:
+        """Find out which models a server of OpenAI's API offers, or why none are told."""
+        target = parse_target(url)
+        try:
+            async with asyncio.timeout(self._timeout_s), self._slots:
+                addresses = await self._checked_addresses(target)
+                if isinstance(addresses, Finding):
+                    return addresses
+                async with self._session(addresses, auth) as session:
+                    heard = await _get(session, f"{target.url}/v1/models")
+        except TimeoutError:
+            return not_ready(f"no answer within {self._timeout_s:g} s")
+        return offered(heard) if heard.status else not_ready(heard.failure)
 
     async def ask_context(self, url: str, name: str, auth: Auth | None = None) -> int | None:
         """Find out the context of an openai model that is known to be ready; ``None`` where none is told in time."""

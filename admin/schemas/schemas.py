@@ -188,8 +188,10 @@ class TenantChange(Input):
 class ModelInput(Input):
     """Body that registers a model."""
 
-    name: ModelName
-    tenant_id: TenantName
+    name: ModelName = ""
+    """What the gateway calls it; at first made of its modelId, which is then the one model that the server lists."""
+    tenant_id: TenantName = ""
+    """Whose it is; at first the caller's only tenant, else `default`."""
     url: ServerUrl
     """Origin of the model's server: scheme, host and port; a path /v1 is taken off."""
     model_id: ModelText = ""

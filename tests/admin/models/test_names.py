@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from msgspec import structs
 
+from admin.models.naming import names_for
+from admin.schemas.fields import is_model_name
 from catalog.actors import Recordless
 from catalog.changes import Audit, Delete
 from catalog.records import HostRecord, Kind, PublicationRecord, RouteRecord
@@ -172,3 +174,59 @@ async def test_where_no_script_runs_no_other_name_is_taken(api: Any, served: str
     assert (await api.publish("llama")).status == 201
     api.publisher.rewrites = False
     assert (await api.update("llama", aliases=["x"])).faults == {"config.aliases": "not_enabled"}
+
+
+async def test_a_url_alone_registers_the_one_model_of_its_server(start_api: Any, start_server: Any) -> None:
+    """Its path /v1 is taken off; name and modelId come from the server's list; the same once more is told."""
+    api = await start_api()
+    await api.tenant("team")
+    listed = {"object": "list", "data": [{"id": "llama3.1:8b", "object": "model"}]}
+    url = await start_server({"/v1/models": (200, listed)})
+    made = await api.ask("POST", "/api/models", {"url": f"{url}/v1"})
+    assert made.status == 201
+    told = [made.body[name] for name in ("name", "modelId", "tenantId", "url", "ready", "type")]
+    assert told == ["llama3.1-8b", "llama3.1:8b", "team", url, True, "openai"]
+    again = await api.ask("POST", "/api/models", {"url": f"{url}/v1/"})
+    assert (again.status, again.code) == (409, "MODEL_EXISTS")
+    other = await start_server({"/v1/models": (200, listed)})
+    assert (await api.ask("POST", "/api/models", {"url": other})).body["name"] == "llama3.1-8b-2"
+    assert (await api.publish("llama3.1-8b")).status == 201
+
+
+async def test_a_server_of_several_models_says_which(api: Any, served: str, start_server: Any) -> None:
+    """Escaped and bounded; of none, and of a server that is away, why."""
+    refused = await api.ask("POST", "/api/models", {"url": served, "tenantId": "tenant-a"})
+    assert (refused.status, refused.faults) == (400, {"modelId": "required"})
+    assert '"meta-llama/Llama-3.1-8B", "llama3.1:8b", "\\u6a21\\u578b"' in refused.body["detail"]
+    chosen = await api.ask("POST", "/api/models", {"url": served, "tenantId": "tenant-a", "modelId": SERVED})
+    assert (chosen.status, chosen.body["name"]) == (201, "meta-llama-Llama-3.1-8B")
+    many = await start_server({"/v1/models": (200, {"data": [{"id": f"m{n}"} for n in range(25)]})})
+    detail = (await api.ask("POST", "/api/models", {"url": many, "tenantId": "tenant-a"})).body["detail"]
+    assert detail.endswith('"m19" and 5 more')
+    empty = await start_server({"/v1/models": (200, {"data": [{"id": "\x1b"}, {"id": 1}, "x"]})})
+    assert (await api.ask("POST", "/api/models", {"url": empty, "tenantId": "tenant-a"})).faults == {
+        "modelId": "required"
+    }
+    away = await api.ask("POST", "/api/models", {"url": "http://127.0.0.1:9", "tenantId": "tenant-a"})
+    assert away.faults == {"name": "required"}
+    several = await api.ask("POST", "/api/models", {"url": served})
+    assert [*several.faults] == ["tenantId"]
+
+
+@pytest.mark.parametrize(
+    ("model_id", "names"),
+    [
+        ("llama3.1:8b", ["llama3.1-8b", "llama3.1-8b-2"]),
+        ("meta-llama/Llama", ["meta-llama-Llama", "meta-llama-Llama-2"]),
+        ("模型", ["model", "model-2"]),
+        ("x" * 256, ["x" * 63, "x" * 61 + "-2"]),
+        ("./_", ["model", "model-2"]),
+        ("a" * 62 + "/b", ["a" * 62, "a" * 61 + "-2"]),
+    ],
+)
+def test_a_name_is_made_of_what_the_server_calls_the_model(model_id: str, names: list[str]) -> None:
+    """Each is a name that a model may have."""
+    made = [*names_for(model_id)]
+    assert made[:2] == names
+    assert all(map(is_model_name, made))
+    assert len(set(made)) == 99
