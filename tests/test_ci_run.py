@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 NEEDED = ("curl", "jq", "node", "cc", "ip", "unshare", "h2load")
 BUILDS = ("tests/gateway/build.sh", "tests/kube/build.sh", "benchmarks/peers.sh")
 
