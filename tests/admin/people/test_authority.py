@@ -79,6 +79,7 @@ EXAMPLES: dict[tuple[str, str], Example] = {
         "/api/models", {"name": "new", "tenantId": "tenant-a", "url": "http://127.0.0.1:1"}
     ),
     ("GET", "/api/models/{m}"): Example("/api/models/changed"),
+    ("PATCH", "/api/models/{m}"): Example("/api/models/spare", {"url": "http://127.0.0.1:1"}),
     ("DELETE", "/api/models/{m}"): Example("/api/models/spare"),
     ("POST", "/api/models/{m}/publish"): Example("/api/models/spare/publish", {"config": {}}),
     ("PUT", "/api/models/{m}/publish"): Example(
