@@ -55,6 +55,12 @@ def _has_form(text: str) -> bool:
     return text.startswith("tk_") and len(text) == TEXT_CHARACTERS
 
 
+def has_a_key_in_url(attributes: AttributeContext) -> bool:
+    """Whether a key's text stands where the URL is told: in its path, its host, or the method before it."""
+    http = attributes.request.http
+    return any(map(shows_a_key, (http.path, http.host, http.method)))
+
+
 def shows_a_key(text: str) -> bool:
     """Whether a key's text stands in this one."""
     return _KEY.search(text) is not None
@@ -78,7 +84,7 @@ def must_tell(attributes: AttributeContext | None, world: World) -> list[str] | 
     """
     if attributes is None or attributes.request.http.method not in {"GET", "HEAD"}:
         return None
-    if shows_a_key(attributes.request.http.path):
+    if has_a_key_in_url(attributes):
         return None
     text = presented_text(attributes)
     holder = world.valid.get(text)
@@ -129,7 +135,7 @@ def is_question(attributes: AttributeContext, world: World) -> bool:
 
 def must_pass(attributes: AttributeContext | None, world: World) -> Pass | None:
     """Say whether the gate must let this through; everything else it must refuse."""
-    if attributes is None or is_question(attributes, world) or shows_a_key(attributes.request.http.path):
+    if attributes is None or is_question(attributes, world) or has_a_key_in_url(attributes):
         return None
     text = presented_text(attributes)
     holder = world.valid.get(text)

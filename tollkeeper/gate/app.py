@@ -58,9 +58,11 @@ _OTHERS: Final = frozenset({"cookie", "host", "content-type", "content-length", 
 
 def _key_headers(value: tuple[str, ...]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.lower() for name in value))
-    bad = [name for name in names if not _HEADER.fullmatch(name) or name in _OTHERS]
-    if bad:
-        raise ValueError(f"{bad[0][:64]!r} can be no key's header")
+    if any(not _HEADER.fullmatch(name) or name in _OTHERS for name in names):  # which is not told: it may be a secret
+        raise ValueError(
+            "must be names of headers (letters, digits, single dashes) that say nothing else: not "
+            + ", ".join(sorted(_OTHERS))
+        )
     if PROBES_HEADER not in names or len(names) > MOST_KEY_HEADERS:
         raise ValueError(f"must name X-API-Key, by which the publisher asks, and {MOST_KEY_HEADERS} headers at most")
     return names
