@@ -35,6 +35,10 @@ REFUSED = [
     ({"services": "check,ext_proc"}, "--services .*must be check, ratelimit, or one of them"),
     ({"services": "check", "descriptors": "d.yaml"}, "--descriptors .*needs the service ratelimit"),
     ({"transport": "grpc"}, "--transport .*must be 'native' or 'grpcio'"),
+    ({"key_headers": "api-key"}, "--key-headers .*must name X-API-Key, by which the publisher asks"),
+    ({"key_headers": f"x-api-key,{','.join(f'k-{n}' for n in range(99))}"}, "--key-headers .*headers at most"),
+    ({"key_headers": "x-api-key,host"}, "--key-headers .*must be names of headers .*not content-encoding"),
+    ({"key_headers": "x-api-key,api_key"}, "--key-headers .*must be names of headers"),
 ]
 
 
@@ -43,6 +47,15 @@ def test_settings_that_contradict_each_other_are_refused(given: dict[str, str], 
     """Each mistake names its option and the rule, before anything listens."""
     with pytest.raises(BadSettings, match=said):
         read(GateSettings, {"secrets_file": "s.json"} | given)
+
+
+def test_headers_of_keys_are_kept_in_order_and_a_bad_one_is_not_told() -> None:
+    """Names are the same in any case, and once; what is no name may be a secret in the wrong place."""
+    settings = read(GateSettings, {"secrets_file": "s.json", "key_headers": "Api-Key,X-API-Key,api-key"})
+    assert settings.key_headers == ("api-key", "x-api-key")
+    with pytest.raises(BadSettings) as refused:
+        read(GateSettings, {"secrets_file": "s.json", "key_headers": "x-api-key,tk_hunter2"})
+    assert "hunter2" not in str(refused.value)
 
 
 def test_tls_is_enough_to_listen_for_other_machines() -> None:
