@@ -143,6 +143,8 @@ async def test_several_servers_get_it_and_so_does_each_path(bench: Bench) -> Non
     made = bench.publication(bench.old.url, bench.new.url, value="k", header="x-api-key")
     await bench.serve(made)
     assert [await bench.got("x-api-key: mine", name="x-api-key") for _ in range(4)] == [["k"]] * 4
+    await bench.serve(bench.publication(bench.old.url, value="k", header="x-model-token"))
+    assert await bench.got("x-model-token: forged", "x-model-token: twice", name="x-model-token") == ["k"]
     llm = openai("m", "/models/m", bench.old.url)
     await bench.serve(structs.replace(llm, upstream_auth=sealed(KeyText("k"), "api-key", llm, bench.secrets[-1])))
     reply = await asyncio.to_thread(bench.envoy.post, "/models/m/chat/completions", b'{"model": "m"}', "api-key: mine")
