@@ -222,5 +222,10 @@ class _Named:
     def path(self) -> str:
         return f"/models/{self.tenant}-{self.model}"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """As ``PublicationRecord.names``."""
+        return (self.model,)
+
 
 __all__ = ["HOST", "Holder", "Place", "World"]
