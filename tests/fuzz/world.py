@@ -214,11 +214,6 @@ class _Named:
     uid: str
 
     @property
-    def names(self) -> tuple[str, ...]:
-        """What callers may say."""
-        return (self.model,)
-
-    @property
     def path(self) -> str:
         return f"/models/{self.tenant}-{self.model}"
 
