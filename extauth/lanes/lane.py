@@ -58,7 +58,10 @@ class Lane(msgspec.Struct, eq=False, gc=False):
 
 
 def lane_of(admission: Admission, said: str = "") -> Lane:
-    """Make a lane of what was decided about a call; ``said``: the model that its body names."""
+    """Make a lane of what was decided about a call.
+
+    ``said``: the model that its body names; to a traditional publication it says nothing.
+    """
     publication, key = admission.publication, admission.key
     is_openai = publication.record.type is ModelType.OPENAI
     key_id, tenant = (key.id, key.tenant) if key else ("", "")
@@ -71,7 +74,7 @@ def lane_of(admission: Admission, said: str = "") -> Lane:
         f"{zlib.crc32(key.subject.name.encode()):08x}" if key else "",
         shared_answer(publication.record.uid, key_id, tenant, is_openai=is_openai),
         shown_of(admission.draw.charge, is_openai=is_openai),
-        upstream_model=_upstream_model(publication, said),
+        upstream_model=_upstream_model(publication, said) if is_openai else "",
     )
 
 

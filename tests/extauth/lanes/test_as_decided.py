@@ -36,6 +36,7 @@ from extauth.lanes.lane import Lane, lane_of
 from extauth.reasons import Reason
 from extauth.records.cache import RecordCache
 from extauth.records.marks import stand
+from extauth.request.body import Body
 from extauth.request.call import Call
 from extauth.verdict import Verdict
 from ratelimit.tokens.terms import Terms
@@ -350,6 +351,16 @@ def test_a_lane_ends_when_a_name_comes_to_mean_another(said_model: str) -> None:
     assert after.publication is not None
     assert before == [before[0]] * 2
     assert after.publication.record.uid not in before
+
+
+def test_what_a_traditional_models_body_names_is_nobodys_to_write() -> None:
+    """Its body is not read, also where an Envoy of the release before tells of it."""
+    history = History()
+    unread = call_of((0, 0), "key", 0, {}, "/predict", "POST")
+    told = structs.replace(unread, body=Body("another", 2), raw=b"")
+    (verdict,) = check(history.checker, told)
+    assert isinstance(verdict.asked, Lane)
+    assert (verdict.reason, verdict.asked.upstream_model) == (Reason.OK, "")
 
 
 def test_no_model_stands_for_all_of_its_host() -> None:
