@@ -10,12 +10,13 @@ from tollkeeper.up.machine import Machine
 from tollkeeper.up.ports import LOOPBACK
 
 GUIDE_ADMIN_PORT: Final = 8085
+_MARK: Final = "# Written by `tollkeeper up`: "
 
 
 def curlrc(machine: Machine, authorities: Path) -> str:
     """Return curl's configuration; ``authorities``: a file of all that curl is to trust."""
     lines = [
-        "# Written by `tollkeeper up`: this machine's hosts on their usual ports are its gateway.",
+        f"{_MARK}this machine's hosts on their usual ports are its gateway.",
         *(f'connect-to = "{detour}"' for detour in _detours(machine)),
         f'cacert = "{_escaped(str(authorities))}"',
         f'noproxy = "{",".join((*_names(machine), "localhost", LOOPBACK))}"',
@@ -26,15 +27,23 @@ def curlrc(machine: Machine, authorities: Path) -> str:
 
 
 def command(machine: Machine, configuration: Path) -> str:
-    """Return a program to be found as ``curl``: the next one of PATH, configured where it is to call a host of ours."""
+    """Return a program to be found as ``curl``: the next one of PATH, configured where it is to call a host of ours.
+
+    The next one is never another machine's: two of them would find each other for ever, and both serve the same hosts.
+    """
     ours = "|".join(_patterns(machine))
     return f"""#!/bin/sh
-# Written by `tollkeeper up`: curl, which finds this machine's hosts. For all others it is the curl of before.
-here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
+{_MARK}curl, which finds this machine's hosts. For all others it is the curl of before.
+is_a_machines() {{
+    second=
+    {{ read -r _ && read -r second; }} 2>/dev/null <"$1"
+    case $second in {shlex.quote(_MARK)}*) return 0 ;; esac
+    return 1
+}}
 left=$PATH: curl=
 while [ -n "$left" ] && [ -z "$curl" ]; do
     folder=${{left%%:*}} left=${{left#*:}}
-    [ "$folder" = "$here" ] || [ ! -x "$folder/curl" ] || [ "$folder/curl" -ef "$0" ] || curl=$folder/curl
+    [ ! -x "$folder/curl" ] || is_a_machines "$folder/curl" || curl=$folder/curl
 done
 [ -n "$curl" ] || {{ echo "curl is not installed" >&2; exit 127; }}
 for word in "$@"; do
