@@ -66,9 +66,15 @@ class Gateway:
     port: int | None = None  # shown in URLs; None: the scheme's own
     default_urls: tuple[str, ...] = ()  # origins that lead to the default host too: http://localhost:8080
 
+    @property
+    def default_names(self) -> tuple[str, ...]:
+        """Further names of the default host, each once: an Envoy that is given one twice takes no routes at all."""
+        names = dict.fromkeys(parse_target(one).host for one in self.default_urls)
+        return tuple(name for name in names if name != self.default_host)
+
     def names_default(self, host: str) -> bool:
         """Whether a host is another name of the default one."""
-        return any(parse_target(one).host == host for one in self.default_urls)
+        return host in self.default_names
 
     def external_url(self, published: PublicationRecord) -> str:
         """Where callers find a publication: by the host that was named, else as the default host is reached here."""

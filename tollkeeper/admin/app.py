@@ -69,6 +69,8 @@ def _origin(value: str) -> str:
 
 
 def _origins(value: tuple[str, ...]) -> tuple[str, ...]:
+    if any(":" in parse_target(one).host for one in value):
+        raise ValueError("must be names or addresses of IPv4, as the hosts of Envoy's routes are")
     return tuple(_origin(one) for one in value)
 
 
@@ -231,11 +233,16 @@ def _upstream_ca(settings: AdminSettings) -> Path | None:
     return settings.upstream_ca if is_ours else None
 
 
-def _facts(settings: AdminSettings) -> Facts:
+def gateway_of(settings: AdminSettings) -> Gateway:
+    """Where callers find the gateway."""
     shown = parse_target(settings.gateway_url)
     port = None if shown.is_default_port else shown.port
+    return Gateway(settings.default_host, shown.scheme, port, settings.default_urls)
+
+
+def _facts(settings: AdminSettings) -> Facts:
     return Facts(
-        gateway=Gateway(settings.default_host, shown.scheme, port, settings.default_urls),
+        gateway=gateway_of(settings),
         rules=AddressRules.of(settings.probe_allow, (*settings.probe_refuse_ports, *_own_ports(settings))),
         upstream_ca=_upstream_ca(settings),
         key_recovery=settings.key_recovery,
@@ -286,7 +293,7 @@ async def _publisher(
                 may_write=lease.held,
                 registry=registry,
                 workshop=files,
-                aliases={settings.default_host: [parse_target(one).host for one in settings.default_urls]},
+                aliases={settings.default_host: gateway_of(settings).default_names},
             ) as sink:
                 metrics = PublisherMetrics(registry)
                 publisher = Publisher(store, PublicationFeed(client), sink, metrics, workshop=files)
