@@ -35,6 +35,11 @@ class Tombstone(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         return f"{self.deleted_at_ms:013d}:{self.id}"
 
 
+def deleted_at_ms(place: str) -> int:
+    """Tell from its place when a key was deleted."""
+    return int(place.partition(":")[0])
+
+
 def tombstone(key: KeyRecord, deleted_by: str, now_ms: int) -> Tombstone:
     """Make the tombstone of a key that is deleted now."""
     return Tombstone(

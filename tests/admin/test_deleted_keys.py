@@ -176,12 +176,16 @@ async def test_a_tenants_name_that_is_used_again_shows_nothing_of_before(shared:
     await shared.user("op", "operator", "tenant-a")
     await shared.become("op")
     assert [(await shared.ask("GET", path)).status for path in paths] == [404] * 3
-    assert (await shared.ask("GET", DELETED)).body == {"items": [], "next": None}
+    for query in ({}, {"limit": "1"}, {"limit": "2"}):  # neither what there was, nor where a page of it would end
+        assert await listed(shared, **query) == {"items": [], "next": None}
     assert (await shared.ask("POST", f"{KEYS}/find", {"apiKey": made["apiKey"]})).code == "KEY_NOT_FOUND"
     acts = (await shared.ask("GET", "/api/audit")).body["items"]
     assert [one["action"] for one in acts] == ["tenant.create"]
     await shared.become("admin")
     assert [(await shared.ask("GET", path)).status for path in paths] == [200] * 3
+    first = await listed(shared, limit="1")
+    second = await listed(shared, limit="1", cursor=first["next"])
+    assert {page["items"][0]["id"] for page in (first, second)} == {made["id"], key_id}
     (found,) = (await shared.ask("POST", f"{KEYS}/find", {"apiKey": made["apiKey"]})).body["items"]
     assert found["deleted"]["id"] == made["id"]
     assert {"key.delete", "publication.delete"} <= {
