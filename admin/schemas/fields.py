@@ -217,10 +217,10 @@ def _in_utc(time: datetime) -> datetime:
         raise _broken(Rule.RANGE, "must be in the years 1 to 9999 of UTC") from None
 
 
-def _small(metadata: dict[str, str]) -> dict[str, str]:
-    if len(json.dumps(metadata, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
+def _small(words: dict[str, str]) -> dict[str, str]:
+    if len(json.dumps(words, ensure_ascii=False).encode()) > MAX_METADATA_BYTES:
         raise _broken(Rule.LENGTH, f"must have at most {MAX_METADATA_BYTES} bytes as JSON")
-    return metadata
+    return words
 
 
 def _labels(labels: dict[str, str]) -> dict[str, str]:
@@ -231,7 +231,7 @@ def _labels(labels: dict[str, str]) -> dict[str, str]:
             raise _broken(Rule.FORMAT, f"a label's key {fault}")
         if fault := value_fault(value):
             raise _broken(Rule.FORMAT, f"the value of {key} {fault}")
-    return labels
+    return _small(labels)
 
 
 def _text(pattern: str, longest: int, example: str) -> WithJsonSchema:

@@ -9,7 +9,7 @@ such label, as Kubernetes has it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +18,7 @@ from admin.models.places import HOST_PATTERN, MAX_HOST
 MAX_LABELS: Final = 64  # of a key
 MAX_LABEL: Final = 63
 MAX_SELECTOR: Final = 1_000  # characters
+MAX_REQUIREMENTS: Final = 32  # of a selector
 
 _NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
 _DNS_NAME: Final = re.compile(HOST_PATTERN)
@@ -65,21 +66,36 @@ def holds(selector: Selector, labels: Mapping[str, str] | None) -> bool:
 
 
 def parse_selector(text: str) -> Selector:
-    """Read a selector; raises ``ValueError`` with the rule that it breaks."""
+    """Read a selector; raises ``ValueError`` with the rule that it breaks and where, never with what stands there."""
     if len(text) > MAX_SELECTOR:
         raise ValueError(f"must have at most {MAX_SELECTOR} characters")
     if not text.strip():
         return ()
-    return tuple(_Reader(tuple(_tokens(text))).requirements())
+    found = tuple(_Reader(tuple(_tokens(text))).requirements())
+    if len(found) > MAX_REQUIREMENTS:
+        raise ValueError(f"must be at most {MAX_REQUIREMENTS} requirements")
+    return found
 
 
-def _tokens(text: str) -> Iterator[str]:
+@dataclass(frozen=True, slots=True)
+class _Token:
+    """A word or a sign."""
+
+    text: str  # empty: the end
+    where: str  # "at character 1"
+
+
+_END: Final = _Token("", "at the end")
+
+
+def _tokens(text: str) -> Iterator[_Token]:
     at = 0
     while at < len(text):
         found = _TOKEN.match(text, at)
         if found is None:
             raise ValueError(f"character {at + 1} cannot stand there")
-        yield found[1] or found[2]
+        group = 1 if found[1] else 2
+        yield _Token(found[group], f"at character {found.start(group) + 1}")
         at = found.end()
 
 
@@ -89,64 +105,67 @@ _SIGNS: Final = frozenset({"=", "==", "!=", "!", "(", ")", ",", ""})
 class _Reader:
     """Reads tokens from left to right."""
 
-    def __init__(self, tokens: tuple[str, ...]) -> None:
+    def __init__(self, tokens: Sequence[_Token]) -> None:
         self._tokens = tokens
         self._at = 0
 
     def requirements(self) -> Iterator[Requirement]:
         """Yield each."""
         yield self._requirement()
-        while self._next():
+        while self._next().text:
             self._expect(",")
             yield self._requirement()
 
-    def _next(self) -> str:
-        return self._tokens[self._at] if self._at < len(self._tokens) else ""
+    def _next(self) -> _Token:
+        return self._tokens[self._at] if self._at < len(self._tokens) else _END
 
-    def _take(self) -> str:
+    def _take(self) -> _Token:
         token = self._next()
         self._at += 1
         return token
 
     def _expect(self, sign: str) -> None:
-        if (token := self._take()) != sign:
-            raise ValueError(f"expected {sign} " + (f"before {token}" if token else "at the end"))
+        token = self._take()
+        if token.text != sign:
+            raise ValueError(f"expected {sign} {token.where}")
 
     def _requirement(self) -> Requirement:
-        if self._next() == "!":
+        if self._next().text == "!":
             self._take()
             return Requirement(self._key(), None, is_wanted=False)
         key = self._key()
-        if self._next() in {"", ","}:
+        if self._next().text in {"", ","}:
             return Requirement(key, None, is_wanted=True)
-        match self._take():
+        token = self._take()
+        match token.text:
             case "=" | "==":
                 return Requirement(key, frozenset({self._value()}), is_wanted=True)
             case "!=":
                 return Requirement(key, frozenset({self._value()}), is_wanted=False)
             case "in" | "notin" as word:
                 return Requirement(key, self._values(), is_wanted=word == "in")
-        raise ValueError(f"expected =, ==, !=, in or notin behind {key}")
+        raise ValueError(f"expected =, ==, !=, in or notin {token.where}")
 
     def _key(self) -> str:
-        key = self._take()
-        if key in _SIGNS:
-            raise ValueError("expected a label's key " + (f"before {key}" if key else "at the end"))
-        if fault := key_fault(key):
-            raise ValueError(f"a label's key {fault}")
-        return key
+        token = self._take()
+        if token.text in _SIGNS:
+            raise ValueError(f"expected a label's key {token.where}")
+        if fault := key_fault(token.text):
+            raise ValueError(f"a label's key {fault} ({token.where})")
+        return token.text
 
     def _value(self) -> str:
         """A value, which may be empty: ``team=`` asks for the empty one."""
-        value = "" if self._next() in _SIGNS else self._take()
+        token = self._next()
+        value = "" if token.text in _SIGNS else self._take().text
         if fault := value_fault(value):
-            raise ValueError(f"a label's value {fault}")
+            raise ValueError(f"a label's value {fault} ({token.where})")
         return value
 
     def _values(self) -> frozenset[str]:
         self._expect("(")
         found = {self._value()}
-        while self._next() == ",":
+        while self._next().text == ",":
             self._take()
             found.add(self._value())
         self._expect(")")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +28,7 @@ REFUSED = [
     ",", "team,", ",team", "team,,env", "team=red env=dev", "team in red", "team in (red", "team in red)", "team (red)",
     "=red", "!=red", "!", "!!team", "! = x", "team=red=blue", "team > 1", "team=a b", "(team)", "team in ((a))", "()",
     "team==" + "x" * 64, "-team", "team-", "a/b/c", "/x", "x/", "UP.example/x", "team='red'", "team=\u00e9", "a\0b",
-    "team=" + "r" * 1_000, "x" * 64, f"{'d' * 254}/x",
+    "team=" + "r" * 1_000, "x" * 64, f"{'d' * 254}/x", ",".join(["team"] * 33),
 ]  # fmt: skip
 
 
@@ -41,6 +43,32 @@ def test_what_is_no_selector_is_refused(text: str) -> None:
     """With the rule that it breaks; nothing is guessed."""
     with pytest.raises(ValueError, match=r"."):
         parse_selector(text)
+
+
+def test_as_many_requirements_as_may_be() -> None:
+    """Thirty-two."""
+    assert holds(parse_selector(",".join(["team"] * 32)), LABELS)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("team=red SECRET", "expected , at character 10"),
+        ("team in SECRET", "expected ( at character 9"),
+        ("team in (red", "expected ) at the end"),
+        ("SECRET SECRET", "expected =, ==, !=, in or notin at character 8"),
+        ("team, =SECRET", "expected a label's key at character 7"),
+        ("team,", "expected a label's key at the end"),
+        ("SECRET/x", "at character 1)"),
+        ("team=-SECRET", "at character 6)"),
+        ("team=SECRET'", "character 12 cannot stand there"),
+    ],
+)
+def test_a_refusal_says_where_and_nothing_of_what_stands_there(text: str, told: str) -> None:
+    """A key's text may have been put there."""
+    with pytest.raises(ValueError, match=re.escape(told)) as refused:
+        parse_selector(text)
+    assert "SECRET" not in str(refused.value)
 
 
 @given(st.text(alphabet="ab.-_/=!,() in\u00e9\n", max_size=40))
