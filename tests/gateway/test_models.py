@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from gatewaystack import Machine, both_modes
@@ -15,18 +16,26 @@ pytestmark = [pytest.mark.gateway, both_modes]
 TEAM, OTHERS = "body-team", "body-others"
 HOST = "body.example.test"
 CODES_PATH = "/models/code"
+ALIAS = "meta-llama/Llama-3.1-8B"
 CHAT = {"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 5}
+
+
+def rewrites(gateway: Machine) -> bool:
+    """Whether its Envoy writes into bodies what the server calls its model."""
+    return gateway.parts.wiring.meter != "none"
 
 
 @pytest.fixture(scope="module")
 def keys(gateway: Machine) -> Iterator[dict[str, str]]:
-    """Two models of the team's, and two of others': one shared with the team, one hidden. The keys, by tenant."""
+    """Two models of the team's, one with an alias, and two of others': one shared, one hidden. The keys, by tenant."""
     server = gateway.servers["openai"]
     places = [(TEAM, "chat"), (TEAM, "code"), (OTHERS, "shared"), (OTHERS, "hidden")]
     for tenant, model in places:
         allowed = [tenant, TEAM] if model == "shared" else [tenant]
         path = CODES_PATH if model == "code" else f"/v1/models/{tenant}-{model}"
-        config = {"publicHostname": HOST, "externalPath": path}
+        config: dict[str, Any] = {"publicHostname": HOST, "externalPath": path}
+        if model == "chat" and rewrites(gateway):  # else nobody may give one
+            config["aliases"] = [ALIAS]
         gateway.publish(tenant, model, server, live=False, authentication={"allowedTenants": allowed}, **config)
     for tenant, model in places:
         gateway.await_live(tenant, model)
@@ -47,12 +56,25 @@ def ask(gateway: Machine, key: str, model: str, path: str = "/v1/chat/completion
     return gateway.post(path, body, f"x-api-key: {key}", *headers, host=HOST)
 
 
-@pytest.mark.parametrize("model", ["chat", "code", f"{OTHERS}/shared"])
-def test_the_body_names_the_model(gateway: Machine, keys: dict[str, str], model: str) -> None:
-    """Two models on one host, and another tenant's by ``tenant/name``: each answers as itself."""
-    answer = ask(gateway, keys[TEAM], model)
-    assert (answer.status, answer.json["model"]) == (200, model), answer
+@pytest.mark.parametrize(
+    ("said", "model"),
+    [("chat", "chat"), ("code", "code"), (f"{TEAM}/chat", "chat"), (f"{OTHERS}/shared", "shared")],
+)
+def test_the_body_names_the_model(gateway: Machine, keys: dict[str, str], said: str, model: str) -> None:
+    """Two models on one host, and another tenant's by ``tenant/name``: a server hears what it knows, where it can."""
+    answer = ask(gateway, keys[TEAM], said)
+    assert (answer.status, answer.json["model"]) == (200, model if rewrites(gateway) else said), answer
     assert "x-ratelimit-remaining-tokens" in answer.headers
+
+
+@pytest.mark.parametrize("said", [ALIAS, f"{TEAM}/{ALIAS}"])
+def test_an_alias_is_a_name_where_bodies_are_rewritten(gateway: Machine, keys: dict[str, str], said: str) -> None:
+    """Its server hears its own; elsewhere there is no such model."""
+    answer = ask(gateway, keys[TEAM], said)
+    if rewrites(gateway):
+        assert (answer.status, answer.json["model"]) == (200, "chat"), answer
+    else:
+        assert answer.status == 404
 
 
 @pytest.mark.parametrize("model", ["nobody", "shared", f"{OTHERS}/hidden", f"{TEAM}/nobody", "../chat", "", "CHAT"])
@@ -108,7 +130,12 @@ def test_no_body_is_taken_where_none_is_read(gateway: Machine, keys: dict[str, s
 def test_the_list_of_models_is_the_callers(gateway: Machine, keys: dict[str, str]) -> None:
     """Check answers it: the caller's own by name, others' as ``tenant/name``, and no hidden one."""
     answer = gateway.get("/v1/models", f"x-api-key: {keys[TEAM]}", host=HOST)
-    assert {one["id"] for one in answer.json["data"]} == {"chat", "code", f"{OTHERS}/shared"}
+    assert {one["id"] for one in answer.json["data"]} == {
+        "chat",
+        "code",
+        f"{OTHERS}/shared",
+        *([ALIAS] if rewrites(gateway) else []),
+    }
 
 
 def test_a_stream_passes_as_events(gateway: Machine, keys: dict[str, str]) -> None:

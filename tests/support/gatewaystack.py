@@ -218,7 +218,7 @@ class Parts:
 
     def __init__(self, folder: Path, wiring: Wiring, store_url: str, authority: Authority) -> None:
         self._folder = folder
-        self._wiring = wiring
+        self.wiring = wiring
         self._stores = ["--redis-url", store_url, "--secrets-file", str(folder / "secrets.json")]
         self.authority = authority
         self.listeners = {"http": free_port(), "https": free_port()}
@@ -228,17 +228,17 @@ class Parts:
         self.endings = [self._target(f"endings-{number}") for number in range(wiring.gates)]
 
     def _target(self, name: str) -> str:
-        return f"127.0.0.1:{free_port()}" if self._wiring.mutual_tls else f"unix:{self._folder}/{name}.sock"
+        return f"127.0.0.1:{free_port()}" if self.wiring.mutual_tls else f"unix:{self._folder}/{name}.sock"
 
     def gates(self) -> list[Program]:
         """As the product's, but patient with a store on a busy machine."""
         options = [*self._stores, "--gateway-namespace", NAMESPACE, "--store-wait-ms", "190"]
-        options += ["--drain-s", str(self._wiring.drain_s)]
-        if self._wiring.mutual_tls:
+        options += ["--drain-s", str(self.wiring.drain_s)]
+        if self.wiring.mutual_tls:
             certificate, key = self.authority.give(GATE)
             options += ["--transport", "grpcio", "--tls-certificate", str(certificate), "--tls-key", str(key)]
             options += ["--tls-client-ca", str(self.authority.ca)]
-        faces = [self.face, *["127.0.0.1:0"] * (self._wiring.gates - 1)]
+        faces = [self.face, *["127.0.0.1:0"] * (self.wiring.gates - 1)]
         return [
             Program(
                 self._folder / f"gate-{number}.log",
@@ -256,10 +256,10 @@ class Parts:
         options += ["--envoy-version", ENVOY_VERSION, "--gateway-http-port", http, "--gateway-https-port", https]
         options += ["--gateway-listeners", "http,https", "--gateway-certificate", f"{WEB},{OTHER_WEB}"]
         options += ["--gate-targets", ",".join(self.targets), "--endings-targets", ",".join(self.endings)]
-        options += ["--check-timeout-ms", "10000", "--gateway-meter", self._wiring.meter]
-        if self._wiring.mutual_tls:
+        options += ["--check-timeout-ms", "10000", "--gateway-meter", self.wiring.meter]
+        if self.wiring.mutual_tls:
             options += ["--gate-tls-name", GATE, "--gate-tls-ca", GATE_CA, "--gate-tls-client", GATE_CLIENT]
-        if not self._wiring.patches:
+        if not self.wiring.patches:
             options += ["--no-patches"]
         return Program(self._folder / "admin.log", "tollkeeper", "admin", *self._stores, *options)
 
@@ -280,7 +280,7 @@ class Parts:
             OTHER_HOST, alone=True
         )  # Envoy Gateway takes no two certificates with a name in common
         objects = [_secret(WEB, *self.authority.give(HOST)), _secret(OTHER_WEB, *other)]
-        if self._wiring.mutual_tls:
+        if self.wiring.mutual_tls:
             objects.append(_secret(GATE_CLIENT, *self.authority.give("client")))
             objects.append(_object("ConfigMap", GATE_CA, data={"ca.crt": self.authority.ca.read_text()}))
         draft = file.with_name(f".{file.name}")  # such a name is not read
