@@ -23,6 +23,16 @@ class Publisher(Protocol):
         """Whether the proxy can tell a server its own name of a model where callers say another."""
         ...
 
+    @property
+    def injects_values(self) -> bool:
+        """Whether the proxy can give servers a header whose value was sent here."""
+        ...
+
+    @property
+    def injects_secrets(self) -> bool:
+        """Whether the proxy can give servers a header whose value a Secret has."""
+        ...
+
     def status(self, uid: str, version: int) -> Status:
         """Where this version of a publication stands."""
         ...
@@ -41,6 +51,8 @@ class NoPublisher:
 
     most = None
     rewrites = True  # whoever publishes may; nobody here knows
+    injects_values = True
+    injects_secrets = True
 
     def status(self, uid: str, version: int) -> Status:
         """Nothing is known here."""

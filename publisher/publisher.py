@@ -86,6 +86,16 @@ class Publisher:
         return self._sink.rewrites
 
     @property
+    def injects_values(self) -> bool:
+        """Whether the proxy gives servers a header whose value was sent to the API."""
+        return self._sink.injects_values
+
+    @property
+    def injects_secrets(self) -> bool:
+        """Whether the proxy gives servers a header whose value a Secret has."""
+        return self._sink.injects_secrets
+
+    @property
     def board(self) -> Board:
         """Where publications stand, as far as is known, and what is waited for at this moment."""
         return replace(self._board, waiting=self._sink.waiting)

@@ -28,6 +28,12 @@ class Sink(Protocol):
     rewrites: bool
     """Whether its gateway writes the name that a server knows into bodies that say another."""
 
+    injects_values: bool
+    """Whether its gateway gives servers a header whose value was sent to the API."""
+
+    injects_secrets: bool
+    """Whether its gateway gives servers a header whose value a Secret has."""
+
     @property
     def waiting(self) -> str:
         """What ``apply`` waits for at this moment, for those who ask meanwhile; "" where there is nothing to tell."""

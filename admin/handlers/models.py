@@ -114,9 +114,8 @@ async def _free_name(call: ApiCall, body: ModelInput) -> str:
 async def _asked(call: ApiCall, body: ModelInput, given: ModelType | None) -> ModelRecord:
     """Ask the server of a model about it, by what it wants with each call."""
     made = _new_model(body, given, await call.services.store.now_ms())
-    secrets = call.services.secrets.current()
     if body.upstream_auth is not None:
-        made = structs.replace(made, upstream_auth=credentials.given(body.upstream_auth, made, secrets).record)
+        made = structs.replace(made, upstream_auth=credentials.given(call, body.upstream_auth, made).record)
     return publications.observed(made, of_several(await ask_servers(call, made, None)), made.created_at_ms)
 
 

@@ -91,7 +91,7 @@ def _with_auth(
     """The model of these servers, with what they get from now on, sealed and as it is sent."""
     target, secrets = moving.served_by(old, wanted), call.services.secrets.current()
     if body.upstream_auth is not None:
-        credential: credentials.Credential | None = credentials.given(body.upstream_auth, target, secrets)
+        credential: credentials.Credential | None = credentials.given(call, body.upstream_auth, target)
     elif "upstream_auth" in body.model_fields_set:
         credential = None
     else:

@@ -53,6 +53,8 @@ class FilesSink:
 
     most = MOST
     rewrites = True
+    injects_values = True
+    injects_secrets = False
 
     def __init__(  # noqa: PLR0913  it is what binds these parts together
         self,

@@ -97,3 +97,8 @@ class GatewayOptions:
     def rewrites(self) -> bool:
         """Whether Envoy writes the name that a server knows into bodies; on AI Gateway's routes it does not."""
         return self.meter is not MeterBy.NONE and not self.ai_gateway
+
+    @property
+    def injects_secrets(self) -> bool:
+        """Whether servers get headers from Secrets; of Envoy AI Gateway that is a BackendSecurityPolicy's."""
+        return not self.ai_gateway

@@ -41,6 +41,16 @@ class Leading:
         """Whether the proxy writes the name that a model's server knows into bodies that say another."""
         return self._publisher.rewrites
 
+    @property
+    def injects_values(self) -> bool:
+        """Whether the proxy gives servers a header whose value was sent to the API."""
+        return self._publisher.injects_values
+
+    @property
+    def injects_secrets(self) -> bool:
+        """Whether the proxy gives servers a header whose value a Secret has."""
+        return self._publisher.injects_secrets
+
     def status(self, uid: str, version: int) -> Status:
         """Where this version of a publication stands, whoever publishes."""
         return self._board().status(uid, version)

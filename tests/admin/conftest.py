@@ -53,6 +53,8 @@ class RecordingPublisher:
         self.pokes = 0
         self.most: int | None = None
         self.rewrites = True
+        self.injects_values = True
+        self.injects_secrets = True
 
     def status(self, uid: str, version: int) -> Status:
         del uid, version

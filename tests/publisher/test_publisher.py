@@ -36,6 +36,8 @@ class Sink:
 
     most = 100
     rewrites = True
+    injects_values = True
+    injects_secrets = True
     bad: set[str] = field(default_factory=set)
     away: bool = False
     in_force: list[set[str]] = field(default_factory=list)

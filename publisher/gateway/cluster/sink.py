@@ -60,6 +60,7 @@ class ClusterSink:
     """Keeps the objects of one gateway in step."""
 
     most = MOST
+    injects_values = False
 
     def __init__(
         self,
@@ -76,6 +77,7 @@ class ClusterSink:
         self._cluster = cluster
         self._options = options
         self.rewrites = options.rewrites
+        self.injects_secrets = options.injects_secrets
         self._metrics = metrics
         self._patience_s = patience_s
         self._resync_s = resync_s

@@ -54,6 +54,7 @@ class FolderSink:
     """Keeps the file. ``prober`` None: it is written, and nobody is asked."""
 
     most = MOST
+    injects_values = False
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class FolderSink:
         self._path = folder / FILE
         self._options = options
         self.rewrites = options.rewrites
+        self.injects_secrets = options.injects_secrets
         self._prober = prober
         self._proofs = Proofs(prober) if prober else None
         self._may_write = may_write  # asked at each write: whether this process still is the folder's one writer

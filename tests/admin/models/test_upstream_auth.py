@@ -217,6 +217,57 @@ async def test_a_secret_of_the_gateways_is_not_known_here(api: Any, locked: str)
     assert publication.upstream_auth == UpstreamAuth("authorization", secret="llm-credential")
 
 
+async def test_an_operator_names_no_secret(start_api: Any, open_one: str, start_server: Any) -> None:
+    """It is the gateway's: who could name one would have it sent to a server of his own."""
+    other = await start_server({"/v1/models": (200, LISTED)})
+    secret = {"header": "authorization", "secret": "llm-credential"}
+    api = await start_api()
+    await api.tenant("tenant-a", upstreamAllow=["127.0.0.0/8"])
+    await api.model("llm", open_one, upstreamAuth=secret, type="openai")
+    await api.publish("llm")
+    await api.user("op", "operator", "tenant-a")
+    await api.become("op")
+    named = {"name": "mine", "tenantId": "tenant-a", "url": other, "type": "openai", "upstreamAuth": secret}
+    for refused in (
+        await api.ask("POST", "/api/models", named),
+        await change(api, {"upstreamAuth": secret}),
+        await change(api, {"upstreamAuth": secret | {"secret": "another"}}),
+        await change(api, {"url": other, "upstreamAuth": secret}),
+    ):
+        assert (refused.status, refused.faults) == (400, {"upstreamAuth.secret": "reserved"})
+    assert (await stored(api))[1].url == open_one
+    assert (await change(api, {"servers": [{"url": open_one, "weight": 5}]})).body["upstreamAuth"] is not None
+    assert (await change(api, {"url": other})).body["upstreamAuth"] is None
+    model, publication = await stored(api)
+    assert (model.upstream_auth, publication.upstream_auth) == (None, None)
+
+
+VALUE, SECRET = {"value": "Bearer one"}, {"secret": "llm-credential"}
+
+
+@pytest.mark.parametrize(
+    ("gives", "refused", "taken"),
+    [((True, False), SECRET, VALUE), ((False, True), VALUE, SECRET), ((False, False), VALUE, None)],
+    ids=["envoy", "envoy-gateway", "ai-gateway"],
+)
+async def test_what_the_gateway_cannot_give_is_refused(
+    api: Any, open_one: str, gives: tuple[bool, bool], refused: Any, taken: Any
+) -> None:
+    """With nothing changed: a model that is live stays so."""
+    await api.model("llm", open_one, type="openai")
+    await api.publish("llm")
+    before = await stored(api)
+    api.publisher.injects_values, api.publisher.injects_secrets = gives
+    named = {"name": "new", "tenantId": "tenant-a", "url": open_one, "type": "openai", "upstreamAuth": refused}
+    for answer in (await change(api, {"upstreamAuth": refused}), await api.ask("POST", "/api/models", named)):
+        assert (answer.status, answer.faults) == (400, {f"upstreamAuth.{next(iter(refused))}": "not_enabled"})
+    assert await stored(api) == before
+    if taken:
+        assert (await change(api, {"upstreamAuth": taken})).status == 200
+    else:
+        assert (await change(api, {"upstreamAuth": SECRET})).faults == {"upstreamAuth.secret": "not_enabled"}
+
+
 async def test_changes_at_once(api: Any, open_one: str, secrets: Secrets) -> None:
     """Model and publication end with one and the same value; of those that saw the same state one is done."""
     await api.model("llm", open_one)
