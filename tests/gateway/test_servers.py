@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import json
 from collections import Counter
 
 import pytest
@@ -17,6 +19,18 @@ pytestmark = [pytest.mark.gateway, pytest.mark.timeout(400)]
 TEAM, MODEL = "servers-team", "moved"
 SECRET, HEADER = "moved-credential", "authorization"
 PATH = f"/api/models/{MODEL}?tenantId={TEAM}"
+CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 5}
+
+
+class Locked(Upstream):
+    """A model server that lists nothing to who has no key, as the admin that asks it."""
+
+    async def _answer(self, writer: asyncio.StreamWriter, head: str, length: int) -> None:
+        if not head.startswith("GET "):
+            await super()._answer(writer, head, length)
+            return
+        writer.write(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 0\r\n\r\n")
+        await writer.drain()
 
 
 def lay_secret(gateway: Machine, value: str) -> None:
@@ -69,4 +83,39 @@ def test_servers_and_what_they_want(gateway: Machine) -> None:
         assert until(lambda: got() == ["Bearer two"], LIVE_S), "it had it before"
         gateway.operator.must("PATCH", PATH, {"url": old.url})
         assert until(lambda: call().upstream == "old" and got() == [], LIVE_S, every_s=0.2), got()
+        assert gateway.gateway.stat("listener_manager.listener_modified$") == drained
         gateway.unpublish(TEAM, MODEL)
+        gateway.operator.must("DELETE", PATH)
+
+
+def test_a_model_that_check_chooses_gets_what_it_wants(gateway: Machine) -> None:
+    """An openai call leaves by another route than it came by: by its path and by its host, with the Secret's value."""
+    with Locked("chat") as chat, Locked("other") as other, Upstream("plain") as plain:
+        lay_secret(gateway, "Bearer three")
+        gateway.operator.ask("POST", "/api/tenants", {"tenantId": TEAM})
+        first = {"name": "plain", "tenantId": TEAM, "url": plain.url, "type": "traditional"}
+        gateway.operator.must("POST", "/api/models", first)
+        gateway.publish(TEAM, "plain", plain.url)
+        asked = {"name": MODEL, "tenantId": TEAM, "url": chat.url, "type": "openai"}
+        gateway.operator.must("POST", "/api/models", asked | {"upstreamAuth": {"header": HEADER, "secret": SECRET}})
+        drained = gateway.gateway.stat("listener_manager.listener_modified$")
+        made = gateway.publish(TEAM, MODEL, chat.url)
+        sent = gateway.operator.ask("PATCH", PATH, {"upstreamAuth": {"value": "Bearer four"}})
+        assert (sent.status_code, sent.json()["errors"][0]["field"]) == (400, "upstreamAuth.value"), sent.text
+
+        def got(path: str) -> tuple[str, list[str]]:
+            body = json.dumps(CHAT).encode()
+            headers = (f"x-api-key: {made['apiKey']}", f"{HEADER}: mine", "content-type: application/json")
+            reply = gateway.post(path, body, *headers, host=made["publicHostname"])
+            return (reply.upstream, reply.upstream_headers(HEADER)) if reply.status == 200 else (str(reply.status), [])
+
+        paths = (f"{made['externalPath']}/chat/completions", "/v1/chat/completions")
+        for path in paths:
+            assert until(lambda to=path: got(to) == ("chat", ["Bearer three"]), LIVE_S, every_s=0.2), (path, got(path))
+
+        gateway.operator.must("PATCH", PATH, {"url": other.url, "upstreamAuth": {"secret": SECRET}})
+        for path in paths:
+            assert until(lambda to=path: got(to) == ("other", ["Bearer three"]), LIVE_S, every_s=0.2), (path, got(path))
+        assert gateway.gateway.stat("listener_manager.listener_modified$") == drained
+        gateway.unpublish(TEAM, MODEL)
+        gateway.operator.must("DELETE", PATH)

@@ -84,10 +84,7 @@ def own_host_filter(options: GatewayOptions) -> Json:
 
 
 def credential_filters(plan: Plan, options: GatewayOptions) -> list[Json]:
-    """What gives servers the headers that they want, one for each header and Secret; by name.
-
-    Envoy Gateway adds a filter to the listener for each, and the first publication that uses one changes the listener.
-    """
+    """What gives servers the headers that they want, one for each header and Secret; by name."""
     wanted = {credential_name(one.injection, options): one.injection for one in plan.upstreams if one.injection}
     return [_credential_filter(name, wanted[name], options) for name in sorted(wanted)]
 
@@ -109,16 +106,22 @@ def carried(obj: Json) -> frozenset[str]:
 
 
 def _published(host: HostRules, options: GatewayOptions) -> Iterator[Json]:
+    """Each publication's own routes, or a few for all.
+
+    One whose servers get a credential has its own always: its clusters are named after its route's name and its rules'
+    indexes there, and must never come to mean another publication's server.
+    """
     by_publication = sorted(host.published, key=lambda rule: rule.publication)
+    alone = [rule for rule in by_publication if options.per_publication_routes or rule.has_credential]
+    for uid, rules in groupby(alone, key=lambda rule: rule.publication):
+        for index, own in enumerate(_pieces(list(rules), MAX_RULES)):
+            yield _filled(f"{ROUTE_PREFIX}{uid}{f'-{index}' if index else ''}", host, own, options)
     if options.per_publication_routes:
-        for uid, rules in groupby(by_publication, key=lambda rule: rule.publication):
-            for index, own in enumerate(_pieces(list(rules), MAX_RULES)):
-                yield _filled(f"{ROUTE_PREFIX}{uid}{f'-{index}' if index else ''}", host, own, options)
-    else:
-        for what, is_read in (("routes", False), ("models", True)):
-            of_kind = [rule for rule in by_publication if rule.is_read is is_read]
-            for index, filled in enumerate(_packed(of_kind)):
-                yield _filled(_name(what, host, options, index), host, filled, options)
+        return
+    for what, is_read in (("routes", False), ("models", True)):
+        of_kind = [rule for rule in by_publication if rule.is_read is is_read and not rule.has_credential]
+        for index, filled in enumerate(_packed(of_kind)):
+            yield _filled(_name(what, host, options, index), host, filled, options)
 
 
 def _packed(rules: Sequence[Rule]) -> Iterator[Sequence[Rule]]:

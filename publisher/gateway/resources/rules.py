@@ -38,6 +38,7 @@ class Rule:
 
     publication: str  # uid
     is_read: bool  # Check reads the bodies of the publication's calls
+    has_credential: bool  # its servers get a header, so that its clusters are its own and named after its route
     rendered: Json
 
 
@@ -155,10 +156,11 @@ def _rules(
     """All rules of these routes; of two that match the same the first. ``read``: whose calls' bodies Check reads."""
     seen: set[_Key] = set()
     for route in routes:
-        for key, rendered in _of_route(route, upstreams[route.publication], options, waits=route.publication in read):
+        upstream, is_read = upstreams[route.publication], route.publication in read
+        for key, rendered in _of_route(route, upstream, options, waits=is_read):
             if key not in seen:
                 seen.add(key)
-                yield Rule(route.publication, route.publication in read, rendered)
+                yield Rule(route.publication, is_read, upstream.injection is not None, rendered)
 
 
 def _of_route(route: Route, upstream: Upstream, options: GatewayOptions, *, waits: bool) -> Iterator[tuple[_Key, Json]]:
@@ -179,12 +181,11 @@ def _leading(name: str, match: Json, route: Route, upstream: Upstream, options: 
         "name": name,
         "matches": [match],
         "filters": [
-            _headers(route, upstream),
+            _headers(route),
             *_rewriting(route, upstream),
             *_each_its_own_host(upstream, options),
-            *_credential(upstream, options),
         ],
-        "backendRefs": backend_refs(upstream, options),
+        "backendRefs": _servers(upstream, options),
         "timeouts": {"request": f"{route.longest_s}s"},
     }
 
@@ -193,15 +194,11 @@ def _matching(kind: str, path: str) -> Json:
     return {"path": {"type": kind, "value": path}}
 
 
-def _headers(route: Route, upstream: Upstream) -> Json:
-    """The key ends here, whatever Check answers; the server is told whose call it is.
-
-    Envoy takes headers off after every filter: one that the server wants is left, which a filter has written over.
-    """
-    wanted = upstream.injection.header if upstream.injection else ""
+def _headers(route: Route) -> Json:
+    """The key ends here, whatever Check answers; the server is told whose call it is."""
     modified = {
         "set": [{"name": PUBLICATION_HEADER, "value": route.publication}],
-        "remove": [name for name in CREDENTIAL_HEADERS if name != wanted],
+        "remove": list(CREDENTIAL_HEADERS),
     }
     return {"type": "RequestHeaderModifier", "requestHeaderModifier": modified}
 
@@ -223,9 +220,17 @@ def _each_its_own_host(upstream: Upstream, options: GatewayOptions) -> list[Json
     return [_by_filter(own_host_name(options))] if len(hostnames) > 1 else []
 
 
-def _credential(upstream: Upstream, options: GatewayOptions) -> list[Json]:
-    """The header that the servers want, from a Secret of the operator's."""
-    return [_by_filter(credential_name(upstream.injection, options))] if upstream.injection else []
+def _servers(upstream: Upstream, options: GatewayOptions) -> list[Json]:
+    """The servers, and of those that want a header the filter that writes it from a Secret of the operator's.
+
+    At the server and not at the rule: there Envoy Gateway makes it a filter of the server's cluster, behind the router.
+    One of the rule would be a filter of the listener, on or off by the route of before Check: that of an openai call is
+    another than the one by which it leaves.
+    """
+    refs = backend_refs(upstream, options)
+    if upstream.injection is None:
+        return refs
+    return [ref | {"filters": [_by_filter(credential_name(upstream.injection, options))]} for ref in refs]
 
 
 def _new_path(route: Route) -> Json:

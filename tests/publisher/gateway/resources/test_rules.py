@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from catalog.records import UpstreamAuth
 from extauth.credentials.carriers import CREDENTIAL_HEADERS
+from publisher.envoy.sink import FilesSink
+from publisher.gateway.cluster.sink import ClusterSink
+from publisher.gateway.folder.sink import FolderSink
 from publisher.gateway.options import GatewayOptions
 from publisher.gateway.resources.manifests import carried, fitting, published
 from publisher.plan import plan
@@ -109,8 +113,8 @@ def test_a_route_says_whose_rules_it_carries() -> None:
     assert sorted(by_name.values(), key=sorted) == [frozenset(), frozenset(), frozenset(), {"u1"}, {"u2"}]
 
 
-def test_a_header_that_a_server_wants_is_left_to_the_filter_that_writes_it() -> None:
-    """Envoy takes headers off after all filters: ours would take off what was put in for the server."""
+def test_a_header_that_a_server_wants_is_written_at_the_server() -> None:
+    """Behind Check and behind what takes the caller's off, by all routes by which a call may leave."""
     made = openai("u1", "/a", upstream_auth=UpstreamAuth("authorization", secret="one"))
     objects = published(plan([made]), OPTIONS)
     (filter_,) = [one for one in objects if one["kind"] == "HTTPRouteFilter"]
@@ -122,12 +126,22 @@ def test_a_header_that_a_server_wants_is_left_to_the_filter_that_writes_it() -> 
     leading = [one for obj in objects for one in obj["spec"].get("rules", ()) if "backendRefs" in one]
     assert len(leading) == 3
     for rule in leading:
-        assert [one["extensionRef"]["name"] for one in rule["filters"] if "extensionRef" in one] == [
-            filter_["metadata"]["name"]
-        ]
+        assert not [one for one in rule["filters"] if "extensionRef" in one]
+        (server,) = rule["backendRefs"]
+        assert [one["extensionRef"]["name"] for one in server["filters"]] == [filter_["metadata"]["name"]]
         (modified,) = [one["requestHeaderModifier"] for one in rule["filters"] if "requestHeaderModifier" in one]
-        assert "authorization" not in modified["remove"]
-        assert "x-api-key" in modified["remove"]
+        assert modified["remove"] == list(CREDENTIAL_HEADERS)
+
+
+def test_a_publication_with_a_credential_has_routes_of_its_own() -> None:
+    """Its clusters are named after the places of its rules, which must never be another publication's."""
+    wanting = UpstreamAuth("authorization", secret="one")
+    plain = [publication("u1", "/a"), openai("u2", "/b")]
+    made = [publication("u3", "/c", upstream_auth=wanting), openai("u4", "/d", upstream_auth=wanting)]
+    objects = published(plan([*plain, *made]), dataclasses.replace(OPTIONS, per_publication_routes=False))
+    by_name = {obj["metadata"]["name"]: carried(obj) for obj in objects if obj["kind"] == "HTTPRoute"}
+    assert (by_name["tollkeeper-u3"], by_name["tollkeeper-u4"]) == ({"u3"}, {"u4"})
+    assert all({"u3", "u4"}.isdisjoint(uids) or len(uids) == 1 for uids in by_name.values())
 
 
 def test_a_value_that_was_sent_is_none_that_an_envoy_gateway_can_have() -> None:
@@ -138,3 +152,11 @@ def test_a_value_that_was_sent_is_none_that_an_envoy_gateway_can_have() -> None:
     assert "u2" not in fitting(plan([sent, named]), OPTIONS).refused
     refused = fitting(plan([named]), dataclasses.replace(OPTIONS, ai_gateway=True)).refused
     assert "BackendSecurityPolicy" in refused["u2"]
+
+
+def test_a_gateway_says_what_it_can_give_servers() -> None:
+    """So that the API refuses the other instead of taking a model off."""
+    assert (FilesSink.injects_values, FilesSink.injects_secrets) == (True, False)
+    assert (FolderSink.injects_values, ClusterSink.injects_values) == (False, False)
+    assert FolderSink(Path(), OPTIONS, None).injects_secrets
+    assert not FolderSink(Path(), dataclasses.replace(OPTIONS, ai_gateway=True), None).injects_secrets
