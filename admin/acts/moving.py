@@ -39,9 +39,9 @@ def new_urls(record: ModelRecord, servers: Iterable[Server]) -> list[str]:
 def told(record: ModelRecord) -> dict[str, str]:
     """A model's servers as the audit stream tells them."""
     several = " ".join(f"{one.url}*{one.weight}" for one in record.servers)
-    return {"url": record.url, "servers": several, "upstreamAuth": _told_auth(record.upstream_auth)}
+    return {"url": record.url, "servers": several, "upstreamAuth": told_auth(record.upstream_auth)}
 
 
-def _told_auth(auth: UpstreamAuth | None) -> str:
+def told_auth(auth: UpstreamAuth | None) -> str:
     """Which header it is and where it is from; never its value, not even sealed."""
     return f"{auth.header} of secret {auth.secret}" if auth and auth.secret else auth.header if auth else ""

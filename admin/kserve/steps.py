@@ -139,4 +139,5 @@ def _told(model: ModelRecord) -> dict[str, str]:
         "protocol": model.protocol.value,
         "ready": str(model.ready).lower(),
         "message": model.message,
+        "upstreamAuth": moving.told_auth(model.upstream_auth),
     }

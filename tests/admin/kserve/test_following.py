@@ -181,6 +181,23 @@ async def test_a_publication_follows_its_services_url(world: World) -> None:
     assert (await world.api.validate(made.body["apiKey"]))["valid"]
 
 
+async def test_a_credential_that_a_move_drops_is_told_of(world: World) -> None:
+    """It was given for the server of before, and nobody is asked here: the audit says that it is gone."""
+    await world.service()
+    await world.until_model(ready=True)
+    auth = {"upstreamAuth": {"secret": "llm-credential"}}
+    assert (await world.api.ask("PATCH", "/api/models/my-model?tenantId=tenant-a", auth)).status == 200
+    await world.service()
+    await world.until_model(ready=True)
+    assert (await world.api.publish("my-model", tenantId="tenant-a")).status == 201
+    await world.service(url="http://my-model-predictor.tenant-a.svc.cluster.local:8080")
+    await world.until_model(url="http://my-model-predictor.tenant-a.svc.cluster.local:8080")
+    assert (await world.publication()).upstream_auth is None
+    (act, *_) = (await world.api.ask("GET", "/api/audit?actor=kubernetes")).body["items"]
+    assert act["action"] == "model.follow"
+    assert act["detail"]["upstreamAuth"] == "authorization of secret llm-credential -> "
+
+
 async def test_a_url_that_kserve_tells_no_more_stays(world: World) -> None:
     """A service that is made anew in its place is not ready, and what is published is not torn down for it."""
     await world.service()
