@@ -27,6 +27,7 @@ from extauth.listing import Telling
 from extauth.question import read_question
 from extauth.reasons import Reason
 from extauth.request.call import Asking, Call
+from extauth.request.packed import weights_of
 from extauth.verdict import Verdict
 from protos.external_auth_pb2 import CheckResponse
 from runtime.clock import Clock
@@ -142,6 +143,10 @@ class CheckService:
         for verdict, call in zip(verdicts, calls, strict=True):
             if verdict.reason in LOGGED:
                 self._refusals.note(verdict.reason, partial(_whole, call))
+
+    def weights(self, payloads: Sequence[bytes]) -> Sequence[int]:
+        """Weigh a packed body by what may come out of it."""
+        return weights_of(payloads)
 
     def overloaded(self, payload: bytes) -> bytes:
         """Refuse a call that cannot be looked at in time."""

@@ -9,8 +9,9 @@ from extauth.reasons import Reason
 from extauth.request.body import UNREAD, Body, BodyFault
 from extauth.request.call import Call, Posted
 from extauth.request.endpoints import Kind, endpoint_of
+from extauth.request.members import SLOW_BYTES
 from extauth.request.openai import names_stored
-from extauth.request.packed import IDENTITY, PackedError, unpacked
+from extauth.request.packed import IDENTITY, SMALL_BYTES, PackedError, unpacked
 from extauth.request.reading import read_body
 
 
@@ -35,10 +36,11 @@ def read_bodies(
 def read_posted(posted: Posted, publication_path: str) -> Body | BodyFault:
     """Read a body; ``publication_path``: of the publication that it is for, as far as that is known without it."""
     takes_form = endpoint_of(posted.path, publication_path).kind is Kind.FORM
-    raw = posted.raw
+    raw, slow_bytes = posted.raw, SLOW_BYTES
     if posted.content_encoding not in IDENTITY:
         try:
-            raw = unpacked(raw, posted.content_encoding)
+            raw, slow_bytes = unpacked(raw, posted.content_encoding), SMALL_BYTES
         except PackedError as error:
             return BodyFault(Reason.BODY_NOT_JSON, str(error), code="invalid_encoding")
-    return read_body(raw, posted.content_type, takes_form=takes_form, is_text=posted.raw_is_text)
+    is_text = posted.raw_is_text
+    return read_body(raw, posted.content_type, takes_form=takes_form, is_text=is_text, slow_bytes=slow_bytes)

@@ -64,10 +64,11 @@ class UnreadableError(Exception):
     """It is no JSON object, or none that is read here; says why in words for the caller."""
 
 
-def members(raw: bytes, deciding: frozenset[str]) -> Members:
+def members(raw: bytes, deciding: frozenset[str], slow_bytes: int = SLOW_BYTES) -> Members:
     """Read an object in UTF-8; raises ``UnreadableError``.
 
     ``deciding``: the names of which it must be known whether they stand there twice; plain letters.
+    ``slow_bytes``: up to so many it is read by the standard library where it must be.
     Nothing is said of what stands in its values but that they are JSON, with ``NaN`` and the infinities.
     """
     text = raw.removeprefix(_BOM)
@@ -80,13 +81,13 @@ def members(raw: bytes, deciding: frozenset[str]) -> Members:
     except RecursionError as deep:
         raise UnreadableError("The body is nested too deeply to be read.") from deep
     except msgspec.DecodeError as fault:
-        return _slowly(text, fault, deciding)
+        return _slowly(text, fault, deciding, slow_bytes)
     if len(values) > MAX_MEMBERS:
         raise UnreadableError(f"The body has more than {MAX_MEMBERS} names.")
     shape = shape_of(values, deciding)
     if _is_compact(text, values, shape) or _stand_once(text, shape) or _is_plain(text, values):
         return Members(values, shape)
-    return _slowly(text, None, deciding)
+    return _slowly(text, None, deciding, slow_bytes)
 
 
 def _hold_to_utf8(text: bytes) -> None:
@@ -213,11 +214,11 @@ def _name(literal: bytes) -> str:
     return str(json.loads(b'"%s"' % literal))
 
 
-def _slowly(text: bytes, error: msgspec.DecodeError | None, deciding: frozenset[str]) -> Members:
+def _slowly(text: bytes, error: msgspec.DecodeError | None, deciding: frozenset[str], slow_bytes: int) -> Members:
     """Read it by the standard library, member by member; ``error``: why msgspec did not, None of a doubled name."""
-    if len(text) > SLOW_BYTES:
+    if len(text) > slow_bytes:
         what = "cannot be read as JSON" if error else "names something twice"
-        rule = f"one above {SLOW_BYTES} bytes may hold no NaN, no half of a surrogate pair and no name twice"
+        rule = f"one above {slow_bytes} bytes may hold no NaN, no half of a surrogate pair and no name twice"
         raise UnreadableError(f"The body {what}; {rule}.")
     try:
         pairs = list(_pairs(text.decode()))

@@ -21,7 +21,7 @@ from extauth.reasons import Reason
 from extauth.request.body import MAX_CHOICES, Body, BodyFault
 from extauth.request.form import NoFormError, is_form, read_form
 from extauth.request.media import Media, media_of
-from extauth.request.members import ALTERED, Members, UnreadableError, members, shape_of
+from extauth.request.members import ALTERED, SLOW_BYTES, Members, UnreadableError, members, shape_of
 from extauth.request.mentions import NOTHING, REFERENCE, mentions, refers
 from ratelimit.tokens.terms import MAX_TOKENS
 
@@ -62,17 +62,20 @@ class _FaultError(Exception):
         self.fault = fault
 
 
-def read_body(raw: bytes, content_type: str, *, takes_form: bool = False, is_text: bool = False) -> Body | BodyFault:
+def read_body(
+    raw: bytes, content_type: str, *, takes_form: bool = False, is_text: bool = False, slow_bytes: int = SLOW_BYTES
+) -> Body | BodyFault:
     """Read what a call says. ``content_type``: its header, as it was sent.
 
     ``takes_form``: the endpoint takes a form too. ``is_text``: Envoy handed the body over as text, in which a byte
     that is not UTF-8 has been replaced by "!" while the model's server is sent the byte itself.
+    ``slow_bytes``: as of ``members``.
     """
     try:
         if takes_form and is_form(content_type):
             return _read_form(raw, content_type)
         _require_json(content_type)
-        return _read_json(raw, is_text=is_text)
+        return _read_json(raw, slow_bytes, is_text=is_text)
     except _FaultError as error:
         return error.fault
     except (UnreadableError, NoFormError) as unreadable:
@@ -92,15 +95,15 @@ def _require_json(content_type: str) -> None:
             raise _refused(Reason.BODY_TYPE, f"The body must be encoded in UTF-8, not in {value[:40].strip()!r}.")
 
 
-def _read_json(raw: bytes, *, is_text: bool) -> Body:
+def _read_json(raw: bytes, slow_bytes: int, *, is_text: bool) -> Body:
     if not raw:
         raise UnreadableError("The body is empty; it must be a JSON object.")
-    found = members(raw, DECIDING)
+    found = members(raw, DECIDING, slow_bytes)
     _hold_to_names(found, DECIDING, is_text=is_text)
     values = found.values
     mentioned = mentions(raw)
     media = media_of(values.get("messages", values.get("input"))) if mentioned.media else _NO_MEDIA
-    model, max_tokens = _text(values, "model"), None if _MOSTS.isdisjoint(values) else _most(values)
+    model, max_tokens = _text(values, "model"), None if _MOSTS.isdisjoint(values) else _most(values, slow_bytes)
     if mentioned is NOTHING and _UNUSUAL.isdisjoint(values):  # nothing else stands there that says a call's cost
         return Body(model, len(raw), max_tokens, stream=_flag(values, "stream"))
     return Body(
@@ -187,7 +190,13 @@ def _value(values: _Values, name: str) -> object:
 _decoded: Final = msgspec.json.Decoder().decode
 
 
+MAX_SLOW_VALUE_BYTES: Final = 32 * 1024
+"""Longest name or number that the standard library reads."""
+
+
 def _slow_value(raw: bytes) -> object:
+    if len(raw) > MAX_SLOW_VALUE_BYTES:
+        return ()
     try:
         return json.loads(raw.decode(), parse_int=float)
     except (ValueError, RecursionError):
@@ -253,14 +262,14 @@ def _bound(values: _Values, name: str) -> int | None:
     return int(min(bound, MAX_TOKENS))
 
 
-def _most(values: _Values) -> int | None:
+def _most(values: _Values, slow_bytes: int = SLOW_BYTES) -> int | None:
     """The largest bound of an answer's tokens; ``None`` where there is none, or one spelling says so."""
     bounds = [_bound(values, name) for name in MOST_FIELDS if name in values]
     if len(bounds) == 1 and "options" not in values:
         return bounds[0] if bounds[0] is None or bounds[0] >= 0 else None
     options = bytes(values["options"]) if "options" in values else b""
     if options.startswith(b"{"):
-        inner = members(options, _OLLAMA)
+        inner = members(options, _OLLAMA, slow_bytes)
         _hold_to_names(inner, _OLLAMA, is_text=False)
         bounds.append(_bound(inner.values, OLLAMA_MOST))
     given = [bound for bound in bounds if bound is not None]

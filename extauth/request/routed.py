@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from google.protobuf.struct_pb2 import Struct
 
+from extauth.request.packed import UNPACKS
 from extauth.request.route_names import ROUTE_KIND, ROUTE_PREFIX, read_rule
 
 ROUTE_NAMESPACE: Final = "tollkeeper"
@@ -37,7 +38,7 @@ def routed(metadata: Mapping[str, Struct], gateway_namespace: str) -> Routed:
     if own is not None:
         fields = own.fields
         named = fields.get("publication")
-        publication, unpacks = "" if named is None else named.string_value, "unpacks" in fields
+        publication, unpacks = "" if named is None else named.string_value, UNPACKS in fields
         if not publication and "openai_host" in fields:  # a route that names both means the publication
             return Routed("", fields["openai_host"].string_value, unpacks)
         return Routed(publication, "", unpacks)

@@ -23,8 +23,6 @@ LARGE_CHECK_S: Final = 5
 
 _EXTENSIONS: Final = "type.googleapis.com/envoy.extensions."
 _TYPE: Final = f"{_EXTENSIONS}filters.http.ext_authz.v3.ExtAuthzPerRoute"
-UNPACKS: Final = "unpacks"
-"""What a route's metadata names whose bodies Envoy unpacks once Check has let them pass."""
 UNPACKING: Final = tuple(f"envoy.filters.http.decompressor/{encoding}" for encoding in sorted(ENCODINGS))
 """The filters that do, off but for those routes."""
 _BODY_METHODS: Final = "POST|PUT|PATCH"

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from extauth.credentials.carriers import CREDENTIAL_HEADERS
+from extauth.request.packed import UNPACKS
 from publisher.browsers import SERVERS_HEADERS, browser_policy
-from publisher.envoy.bodies import UNPACKING, UNPACKS, large_calls, large_way, packed_calls, without_body
+from publisher.envoy.bodies import UNPACKING, large_calls, large_way, packed_calls, without_body
 from publisher.envoy.files import (
     METER_FILTER,
     NO_CLUSTER,

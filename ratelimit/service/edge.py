@@ -83,6 +83,10 @@ class RateLimitService:
         self._remembered.offer(payload, asked)
         return asked
 
+    def weights(self, payloads: Sequence[bytes]) -> Sequence[int]:
+        """Their lengths."""
+        return [*map(len, payloads)]
+
     def overloaded(self, payload: bytes) -> Answer:
         """Take note of an ended call all the same: it waits for nothing."""
         answer = _answered_at_once(self._read(payload))

@@ -55,6 +55,10 @@ class BatchService(Protocol):
         """Most calls to hand over at once, as of now."""
         ...
 
+    def weights(self, payloads: Sequence[bytes]) -> Sequence[int]:
+        """What calls weigh, in bytes of a message that takes as long to answer: mostly their length."""
+        ...
+
     def answer(self, payloads: Sequence[bytes], deadline_ms: float) -> Sequence[Answer]:
         """Answer every call, in order, before the deadline (monotonic clock). Must not raise."""
         ...
@@ -79,7 +83,7 @@ class QueueLimits:
     wait_ms: float = 20  # longest wait behind other batches since a call was taken
     answer_ms: float = 50  # longest time from taking a call to the end of any wait on the store
     least_ms: float = 10  # a call whose client waits no longer than this is not begun: it would hurry its whole batch
-    small_bytes: int = 8 * 1024  # a call up to this waits behind no larger one
+    small_bytes: int = 8 * 1024  # a call that weighs up to this waits behind no larger one
     large_bytes: int = 256 * 1024  # so much of larger calls is answered at once; one above this alone (``large``)
     large_bytes_waiting: int = 64 * 1024 * 1024  # of large calls together; those beyond are answered as overloaded
     large_answer_ms: float = 1_000  # longest time for the answer of a large call, reading it included

@@ -2,6 +2,7 @@
 
 A turn answers one, or as many smaller ones together as are no larger than it, in the order of their arrival. So does a
 batch take no more of the calls that are not small: many of 200 KiB would keep small ones waiting like one vast one.
+A call is as large as it weighs for its service.
 What waits is bounded in bytes; a call beyond that is answered by ``overloaded`` at once. A call whose client gave up,
 or whose time is over, leaves unanswered.
 """
@@ -21,7 +22,7 @@ class LargeCalls:
     def __init__(self, clock: Clock, limits: QueueLimits) -> None:
         self._clock = clock
         self._limits = limits
-        self._waiting: deque[tuple[BatchService, Incoming]] = deque()
+        self._waiting: deque[tuple[BatchService, int, Incoming]] = deque()
         self._bytes = 0
 
     def __len__(self) -> int:
@@ -31,32 +32,32 @@ class LargeCalls:
     def keep(self, service: BatchService, calls: Sequence[Incoming], respond: Respond) -> Sequence[Incoming]:
         """Keep what is too large for one batch, as far as there is room to wait; returns the others."""
         small_bytes, room = self._limits.small_bytes, self._limits.large_bytes
-        if max([len(payload) for _, payload, _ in calls]) <= small_bytes:
+        weights = service.weights([payload for _, payload, _ in calls])
+        if max(weights) <= small_bytes:
             return calls
         others = []
-        for call in calls:
-            size = len(call.payload)
-            if size <= small_bytes:
+        for call, weight in zip(calls, weights, strict=True):
+            if weight <= small_bytes:
                 others.append(call)
-            elif size <= room:
-                room -= size
+            elif weight <= room:
+                room -= weight
                 others.append(call)
             else:
-                self._wait(service, call, respond)
+                self._wait(service, weight, call, respond)
         return others
 
-    def _wait(self, service: BatchService, call: Incoming, respond: Respond) -> None:
+    def _wait(self, service: BatchService, weight: int, call: Incoming, respond: Respond) -> None:
         if self._bytes + len(call.payload) > self._limits.large_bytes_waiting:
             respond(call.call_id, service.overloaded(call.payload))
             return
-        self._waiting.append((service, call))
+        self._waiting.append((service, weight, call))
         self._bytes += len(call.payload)
 
     def drop(self, is_given_up: Callable[[int], bool]) -> None:
         """Let go of the calls, by their ids, whose clients wait no longer."""
         if self._waiting:
-            self._waiting = deque(one for one in self._waiting if not is_given_up(one[1].call_id))
-            self._bytes = sum(len(call.payload) for _, call in self._waiting)
+            self._waiting = deque(one for one in self._waiting if not is_given_up(one[2].call_id))
+            self._bytes = sum(len(call.payload) for _, _, call in self._waiting)
 
     def answer_next(self, respond: Respond) -> None:
         """Answer the calls that have waited longest, of those whose clients still wait."""
@@ -76,12 +77,13 @@ class LargeCalls:
         service, room = self._waiting[0][0], self._limits.large_bytes
         calls: list[Incoming] = []
         while self._waiting and self._waiting[0][0] is service and len(calls) < service.max_batch:
-            size = len(self._waiting[0][1].payload)
-            if calls and size > room:
+            _, weight, call = self._waiting[0]
+            if calls and weight > room:
                 break
-            calls.append(self._waiting.popleft()[1])
-            self._bytes -= size
-            room -= size
+            self._waiting.popleft()
+            calls.append(call)
+            self._bytes -= len(call.payload)
+            room -= weight
         return service, calls
 
     def _answer(self, service: BatchService, calls: Sequence[Incoming], now_ms: float, respond: Respond) -> None:

@@ -8,7 +8,7 @@ import os
 import struct
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
@@ -19,7 +19,8 @@ from prometheus_client import CollectorRegistry
 
 from catalog.keys.secrets import create_secrets
 from catalog.records import HostRecord, ModelType, Protocol
-from extauth.request.packed import MOST_BYTES, MOST_RATIO, SMALL_BYTES
+from extauth import edge
+from extauth.request.packed import MOST_BYTES, MOST_RATIO, SMALL_BYTES, weights_of
 from tests.e2e import http2
 from tests.e2e.proxy import HOST, PATIENCE_S, Envoy, Reply, Upstream, head, options_for, short_folder
 
@@ -162,6 +163,22 @@ def test_what_does_not_come_out_whole_goes_nowhere(machine: Machine, encoding: s
     assert machine.upstream.seen == before
     assert (reply.status, reply.json["error"]["code"]) == (400, "invalid_encoding")
     assert encoding in reply.json["error"]["message"] or "too tightly" in reply.json["error"]["message"]
+
+
+def test_envoy_tells_the_route_where_it_is_looked_for(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a call on a route for packed bodies weighs what may come out of it, and no other one does."""
+    heavier: list[bool] = []
+
+    def noted(payloads: Sequence[bytes]) -> list[int]:
+        weights = weights_of(payloads)
+        heavier.extend(weight > len(one) for one, weight in zip(payloads, weights, strict=True))
+        return weights
+
+    monkeypatch.setattr(edge, "weights_of", noted)
+    for path in (BY_PATH, BY_BODY):
+        assert machine.post(path, zstd.compress(CHAT), "zstd").status == 200
+        assert machine.envoy.post(path, CHAT, f"x-api-key: {machine.key}").status == 200
+    assert heavier == [True, False] * 2
 
 
 def test_a_packed_body_decides_like_any_other(machine: Machine) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 from gatewayground import Ground, MeteredHere
 
@@ -46,6 +48,11 @@ def rig(ground: Ground) -> MeteredHere:
     made = ground.metered()
     made.settled()
     return made
+
+
+def test_what_plain_envoy_unpacks_is_refused_here(rig: MeteredHere) -> None:
+    """Nobody would unpack it for the model's server."""
+    assert rig.call("json", gzip.compress(rig.body()), "content-encoding: gzip").status == 415
 
 
 REFUSED: dict[str, bytes] = {

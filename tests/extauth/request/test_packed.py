@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import time
+from collections.abc import Sequence
 
 import pytest
 from backports import zstd
+from gatebench import question
 from hypothesis import given
 from hypothesis import strategies as st
 
 from catalog.records import UNLIMITED, ModelType, Protocol, PublicationRecord
 from extauth.answers.answers import denial
 from extauth.batches.bodies import read_posted
+from extauth.edge import CheckService
 from extauth.reasons import Reason
 from extauth.request.body import UNREAD, Body, BodyFault
 from extauth.request.call import Call
 from extauth.request.openai import openai_fault
-from extauth.request.packed import MOST_BYTES, MOST_RATIO, SMALL_BYTES, PackedError, unpacked
+from extauth.request.packed import MOST_BYTES, MOST_RATIO, ROUTE_BYTES, SMALL_BYTES, PackedError, unpacked, weights_of
+from runtime.clock import SystemClock
+from runtime.grpc.front import Incoming, QueueLimits
+from runtime.grpc.large import LargeCalls
 
 PACKS = {"gzip": gzip.compress, "zstd": zstd.compress}
 CHAT = b'{"model":"llm","messages":[]}'
@@ -69,6 +76,78 @@ def test_a_bomb_takes_no_longer_than_what_it_may_hold(encoding: str) -> None:
     with pytest.raises(PackedError):
         unpacked(bomb, encoding)
     assert time.thread_time() - began < 0.2
+
+
+def test_what_is_read_slowly_is_bounded() -> None:
+    """What came packed is cheap to send, so the standard library reads little of it; of what came plain more."""
+    filling = os.urandom(SMALL_BYTES).hex().encode()
+
+    def odd(size: int, begin: bytes, end: bytes) -> bytes:
+        return begin + filling[: size - len(begin) - len(end)] + end
+
+    good = odd(SMALL_BYTES, b'{"model":"llm","x":"', b'","y":NaN}')
+    assert isinstance(read_posted(call("gzip", gzip.compress(good)).posted(), LLM.path), Body)
+    for bad in (
+        odd(SMALL_BYTES + 1, b'{"model":"llm","x":"', b'","y":NaN}'),
+        odd(SMALL_BYTES + 1, b'{"model":"llm","x":"', b'","y":"\\ud800"}'),
+        odd(SMALL_BYTES + 100, b'{"model":"llm","options":{"num_predict":1,"num_predict":1,"x":"', b'"}}'),
+    ):
+        assert len(bad) > SMALL_BYTES
+        for encoding, pack in PACKS.items():
+            fault = read_posted(call(encoding, pack(bad)).posted(), LLM.path)
+            assert isinstance(fault, BodyFault)
+            assert fault.reason is Reason.BODY_NOT_JSON
+            assert str(SMALL_BYTES) in fault.message
+        plain = read_posted(call("", bad).posted(), LLM.path)
+        assert not isinstance(plain, BodyFault) or plain.reason is Reason.FIELD_REPEATED
+
+
+def packed_question(body: bytes, **route: str) -> bytes:
+    """What Envoy asks of a call whose body it unpacks."""
+    asked = question(openai_host="models.example", headers={"content-encoding": "gzip"})
+    asked.attributes.request.http.raw_body = body
+    asked.attributes.route_metadata_context.filter_metadata["tollkeeper"].update({"unpacks": "yes"} | route)
+    return asked.SerializeToString()
+
+
+class Turns(CheckService):
+    """The service with nothing behind it; remembers what it was to answer at once."""
+
+    def __init__(self) -> None:
+        self.turns: list[list[int]] = []
+
+    def answer(self, payloads: Sequence[bytes], _deadline_ms: float) -> Sequence[bytes]:
+        """Say nothing."""
+        self.turns.append([len(one) for one in payloads])
+        return [b""] * len(payloads)
+
+    @property
+    def max_batch(self) -> int:
+        """No bound."""
+        return 1_000
+
+
+def test_packed_bodies_stand_in_front_of_no_small_call() -> None:
+    """They weigh what may come out: eight of 31 KB that hold a megabyte each are answered one a turn, after others."""
+    service, large = Turns(), LargeCalls(SystemClock(), QueueLimits())
+    plain = question(openai_host="models.example").SerializeToString()
+    packed = packed_question(os.urandom(31_000), host="h" * 253)
+    calls = [Incoming(number, packed, math.inf) for number in range(8)] + [Incoming(8, plain, math.inf)]
+    assert [one.call_id for one in large.keep(service, calls, lambda *_: True)] == [8]
+    while large:
+        large.answer_next(lambda *_: True)
+    assert service.turns == [[len(packed)]] * 8
+
+
+def test_a_question_weighs_what_may_come_out() -> None:
+    """By the bounds of unpacking; without the route's word its length, whatever the body says."""
+    for size in (0, 100, 31_000, MOST_BYTES, 2 * MOST_BYTES):
+        packed = packed_question(os.urandom(size))
+        assert weights_of([packed]) == [max(len(packed), min(MOST_BYTES, max(SMALL_BYTES, MOST_RATIO * len(packed))))]
+    asked = question(openai_host="models.example", headers={"content-encoding": "gzip", "x-word": "unpacks"})
+    asked.attributes.request.http.raw_body = b"unpacks" + b" " * ROUTE_BYTES
+    plain = asked.SerializeToString()
+    assert weights_of([plain, b""]) == [len(plain), 0]
 
 
 def test_it_is_read_as_the_body_that_it_holds() -> None:

@@ -42,6 +42,10 @@ class Held:
         assert self.release.wait(10)
         return [Failure(3, "no, thank you") if one == b"fail" else b"ok:" + one for one in payloads]
 
+    def weights(self, payloads: Sequence[bytes]) -> Sequence[int]:
+        """Their lengths."""
+        return [*map(len, payloads)]
+
     def overloaded(self, payload: bytes) -> bytes:
         """Say so."""
         return b"overloaded:" + payload
