@@ -108,7 +108,7 @@ class FilesSink:
         try:
             await self._workshop.do(self._write_credentials, opened)
             await self._apply(wanted)
-            await self._workshop.do(self._credentials.keep, opened.values)
+            await self._workshop.do(self._keep_credentials, opened)
         except EnvoyUnreachable as error:
             raise NotServed(str(error)) from error
         except OSError as error:
@@ -132,6 +132,12 @@ class FilesSink:
         if not self._may_write():
             raise NotServed(_ANOTHER)
         self._credentials.write(opened.values)
+
+    def _keep_credentials(self, opened: Opened) -> None:
+        """Remove the others' files; not where they may be those of another process that writes the folder by now."""
+        if not self._may_write():
+            raise NotServed(_ANOTHER)
+        self._credentials.keep(opened.values)
 
     async def _apply(self, wanted: Plan) -> None:
         """Have both files say it. The limit of time is Envoy's alone: nobody fails for rendering slowly."""

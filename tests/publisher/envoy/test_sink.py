@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from publisher.envoy.admin import CLUSTERS, EnvoyUnreachable
 from publisher.envoy.bootstrap import CLUSTERS_FILE, ROUTES_FILE
+from publisher.envoy.credentials import CREDENTIAL
 from publisher.envoy.files import Resources
 from publisher.envoy.sink import FilesSink
 from publisher.plan import plan
@@ -214,6 +215,26 @@ async def test_who_may_not_write_any_more_changes_nothing(tmp_path: Path) -> Non
     with pytest.raises(NotServed):
         await sink.apply(plan([publication("b", "/b")]))
     assert await sink.served() == {"a"}
+
+
+async def test_who_may_not_write_any_more_removes_no_credential(tmp_path: Path) -> None:
+    """A lease lost between the routes and what is cleaned up after them: by then the files are another's."""
+    turns: list[bool] = []
+    sink = FilesSink(
+        tmp_path, Reader(tmp_path), upstream_ca="/ca.pem", may_write=lambda: turns.pop(0) if turns else True
+    )
+    sink.prepare()
+    made = plan([publication("a", "/a")])
+    await sink.apply(made)
+    anothers = tmp_path / CREDENTIAL / "of-another"
+    anothers.parent.mkdir()
+    anothers.touch()
+    turns += [True, False]
+    with pytest.raises(NotServed):
+        await sink.apply(made)
+    assert anothers.exists()
+    await sink.apply(made)
+    assert not anothers.exists()
 
 
 def test_preparing_replaces_nothing_that_is_there(tmp_path: Path) -> None:
