@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -24,7 +25,7 @@ from admin.schemas.schemas import ConfigInput, PublishInput, WarningAnswer
 from admin.views.publications import facts_of, facts_of_new, shown
 from catalog.ids import shard_of
 from catalog.keys.keytext import mask
-from catalog.records import Kind, ModelRecord, ModelType, PublicationRecord
+from catalog.records import Kind, ModelRecord, ModelType, PublicationRecord, servers_of
 from catalog.store.store import NoRoom
 
 _TENANT_FIELD: Final = "config.tenantId"
@@ -85,7 +86,7 @@ async def publish(call: ApiCall) -> Reply:
     await _require_room(call)
     finding = await _require_ready(call, model, wish.wanted)
     warned = await _host_warnings(call, host)
-    made, key = await until_settled(lambda: _publish(call, config, model, finding))
+    made, key = await until_settled(lambda: _publish(call, wish, model, finding))
     warned += warnings.of_publication(config, made)
     answer = shown(call.services, made, facts_of_new(key)).model_copy(update={"warnings": warned})
     return Reply(201, answer, {"Cache-Control": "no-store", **tagged(made)})
@@ -142,14 +143,16 @@ async def _require_ready(call: ApiCall, model: ModelRecord, wanted: ModelType | 
 
 
 async def _publish(
-    call: ApiCall, config: ConfigInput, asked: ModelRecord, finding: Finding
+    call: ApiCall, wish: _Wish, asked: ModelRecord, finding: Finding
 ) -> tuple[PublicationRecord, NewText]:
-    """Read, decide and commit once."""
-    services = call.services
+    """Read, decide and commit once. ``finding``: what the servers of ``asked`` said; others are asked themselves."""
+    services, config = call.services, wish.config
     model = await lookups.record(services.store, Kind.MODEL, asked.id, ModelRecord)
     if model is None or model.uid != asked.uid:
         raise Problem(Code.MODEL_NOT_FOUND, f"{asked.id} was deleted meanwhile")
     _require_unpublished(model)
+    if _leads_elsewhere(model, asked):
+        finding = await _require_ready(call, model, wish.wanted)
     now_ms, shard = await services.store.now_ms(), shard_of(model.tenant)
     model = publications.observed(model, finding, now_ms)
     made = publications.created(
@@ -174,6 +177,11 @@ async def _publish(
     except NoRoom as full:
         raise services.quotas.reached(full) from None
     return made, key
+
+
+def _leads_elsewhere(now: ModelRecord | PublicationRecord, asked: ModelRecord | PublicationRecord) -> bool:
+    """Whether somebody gave it other servers meanwhile, or has them get something else: nobody asked those."""
+    return (servers_of(now), now.upstream_auth) != (servers_of(asked), asked.upstream_auth)
 
 
 def _require_good_names(call: ApiCall, publication: PublicationRecord) -> None:
@@ -202,26 +210,41 @@ async def update(call: ApiCall) -> Reply:
     if wish.config.public_hostname not in {"", old.host}:
         faults += await granting.host_faults(call, old.tenant, wish.config.public_hostname)
     wish.require_good(*faults)
-    finding = None
-    if wish.wanted not in {None, old.type}:
-        finding = await _require_ready(call, found.model, wish.wanted)
-    server_tokens = finding.context_tokens if finding else await _context_wanted(call, wish.config, found)
+    said = await _said(call, wish, found)
     known = await facts_of(call.services, old)
     host = wish.config.public_hostname
     warned = await _host_warnings(call, host) if host else []
-    changed = await until_settled(lambda: _update(call, wish.config, old, finding, server_tokens))
+    changed = await until_settled(lambda: _update(call, wish, old, said))
     warned += warnings.of_publication(wish.config, changed)
     answer = shown(call.services, changed, known).model_copy(update={"warnings": warned})
     return Reply(200, answer, tagged(changed))
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What servers said that a config makes it necessary to ask."""
+
+    finding: Finding | None  # None: of the type that is published already
+    context_tokens: int | None
+
+
+async def _said(call: ApiCall, wish: _Wish, found: lookups.Published) -> _Said:
+    """Ask a model's servers as far as the config needs it; raises ``Problem`` where they are not ready for its type."""
+    if wish.wanted in {None, found.publication.type}:
+        return _Said(None, await _context_wanted(call, wish.config, found))
+    finding = await _require_ready(call, found.model, wish.wanted)
+    return _Said(finding, finding.context_tokens)
+
+
 async def _context_wanted(call: ApiCall, config: ConfigInput, found: lookups.Published) -> int | None:
-    """Ask for the server's context where the config gives the setting up; ``None``: it does not, or none is told."""
+    """Ask for the servers' context where the config gives the setting up; ``None``: it does not, or none is told."""
     gives_up = "context_tokens" in config.tokens.model_fields_set and config.tokens.context_tokens is None
     if not gives_up or found.publication.type is not ModelType.OPENAI:
         return None
-    auth = auth_of(found.model, call.services.secrets.current())
-    return await call.services.prober.ask_context(found.model.url, found.model.served_as, auth)
+    model, prober = found.model, call.services.prober
+    auth = auth_of(model, call.services.secrets.current())
+    asked = (prober.ask_context(one.url, model.served_as, auth) for one in servers_of(model))
+    return min((told for told in await asyncio.gather(*asked) if told is not None), default=None)
 
 
 async def _publication_to_change(call: ApiCall, wish: _Wish) -> lookups.Published:
@@ -248,22 +271,18 @@ async def _cell_faults(call: ApiCall, config: ConfigInput, owner: str) -> list[F
     return await cells.allowed_faults(call, owner, config.authentication.allowed_tenants)
 
 
-async def _update(
-    call: ApiCall,
-    config: ConfigInput,
-    asked: PublicationRecord,
-    finding: Finding | None,
-    server_tokens: int | None,
-) -> PublicationRecord:
-    """Merge into the publication as it is at the write, once. ``server_tokens``: the context that was told just now."""
-    store = call.services.store
+async def _update(call: ApiCall, wish: _Wish, asked: PublicationRecord, said: _Said) -> PublicationRecord:
+    """Merge into the publication as it is at the write, once. ``said``: by the servers of ``asked``."""
+    store, config = call.services.store, wish.config
     old = await lookups.record(store, Kind.PUBLICATION, asked.uid, PublicationRecord)
     if old is None:
         raise lookups.not_published(f"{asked.tenant}/{asked.model}")
     call.require_match(old)
     if faults := _new_place_faults(call, config, old):
         raise invalid(Code.INVALID_CONFIG, faults)
-    new = publications.updated(old, config, finding, await store.now_ms(), server_tokens=server_tokens)
+    if _leads_elsewhere(old, asked):
+        said = await _said(call, wish, await _as_it_leads(call, old))
+    new = publications.updated(old, config, said.finding, await store.now_ms(), server_tokens=said.context_tokens)
     _require_good_names(call, new)
     sites = await _sites(call, old, new)
     detail = differences.between(differences.of_publication(old), differences.of_publication(new))
@@ -272,6 +291,15 @@ async def _update(
     changes = [*publications.update(old, new, sites, standings), *await granting.hold(call, new, old)]
     committed = await call.services.committer.commit(changes, audit)
     return next(one for one in committed.records.values() if isinstance(one, PublicationRecord))
+
+
+async def _as_it_leads(call: ApiCall, publication: PublicationRecord) -> lookups.Published:
+    """A publication with its model."""
+    name = f"{publication.tenant}/{publication.model}"
+    model = await lookups.record(call.services.store, Kind.MODEL, name, ModelRecord)
+    if model is None:
+        raise lookups.not_published(name)
+    return lookups.Published(model, publication)
 
 
 async def _sites(call: ApiCall, old: PublicationRecord, new: PublicationRecord) -> dict[str, Site]:

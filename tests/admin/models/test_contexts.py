@@ -162,6 +162,17 @@ async def test_what_an_operator_gives_stays_and_a_difference_is_shown(api: Any, 
     assert given_up["contextTokensHint"] == ""
 
 
+async def test_a_setting_that_is_given_up_leaves_the_smallest_of_several(api: Any, start_server: Any) -> None:
+    """As at publishing: a call must fit whichever server gets it."""
+    urls = [await start_server({"/v1/models": (200, servers.vllm(context))}) for context in (32_768, 8_000)]
+    await api.model("my-llm", urls[0])
+    several = {"servers": [{"url": url} for url in urls]}
+    assert (await api.ask("PATCH", "/api/models/my-llm", several)).body["contextTokens"] == 8_000
+    await api.publish("my-llm", tokens={"contextTokens": 131_072})
+    given_up = (await api.update("my-llm", tokens={"contextTokens": None})).body["tokens"]
+    assert (given_up["contextTokens"], given_up["contextTokensFrom"]) == (8_000, "server")
+
+
 async def test_a_publication_follows_a_server_that_changes(api: Any, start_server: Any) -> None:
     """Whoever looks at the model has its server asked; its publication follows, unless an operator gave a number."""
     context = 32_768

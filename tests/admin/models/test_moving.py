@@ -6,6 +6,7 @@ import asyncio
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from catalog.records import Kind, ModelRecord, PublicationRecord, Server, ServerRecord, server_of
 
@@ -164,6 +165,36 @@ async def test_an_operator_moves_within_what_the_tenant_may_have(start_api: Any,
     ):
         refused = await change(api, body)
         assert (refused.status, refused.faults) == (400, {field: "reserved"})
+
+
+async def test_who_publishes_meanwhile_asks_what_it_leads_to_then(api: Any, start_server: Any) -> None:
+    """A model that is moved while its old server is asked: publishing and a new type hold for the new one, or fail."""
+    moves: list[str] = []
+    is_away = False
+
+    async def asked(_: web.Request) -> web.Response:
+        nonlocal is_away
+        if moves:
+            assert (await change(api, {"url": moves.pop()})).status == 200
+            is_away = True
+        return web.json_response(LISTED)
+
+    async def goes(_: web.Request) -> web.Response:
+        return web.json_response({}, status=503) if is_away else web.json_response(LISTED)
+
+    first, second = await start_server({"/v1/models": asked}), await start_server({"/v1/models": goes})
+    await api.model("llm", first)
+    moves.append("http://127.0.0.1:9")
+    refused = await api.publish("llm")
+    assert (refused.status, refused.code) == (409, "MODEL_NOT_READY"), refused.text
+
+    is_away = False
+    assert (await change(api, {"url": first})).body["ready"] is True
+    assert (await api.publish("llm")).status == 201
+    moves.append(second)
+    refused = await api.update("llm", modelType="traditional")
+    assert (refused.status, refused.code) == (409, "MODEL_NOT_READY"), refused.text
+    assert [one.url for one in await stored(api)] == [second, second]
 
 
 async def test_changes_at_once(api: Any, old: str, new: str) -> None:
