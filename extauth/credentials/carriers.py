@@ -24,6 +24,9 @@ MOST_KEY_HEADERS: Final = 8
 CREDENTIAL_HEADERS: Final = (*KEY_HEADERS, "proxy-authorization")
 """What a proxy takes off every call, whatever Check answers; the last is for whoever is asked first."""
 
+MOST_COMMAS: Final = 8
+"""In a value that is looked at part by part; no client sends a key more often than this."""
+
 _BEARER: Final = "bearer "
 _AS_MOST_WRITE_IT: Final = "Bearer "
 
@@ -61,6 +64,8 @@ def presented(header: Header, names: Sequence[str]) -> Presented:
 
 def _closely(value: str, *, is_bearer: bool) -> Presented:
     """Read a value that is not simply a key: spaces around it, a scheme before it, several of them."""
+    if value.count(",") > MOST_COMMAS:
+        return value, Reason.KEY_REPEATED if PREFIX in value else None
     parts = [part.strip(" \t") for part in value.split(",")]
     texts = list(dict.fromkeys(_of_bearer(part) if is_bearer else part for part in parts))
     if len(texts) > 1 and any(map(has_form, texts)):

@@ -21,6 +21,9 @@ BEFORE_BODY: Final = 160 * 1024
 """What stands in a question before its body is shorter: 60 KiB of headers at most, of which the path is told twice.
 Envoy writes a message's fields in the order of their numbers, so a body comes behind all headers."""
 
+MOST_COOKIES: Final = 200
+"""Browsers keep some 180 of a site (RFC 6265, 6.1 asks for 50)."""
+
 
 class Copies(NamedTuple):
     """What is done about them."""
@@ -53,5 +56,7 @@ def copies_in(headers: Mapping[str, str], url: Collection[str], ending: Collecti
 
 
 def _without(cookies: str) -> str:
-    """The cookies but those that hold a copy."""
+    """The cookies but those that hold a copy; "" where there are too many to be looked at one by one."""
+    if cookies.count(";") > MOST_COOKIES:
+        return ""
     return "; ".join(crumb for one in cookies.split(";") if not holds_form(crumb := one.strip(" ")))

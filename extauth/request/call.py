@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 from msgspec import structs
@@ -121,7 +121,16 @@ class Call(msgspec.Struct, frozen=True, gc=False):
         return self.body.model if isinstance(self.body, Body) else ""
 
 
+MOST_TYPES: Final = 8
+"""Of one call; a client that says it twice says it by two of its layers."""
+
+
 def single_type(content_type: str) -> str:
-    """A Content-Type that came several times with equal values, which Envoy has joined by commas, as one."""
+    """A Content-Type that came several times with equal values, which Envoy has joined by commas, as one.
+
+    Of more than ``MOST_TYPES`` nothing is made: it stays as it came.
+    """
+    if content_type.count(",") >= MOST_TYPES:
+        return content_type
     first, *others = [part.strip(" \t") for part in content_type.split(",")]
     return first if all(other == first for other in others) else content_type

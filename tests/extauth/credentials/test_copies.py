@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +35,8 @@ ROWS: list[tuple[dict[str, str], str, Copies]] = [
     ({"cookie": f"token={KEY}"}, "/m", Copies(("cookie",))),
     ({"cookie": f"token={KEY}; "}, "/m", Copies(("cookie",))),
     ({"cookie": KEY}, "/m", Copies(("cookie",))),
+    ({"cookie": f"token={KEY}" + ";a" * 200}, "/m", Copies(cookie="; ".join("a" * 200))),
+    ({"cookie": f"token={KEY}" + ";a" * 201}, "/m", Copies(("cookie",))),
     ({}, f"/m?key={KEY}", Copies(in_url=True)),
     ({}, f"/m?a=1&api-key={KEY}&b=2", Copies(in_url=True)),
     ({}, f"/m/{KEY}", Copies(in_url=True)),
@@ -94,7 +98,7 @@ def test_no_header_keeps_a_copy(carrier: str, others: dict[str, tuple[str, bool]
     sent = {name: f"{text}{KEY if copied else ''}{text[::-1]}" for name, (text, copied) in others.items()}
     sent[carrier] = f"Bearer {KEY}" if carrier == "authorization" else KEY
     asked = read(question(sent))
-    assert has_form(asked.api_key)
+    assert has_form(asked.api_key) or asked.key_fault is Reason.KEY_REPEATED
     change = CheckResponse.FromString(asked.amended).ok_response
     left = {name: value for name, value in sent.items() if name not in {*CREDENTIAL_HEADERS, *change.headers_to_remove}}
     left |= {option.header.key: option.header.value for option in change.headers}
@@ -123,6 +127,35 @@ def test_equal_content_types_are_one() -> None:
     assert (only.header.key, only.header.value) == ("content-type", "application/json")
     asked = read(question({"x-api-key": KEY, "content-type": "application/json,text/plain"}, body=b"{}"))
     assert (asked.read().content_type, asked.amended) == ("application/json,text/plain", b"")
+
+
+def test_of_many_content_types_none_is_made_one() -> None:
+    """Nobody sends so many; they stay what they are."""
+    for times, kind in ((8, "a/b"), (9, ",".join(["a/b"] * 9))):
+        asked = read(question({"x-api-key": KEY, "content-type": ",".join(["a/b"] * times)}, body=b"{}"))
+        assert asked.read().content_type == kind
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"authorization": "," * 31_000},
+        {"authorization": "Bearer x," * 3_400},
+        {"x-api-key": ",tk_" * 7_700},
+        {"cookie": f"{KEY}{';' * 31_000}"},
+        {"content-type": "," * 31_000},
+    ],
+    ids=lambda headers: f"{next(iter(headers))} {next(iter(headers.values()))[:9]}",
+)
+def test_no_number_of_parts_takes_long(headers: dict[str, str]) -> None:
+    """What callers without a key may send: one by one they would take 2 to 4 ms."""
+    payload = question(headers)
+    times = []
+    for _ in range(5):
+        began = time.thread_time()
+        read(payload).posted()
+        times.append(time.thread_time() - began)
+    assert min(times) < 0.001
 
 
 def test_an_operators_header_ends_here_too() -> None:
