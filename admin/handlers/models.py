@@ -20,7 +20,7 @@ from admin.http.problems import Code, Fault, Problem, Rule, invalid
 from admin.models import credentials
 from admin.models.addresses import is_listed, parse_target
 from admin.models.credentials import auth_of
-from admin.models.discovery import Finding, as_wanted, of_several, told_models
+from admin.models.discovery import Finding, as_known, as_wanted, of_several, told_models
 from admin.models.moving import ask_servers, change_servers
 from admin.models.naming import names_for
 from admin.models.probing import Auth
@@ -222,13 +222,6 @@ async def ask(call: ApiCall, model: ModelRecord, wanted: ModelType | None) -> Fi
         return as_wanted(finding, wanted) if finding.ready else finding
     finding = of_several(await ask_servers(call, model, wanted))
     return replace(finding, context_tokens=finding.context_tokens or model.context_tokens)
-
-
-def as_known(finding: Finding, model: ModelRecord) -> Finding:
-    """Keep the type and the protocol of a model whose server tells none now: it is away, or tells nothing of use."""
-    if finding.ready or finding.protocol is not Protocol.HTTP:
-        return finding
-    return replace(finding, type=model.type, protocol=model.protocol)
 
 
 async def ask_context(call: ApiCall, model: ModelRecord, finding: Finding) -> Finding:

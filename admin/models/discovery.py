@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from admin.models import contexts
-from catalog.records import ModelType, Protocol
+from catalog.records import ModelRecord, ModelType, Protocol
 from catalog.routes import is_model_text
 
 MAX_TOLD: Final = 20
@@ -156,6 +156,13 @@ def as_wanted(finding: Finding, wanted: ModelType | None) -> Finding:
     if finding == UNRECOGNISED or finding.protocol is Protocol.OPENAI:
         return _PLAIN
     return finding
+
+
+def as_known(finding: Finding, model: ModelRecord) -> Finding:
+    """Keep the type and the protocol of a model whose server tells none now: it is away, or tells nothing of use."""
+    if finding.ready or finding.protocol is not Protocol.HTTP:
+        return finding
+    return replace(finding, type=model.type, protocol=model.protocol)
 
 
 def offered(heard: Heard) -> tuple[str, ...]:

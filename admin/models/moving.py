@@ -16,7 +16,7 @@ from admin.http.calls import ApiCall
 from admin.http.problems import Code, Fault, Problem, Rule, invalid
 from admin.models import credentials
 from admin.models.addresses import is_listed, parse_target
-from admin.models.discovery import Finding, of_several, unlike, unlocked
+from admin.models.discovery import Finding, as_known, of_several, unlike, unlocked
 from admin.models.probing import Auth
 from admin.models.servers import standings_of
 from admin.schemas.servers import ModelChange
@@ -52,12 +52,12 @@ async def change_servers(call: ApiCall, body: ModelChange) -> ModelRecord:
     published = await _publication(call, old)
     target, auth = _with_auth(call, body, old, wanted)
     asked = _new_to(body, old, target)
-    findings = await _findings(call, target, auth, published) if asked else {}
+    findings = await _findings(call, target, auth, published) if asked or _is_relieved(old, target) else {}
     if published is not None:
         hint = _DROPPED if _drops(body, old, target) else ""
-        _require_ready({url: findings[url] for url in asked}, published, hint=hint)
+        _require_ready(_held({url: findings[url] for url in asked}, old), published, hint=hint)
     now_ms = await store.now_ms()
-    new = moving.moved(target, of_several(findings) if findings else None, now_ms)
+    new = moving.moved(target, as_known(of_several(findings), target) if findings else None, now_ms)
     changes: list[Change] = [Put(new, old.version), Check.of(owner)]
     if published is not None:
         changes += await _led(call, published, new, now_ms)
@@ -143,6 +143,17 @@ def _new_to(body: ModelChange, old: ModelRecord, target: ModelRecord) -> list[st
     if body.upstream_auth is not None or _drops(body, old, target):
         return [one.url for one in servers_of(target)]
     return moving.new_urls(old, servers_of(target))
+
+
+def _is_relieved(old: ModelRecord, target: ModelRecord) -> bool:
+    """Whether a model that is not ready loses a server: that one may be why."""
+    return not old.ready and bool(moving.new_urls(target, servers_of(old)))
+
+
+def _held(findings: Mapping[str, Finding], old: ModelRecord) -> Mapping[str, Finding]:
+    """Those that must be ready: servers that are new, and of those that stay the ones that refuse what they get now."""
+    new = set(moving.new_urls(old, map(Server, findings)))
+    return {url: finding for url, finding in findings.items() if url in new or finding.is_locked}
 
 
 def _drops(body: ModelChange, old: ModelRecord, target: ModelRecord) -> bool:

@@ -125,6 +125,15 @@ async def test_a_model_is_published_only_where_all_its_servers_are_ready(api: An
     refused = await api.publish("llm")
     assert (refused.status, refused.code) == (409, "MODEL_NOT_READY")
     assert "http://127.0.0.1:9" in refused.body["detail"]
+    assert (await change(api, {"url": old})).body["ready"] is True  # the other one was why
+    assert (await api.publish("llm")).status == 201
+
+
+async def test_a_server_that_is_away_takes_no_type_from_the_model(api: Any, old: str) -> None:
+    """What a model is stays known, as where it is looked at while its server is away."""
+    await api.model("llm", old)
+    moved = await change(api, {"url": "http://127.0.0.1:9"})
+    assert (moved.body["ready"], moved.body["type"], moved.body["protocol"]) == (False, "openai", "openai")
 
 
 @pytest.mark.parametrize(

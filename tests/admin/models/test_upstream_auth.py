@@ -104,6 +104,25 @@ async def test_it_is_rotated_taken_away_and_told_of(api: Any, open_one: str, sec
     assert not [answer for answer in api.seen if TEXT in answer]
 
 
+async def test_a_leaked_value_is_replaced_while_a_server_is_away(api: Any, start_server: Any, open_one: str) -> None:
+    """A server that stays may be the reason for the change; one that refuses the new value is not let into calls."""
+    status = 200
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.json_response(LISTED if status == 200 else {}, status=status)
+
+    url = await start_server({"/v1/models": answer})
+    await api.model("llm", open_one)
+    assert (await change(api, {"servers": [{"url": open_one}, {"url": url}], "upstreamAuth": AUTH})).status == 200
+    assert (await api.publish("llm")).status == 201
+    status = 503
+    rotated = await change(api, {"upstreamAuth": {"value": "Bearer 2"}})
+    assert (rotated.status, rotated.body["ready"]) == (200, False)
+    status = 401
+    refused = await change(api, {"upstreamAuth": {"value": "Bearer 3"}})
+    assert (refused.status, refused.code) == (409, "MODEL_NOT_READY")
+
+
 async def test_the_store_has_no_text(api: Any, open_one: str, store: Any) -> None:
     """Whoever has a dump of it has nothing."""
     await api.model("llm", open_one, upstreamAuth=AUTH)
