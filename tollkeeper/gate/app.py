@@ -52,16 +52,24 @@ def _known(value: tuple[str, ...]) -> tuple[str, ...]:
 
 
 _HEADER: Final = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-_OTHERS: Final = frozenset({"cookie", "host", "content-type", "content-length", "content-encoding", "x-request-id"})
-"""Headers that say something else."""
+_OTHERS: Final = (
+    *("accept-encoding", "connection", "content-encoding", "content-length", "content-type", "cookie", "host"),
+    *("transfer-encoding", "x-key-id", "x-request-id", "x-tenant-id"),
+)
+_OTHERS_BEGIN: Final = ("x-envoy-", "x-tollkeeper-")
+"""Headers that say something else; all of which keys may come by are taken off every call."""
+
+
+def _may_bring_keys(name: str) -> bool:
+    return bool(_HEADER.fullmatch(name)) and name not in _OTHERS and not name.startswith(_OTHERS_BEGIN)
 
 
 def _key_headers(value: tuple[str, ...]) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(name.lower() for name in value))
-    if any(not _HEADER.fullmatch(name) or name in _OTHERS for name in names):  # which is not told: it may be a secret
+    if not all(map(_may_bring_keys, names)):  # which is not told: it may be a secret
         raise ValueError(
             "must be names of headers (letters, digits, single dashes) that say nothing else: not "
-            + ", ".join(sorted(_OTHERS))
+            + ", ".join((*_OTHERS, *(f"{begin}*" for begin in _OTHERS_BEGIN)))
         )
     if PROBES_HEADER not in names or len(names) > MOST_KEY_HEADERS:
         raise ValueError(f"must name X-API-Key, by which the publisher asks, and {MOST_KEY_HEADERS} headers at most")

@@ -37,7 +37,13 @@ REFUSED = [
     ({"transport": "grpc"}, "--transport .*must be 'native' or 'grpcio'"),
     ({"key_headers": "api-key"}, "--key-headers .*must name X-API-Key, by which the publisher asks"),
     ({"key_headers": f"x-api-key,{','.join(f'k-{n}' for n in range(99))}"}, "--key-headers .*headers at most"),
-    ({"key_headers": "x-api-key,host"}, "--key-headers .*must be names of headers .*not content-encoding"),
+    *(
+        ({"key_headers": f"x-api-key,{name}"}, "--key-headers .*must be names of headers .*not accept-encoding")
+        for name in (
+            *("host", "cookie", "content-type", "Transfer-Encoding", "connection", "accept-encoding"),
+            *("x-request-id", "x-tenant-id", "x-key-id", "x-envoy-external-address", "X-Tollkeeper-Publication"),
+        )
+    ),
     ({"key_headers": "x-api-key,api_key"}, "--key-headers .*must be names of headers"),
 ]
 
