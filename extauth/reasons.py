@@ -141,7 +141,7 @@ WIRE: Final[Mapping[Reason, Wire]] = {
     ),
     Reason.BODY_ENCODED: _bad_request(
         "unsupported_content_encoding",
-        "The body must be sent as it is, without 'Content-Encoding': what is compressed cannot be metered.",
+        "The body must be sent without 'Content-Encoding', or in one that 'Accept-Encoding' of this answer names.",
         status=415,
     ),
     Reason.FIELD_INVALID: _bad_request("invalid_field", "A field of the body has a value that it cannot have."),
