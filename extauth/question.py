@@ -74,17 +74,18 @@ class Question:
         headers, raw = http.headers, http.raw_body
         text = "" if raw else http.body
         content_type, encoding = headers.get("content-type", ""), headers.get("content-encoding", "")
+        raw = raw or text.encode()
         if "," in content_type:
-            content_type = self._single_type(content_type)
+            content_type = self._single_type(content_type, is_told=bool(raw))
         path = http.path.partition("?")[0]
         encoding = encoding and encoding.lower()
-        return Posted(http.method, path, content_type, encoding, raw or text.encode(), bool(text), self.unpacks)
+        return Posted(http.method, path, content_type, encoding, raw, bool(text), self.unpacks)
 
-    def _single_type(self, content_type: str) -> str:
-        """Make one of equal ones, for the model's server too."""
+    def _single_type(self, content_type: str, *, is_told: bool) -> str:
+        """Make one of equal ones, for the model's server too where a body was handed over that is read by it."""
         single = single_type(content_type)
         change = amended((), {"content-type": single})
-        if single != content_type and change not in self.amended:  # it may be asked for again
+        if is_told and single != content_type and change not in self.amended:  # it may be asked for again
             self.amended += change
         return single
 

@@ -93,6 +93,23 @@ def test_a_traditional_call_is_not_read(catalog: Catalog, asker: Asker, read: li
     assert read == []
 
 
+def test_a_doubled_type_is_told_alike_each_time(catalog: Catalog, asker: Asker) -> None:
+    """As it is decided first, and by what was kept: made one where the body is read, else left alone."""
+    catalog.tenant()
+    llm, iris = openai(catalog, limits=Limits(per_minute=1000)), catalog.publication(model="iris")
+    doubled = {"content-type": "application/json,application/json"}
+    for model, told in ((llm, ["application/json"]), (iris, [])):
+        _, key = catalog.key(model)
+        for _ in range(3):
+            asked = question(key=key, publication=model, headers=doubled)
+            if model is llm:
+                with_body(asked, model="llm")
+            answer = asker.ask(asked)
+            assert status(answer) == 200
+            changed = {one.header.key: one.header.value for one in answer.ok_response.headers}
+            assert [changed[name] for name in ("content-type",) if name in changed] == told
+
+
 def test_a_body_is_read_once(catalog: Catalog, asker: Asker, read: list[bytes]) -> None:
     """However often its call is decided: a key that is new to the gate, records that have changed meanwhile."""
     catalog.tenant()
