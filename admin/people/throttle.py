@@ -24,6 +24,7 @@ WINDOW_MS: Final = 60_000
 LOGINS_BY_USER_AND_ADDRESS: Final = 5
 LOGINS_BY_ADDRESS: Final = 30
 VALIDATIONS_BY_ADDRESS: Final = 30
+FINDS_BY_USER: Final = 60
 FAILURES_KEPT: Final = 50
 """Of one user from everywhere: his delay grows until then."""
 
@@ -77,6 +78,11 @@ def delay_ms(failures: int) -> int:
 def audit_throttles(outcome: str) -> tuple[Throttle, ...]:
     """What holds the audit entries of logins."""
     return (Throttle(names.throttle("audit", outcome), AUDITED_LOGINS),)
+
+
+def find_throttles(user: str) -> tuple[Throttle, ...]:
+    """Hold who asks whose keys are; each answer is written into the audit stream."""
+    return (Throttle(names.throttle("find", user), FINDS_BY_USER),)
 
 
 def validate_throttles(address: str) -> tuple[Throttle, ...]:

@@ -67,6 +67,10 @@ async def test_a_deleted_key_is_remembered_with_its_usage(shared: Any, store: An
     assert (await shared.validate(made["apiKey"]))["valid"] is False
     (found,) = (await shared.ask("POST", f"{KEYS}/find", {"apiKey": made["apiKey"]})).body["items"]
     assert (found["key"], found["text"], found["deleted"]["id"]) == (None, "former", made["id"])
+    for masked in (f"tk_{made['id']}", f"tk_{made['id']}_a…"):  # with the whole id, it is known which
+        (found,) = (await shared.ask("POST", f"{KEYS}/find", {"apiKey": masked})).body["items"]
+        assert (found["key"], found["text"], found["deleted"]["id"]) == (None, "masked", made["id"])
+    assert (await shared.ask("POST", f"{KEYS}/find", {"apiKey": made["apiKey"][:20]})).status == 404
     kept = store.get(f"tk:gone:key:{made['id']}")
     assert record.current.hash.encode() not in kept
     assert made["apiKey"][23:] not in kept.decode()
@@ -178,7 +182,8 @@ async def test_a_tenants_name_that_is_used_again_shows_nothing_of_before(shared:
     assert [(await shared.ask("GET", path)).status for path in paths] == [404] * 3
     for query in ({}, {"limit": "1"}, {"limit": "2"}):  # neither what there was, nor where a page of it would end
         assert await listed(shared, **query) == {"items": [], "next": None}
-    assert (await shared.ask("POST", f"{KEYS}/find", {"apiKey": made["apiKey"]})).code == "KEY_NOT_FOUND"
+    for text in (made["apiKey"], f"tk_{made['id']}"):
+        assert (await shared.ask("POST", f"{KEYS}/find", {"apiKey": text})).code == "KEY_NOT_FOUND"
     acts = (await shared.ask("GET", "/api/audit")).body["items"]
     assert [one["action"] for one in acts] == ["tenant.create"]
     await shared.become("admin")

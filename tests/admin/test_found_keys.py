@@ -185,6 +185,33 @@ async def test_every_question_is_written_down_and_no_text_is(shared: Any, store:
     assert own["apiKey"] not in written
 
 
+async def test_a_damaged_key_is_told_to_admins_alone(shared: Any, store: Any) -> None:
+    """As what it is, so that they can delete it; whose it was is not known, so to others it is none."""
+    made = (await make(shared)).body
+    await shared.user("op", "operator", "tenant-a")
+    store.set(f"tk:rec:key:{made['id']}", b"{")
+    answer = await found(shared, made["apiKey"])
+    assert (answer.status, answer.code) == (500, "CORRUPT_RECORD")
+    (act,) = (await shared.ask("GET", "/api/audit?action=key.find")).body["items"]
+    assert act["detail"] == {"apiKey": made["apiKey"][:9] + "…", "found": "0"}
+    await shared.become("op")
+    assert (await found(shared, made["apiKey"])).code == "KEY_NOT_FOUND"
+
+
+async def test_nobody_fills_the_audit_stream_with_questions(shared: Any, store: Any) -> None:
+    """Sixty a minute of a user; what is more is refused, and nothing is written for it."""
+    await shared.user("op", "operator", "tenant-b")
+    admin = shared.token
+    await shared.become("op")
+    assert {(await found(shared, "no key")).status for _ in range(60)} == {404}
+    written = store.xlen("tk:audit")
+    refused = await found(shared, "no key")
+    assert (refused.status, refused.code, store.xlen("tk:audit")) == (429, "TOO_MANY_REQUESTS", written)
+    assert int(refused.headers["Retry-After"]) <= 60
+    shared.token = admin
+    assert (await found(shared, "no key")).status == 404
+
+
 class CountingStore:
     """A store that counts how many records were read."""
 

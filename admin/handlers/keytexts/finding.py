@@ -14,9 +14,11 @@ from admin import lookups
 from admin.acts.tenants import is_of
 from admin.http.calls import ApiCall, Reply
 from admin.http.problems import Code, Problem
+from admin.people.throttle import find_throttles
 from admin.schemas.keys import FindInput, FoundKey, FoundKeys, KeyTextState
 from admin.views.keys import show, show_deleted
 from catalog.damage import CorruptRecord
+from catalog.ids import is_id
 from catalog.keys.hashing import matches
 from catalog.keys.keytext import MASK_CHARACTERS, TEXT_CHARACTERS, KeyText, ParsedKey, mask, parse
 from catalog.keys.secrets import Secrets
@@ -36,11 +38,12 @@ _BEGINNING: Final = re.compile(rf"tk_(?P<id>[0-9a-z]{{{MASK_CHARACTERS},19}})(_[
 
 async def find_keys(call: ApiCall) -> Reply:
     """Say whose a key is."""
+    await call.services.throttler.attempt(find_throttles(call.caller.user))
     text = call.body(FindInput).api_key.get_secret_value().strip()
     parsed = parse(text, call.services.mint.secrets)
     found: Sequence[Found]
     if isinstance(parsed, ParsedKey):
-        found, asked = await _of_text(call, parsed) or await _deleted(call, parsed.id), mask(parsed.id)
+        found, asked = await _of_text(call, parsed), mask(parsed.id)
     else:
         found, asked = await _beginning_so(call, text), _shown(text)
     await _note(call, asked, found)
@@ -57,15 +60,15 @@ async def _answer(call: ApiCall, key: KeyRecord | Tombstone, state: KeyTextState
     return FoundKey(key=None, deleted=deleted, text=state)
 
 
-async def _deleted(call: ApiCall, key_id: str) -> Sequence[Found]:
-    """What stays of the key whose text this was, where the caller may know of it."""
+async def _deleted(call: ApiCall, key_id: str, state: KeyTextState) -> Sequence[Found]:
+    """What stays of a key that was deleted, where the caller may know of it."""
     stone = await call.services.store.tombstone(key_id)
     if stone is None or not call.caller.sees(stone.tenant):
         return []
     owner = await lookups.record(call.services.store, Kind.TENANT, stone.tenant, TenantRecord)
     if call.caller.role is not Role.ADMIN and not is_of(owner, stone.deleted_at_ms):
         return []
-    return [(stone, KeyTextState.FORMER)]
+    return [(stone, state)]
 
 
 async def _of_text(call: ApiCall, parsed: ParsedKey) -> Sequence[Found]:
@@ -73,8 +76,13 @@ async def _of_text(call: ApiCall, parsed: ParsedKey) -> Sequence[Found]:
     try:
         key = await lookups.record(call.services.store, Kind.KEY, parsed.id, KeyRecord)
     except CorruptRecord:
-        key = None
-    if key is None or not call.caller.sees(key.tenant):
+        if call.caller.role is Role.ADMIN:  # whose it was cannot be told, so it is nobody else's
+            await _note(call, mask(parsed.id), [])
+            raise
+        return []
+    if key is None:
+        return await _deleted(call, parsed.id, KeyTextState.FORMER)
+    if not call.caller.sees(key.tenant):
         return []
     return [(key, _state(key, parsed.text, call.services.mint.secrets, await call.services.store.now_ms()))]
 
@@ -94,6 +102,8 @@ async def _beginning_so(call: ApiCall, text: str) -> Sequence[Found]:
         return []
     ids = await call.services.store.ids(Kind.KEY, prefix=form["id"], limit=MOST_READ)
     records = (await call.services.store.get_many(Kind.KEY, ids)).values()
+    if not ids and is_id(form["id"]):
+        return await _deleted(call, form["id"], KeyTextState.MASKED)
     mine = [one for one in records if isinstance(one, KeyRecord) and call.caller.sees(one.tenant)]
     return [(key, KeyTextState.MASKED) for key in mine[:MOST_FOUND]]
 
