@@ -16,6 +16,7 @@ from gatebench import wait_until
 
 from publisher.envoy.answer import meter
 from publisher.envoy.bootstrap import bootstrap
+from publisher.envoy.files import METER_FILTER
 from ratelimit.tokens.meter import ID, USAGE_NAMESPACE
 from tests.e2e.meterbench import PLAIN, Bench, meterbench
 from tests.e2e.metered import Answer, events, sse, whole
@@ -110,7 +111,7 @@ def logging(config: dict[str, Any], log: Path, script: str | None = None) -> dic
     file = {"@type": kind, "path": str(log), "log_format": form}
     manager["access_log"] = [{"name": "envoy.access_loggers.file", "typed_config": file}]
     if script is not None:
-        (lua,) = (one for one in manager["http_filters"] if one["name"].startswith("envoy.filters.http.lua"))
+        (lua,) = (one for one in manager["http_filters"] if one["name"] == METER_FILTER)
         lua["typed_config"]["default_source_code"] = {"inline_string": script}
     return config
 
