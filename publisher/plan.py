@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
 from urllib.parse import urlsplit
@@ -73,7 +73,6 @@ class Route:
     chosen_by_body: bool = False  # matches only once Check has named the publication
     reads_body: bool = False  # Check must be told the JSON body's fields
     longest_s: int = LONGEST_S  # a call that takes longer is cut off
-    rewrites_model: bool = False  # callers may say for the model what its server does not know
 
 
 @dataclass(frozen=True, slots=True)
@@ -260,13 +259,7 @@ def _openai_routes(record: PublicationRecord) -> Iterator[Route]:
     """
     if record.path.rpartition("/")[0] != MODELS_ROOT:
         yield _route(record, "status", record.path, rewrite=f"{MODELS_ROOT}/{record.model}")
-    below = _route(record, "below", record.path, below=True, rewrite=f"{OPENAI_ROOT}/", reads_body=True)
-    yield replace(below, rewrites_model=has_other_names(record))
-
-
-def has_other_names(record: PublicationRecord) -> bool:
-    """Whether its own tenant's callers may say for a model what its server does not know."""
-    return record.names != (record.served_as,)
+    yield _route(record, "below", record.path, below=True, rewrite=f"{OPENAI_ROOT}/", reads_body=True)
 
 
 def _stripped_routes(record: PublicationRecord) -> Iterator[Route]:
@@ -311,5 +304,4 @@ def _body_route(record: PublicationRecord) -> Route:
         chosen_by_body=True,
         reads_body=True,
         longest_s=_longest_s(record),
-        rewrites_model=has_other_names(record) or len(record.allowed_tenants) > 1,  # others say TENANT/NAME
     )

@@ -89,7 +89,7 @@ def _routes(route: Route) -> list[Json]:
     if not route.reads_body:
         rendered["typed_per_filter_config"] = without_body()
         return [rendered]
-    rendered["typed_per_filter_config"] = _reading(rewrites=route.rewrites_model)
+    rendered["typed_per_filter_config"] = _reading()
     return [rendered] if route.chosen_by_body else _by_bodies(rendered)
 
 
@@ -157,7 +157,7 @@ def _entry(host: Host) -> Json:
         "match": {"prefix": f"{OPENAI_ROOT}/"},
         "metadata": _metadata(openai_host=host.name),
         "route": {"cluster": NO_CLUSTER, "cluster_not_found_response_code": "NOT_FOUND"},
-        "typed_per_filter_config": _reading(rewrites=any(one.rewrites_model for one in host.routes)),
+        "typed_per_filter_config": _reading(),
     }
 
 
@@ -165,9 +165,13 @@ def _metadata(**fields: str) -> Json:
     return {"filter_metadata": {ROUTE_NAMESPACE: fields}}
 
 
-def _reading(*, rewrites: bool) -> Json:
-    """What a route says whose calls' bodies Check reads; ``rewrites``: they may say what the server does not know."""
-    return filters_on(METER_FILTER, REWRITE_FILTER) if rewrites else filters_on(METER_FILTER)
+def _reading() -> Json:
+    """What a route says whose calls' bodies Check reads.
+
+    All may say what the server does not know: ``TENANT/NAME`` at least, and an alias from its commit on, which no new
+    route is waited for.
+    """
+    return filters_on(METER_FILTER, REWRITE_FILTER)
 
 
 def filters_on(*names: str) -> Json:

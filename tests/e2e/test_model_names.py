@@ -13,7 +13,7 @@ import openai
 import pytest
 from namedserver import NamedServer, named_server
 from openai import OpenAI
-from openaiground import OTHERS, TEAM, Ground, openai_ground
+from openaiground import CHAT, OTHERS, TEAM, Ground, openai_ground
 from upmachine import UpMachine, until
 
 HELLO: Any = [{"role": "user", "content": "Hello!"}]
@@ -81,6 +81,12 @@ def test_another_tenant_says_whose_it_is(ground: Ground, server: NamedServer) ->
                 client.chat.completions.create(model=said, messages=HELLO)
         assert f"{TEAM}/{SERVED}" in [one.id for one in client.models.list()]
     assert server.last.model == SERVED
+
+
+def test_a_model_of_one_name_and_one_tenant_hears_it_too(ground: Ground) -> None:
+    """Whoever puts the own tenant before it, though nothing of the publication told that anybody would."""
+    with dial(ground, ground.key(CHAT)) as client:
+        assert client.chat.completions.create(model=f"{TEAM}/{CHAT}", messages=HELLO).model == CHAT
 
 
 def test_on_its_own_url_it_goes_by_its_names_alone(ground: Ground, server: NamedServer) -> None:

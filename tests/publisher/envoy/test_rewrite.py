@@ -5,9 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from envoymatching import all_routes, said
 from lupa import luajit21
+from msgspec import structs
 
 from publisher.envoy.answer import rewrite
+from publisher.envoy.files import METER_FILTER, REWRITE_FILTER
+from publisher.envoy.routes import routes
+from publisher.plan import plan
+from tests.e2e.proxy import HOST, openai, publication
 
 _HANDLE = """
 return function(order, body)
@@ -83,3 +89,15 @@ def test_an_order_that_does_not_fit_ends_the_call(order: str) -> None:
 def test_without_an_order_nothing_is_looked_at(order: str | None) -> None:
     """The body is not even held."""
     assert run(order, b"abc") == Sent(b"abc", None, None, asked=False)
+
+
+def test_it_is_on_wherever_a_body_may_name_a_model() -> None:
+    """So an alias works from its commit on, by the routes that there are; ``TENANT/NAME`` by all of them."""
+    one = openai("u1", "/llm", model="llm")
+    (config,) = said(routes(plan([one, publication("u2", "/models/iris")])))
+    (host,) = config["virtual_hosts"]
+    found = [(route["name"], set(route["typed_per_filter_config"])) for route in all_routes(host["matcher"])]
+    assert {name for name, filters in found if REWRITE_FILTER in filters} == {"u1/below", "u1/body", f"{HOST}/openai"}
+    assert all(METER_FILTER not in filters or REWRITE_FILTER in filters for _, filters in found)
+    named = structs.replace(one, aliases=("gpt-4o",), model_id="llama3.1:8b")
+    assert routes(plan([named])).text() == routes(plan([one])).text()
