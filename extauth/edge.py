@@ -35,6 +35,10 @@ from runtime.clock import Clock
 CHECK_PATH: Final = "/envoy.service.auth.v3.Authorization/Check"
 
 
+class UnwritableError(Exception):
+    """A body was read as good in which the place of its model is not found."""
+
+
 class AnswerEncoder:
     """Verdicts to CheckResponse bytes."""
 
@@ -44,7 +48,7 @@ class AnswerEncoder:
         self._takes_off = amended(dict.fromkeys((*CREDENTIAL_HEADERS, *key_headers)), {})
 
     def encode(self, verdict: Verdict, asking: Asking | None) -> bytes:
-        """Encode one answer."""
+        """Encode one answer; raises ``UnwritableError`` of an admitted call that may not reach its server."""
         asked, grant, reason = verdict.asked, verdict.grant, verdict.reason
         if reason is Reason.OK and grant is not None and isinstance(asked, Lane):
             hold = grant.draw.hold
@@ -52,10 +56,7 @@ class AnswerEncoder:
             if asking is not None and asking.amended:
                 answer += asking.amended
             if asked.upstream_model and asking is not None:
-                rewrite = rewriting(asking.posted(), asked.upstream_model)
-                if rewrite is None:  # the server might take what was said for another of its models
-                    return denied_answer(denial(Reason.FAULT), Reason.FAULT)
-                answer += rewrite
+                answer += _rewriting(asking, asked.upstream_model)
             return answer if hold is None else answer + reservation_of(hold.id)
         if reason is Reason.LIMITED:  # which is told alike to all whose refusal it is
             verdict.answer = verdict.answer or denied_answer(_denial(verdict, asking), reason)
@@ -69,6 +70,17 @@ class AnswerEncoder:
         if verdict.reason is Reason.PROBED and asking is not None:
             return self._answer_probe(asking.read())
         return _denial(verdict, asking)
+
+
+def _rewriting(asking: Asking, model: str) -> bytes:
+    """Tell Envoy to name the model as its server does, which might take what was said for another of its own."""
+    try:
+        told = rewriting(asking.posted(), model)
+    except Exception as error:
+        raise UnwritableError from error
+    if told is None:
+        raise UnwritableError
+    return told
 
 
 def _denial(verdict: Verdict, asking: Asking | None) -> Denial:
@@ -126,7 +138,7 @@ class CheckService:
         try:
             calls = [self._read(payload) for payload in payloads]
             verdicts = self._verdicts(calls, deadline_ms)
-            answers = [self._encoder.encode(verdict, call) for verdict, call in zip(verdicts, calls, strict=True)]
+            answers = self._encoded(verdicts, calls)
             self._note(verdicts, calls)
         except Exception:  # noqa: BLE001  whatever it was, these calls are refused and the next ones served
             self._refusals.note(Reason.FAULT, lambda: None)  # with the traceback
@@ -138,6 +150,19 @@ class CheckService:
     def _verdicts(self, calls: Sequence[Asking | None], deadline_ms: float) -> list[Verdict]:
         decided = iter(self._check([call for call in calls if call is not None], deadline_ms))
         return [next(decided) if call is not None else Verdict(Reason.CALL_UNREADABLE) for call in calls]
+
+    def _encoded(self, verdicts: list[Verdict], calls: Sequence[Asking | None]) -> list[bytes]:
+        """Encode every answer; a call that was admitted and cannot be let through is refused, and holds nothing."""
+        answers = []
+        for index, (verdict, call) in enumerate(zip(verdicts, calls, strict=True)):
+            try:
+                answers.append(self._encoder.encode(verdict, call))
+            except UnwritableError:
+                if verdict.grant is not None and verdict.grant.draw.hold is not None:
+                    self._release(verdict.grant.draw.hold.id)
+                verdicts[index] = Verdict(Reason.FAULT, verdict.publication, verdict.tenant)
+                answers.append(self._encoder.encode(verdicts[index], None))
+        return answers
 
     def _note(self, verdicts: Sequence[Verdict], calls: Sequence[Asking | None]) -> None:
         for verdict, call in zip(verdicts, calls, strict=True):
