@@ -31,7 +31,7 @@ _BOUNDARY: Final = re.compile(rb"[0-9A-Za-z'()+_,./:=?-]*")
 """Of these RFC 2046 has boundaries made, and of spaces; not of "!", which Envoy puts for a byte that is not UTF-8."""
 _TWO_READINGS: Final = re.compile(r"[\\%\x00-\x1f\x7f]|^ | $")
 """In a part's name: what one server undoes or cuts off, and the next does not."""
-_EMPTY_LINE: Final = len(b"\r\n\r\n")
+_EMPTY_LINE: Final = b"\r\n\r\n"
 _TWO_NAMES: Final = re.compile(r";[ \t]*name\*|;[ \t]*name[ \t]*=.*;[ \t]*name[ \t]*=", re.IGNORECASE)
 """Servers differ in which of these they take, and RFC 7578 (4.2) forbids the extended form."""
 
@@ -41,7 +41,7 @@ class Form:
     """What a form says."""
 
     fields: Sequence[tuple[str, str]]  # in order, without files; values cut at MAX_VALUE_BYTES
-    begins: Sequence[int]  # where the values of these begin, in bytes of the body
+    head_ends: Sequence[int]  # of these: where what their heads say ends, in bytes of the body
     file_names: Sequence[str]  # of the parts that are files
     file_bytes: int
 
@@ -69,7 +69,7 @@ def read_form(raw: bytes, content_type: str) -> Form:
         raise NoFormError("The body cannot be read as the form that its Content-Type says it is.") from error
     if not collected.ended:
         raise NoFormError("The form has no end.")
-    return Form(collected.fields, collected.begins, collected.file_names, collected.file_bytes)
+    return Form(collected.fields, collected.head_ends, collected.file_names, collected.file_bytes)
 
 
 def place_of_field(raw: bytes, content_type: str, name: str) -> tuple[int, int] | None:
@@ -78,8 +78,8 @@ def place_of_field(raw: bytes, content_type: str, name: str) -> tuple[int, int] 
     Raises ``NoFormError`` as ``read_form``.
     """
     form = read_form(raw, content_type)
-    for (field_name, text), begin in zip(form.fields, form.begins, strict=True):
-        value = text.encode()
+    for (field_name, text), head_end in zip(form.fields, form.head_ends, strict=True):
+        value, begin = text.encode(), raw.find(_EMPTY_LINE, head_end) + len(_EMPTY_LINE)
         if field_name == name and raw.startswith(value + b"\r\n--", begin):
             return begin, begin + len(value)
     return None
@@ -103,7 +103,7 @@ class _Collected:
     """What the parser's calls have told so far; raises ``NoFormError`` of a part that could be read in two ways."""
 
     fields: list[tuple[str, str]] = field(default_factory=list)
-    begins: list[int] = field(default_factory=list)
+    head_ends: list[int] = field(default_factory=list)
     file_names: list[str] = field(default_factory=list)
     file_bytes: int = 0
     ended: bool = False
@@ -112,7 +112,7 @@ class _Collected:
     _value: bytearray = field(default_factory=bytearray)
     _header: bytearray = field(default_factory=bytearray)
     _header_value: bytearray = field(default_factory=bytearray)
-    _header_ended: int = 0  # where the last header did, before its line's end
+    _header_ended: int = 0  # where the last header that has a value did, before its line's end
     _parts: int = 0
 
     def callbacks(self) -> MultipartCallbacks:
@@ -165,7 +165,7 @@ class _Collected:
             self.file_names.append(self._name or "")
         elif self._name:
             self.fields.append((self._name, self._value[:MAX_VALUE_BYTES].decode(errors="replace")))
-            self.begins.append(self._header_ended + _EMPTY_LINE)
+            self.head_ends.append(self._header_ended)
 
     def _finish(self) -> None:
         self.ended = True

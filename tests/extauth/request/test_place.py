@@ -102,6 +102,15 @@ def test_the_place_of_a_forms_field() -> None:
         assert place_of_model(bad, JSON) is None
 
 
+@pytest.mark.parametrize("head", ["name=model\r\nX-Foo:", "name=model\r\nX-Foo: \r\nX-Bar:", 'name="model"\r\nX: y'])
+def test_the_place_is_behind_every_header(head: str) -> None:
+    """Also behind those that say nothing."""
+    raw = form((head, b"llm"))
+    place = place_of_model(raw, FORM)
+    assert place is not None
+    assert raw[place.begin : place.end] == b"llm"
+
+
 def test_what_envoy_is_told() -> None:
     """The place, the size and the text, as JSON or bare; nothing of a body that was not sent."""
     call = sent(JSON, '{"é":1,"model":"x"}'.encode())
