@@ -165,11 +165,19 @@ def as_known(finding: Finding, model: ModelRecord) -> Finding:
     return replace(finding, type=model.type, protocol=model.protocol)
 
 
-def offered(heard: Heard) -> tuple[str, ...]:
-    """The models of a list in OpenAI's form, each once; what no model of ours can be called is left out."""
-    body = heard.body if isinstance(heard.body, dict) else {}
-    listed = body.get("data")
-    ids = [one.get("id") for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+def offered(heard: Heard) -> tuple[str, ...] | Finding:
+    """The models of a list in OpenAI's form, each once, or why there is no such list.
+
+    What no model of ours can be called is left out.
+    """
+    if not heard.status:
+        return not_ready(heard.failure)
+    if heard.status != HTTPStatus.OK:
+        return not_ready(f"the server answered {heard.status}{_explained(heard.status)}")
+    listed = heard.body.get("data") if isinstance(heard.body, dict) else None
+    if not isinstance(listed, list):
+        return not_ready(_NOT_OPENAI)
+    ids = [one.get("id") for one in listed if isinstance(one, dict)]
     return tuple(dict.fromkeys(one for one in ids if isinstance(one, str) and is_model_text(one)))
 
 

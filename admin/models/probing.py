@@ -106,7 +106,7 @@ class Prober:
                     heard = await _get(session, f"{target.url}/v1/models")
         except TimeoutError:
             return not_ready(f"no answer within {self._timeout_s:g} s")
-        return offered(heard) if heard.status else not_ready(heard.failure)
+        return offered(heard)
 
     async def ask_context(self, url: str, name: str, auth: Auth | None = None) -> int | None:
         """Find out the context of an openai model that is known to be ready; ``None`` where none is told in time."""

@@ -214,6 +214,27 @@ async def test_a_server_of_several_models_says_which(api: Any, served: str, star
 
 
 @pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (401, {"data": [{"id": "llm"}]}, "the server answered 401 (upstreamAuth gives it the key that it wants)"),
+        (302, None, "the server answered 302 (redirects are not followed)"),
+        (404, {"detail": "Not Found"}, "the server answered 404"),
+        (500, "oops", "the server answered 500"),
+        (200, "<html>", "the server does not speak OpenAI's API"),
+        (200, {"data": {}}, "the server does not speak OpenAI's API"),
+    ],
+)
+async def test_a_server_that_tells_no_list_is_told_of_as_it_is(
+    api: Any, start_server: Any, status: int, body: Any, told: str
+) -> None:
+    """No modelId would help."""
+    url = await start_server({"/v1/models": (status, body)})
+    refused = await api.ask("POST", "/api/models", {"url": url, "tenantId": "tenant-a"})
+    assert (refused.status, refused.faults) == (400, {"name": "required"})
+    assert refused.body["detail"].endswith(told)
+
+
+@pytest.mark.parametrize(
     ("model_id", "names"),
     [
         ("llama3.1:8b", ["llama3.1-8b", "llama3.1-8b-2"]),
