@@ -111,7 +111,7 @@ def shape_of(values: Mapping[str, Raw], deciding: frozenset[str]) -> Shape:
 
 
 _SHAPES: Final = defaultdict[frozenset[str], dict[tuple[str, ...], Shape]](dict)
-"""By which names decide, of which there are two sets."""
+"""By which names decide: a few sets, all of them named in code."""
 
 
 def _shape_of(names: tuple[str, ...], deciding: frozenset[str]) -> Shape:
