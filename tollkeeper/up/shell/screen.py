@@ -66,7 +66,8 @@ def _way(machine: Machine, host: str, *, is_https: bool) -> tuple[tuple[str, ...
         name = "localhost"
     detour = () if name == "localhost" else ("--connect-to", f"{name}:{port}:{LOOPBACK}:{port}")
     trusted = ("--cacert", str(machine.authority)) if is_https and machine.authority else ()
-    return ("--noproxy", "*", *detour, *trusted), f"{'https' if is_https else 'http'}://{name}:{port}"
+    whole = ("--http1.1",) if is_https else ()  # curl 7.88 loses early refusals over HTTP/2 (docs/limits.md)
+    return ("--noproxy", "*", *detour, *trusted, *whole), f"{'https' if is_https else 'http'}://{name}:{port}"
 
 
 def limited_calls(machine: Machine, sample: Mapping[str, Any]) -> str:
