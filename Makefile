@@ -13,7 +13,7 @@ PACKAGES := admin catalog extauth gate publisher ratelimit runtime tollkeeper
 LOCKS := requirements.lock requirements-image.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check e2e e2e-gateway e2e-kube helm-golden image-check bench bench-smoke bench-meter soak fuzz fuzz-smoke soak-memory audit proto golden settings
+.PHONY: help up test check clients e2e e2e-gateway e2e-kube helm-golden image-check bench bench-smoke bench-meter soak fuzz fuzz-smoke soak-memory audit proto golden settings
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*##  *\(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "%s %-11s", $$1, $$2; $$1 = $$2 = ""; print $$0}'
@@ -21,7 +21,7 @@ help:  ## this list
 up: $(READY)  ## start the whole gateway on this machine; options as TOLLKEEPER_... variables
 	@exec $(VENV)/bin/tollkeeper up
 
-test: check  ## everything: check, then all tests; four files at a time, since tests wait half of the time
+test: check clients  ## everything: check, then all tests; four files at a time, since tests wait half of the time
 	@$(PY) -m pytest -n 4 --dist loadfile --no-loadscope-reorder --max-worker-restart=0
 
 check: $(VENV)/dev.stamp  ## style, types, import direction, freshness of generated files
@@ -32,7 +32,10 @@ check: $(VENV)/dev.stamp  ## style, types, import direction, freshness of genera
 	@$(VENV)/bin/bandit -q -r $(PACKAGES)
 	@$(PY) -m pytest -q tests/contracts
 
-e2e: $(VENV)/dev.stamp  ## the tests on the whole machine: real Envoy, real Valkey
+clients: $(VENV)/dev.stamp  ## install people's own packages (tests/clients), with which tests call the gateway; once
+	@PYTHON=$(PY) tests/clients/build.sh
+
+e2e: clients  ## the tests on the whole machine: real Envoy, real Valkey
 	@$(PY) -m pytest tests/e2e
 
 e2e-gateway: $(VENV)/dev.stamp  ## the tests on the real Envoy Gateway, which is built once (Go; six minutes)

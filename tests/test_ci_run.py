@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-NEEDED = ("curl", "jq", "node", "cc", "ip", "unshare", "h2load")
-BUILDS = ("tests/gateway/build.sh", "tests/kube/build.sh", "benchmarks/peers.sh")
+NEEDED = ("curl", "jq", "node", "npm", "cc", "ip", "unshare", "h2load")
+BUILDS = ("tests/clients/build.sh", "tests/gateway/build.sh", "tests/kube/build.sh", "benchmarks/peers.sh")
 
 Run = Callable[..., "subprocess.Popen[str]"]
 
