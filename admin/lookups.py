@@ -32,6 +32,7 @@ NAMES_READ: Final = 1_000
 
 _TENANTS_TOLD: Final = 10
 _NO_NAME: Final = "what stands in the path is not a name"
+_NO_MODEL_NAME: Final = f"{_NO_NAME}: a model has a name of letters, digits, . _ - beside its modelId (GET /api/models)"
 R = TypeVar("R", bound=Record)
 
 
@@ -125,7 +126,7 @@ async def _refuse_damaged(store: CatalogStore, caller: Caller, name: str, owner:
 def _not_found(caller: Caller, name: str, owner: str | None) -> str:
     """Say what was looked for and where; of a tenant that is not the caller's no more than of one that is not."""
     if not is_model_name(name):
-        return _NO_NAME
+        return _NO_MODEL_NAME
     if owner is not None:
         return f"no model {name} in tenant {owner}" if is_tenant_name(owner) else f"no model {name}: no such tenant"
     if caller.sees_all:

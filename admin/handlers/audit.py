@@ -19,7 +19,7 @@ from admin.views.records import at
 from catalog.records import Role
 from catalog.store.store import PAGE, AuditEntry
 
-_CURSOR: Final = re.compile(r"\d{1,15}-\d{1,10}")
+_CURSOR: Final = re.compile(r"[0-9]{1,15}-[0-9]{1,10}")
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,7 +33,7 @@ from catalog.tombstones import deleted_at_ms, tombstone
 from ratelimit.names import usage_key
 
 _NO_STORE: Final = {"Cache-Control": "no-store"}
-_PLACE: Final = re.compile(r"\d{13}:[0-9a-z]{19}")
+_PLACE: Final = re.compile(r"[0-9]{13}:[0-9a-z]{19}")
 _BORN_WITH: Final = "must name the publication that the key was born with"
 _REVOKE: Final = "rotate it, disable it with PATCH, or unpublish the model"
 

@@ -93,7 +93,10 @@ async def _only_model(call: ApiCall, body: ModelInput) -> str:
     said = Auth(auth.header, KeyText(value)) if auth is not None and value else None
     found = await call.services.prober.ask_list(body.url, said)
     if isinstance(found, Finding):
-        raise invalid(Code.INVALID_REQUEST, [Fault("name", Rule.REQUIRED, f"is required: {found.message}")])
+        raise invalid(
+            Code.INVALID_REQUEST,
+            [Fault("name", Rule.REQUIRED, f"is required where the server cannot be asked: {found.message}")],
+        )
     if len(found) != 1:
         what = f"modelId is to be one of {told_models(found)}" if found else "the server lists no model"
         raise invalid(Code.INVALID_REQUEST, [Fault("modelId", Rule.REQUIRED, f"is required: {what}")])

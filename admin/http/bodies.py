@@ -55,7 +55,8 @@ def read_body(kind: type[T], raw: bytes) -> Body[T]:
         return Body(kind.model_validate_json(raw), ())
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)
-        faults = tuple(_fault(kind, one) for one in errors[: MAX_FAULTS + 1])
+        told = [one for one in errors if one["type"] != "too_short" or not _has_faults_inside(one, errors)]
+        faults = tuple(_fault(kind, one) for one in told[: MAX_FAULTS + 1])
         return Body(_readable_part(kind, document, errors), faults)
 
 
@@ -107,6 +108,12 @@ def _refuse_constant(_name: str) -> NoReturn:
     raise _StrictnessError("NaN and Infinity are not JSON")
 
 
+def _has_faults_inside(error: ErrorDetails, errors: Sequence[ErrorDetails]) -> bool:
+    """Whether an array is short only because values in it are wrong, which pydantic leaves out before it counts."""
+    depth = len(error["loc"])
+    return any(len(one["loc"]) > depth and one["loc"][:depth] == error["loc"] for one in errors)
+
+
 def _fault(kind: type[Input], error: ErrorDetails) -> Fault:
     rule = _RULES.get(error["type"], Rule.TYPE)
     return Fault(dotted(error["loc"]), rule, _message(kind, rule, error))
@@ -119,7 +126,19 @@ def _message(kind: type[Input], rule: Rule, error: ErrorDetails) -> str:
         return "is required"
     if error["type"] == "json_invalid":
         return "must be text of whole Unicode characters"
+    if rule is Rule.LENGTH and (bound := _length(error)):
+        return bound
     return error["msg"].replace("Input should be", "must be").replace("Input should have", "must have")
+
+
+def _length(error: ErrorDetails) -> str:
+    """Pydantic's word for a wrong length, in ours; "" for one of our own, which says it itself."""
+    bounds = error.get("ctx", {})
+    what = "character" if error["type"].startswith("string_") or bounds.get("field_type") == "Value" else "item"
+    for word, name in (("at least", "min_length"), ("at most", "max_length")):
+        if name in bounds:
+            return f"must have {word} {bounds[name]} {what}{'' if bounds[name] == 1 else 's'}"
+    return ""
 
 
 def _names_beside(kind: type[BaseModel], location: Location) -> list[str]:

@@ -33,7 +33,7 @@ _METADATA: Final = tuple(
 _NOBODYS: Final = tuple(ipaddress.ip_network(block) for block in ("0.0.0.0/8", "fec0::/10"))  # RFC 1122, RFC 3879
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_URL_RULE: Final = "must be http:// or https:// with a host, perhaps a port, and nothing else"
+URL_RULE: Final = "must be http:// or https:// with a host, perhaps a port, and nothing else"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +59,19 @@ class Target:
 def parse_target(text: str) -> Target:
     """Read an origin such as ``http://10.0.0.7:9001``; raises ``ValueError`` with the rule, never the text."""
     if len(text) > MAX_URL or not re.fullmatch(r"[\x21-\x7e]+", text):
-        raise ValueError(_URL_RULE)
+        raise ValueError(URL_RULE)
     try:
         parts = urlsplit(text)
         port = parts.port
     except ValueError:
-        raise ValueError(_URL_RULE) from None
+        raise ValueError(URL_RULE) from None
     if parts.username is not None or parts.password is not None:
         raise ValueError("must not hold a user name or a password")
-    if "[" in parts.netloc and not re.fullmatch(r"\[[0-9A-Fa-f:.]+\](:\d+)?", parts.netloc):
-        raise ValueError(_URL_RULE)
+    if "[" in parts.netloc and not re.fullmatch(r"\[[0-9A-Fa-f:.]+\](:[0-9]+)?", parts.netloc):
+        raise ValueError(URL_RULE)
     extra = parts.path not in {"", "/"} or "?" in text or "#" in text
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname or extra or port == 0:
-        raise ValueError(_URL_RULE)
+        raise ValueError(URL_RULE)
     return Target(parts.scheme, _plain_host(parts.hostname), port or _DEFAULT_PORTS[parts.scheme])
 
 

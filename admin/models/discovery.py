@@ -135,7 +135,7 @@ def by_metadata(metadata: Heard, ready: Heard) -> Finding | None:
 
 def _explained(status: int) -> str:
     if status in _LOCKED:
-        return " (upstreamAuth gives it the key that it wants)"
+        return " (upstreamAuth gives it the key that it wants: the header's whole value, as in Bearer …)"
     return " (redirects are not followed)" if status < HTTPStatus.BAD_REQUEST else ""
 
 

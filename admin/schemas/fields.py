@@ -22,7 +22,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from admin.http.problems import Rule
-from admin.models.addresses import MAX_URL, normal_words, parse_target
+from admin.models.addresses import MAX_URL, URL_RULE, normal_words, parse_target
 from admin.models.places import HOST_PATTERN, MAX_HOST, MAX_PATH, PATH_PATTERN, host_fault, path_fault
 from admin.schemas.labels import MAX_LABELS, key_fault, value_fault
 from catalog.records import ALL_TENANTS, MAX_LIMIT
@@ -154,7 +154,7 @@ def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _publication_fault(text: str) -> str | None:
-    return None if is_publication_name(text) else "must be a model's name, or TENANT/NAME"
+    return None if is_publication_name(text) else "must be a model's name, not its modelId, or TENANT/NAME"
 
 
 def _endpoint_fault(text: str) -> str | None:
@@ -190,6 +190,9 @@ def _alone(names: tuple[str, ...]) -> tuple[str, ...]:
     return names
 
 
+_URL_OR_BASE_URL: Final = f"{URL_RULE} but a path {OPENAI_ROOT}"
+
+
 def _long_enough(password: SecretStr) -> SecretStr:
     if not MIN_PASSWORD <= len(password) <= MAX_PASSWORD:
         raise _broken(Rule.LENGTH, f"must have {MIN_PASSWORD} to {MAX_PASSWORD} characters")
@@ -200,7 +203,8 @@ def _normal_url(text: str) -> str:
     try:
         return parse_target(text.removesuffix("/").removesuffix(OPENAI_ROOT)).url
     except ValueError as error:
-        raise _broken(Rule.FORMAT, str(error)) from None
+        may_be_its_path = str(error) == URL_RULE
+        raise _broken(Rule.FORMAT, _URL_OR_BASE_URL if may_be_its_path else str(error)) from None
 
 
 def _upstreams(words: tuple[str, ...]) -> tuple[str, ...]:

@@ -133,7 +133,7 @@ class ConfigInput(Input):
 class PublishInput(Input):
     """Body of publish, which may be left out, and of update."""
 
-    config: ConfigInput
+    config: ConfigInput = ConfigInput()
 
 
 class RotateInput(Input):

@@ -319,6 +319,8 @@ class CatalogStore:
 
     async def audit_page(self, *, before: str = "", limit: int = 100) -> list[AuditEntry]:
         """Read audit entries, newest first; ``before`` is the id of the last entry already seen."""
+        if before and not any(map(int, before.split("-"))):
+            return []  # nothing is older than the first id of all, and the store has no word for that
         end = f"({before}" if before else "+"
         reply = await self._ask("XREVRANGE", names.AUDIT, end, "-", "COUNT", limit)
         return [_audit_entry(entry_id, fields) for entry_id, fields in reply]

@@ -62,7 +62,18 @@ async def test_filters_narrow_the_list(busy: Any) -> None:
     assert not since & until
 
 
-@pytest.mark.parametrize("query", ["since=yesterday", "until=2026-01-01T00:00:00", "cursor=x", "limit=0", "who=me"])
+@pytest.mark.parametrize(
+    "query", ["until=1970-01-01T00:00:00Z", "until=0001-01-01T00:00:00%2B14:00", "cursor=0-0", "cursor=0000-0"]
+)
+async def test_before_the_first_of_all_times_nothing_was_done(busy: Any, query: str) -> None:
+    """Any time that can be written is one, however far it is from ours."""
+    assert await _acts(busy, query) == []
+    assert len(await _acts(busy, "until=9999-12-31T23:59:59-14:00&since=0001-01-01T00:00:00%2B14:00")) > 0
+
+
+@pytest.mark.parametrize(
+    "query", ["since=yesterday", "until=2026-01-01T00:00:00", "cursor=x", "cursor=%D9%A1-%D9%A1", "limit=0", "who=me"]
+)
 async def test_what_makes_no_sense_is_refused(busy: Any, query: str) -> None:
     """With the parameter's name."""
     refused = await busy.ask("GET", f"{AUDIT}?{query}")

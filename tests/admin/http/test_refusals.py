@@ -32,7 +32,9 @@ async def test_a_model_that_is_not_found_is_named_with_where_it_was_looked_for(
     path = "/api/models/theirs/publish?tenantId="
     assert await _detail(api, "GET", "/api/models/nobody") == "no model nobody in any tenant"
     assert await _detail(api, "GET", path + "tenant-b") == "no model theirs in tenant tenant-b"
-    assert await _detail(api, "GET", f"/api/models/tk_{'x' * 72}") == "what stands in the path is not a name"
+    no_name = "what stands in the path is not a name: a model has a name of letters, digits, . _ - beside its modelId"
+    for text in (f"tk_{'x' * 72}", "llama3.1:8b"):
+        assert await _detail(api, "GET", f"/api/models/{text}") == f"{no_name} (GET /api/models)"
     await _become(api, secrets, "tenant-b", "tenant-c")
     assert await _detail(api, "GET", "/api/models/theirs") == "no model theirs in your tenants: tenant-b, tenant-c"
     for foreign in ("tenant-a", "nobody"):

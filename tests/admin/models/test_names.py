@@ -216,7 +216,11 @@ async def test_a_server_of_several_models_says_which(api: Any, served: str, star
 @pytest.mark.parametrize(
     ("status", "body", "told"),
     [
-        (401, {"data": [{"id": "llm"}]}, "the server answered 401 (upstreamAuth gives it the key that it wants)"),
+        (
+            401,
+            {"data": [{"id": "llm"}]},
+            "(upstreamAuth gives it the key that it wants: the header's whole value, as in Bearer …)",
+        ),
         (302, None, "the server answered 302 (redirects are not followed)"),
         (404, {"detail": "Not Found"}, "the server answered 404"),
         (500, "oops", "the server answered 500"),

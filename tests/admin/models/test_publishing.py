@@ -62,7 +62,7 @@ async def test_publish_gives_the_whole_key_and_every_field_of_the_guide(api: Any
 
 
 async def test_publishing_needs_no_body(api: Any, kserve: str) -> None:
-    """Nothing sent is an empty config, with or without a Content-Type; a change needs one, and blanks are no JSON."""
+    """Nothing sent is an empty config, with or without a Content-Type, and so is {}; blanks are no JSON."""
     json = {"Content-Type": "application/json"}
     for name, headers in (("one", {}), ("two", json)):
         await api.model(name, kserve)
@@ -73,6 +73,10 @@ async def test_publishing_needs_no_body(api: Any, kserve: str) -> None:
     await api.model("three", kserve)
     blank = await api.ask("POST", "/api/models/three/publish", data=" ", headers=json)
     assert (blank.status, blank.code) == (400, "MALFORMED_JSON")
+    empty = await api.ask("POST", "/api/models/three/publish", {})
+    assert (empty.status, empty.body["externalPath"]) == (201, "/models/three"), empty.text
+    unchanged = await api.ask("PUT", "/api/models/three/publish", {})
+    assert (unchanged.status, unchanged.body["rateLimiting"]) == (200, empty.body["rateLimiting"])
 
 
 async def test_an_empty_config_is_published_with_the_defaults(api: Any, kserve: str, openai: str) -> None:
