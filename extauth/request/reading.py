@@ -172,8 +172,14 @@ def _refused(reason: Reason, message: str, param: str | None = None, code: str =
     return _FaultError(BodyFault(reason, message, None if param is None else param[:64], code))
 
 
-def _invalid(name: str, rule: str) -> _FaultError:
-    return _refused(Reason.FIELD_INVALID, f"'{name}' must be {rule}.", name, f"invalid_{name}")
+MAX_QUOTED: Final = 24
+"""So much of a value that is refused is told back: enough to find it, and of a key's text not its secret."""
+
+
+def _invalid(values: _Values, name: str, rule: str) -> _FaultError:
+    came = bytes(values[name])
+    quoted = came[:MAX_QUOTED].decode(errors="ignore") + ("…" if len(came) > MAX_QUOTED else "")
+    return _refused(Reason.FIELD_INVALID, f"'{name}' must be {rule}, not {quoted}.", name, f"invalid_{name}")
 
 
 def _value(values: _Values, name: str) -> object:
@@ -208,7 +214,7 @@ def _text(values: _Values, name: str) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise _invalid(name, "a string")
+        raise _invalid(values, name, "a string")
     return value
 
 
@@ -216,7 +222,7 @@ def _flag(values: _Values, name: str) -> bool:
     value = _value(values, name)
     if value is None or isinstance(value, bool):
         return bool(value)
-    raise _invalid(name, "true or false")
+    raise _invalid(values, name, "true or false")
 
 
 BACKGROUNDS: Final = frozenset({"transparent", "opaque", "auto"})
@@ -245,7 +251,7 @@ def _count_of_choices(values: _Values, name: str) -> int:
         return 1
     count = _whole(value)
     if count is None or not 1 <= count <= MAX_CHOICES:
-        raise _invalid(name, f"a whole number, 1 to {MAX_CHOICES}")
+        raise _invalid(values, name, f"a whole number, 1 to {MAX_CHOICES}")
     return int(count)
 
 
@@ -258,7 +264,7 @@ def _bound(values: _Values, name: str) -> int | None:
         return value
     bound = _whole(value)
     if bound is None or (bound < 0 and bound not in UNBOUNDED):
-        raise _invalid(name, "a whole number of at least 0, or -1 for no bound")
+        raise _invalid(values, name, "a whole number of at least 0, or -1 for no bound")
     return int(min(bound, MAX_TOKENS))
 
 

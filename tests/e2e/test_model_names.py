@@ -19,7 +19,14 @@ from upmachine import UpMachine, until
 HELLO: Any = [{"role": "user", "content": "Hello!"}]
 SERVED = "llama3.1:8b"
 LONG = "模型/" + "é" * 253
-ALIASES = ("gpt-4o", "meta-llama/Llama-3.1-8B-Instruct", 'quo"ted\\', LONG, f"{OTHERS}/my-llm")
+ALIASES = (
+    "gpt-4o",
+    "meta-llama/Llama-3.1-8B-Instruct",
+    'quo"ted\\',
+    LONG,
+    f"{OTHERS}/my-llm",
+    *(":latest:", "/a//b/", "..", "%2F", "a name", "null"),  # each is text and nothing else
+)
 MAX_BODY = 4 * 1024 * 1024
 
 pytestmark = pytest.mark.timeout(180)

@@ -46,6 +46,32 @@ def test_what_is_refused(name: str, raw: bytes, reason: str, param: str | None) 
 
 
 @pytest.mark.parametrize(
+    ("raw", "quoted"),
+    [
+        (b'{"max_tokens": 0.5}', "0.5."),
+        (b'{"max_tokens":"5"}', '"5".'),
+        (b'{"n":129}', "129."),
+        (b'{"stream":{"a":[]}}', '{"a":[]}.'),
+        (b'{"options":{"num_predict":[ 1 ]}}', "[ 1 ]."),
+        (b'{"model":["' + b"x" * 100 + b'"]}', '["' + "x" * 22 + "…."),
+        ('{"model":["' + "é" * 11 + '模"]}', '["' + "é" * 11 + "…."),
+    ],
+)
+def test_a_wrong_value_is_quoted(raw: bytes | str, quoted: str) -> None:
+    """Its beginning, as it came: what is wrong is found by that, and of a key that stands there no secret is shown."""
+    fault = read_body(raw.encode() if isinstance(raw, str) else raw, JSON)
+    assert isinstance(fault, BodyFault)
+    assert fault.message.endswith(f", not {quoted}")
+
+
+def test_no_secret_of_a_key_is_quoted() -> None:
+    """The longest that is told back ends before it."""
+    fault = read_body(json.dumps({"stream": f"tk_{'a' * 19}_{'S' * 52}"}).encode(), JSON)
+    assert isinstance(fault, BodyFault)
+    assert "S" not in fault.message
+
+
+@pytest.mark.parametrize(
     ("sent", "is_read"),
     [
         ("application/json", True),
