@@ -15,7 +15,7 @@ MAX_HOST: Final = 253  # RFC 1035 section 2.3.4
 MAX_PATH: Final = 200
 HOST_PATTERN: Final = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$"  # RFC 1123
 PATH_PATTERN: Final = r"^(/[A-Za-z0-9._~-]+)+$"  # unreserved characters of RFC 3986 only: one spelling a path
-SHARED_PREFIXES: Final = ("/models/", "/v1/models/")
+SHARED_PREFIXES: Final = ("/models/", "/v1/models/", "/openai/deployments/")  # the last: where Azure's clients look
 OPENAI_ROOT: Final = "v1"
 OPENAI_PREFIX: Final = "/v1/models/"
 
@@ -51,7 +51,7 @@ def shared_host_fault(path: str) -> str | None:
     """Say what is wrong with a path on the host that all tenants share; ``None`` when nothing is."""
     if path.startswith(SHARED_PREFIXES):
         return None
-    return f"must begin with {' or '.join(SHARED_PREFIXES)} on this host, which all tenants share"
+    return f"must begin with one of {' '.join(SHARED_PREFIXES)} on this host, which all tenants share"
 
 
 def default_path(model: str, kind: ModelType) -> str:

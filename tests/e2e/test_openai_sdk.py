@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import httpx2
 import openai
 import pytest
-from openai import AsyncOpenAI, OpenAI
-from openaiground import CHAT, LLM, OTHERS, SHARED, Ground, openai_ground
+from namedserver import named_server
+from openai import AsyncOpenAI, AzureOpenAI, OpenAI
+from openaiground import CHAT, LLM, OTHERS, SHARED, TEAM, Ground, openai_ground
 from upmachine import UpMachine
 
 HELLO: Any = [{"role": "user", "content": "Hello!"}]
@@ -303,3 +305,25 @@ def test_a_charset_is_no_obstacle(ground: Ground, content_type: str) -> None:
     headers = ground.headers | {"Content-Type": content_type}
     body = b'{"model": "my-llm", "messages": [{"role": "user", "content": "Hi"}]}'
     assert httpx2.post(f"{ground.by_body}/chat/completions", content=body, headers=headers).status_code == 200
+
+
+def test_azures_client_finds_a_deployment_on_the_host_of_all(ground: Ground) -> None:
+    """Published where it looks for one, nobody needs a host of their own; by its endpoint, and by a base URL."""
+    name, path = "gpt-4o-mini", "/openai/deployments/gpt-4o-mini"
+    made: Any = {"api_version": "2024-10-21", "default_headers": {"Host": ground.host}, "max_retries": 0}
+    with named_server(name) as server:
+        ground.publish(TEAM, name, server.url, path)
+        key = ground.key(name)
+        for where in (
+            {"azure_endpoint": ground.gateway, "azure_deployment": name},
+            {"base_url": ground.gateway + path},
+        ):
+            with AzureOpenAI(**where, **made, api_key=key) as client:
+                answer = client.chat.completions.create(model=name, messages=HELLO)
+                assert (answer.choices[0].message.content, answer.model) == ("heard", name)
+                with client.chat.completions.create(model=name, messages=HELLO, stream=True) as stream:
+                    assert [chunk.model for chunk in stream] == [name, name]
+                with pytest.raises(openai.NotFoundError):
+                    client.chat.completions.create(model="another", messages=HELLO)
+        assert {one.path for one in server.heard} == {"/v1/chat/completions?api-version=2024-10-21"}
+        assert not any(key in json.dumps(one.headers) for one in server.heard)
