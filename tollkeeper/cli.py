@@ -1,4 +1,4 @@
-"""The command line: ``tollkeeper gate | admin | publish | up | keys … | cells … | budgets … | secrets …``.
+"""The command line: processes, work on a deployment, and the admin API's client.
 
 Each process is imported only when it is run. What the operator can mend is one sentence on stderr, never a traceback.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -15,8 +15,11 @@ import click
 from runtime import log
 from runtime.lifecycle import CannotStart
 from runtime.version import VERSION
-from tollkeeper.processes import BUDGET_COMMANDS, CELL_COMMANDS, KEY_COMMANDS, PROCESSES, Process, all_settings
-from tollkeeper.secrets.command import secrets_command
+from tollkeeper.client import entering
+from tollkeeper.client.commands import add_commands
+from tollkeeper.client.nouns import NOUNS
+from tollkeeper.processes import BUDGET_COMMANDS, CELL_COMMANDS, PROCESSES, SECRET_COMMANDS, Process, all_settings
+from tollkeeper.secrets.command import add_mac_key, add_pepper, init
 
 if TYPE_CHECKING:
     from runtime.settings import Settings
@@ -43,21 +46,68 @@ class _Commands(click.Group):
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx
-        rows = [(name, process.summary) for name, process in self._processes.items()]
-        rows += [(name, command.get_short_help_str(limit=80)) for name, command in self.commands.items()]
         with formatter.section("Commands"):
-            formatter.write_dl(rows)
+            formatter.write_dl([*self._process_rows(), *self._rows(self.commands)])
+
+    def _process_rows(self) -> list[tuple[str, str]]:
+        return [(name, process.summary) for name, process in self._processes.items()]
+
+    def _rows(self, names: Iterable[str]) -> list[tuple[str, str]]:
+        return [(name, self.commands[name].get_short_help_str(limit=100)) for name in names]
 
 
-@click.group(cls=_Commands, processes=PROCESSES)
+class _Main(_Commands):
+    """All of it, by what it is for."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Work with it, over the admin API"):
+            formatter.write_dl(self._rows(CLIENT))
+        with formatter.section("Run it"):
+            formatter.write_dl(self._process_rows())
+        with formatter.section("Look after a deployment"):
+            formatter.write_dl(self._rows(DEPLOYMENT))
+
+
+class _MovedCommands(_Commands):
+    """Commands that have another group now: they still work here, say so, and are not listed."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return click.Group.list_commands(self, ctx)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if (command := self.commands.get(cmd_name)) is not None:
+            return command
+        if cmd_name in self._processes:
+            click.echo(f"`tollkeeper keys {cmd_name}` is `tollkeeper secrets {cmd_name}` now", err=True)
+        return super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        click.Group.format_commands(self, ctx, formatter)
+
+
+CLIENT: Final = (
+    *("login", "logout", "whoami", "password"),
+    *(noun.name for noun in NOUNS),
+    "completion",
+)
+DEPLOYMENT: Final = ("secrets", "cells", "budgets")
+
+
+@click.group(cls=_Main, processes=PROCESSES, context_settings={"max_content_width": 110})
 @click.version_option(VERSION, prog_name="tollkeeper")
 def main() -> None:
     """An API-key gateway for AI/ML models on Envoy."""
 
 
-@main.group("keys", cls=_Commands, processes=KEY_COMMANDS)
+@main.group("keys", cls=_MovedCommands, processes=SECRET_COMMANDS)
 def keys_command() -> None:
-    """Give a deployment that runs new peppers and MAC keys."""
+    """Keys: make, find, rotate, disable, revoke."""
+
+
+@main.group("secrets", cls=_Commands, processes=SECRET_COMMANDS)
+def secrets_command() -> None:
+    """Make and extend the file of secrets that gate and admin share, and give a deployment that runs new ones."""
 
 
 @main.group("cells", cls=_Commands, processes=CELL_COMMANDS)
@@ -70,7 +120,13 @@ def budgets_command() -> None:
     """Bring stored budgets into another format."""
 
 
-main.add_command(secrets_command)
+for _one in (init, add_pepper, add_mac_key):
+    secrets_command.add_command(_one)
+for _one in (entering.login, entering.logout, entering.whoami, entering.password):
+    main.add_command(_one)
+add_commands(main)
+main.add_command(entering.completion)
+keys_command.add_command(entering.find)
 
 
 def log_as_asked(settings: Settings, process: str = "") -> None:

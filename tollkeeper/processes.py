@@ -67,7 +67,7 @@ PROCESSES: Final = {
 }
 
 _ROTATION: Final = "tollkeeper.secrets.rotation"
-KEY_COMMANDS: Final = {
+SECRET_COMMANDS: Final = {
     "rotate-pepper": Process(
         _ROTATION, "RotatePepperSettings", "Put every stored credential under a new pepper.", "rotate_pepper"
     ),
@@ -79,7 +79,7 @@ KEY_COMMANDS: Final = {
         _ROTATION, "RetireMacKeySettings", "Take out a MAC key; texts that it checks die.", "retire_mac_key"
     ),
 }
-"""``tollkeeper keys …``: work on the secrets and the keys of a deployment that runs."""
+"""``tollkeeper secrets …``: work on the secrets of a deployment that runs, and on what is stored under them."""
 
 
 CELL_COMMANDS: Final = {
@@ -113,7 +113,7 @@ BUDGET_COMMANDS: Final = {
 }
 """``tollkeeper budgets …``: what is stored of them."""
 
-GROUPS: Final = {"keys": KEY_COMMANDS, "cells": CELL_COMMANDS, "budgets": BUDGET_COMMANDS}
+GROUPS: Final = {"secrets": SECRET_COMMANDS, "cells": CELL_COMMANDS, "budgets": BUDGET_COMMANDS}
 """The commands that have commands of their own."""
 
 
@@ -129,5 +129,7 @@ def child_environment() -> dict[str, str]:
 
 def all_settings() -> list[type[Settings]]:
     """Return the settings class of every process and command; imports them all."""
+    from tollkeeper.client.variables import ClientSettings  # noqa: PLC0415  the settings' library
+
     grouped = (process for commands in GROUPS.values() for process in commands.values())
-    return [process.settings() for process in (*PROCESSES.values(), *grouped)]
+    return [*(process.settings() for process in (*PROCESSES.values(), *grouped)), ClientSettings]

@@ -10,6 +10,7 @@ from pydantic.fields import FieldInfo
 
 from runtime.options import default_of, metavar_of
 from runtime.settings import Settings, option_of, variable_of
+from tollkeeper.client.variables import ClientSettings
 from tollkeeper.processes import GROUPS, PROCESSES, Process
 
 _HEAD = """\
@@ -27,7 +28,18 @@ def page() -> str:
     grouped = ((f"{group} {name}", one) for group, commands in GROUPS.items() for name, one in commands.items())
     commands = PROCESSES | dict(grouped)
     sections = (_section(name, process) for name, process in commands.items())
-    return "\n".join([_HEAD, *(line for section in sections for line in section)])
+    return "\n".join([_HEAD, *(line for section in sections for line in section), *_client()])
+
+
+def _client() -> Iterator[str]:
+    yield "## The admin API's client"
+    yield ""
+    yield f"{ClientSettings.__doc__}"
+    yield ""
+    for field, info in ClientSettings.model_fields.items():
+        if field not in Settings.model_fields:
+            yield f"- `{variable_of(field)}` · {' '.join((info.description or '').split())}"
+    yield ""
 
 
 def _section(name: str, process: Process) -> Iterator[str]:

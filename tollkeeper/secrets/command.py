@@ -1,4 +1,4 @@
-"""``tollkeeper secrets …``: makes the file of secrets that gate and admin share, and adds to it."""
+"""``tollkeeper secrets init | add-…``: makes the file of secrets that gate and admin share, and adds to it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,7 @@ from catalog.keys.secrets import SecretsError, change_secrets, create_secrets
 from catalog.keys.versions import Family, added, newest
 
 
-@click.group("secrets")
-def secrets_command() -> None:
-    """Make and extend the file of secrets that gate and admin share."""
-
-
-@secrets_command.command("init")
+@click.command("init")
 @click.argument("file", type=click.Path(path_type=Path))
 def init(file: Path) -> None:
     """Make FILE with fresh secrets, mode 0600; a file that exists is never overwritten."""
@@ -27,17 +22,17 @@ def init(file: Path) -> None:
     click.echo(f"wrote {file} (mode 0600); give it to every gate and admin as --secrets-file")
 
 
-@secrets_command.command("add-pepper")
+@click.command("add-pepper")
 @click.argument("file", type=click.Path(path_type=Path))
 def add_pepper(file: Path) -> None:
-    """Add a pepper to FILE, unused until `keys rotate-pepper`: give every process the file in between."""
+    """Add a pepper to FILE, unused until `secrets rotate-pepper`: give every process the file in between."""
     _add(file, Family.PEPPER)
 
 
-@secrets_command.command("add-mac-key")
+@click.command("add-mac-key")
 @click.argument("file", type=click.Path(path_type=Path))
 def add_mac_key(file: Path) -> None:
-    """Add a MAC key to FILE, unused until `keys rotate-mac`: give every process the file in between."""
+    """Add a MAC key to FILE, unused until `secrets rotate-mac`: give every process the file in between."""
     _add(file, Family.MAC_KEY)
 
 

@@ -1,4 +1,4 @@
-"""``tollkeeper keys …``: new peppers and MAC keys for a deployment that runs, and the end of old ones.
+"""``tollkeeper secrets rotate-… | retire-…``: new peppers and MAC keys for a deployment that runs; the end of old ones.
 
 Every step leaves the secrets file and the store so that each process can go on with the file it read before or with
 the new one. A command that was broken off is run again and goes on where it stopped.
@@ -100,7 +100,7 @@ async def rotate_mac(settings: RotateMacSettings) -> None:
     """Add a MAC key unless a new one waits already, and make it current."""
     version = _newer(settings.secrets_file, Family.MAC_KEY)
     await _make_current(settings, Family.MAC_KEY, version)
-    click.echo(f"New key texts are checked by MAC key {version}; `keys retire-mac-key` ends older ones.")
+    click.echo(f"New key texts are checked by MAC key {version}; `secrets retire-mac-key` ends older ones.")
 
 
 @_in_sentences

@@ -1,0 +1,1 @@
+"""The command line as a client of the admin API: sessions, nouns and verbs, and how answers are shown."""

@@ -1,0 +1,123 @@
+"""Logging in and out, who is logged in, and whose a key is: their calls."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import click
+
+from tollkeeper.client import session as sessions
+from tollkeeper.client.calling import Api, ApiError
+from tollkeeper.client.columns import Column
+from tollkeeper.client.problems import sentences
+from tollkeeper.client.running import asking, fail
+from tollkeeper.client.secret_files import read_secret
+from tollkeeper.client.session import Session, SessionError
+from tollkeeper.client.showing import Form, show_list, show_one
+from tollkeeper.client.waiting import telling_of_a_wait
+
+_ME: Final = (Column("name"), Column("role"), Column("tenants"), Column("url"), Column("expiresAt"))
+_FOUND: Final = tuple(
+    Column(path, title)
+    for path, title in (
+        ("text", "THIS TEXT IS"),
+        ("id", "ID"),
+        ("name", "NAME"),
+        ("tenantId", "TENANT"),
+        ("owner", "OWNER"),
+        ("apiKey", "KEY"),
+        ("deletedAt", "DELETED"),
+    )
+)
+
+
+def log_in(url: str, username: str | None, password_file: str | None, ca: str, *, is_plaintext_meant: bool) -> None:
+    """Log in and keep the session; ends with 1 where that is refused."""
+    try:
+        url = sessions.address(url)
+    except SessionError as error:
+        fail(str(error))
+    if sessions.is_exposed(url) and not is_plaintext_meant:
+        fail(f"{url} would get the password unencrypted over the network: use https, or say --insecure-plaintext")
+    name = username if username is not None else str(click.prompt("Username"))
+    password = read_secret(password_file, "Password")
+    try:
+        with Api(url, ca=ca) as api, telling_of_a_wait():
+            told = api.ask("POST", "/api/admin/login", body={"username": name, "password": password})
+        made = Session(url, told["token"], name, told["expiresAt"], ca)
+        sessions.store(made, sessions.path_of(os.environ))
+    except ApiError as error:
+        fail(sentences(error, {"username": "--username"}))
+    except SessionError as error:
+        fail(str(error))
+    user = told["user"]
+    click.echo(f"logged in at {url} as {name} ({user['role']}) until {made.expires_at}")
+
+
+def log_out() -> None:
+    """End every token of the user's, and forget the session, whatever the API says."""
+    path = sessions.path_of(os.environ)
+    try:
+        session = sessions.current(os.environ, datetime.now(UTC))
+        with Api.of(session) as api:
+            api.ask("POST", "/api/admin/logout")
+    except SessionError as error:
+        if not sessions.forget(path):
+            fail(str(error))
+    except ApiError as error:
+        sessions.forget(path)
+        fail(f"the session is forgotten here, but its token may live on: {sentences(error, {})}")
+    sessions.forget(path)
+    click.echo("logged out")
+
+
+def change_password(current_file: str | None, new_file: str | None) -> None:
+    """Change the password and go on with the token that the answer has."""
+    session = _session()
+    body = {
+        "currentPassword": read_secret(current_file, "Current password"),
+        "newPassword": read_secret(new_file, "New password", confirm=True),
+    }
+    with asking({"currentPassword": "the current password", "newPassword": "the new password"}) as api:
+        told = api.ask("POST", "/api/users/me/password", body=body)
+    if session.username:  # one of the environment is not ours to change
+        made = replace(session, token=told["token"], expires_at=told["expiresAt"])
+        sessions.store(made, sessions.path_of(os.environ))
+    click.echo("the password is changed; all other sessions of yours have ended")
+
+
+def show_me(output: str) -> None:
+    """Show the user as the API knows them now."""
+    session = _session()
+    with asking({}) as api:
+        me = api.ask("GET", "/api/users/me")
+    show_one({**me, "url": session.url, "expiresAt": session.expires_at or None}, Form(output), _ME)
+
+
+def find_key(text_file: str | None, output: str) -> None:
+    """Ask whose a text is, in the body of the call alone."""
+    text = read_secret(text_file, "Key")
+    with asking({"apiKey": "the key"}) as api:
+        found = api.ask("POST", "/api/keys/find", body={"apiKey": text})
+    items = [_flat(one) for one in found["items"]]
+    show_list(
+        items if Form(output) is Form.TABLE or Form(output) is Form.CSV else found["items"],
+        _FOUND,
+        Form(output),
+        "no such key",
+    )
+
+
+def _flat(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {**(found["key"] or found["deleted"] or {}), "text": found["text"]}
+
+
+def _session() -> Session:
+    try:
+        return sessions.current(os.environ, datetime.now(UTC))
+    except SessionError as error:
+        fail(str(error))

@@ -1,0 +1,189 @@
+"""What a verb does, whatever its noun: put the body together, ask, keep the key, show; or say what went wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+import yaml
+
+from tollkeeper.client import secret_files, showing
+from tollkeeper.client.calling import Api, ApiError, place
+from tollkeeper.client.fields import BadOption, Field, Kind, body_of, merged, named, options_of
+from tollkeeper.client.nouns import Noun, Verb
+from tollkeeper.client.problems import sentences
+from tollkeeper.client.session import SessionError, current
+from tollkeeper.client.waiting import telling_of_a_wait
+
+Given = Mapping[str, Any]
+MOST_FILE: int = 1 << 20  # the API takes no longer body
+
+
+def run_verb(noun: Noun, verb: Verb, given: Given) -> None:
+    """Do it; ends with 1 and a sentence where the API refuses."""
+    (_list if verb.is_list else _do)(noun, verb, given)
+
+
+@contextmanager
+def asking(options: Mapping[str, str]) -> Iterator[Api]:
+    """Yield the session's API; whatever it refuses ends the command, named by these options."""
+    try:
+        with Api.of(current(os.environ, datetime.now(UTC))) as api, telling_of_a_wait():
+            yield api
+    except SessionError as error:
+        fail(str(error))
+    except ApiError as error:
+        fail(sentences(error, options))
+
+
+def fail(message: str) -> NoReturn:
+    """End with 1."""
+    raise click.ClickException(message)
+
+
+def _list(noun: Noun, verb: Verb, given: Given) -> None:
+    query = _query(verb, given) | ({"usage": "true"} if given.get("usage") else {})
+    most: int = given["limit"]
+    with asking(_options(verb)) as api:
+        items = list(api.pages(verb.path, query, most + 1))
+    columns = verb.columns or noun.columns
+    showing.show_list(items[:most], columns, showing.Form(given["output"]), f"no {noun.name} here")
+    if len(items) > most:
+        click.echo(f"only the first {most:,} are shown: --limit shows more", err=True)
+
+
+def _do(noun: Noun, verb: Verb, given: Given) -> None:
+    target: str = given.get("target", "")
+    body = _body(verb, given, target)
+    if verb.asks and not given["yes"]:
+        _confirm(verb.asks.format(name=target))
+    key_file: Path | None = given.get("key_file")
+    with _reserved(key_file), asking(_options(verb)) as api:
+        answer = api.ask(verb.method, place(verb.path, name=target), body=body, query=_query(verb, given))
+        if key_file is not None:
+            secret_files.write_key(key_file, answer["apiKey"])
+            answer["apiKey"] = f"in {key_file}"
+    if verb.done:
+        click.echo(verb.done.format(name=target))
+        return
+    form = showing.Form(given["output"])
+    if verb.is_usage:
+        showing.show_usage(answer, form)
+        return
+    showing.show_one(answer, form, noun.columns)
+    _tell_warnings(answer)
+    if verb.shows_key and key_file is None:
+        click.echo("apiKey is shown this once: keep it now.", err=True)
+
+
+@contextmanager
+def _reserved(key_file: Path | None) -> Iterator[None]:
+    """Have a key's file there before the key is made, so that no key is made and lost."""
+    if key_file is None:
+        yield
+        return
+    secret_files.reserve_file(key_file)
+    try:
+        yield
+    finally:
+        secret_files.drop_reserved(key_file)
+
+
+def _confirm(question: str) -> None:
+    if not sys.stdin.isatty():
+        fail(f"{question} Say --yes where nobody can be asked.")
+    click.confirm(question, abort=True)
+
+
+def _tell_warnings(answer: Mapping[str, Any]) -> None:
+    for warning in answer.get("warnings") or ():
+        where = showing.printable(f"{warning.get('field', '')}: ".removeprefix(": "))
+        click.echo(f"warning: {where}{showing.printable(str(warning.get('message', '')))}", err=True)
+
+
+def _options(verb: Verb) -> dict[str, str]:
+    options = {".".join((*verb.below, dotted)): option for dotted, option in options_of(verb.fields).items()}
+    if verb.argument_field:
+        options[verb.argument_field] = verb.argument
+    return options | {parameter: option for option, parameter in verb.query.items()}
+
+
+def _query(verb: Verb, given: Given) -> dict[str, str]:
+    told = {parameter: given.get(named(option)) for option, parameter in verb.query.items()}
+    return {parameter: value for parameter, value in told.items() if value is not None}
+
+
+def _body(verb: Verb, given: Given, target: str) -> dict[str, Any] | None:
+    """Put the body together; None where the call has none."""
+    if verb.method not in {"POST", "PUT", "PATCH"}:
+        return None
+    told = {field.name: _told(field, given) for field in verb.fields}
+    try:
+        body = merged(_unwrapped(_from_file(given.get("file")), verb.below), body_of(verb.fields, told))
+    except BadOption as error:
+        raise click.UsageError(str(error)) from error
+    if verb.argument_field:
+        body[verb.argument_field] = target
+    if missing := [field.option for field in verb.fields if field.required and not _has(body, field.path)]:
+        raise click.UsageError(f"missing {', '.join(missing)}")
+    body |= verb.constant
+    for outer in reversed(verb.below):
+        body = {outer: body}
+    return body
+
+
+def _unwrapped(body: dict[str, Any], below: tuple[str, ...]) -> dict[str, Any]:
+    """Take the whole body of the API too, ``{"config": {…}}``."""
+    for outer in below:
+        if body.keys() == {outer} and isinstance(body[outer], dict):
+            body = body[outer]
+    return body
+
+
+def _told(field: Field, given: Given) -> Any:
+    value = given.get(field.name)
+    if field.kind is not Kind.PASSWORD or value is None:
+        return value
+    return secret_files.read_secret(value, field.option)
+
+
+def _has(body: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+    found: Any = body
+    for name in path:
+        if not isinstance(found, Mapping) or name not in found:
+            return False
+        found = found[name]
+    return True
+
+
+def _from_file(source: str | None) -> dict[str, Any]:
+    """Read a body; JSON is YAML too."""
+    if source is None:
+        return {}
+    try:
+        text = sys.stdin.read(MOST_FILE + 1) if source == secret_files.STDIN else _text_of(Path(source))
+    except OSError as error:
+        raise click.UsageError(f"--file: {source} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"--file: {source} is no text") from error
+    if len(text) > MOST_FILE:
+        raise click.UsageError(f"--file: {source} is longer than {MOST_FILE:,} characters")
+    try:
+        read = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
+        problem = str(error).partition("\n")[0]
+        raise click.UsageError(f"--file: {source} is neither JSON nor YAML: {problem}") from error
+    if not isinstance(read, dict) or not all(isinstance(name, str) for name in read):
+        raise click.UsageError(f"--file: {source} must be an object of fields")
+    return read
+
+
+def _text_of(path: Path) -> str:
+    with path.open() as file:
+        return file.read(MOST_FILE + 1)
