@@ -16,7 +16,7 @@ from ownvalkey import own_valkey
 
 from tests.e2e.meteredrows import TENANT, Rows, metered_rows
 from tests.e2e.proxy import HOST
-from tests.tables.metered_words import LLM, TEXT_BYTES, Answer, Whole, told, usage
+from tests.tables.metered_words import DONE, HELLO, LLM, TEXT_BYTES, Answer, Stream, Whole, chunk, told, usage
 
 PICTURE = b"\x89PNG" + b"\0" * 4_500_000
 SOUND = b"\xff\xfb" * 100_000
@@ -29,10 +29,10 @@ def rows(valkey_binary: str) -> Iterator[Rows]:
         yield made
 
 
-@pytest.fixture
-def client(rows: Rows) -> Iterator[OpenAI]:
-    """OpenAI's client with a model's own URL; it does not try again."""
-    base = f"http://127.0.0.1:{rows.envoy.ports['http']}/v1/models/{LLM.name}"
+@pytest.fixture(params=[f"/v1/models/{LLM.name}", "/v1"], ids=["the model's own URL", "the host's"])
+def client(rows: Rows, request: pytest.FixtureRequest) -> Iterator[OpenAI]:
+    """OpenAI's client; it does not try again."""
+    base = f"http://127.0.0.1:{rows.envoy.ports['http']}{request.param}"
     with OpenAI(
         base_url=base, api_key=rows.keys[TENANT], default_headers={"Host": HOST}, max_retries=0, timeout=20
     ) as made:
@@ -57,6 +57,35 @@ def test_a_picture_of_six_megabytes(rows: Rows, client: OpenAI) -> None:
     assert charged == 4_210
 
 
+def test_many_long_embeddings(rows: Rows, client: OpenAI) -> None:
+    """An answer of five megabytes arrives whole and costs what was told."""
+    vectors = [{"object": "embedding", "index": number, "embedding": [0.0123456789] * 3_072} for number in range(128)]
+    answer = told(2_560, object="list", model="m", data=vectors)
+    made, charged = cost(rows, answer, lambda: client.embeddings.create(model=LLM.name, input=["word"] * 128))
+    assert [len(one.embedding) for one in made.data] == [3_072] * 128
+    assert charged == 2_560
+
+
+def test_a_moderation_that_tells_no_usage(rows: Rows, client: OpenAI) -> None:
+    """Its model generates nothing: it costs what its input is taken for, and no whole context."""
+    answer = Whole(b'{"id":"modr-1","model":"m","results":[]}')
+    made, charged = cost(rows, answer, lambda: client.moderations.create(model=LLM.name, input="Good morning"))
+    assert made.id == "modr-1"
+    assert charged == ceil(len(rows.server.bodies[0]) / TEXT_BYTES)
+
+
+def test_streams_that_tell_no_usage_leave_room_for_others(rows: Rows, client: OpenAI) -> None:
+    """Twelve of 300 tokens cost what they streamed, not a context each: an hour of tokens has room for many more."""
+    rows.forget()
+    rows.server.expect(Stream((*(chunk() for _ in range(300)), DONE)))
+    rows.server.may_answer.set()
+    for _ in range(12):
+        with client.chat.completions.create(model=LLM.name, messages=HELLO, stream=True) as stream:
+            assert len([one for one in stream if one.choices[0].delta.content]) == 300
+    asked = sum(ceil(len(body) / TEXT_BYTES) for body in rows.server.bodies)
+    assert rows.settled(LLM) == 12 * 300 + asked
+
+
 def test_speech(rows: Rows, client: OpenAI) -> None:
     """The sound arrives whole; the call costs its input."""
     asked = {"model": LLM.name, "input": "Good morning to everybody out there!", "voice": "alloy"}
@@ -66,7 +95,7 @@ def test_speech(rows: Rows, client: OpenAI) -> None:
 
 
 def test_a_recording_is_written_down(rows: Rows, client: OpenAI) -> None:
-    """A form passes on the model's own URL, and costs what its answer tells."""
+    """A form passes, and costs what its answer tells."""
     answer = Whole(json.dumps({"text": "Good morning", "usage": {"type": "tokens", **usage(31)}}).encode())
     recording = ("a.mp3", io.BytesIO(SOUND), "audio/mpeg")
     made, charged = cost(rows, answer, lambda: client.audio.transcriptions.create(model=LLM.name, file=recording))
