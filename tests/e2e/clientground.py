@@ -70,7 +70,7 @@ class ClientGround:
         self.operator.must("POST", "/api/tenants", {"tenantId": self.tenant})
         credential = {"upstreamAuth": {"value": f"Bearer {self.vllm.key}"}}
         llama = self._register({"url": f"{self.ollama.url}/v1"})
-        self._publish(llama, {"externalPath": f"/models/openai/deployments/{self.tenant}-llama"})  # Azure's path
+        self._publish(llama, {"externalPath": f"/openai/deployments/{self.tenant}-llama"})  # Azure's path
         qwen = self._register({"url": self.vllm.url, **credential})
         self._publish(qwen, {"externalPath": f"/v1/models/{self.tenant}-qwen"})
         native = self._register({"name": "ollama", "url": self.ollama.url, "type": "traditional"})

@@ -34,7 +34,7 @@ def ground(up: UpMachine) -> Iterator[ClientGround]:
 
 def azures(ground: ClientGround, key: str, retries: int = 0) -> dict[str, Any]:
     """How docs/openai.md says that Azure's clients are made."""
-    endpoint = {"azure_endpoint": f"{ground.gateway}/models", "azure_deployment": f"{ground.tenant}-llama"}
+    endpoint = {"azure_endpoint": ground.gateway, "azure_deployment": f"{ground.tenant}-llama"}
     return {**endpoint, "api_version": "2024-10-21", "api_key": key, "max_retries": retries}
 
 
