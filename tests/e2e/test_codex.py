@@ -17,17 +17,7 @@ from tests.e2e.clientground import LLAMA, ClientGround, client_ground
 
 pytestmark = pytest.mark.timeout(180)
 
-CONFIG = """
-model = "{model}"
-model_provider = "own"
-
-[model_providers.own]
-name = "Our own"
-base_url = "{base}"
-env_key = "OUR_KEY"
-wire_api = "responses"
-"""
-
+PAGE = (Path(__file__).parents[2] / "docs/ollama-and-vllm.md").read_text()
 ONE_TRY = "stream_max_retries = 0"
 
 
@@ -60,7 +50,9 @@ class Told:
 
 def codex(ground: ClientGround, folder: Path, key: str, *settings: str, model: str = LLAMA) -> Told:
     """Ask it for something, configured as docs/ollama-and-vllm.md says."""
-    config = CONFIG.format(model=model, base=ground.base)
+    config = PAGE.partition("```toml\n")[2].partition("```")[0]
+    assert all(config.count(one) == 1 for one in (f'"{LLAMA}"', '"http://localhost:8080/v1"'))
+    config = config.replace(f'"{LLAMA}"', f'"{model}"').replace("http://localhost:8080/v1", ground.base)
     (folder / "config.toml").write_text(config + "\n".join(settings))
     family = client_family("codex")
     words = ("exec", "--skip-git-repo-check", "--json", "--sandbox", "read-only", "Say hello.")

@@ -25,14 +25,17 @@ class Kind:
     speaks_anthropic: bool = True
     speaks_ollama: bool = False
     root: str = ""  # what GET / says; "": 404
+    told: tuple[str, Json] = ("", {})  # a page on which it tells its context, and what it says there
 
 
+_LLAMA_CPP: Final = ("/props", {"default_generation_settings": {"n_ctx": 8192}})
+_TGI: Final = ("/info", {"max_total_tokens": 8192})
 KINDS: Final = {
     "ollama": Kind({"owned_by": "library", "created": 1}, speaks_ollama=True, root="Ollama is running"),
     "vllm": Kind({"owned_by": "vllm", "created": 1, "root": "/models/it", "parent": None, "max_model_len": 8192}),
-    "llama.cpp": Kind({"owned_by": "llamacpp", "created": 1, "meta": {"n_ctx_train": 8192}}),
+    "llama.cpp": Kind({"owned_by": "llamacpp", "created": 1, "meta": {"n_ctx_train": 8192}}, told=_LLAMA_CPP),
     "lm-studio": Kind({"owned_by": "organization_owner"}),
-    "tgi": Kind({"owned_by": "hf", "created": 0}, speaks_anthropic=False),
+    "tgi": Kind({"owned_by": "hf", "created": 0}, speaks_anthropic=False, told=_TGI),
     "sglang": Kind({"owned_by": "sglang", "created": 1, "root": "it", "max_model_len": 8192}, speaks_anthropic=False),
 }
 
@@ -93,6 +96,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._tell(200, {"object": "list", "data": cards})
         elif path == "/" and own.kind.root:
             self._send(200, "text/plain", own.kind.root.encode())
+        elif path == own.kind.told[0]:
+            self._tell(200, own.kind.told[1])
         elif path == "/api/tags" and own.kind.speaks_ollama:
             self._tell(200, {"models": [{"name": one, "model": one, "size": 1, "digest": "0"} for one in own.models]})
         else:

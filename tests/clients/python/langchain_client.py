@@ -83,7 +83,7 @@ tell(
     ),
     azure=lambda: (
         AzureChatOpenAI(
-            azure_endpoint=f"{GATEWAY}/models",
+            azure_endpoint=GATEWAY,
             azure_deployment=AZURE,
             model=LLAMA,
             api_version="2024-10-21",

@@ -64,7 +64,7 @@ async function models() {
 }
 
 const azure = (apiKey) =>
-  new AzureOpenAI({ endpoint: `${GATEWAY}/models`, deployment: AZURE, apiVersion: '2024-10-21', apiKey, maxRetries: 0 });
+  new AzureOpenAI({ endpoint: GATEWAY, deployment: AZURE, apiVersion: '2024-10-21', apiKey, maxRetries: 0 });
 const pictured = [{ type: 'text', text: 'What is it?' }, { type: 'image_url', image_url: { url: PIXEL } }];
 
 const steps = {
