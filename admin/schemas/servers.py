@@ -42,7 +42,8 @@ OURS: Final = frozenset(
             "x-tenant-id",
             "x-key-id",
         ),
-        *("x-http-method-override", "x-http-method", "x-method-override", "cookie", "origin"),
+        *("x-http-method-override", "x-http-method", "x-method-override", "x-original-url", "x-rewrite-url"),
+        *("cookie", "origin"),
     }
 )
 """Headers that say what a call is, which Envoy or the gate writes."""

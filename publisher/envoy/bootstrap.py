@@ -39,9 +39,12 @@ SERVER_NAME: Final = "tollkeeper"
 _TYPE: Final = "type.googleapis.com/envoy."
 
 REMOVED_PREFIXES: Final = ("x-envoy-", "x-tollkeeper-")
-METHOD_OVERRIDES: Final = ("x-http-method-override", "x-http-method", "x-method-override")
+OVERRIDES: Final = (
+    *("x-http-method-override", "x-http-method", "x-method-override"),
+    *("x-original-url", "x-rewrite-url"),
+)
 """By these some servers take a call for another than the one that was checked: a DELETE that was sent as a GET."""
-REMOVED_HEADERS: Final = ("x-tenant-id", "x-key-id", "x-forwarded-host", "accept-encoding", *METHOD_OVERRIDES)
+REMOVED_HEADERS: Final = ("x-tenant-id", "x-key-id", "x-forwarded-host", "accept-encoding", *OVERRIDES)
 """Taken off a caller's request before anything looks at it. A compressed answer would hide its token usage."""
 
 CALLER_HEADER: Final = "x-envoy-external-address"

@@ -160,13 +160,15 @@ FORGED = [
     "X-HTTP-Method-Override: DELETE",
     "x-http-method: DELETE",
     "X-Method-Override: DELETE",
+    "X-Original-URL: /evil",
+    "X-Rewrite-URL: /evil",
 ]
 
 
 @pytest.mark.parametrize("header", FORGED)
 @pytest.mark.parametrize("times", [1, 2])
 def test_forged_headers_never_arrive(envoy: Envoy, header: str, times: int) -> None:
-    """What only Check, the route or Envoy may say is taken off a caller's request; so is another method."""
+    """What only Check, the route or Envoy may say is taken off a caller's request; so is another method or path."""
     name, _, value = header.lower().partition(": ")
     reply = envoy.get("/models/iris", *[header] * times)
     assert reply.upstream == "up"

@@ -413,8 +413,9 @@ def test_a_gate_is_asked_for_its_health_only_by_a_name_that_it_takes(patches: bo
 
 @pytest.mark.parametrize("patches", [True, False])
 def test_no_header_makes_another_call_of_the_checked_one(patches: bool) -> None:  # noqa: FBT001  a case
-    """Every way of claiming another method is taken off before Check and the model see the call, as on plain Envoy."""
+    """Every way of claiming another method or path is taken off before Check and the model see the call."""
     objects = base(replace(OPTIONS, patches=patches))
     (policy,) = (one for one in objects if one["kind"] == "ClientTrafficPolicy")
     removed = policy["spec"]["headers"]["earlyRequestHeaders"]["remove"]
     assert {"x-http-method-override", "x-http-method", "x-method-override"} <= set(removed)
+    assert {"x-original-url", "x-rewrite-url"} <= set(removed)
