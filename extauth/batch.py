@@ -21,17 +21,19 @@ from catalog.keys.secrets import Secrets
 from catalog.store.reader import counter_of
 from extauth.batches.deciding import Decider
 from extauth.batches.trying import Asked, Batch, Decided
+from extauth.decide import Refusal
 from extauth.denials import Denials, Denied
 from extauth.events import UNHEARD, Events
 from extauth.lanes.table import LaneTable
 from extauth.listing import listed, listed_refs
 from extauth.reasons import Reason
+from extauth.records.allowances import ALLOWED, Allowances
 from extauth.records.cache import RecordCache
 from extauth.records.gathering import Gatherer, Records, RecordsChangingError
 from extauth.request.call import Asking
 from extauth.reserving import RESERVE_UNLEARNED, Reserver
 from extauth.stores import Budgets, Execute, Stores
-from extauth.verdict import Verdict, granted
+from extauth.verdict import Verdict, granted, refused
 from ratelimit.windows.budgets import Answer, Draw, Fence, Taken
 from runtime.store.faults import surely_not_run
 from runtime.store.link import NotSentError
@@ -89,6 +91,7 @@ class Checker:
         reserve: Reserver = RESERVE_UNLEARNED,
         denials: Denials | None = None,
         lanes: LaneTable | None = None,
+        allowances: Allowances = ALLOWED,
         on: Events = UNHEARD,
     ) -> None:
         self._cache = cache
@@ -96,7 +99,16 @@ class Checker:
         self.lanes = LaneTable(cache) if lanes is None else lanes  # an empty one is false
         """What was decided and still stands."""
         self._decider = Decider(
-            cache, self._gatherer, self.lanes, reserve, secrets, cells=cells, now_ms=now_ms, wall_ms=wall_ms, on=on
+            cache,
+            self._gatherer,
+            self.lanes,
+            reserve,
+            secrets,
+            cells=cells,
+            now_ms=now_ms,
+            wall_ms=wall_ms,
+            allowances=allowances,
+            on=on,
         )
         self._limiter = limiter
         self._told_of = told_of
@@ -232,6 +244,8 @@ class Checker:
                 self._lose(batch, asked, answer)
             elif answer.fence is Fence.STALE:
                 told.stale.add(cell)
+                if is_last:  # no epoch is proved any more, and what is refused stays so
+                    _stand(batch, asked)
             elif answer.fence is Fence.LATE:
                 batch.close([one.at for one in asked], Reason.STORE_LATE)
             else:
@@ -258,6 +272,13 @@ class Checker:
         if not surely_not_run(error):
             self._on.unknown_outcome(len(asked))
         self._give_up(batch, [one.at for one in asked], error)
+
+
+def _stand(batch: Batch, asked: Sequence[Asked]) -> None:
+    """Let refusals stand that nobody counted."""
+    for one in asked:
+        if isinstance(one.of, Refusal):
+            batch.verdicts[one.at] = refused(one.of)
 
 
 def _told_as(denied: Denied, asked: Asked) -> Verdict:

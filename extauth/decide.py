@@ -7,7 +7,7 @@ its charge carries ``valid_until_ms`` and the script compares it with the store'
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from catalog.ids import cell_of
 from catalog.keys.hashing import Match, compare
@@ -17,12 +17,13 @@ from catalog.keys.secrets import Secrets
 from catalog.records import Credential, ModelType
 from catalog.routes import names_meant
 from extauth.listing import ALL_MODELS, Telling, models_asked, placed, tell_anybody, tell_key, tell_list
-from extauth.reasons import Reason
+from extauth.reasons import BAD_CALLS, Reason
+from extauth.records.allowances import ALLOWED, Allowances
 from extauth.records.entries import HostEntry, KeyEntry, PublicationEntry, RouteEntry, ServerEntry, TenantEntry
 from extauth.request.body import BodyFault, Unread
 from extauth.request.call import Call
 from extauth.request.openai import openai_fault
-from ratelimit.windows.budgets import Charge, Draw
+from ratelimit.windows.budgets import Charge, Draw, Subject
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,9 +71,31 @@ class Refusal:
     publication: PublicationEntry | None = None
     tenant: TenantEntry | None = None
     fault: BodyFault | None = None  # of a call whose body is what is wrong
+    draw: Draw | None = None  # of a bad call of a good key: what counts it as one
+    cell: int = 0  # in which that is counted
 
 
 Decision = Admission | Telling | Refusal | Unread
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Caller:
+    """Whose call it is, by a credential that was found to be good."""
+
+    key: KeyEntry
+    tenant: TenantEntry
+    valid_until_ms: int  # by the store's clock; 0: for ever
+    allowances: Allowances
+
+    @property
+    def lists(self) -> Subject:
+        """What its questions about models are counted by."""
+        return self.allowances.lists(self.key.id)
+
+    @property
+    def errors(self) -> Subject:
+        """What its bad calls are counted by."""
+        return self.allowances.errors(self.key.id)
 
 
 def needs_records(call: Call, presented: ParsedKey | Reason, publication: PublicationEntry | None) -> bool:
@@ -118,21 +141,31 @@ def resolve_model(host: HostEntry | None, route: RouteEntry | None, key: KeyEntr
 
 
 def decide(
-    call: Call, presented: ParsedKey | Reason, facts: Facts, secrets: Secrets, *, now_ms: int, cells: int = 1
+    call: Call,
+    presented: ParsedKey | Reason,
+    facts: Facts,
+    secrets: Secrets,
+    *,
+    now_ms: int,
+    cells: int = 1,
+    allowances: Allowances = ALLOWED,
 ) -> Decision:
     """Answer a call from its facts alone. The order is the order in which a caller may learn things.
 
     ``now_ms`` is a lower bound of the store's clock, 0 where it is not known: what has ended by it has surely ended.
-    ``cells``: into how many the budgets are split.
+    ``cells``: into how many the budgets are split. ``allowances``: what a caller may do beside its calls.
     """
-    decision = _decide(call, presented, facts, secrets, now_ms)
-    if not isinstance(decision, Admission | Telling):
+    decision = _decide(call, presented, facts, secrets, now_ms=now_ms, allowances=allowances)
+    if isinstance(decision, Unread):
         return decision
     owner = facts.owner or facts.tenant
     shard = owner.record.shard if owner else 0  # of what is admitted there is one
     if isinstance(decision, Admission):
         return _placed(decision, shard, cells)
-    return placed(decision, facts.tenant.record.shard if facts.tenant else shard, cells)
+    shard = facts.tenant.record.shard if facts.tenant else shard
+    if isinstance(decision, Telling):
+        return placed(decision, shard, cells)
+    return decision if decision.draw is None else replace(decision, cell=cell_of(shard, cells))
 
 
 def _placed(admission: Admission, shard: int, cells: int) -> Admission | Refusal:
@@ -143,11 +176,19 @@ def _placed(admission: Admission, shard: int, cells: int) -> Admission | Refusal
     return Admission(admission.key, tenant, admission.publication, admission.draw, cell, shard)
 
 
-def _decide(call: Call, presented: ParsedKey | Reason, facts: Facts, secrets: Secrets, now_ms: int) -> Decision:
+def _decide(
+    call: Call,
+    presented: ParsedKey | Reason,
+    facts: Facts,
+    secrets: Secrets,
+    *,
+    now_ms: int,
+    allowances: Allowances,
+) -> Decision:
     if not call.publication and not call.openai_host:
         return Refusal(Reason.NO_PUBLICATION)
     if isinstance(presented, Reason):
-        return _probed(call, facts) if presented is Reason.PROBED else _without_key(call, presented, facts)
+        return _probed(call, facts) if presented is Reason.PROBED else _without_key(call, presented, facts, allowances)
     if call.publication and facts.publication is None:
         return Refusal(Reason.NO_PUBLICATION)
     credential = _accepted(presented, facts, secrets, now_ms)
@@ -155,7 +196,9 @@ def _decide(call: Call, presented: ParsedKey | Reason, facts: Facts, secrets: Se
         return Refusal(credential, facts.publication)
     if facts.key is None or facts.tenant is None:  # _accepted has refused these; said again for the types
         return Refusal(Reason.KEY_UNKNOWN, facts.publication)
-    return _authorise(call, facts, facts.key, facts.tenant, credential)
+    caller = Caller(facts.key, facts.tenant, _valid_until_ms(facts.key, credential), allowances)
+    decision = _authorise(call, facts, caller)
+    return _counted(decision, facts, caller) if isinstance(decision, Refusal) else decision
 
 
 def _probed(call: Call, facts: Facts) -> Refusal:
@@ -164,7 +207,7 @@ def _probed(call: Call, facts: Facts) -> Refusal:
     return Refusal(Reason.NO_PUBLICATION if is_gone else Reason.PROBED, facts.publication)
 
 
-def _without_key(call: Call, reason: Reason, facts: Facts) -> Decision:
+def _without_key(call: Call, reason: Reason, facts: Facts, allowances: Allowances) -> Decision:
     """Answer a call without a good key: one that has none at all may pass where none is required.
 
     It is held by its address's budget and the publication's.
@@ -178,7 +221,8 @@ def _without_key(call: Call, reason: Reason, facts: Facts) -> Decision:
     address = publication.address_subject(call.address)
     asked = models_asked(call, publication.record)
     if asked is not None:
-        return _told(tell_anybody(asked, publication, address), publication, None)
+        budget = allowances.lists_without_key(address)
+        return _told(tell_anybody(asked, publication, budget), publication, None)
     fault = _openai_fault(call, facts, publication)
     if fault is not None:
         return fault if isinstance(fault, Unread) else _refusal(fault, publication, None)
@@ -217,19 +261,39 @@ def _matching(key: KeyEntry, presented: ParsedKey, secrets: Secrets) -> Credenti
     return Reason.PEPPER_UNKNOWN if is_unknown else Reason.KEY_UNKNOWN
 
 
-def _authorise(call: Call, facts: Facts, key: KeyEntry, tenant: TenantEntry, credential: Credential) -> Decision:
-    publication = facts.publication
+def _authorise(call: Call, facts: Facts, caller: Caller) -> Decision:
+    publication, key, tenant, until_ms = facts.publication, caller.key, caller.tenant, caller.valid_until_ms
     asked = models_asked(call, publication.record if publication else None)
     if asked == ALL_MODELS and facts.host is not None:
-        return tell_list(key, tenant, facts.host, _valid_until_ms(key, credential))
+        return tell_list(key, tenant, facts.host, caller.lists, valid_until_ms=until_ms)
     authorised = _authorised(call, facts, key, reads_body=asked is None)
     if not isinstance(authorised, PublicationEntry):
         return authorised if isinstance(authorised, Unread) else _refusal(authorised, publication, tenant)
     if asked is not None:
-        until_ms = _valid_until_ms(key, credential)
-        told = tell_key(asked, key, tenant, authorised, by_name=facts.by_name, valid_until_ms=until_ms)
+        lists, by_name = caller.lists, facts.by_name
+        told = tell_key(asked, key, tenant, authorised, lists, by_name=by_name, valid_until_ms=until_ms)
         return _told(told, publication, tenant)
-    return Admission(key, tenant, authorised, Draw(_charge(facts, key, tenant, authorised, credential)))
+    return Admission(key, tenant, authorised, Draw(_charge(facts, key, tenant, authorised, until_ms)))
+
+
+def _counted(refusal: Refusal, facts: Facts, caller: Caller) -> Refusal:
+    """Have a good key's call that is refused for its own fault counted as a bad one, and as nothing else."""
+    if refusal.reason not in BAD_CALLS:
+        return refusal
+    refs = _rests_on(refusal, facts, caller)
+    charge = Charge(subjects=(caller.errors,), valid_until_ms=caller.valid_until_ms, refs=refs)
+    return replace(refusal, draw=Draw(charge))
+
+
+def _rests_on(refusal: Refusal, facts: Facts, caller: Caller) -> tuple[str, ...]:
+    """Name the records that a refusal rests on; none where the lack of one decides: then all must be as they were."""
+    publication, server = facts.publication, facts.server
+    stored = refusal.reason is Reason.STORED_NOT_ALLOWED
+    if (publication is None and facts.host is None) or (stored and server is None):
+        return ()
+    of = publication.refs if publication else ()
+    refs = (caller.key.ref, caller.tenant.ref, *facts.by_name, *of)
+    return tuple(dict.fromkeys(refs if server is None else (*refs, server.ref)))
 
 
 def _refusal(why: Reason | BodyFault, publication: PublicationEntry | None, tenant: TenantEntry | None) -> Refusal:
@@ -279,7 +343,7 @@ def _openai_fault(call: Call, facts: Facts, publication: PublicationEntry | None
 
 
 def _charge(
-    facts: Facts, key: KeyEntry, tenant: TenantEntry, publication: PublicationEntry, credential: Credential
+    facts: Facts, key: KeyEntry, tenant: TenantEntry, publication: PublicationEntry, valid_until_ms: int
 ) -> Charge:
     subjects = tuple([entry.subject for entry in (key, tenant, publication) if entry.budgets])
     refs = (key.ref, tenant.ref, publication.ref, *facts.by_name)
@@ -289,7 +353,7 @@ def _charge(
         refs += (facts.server.ref,)
     return Charge(
         subjects=subjects,
-        valid_until_ms=_valid_until_ms(key, credential),
+        valid_until_ms=valid_until_ms,
         refs=refs,
         usage=(key.subject.name, publication.subject.name),
     )

@@ -58,7 +58,7 @@ class AnswerEncoder:
             if asked.upstream_model and asking is not None:
                 answer += _rewriting(asking, asked.upstream_model)
             return answer if hold is None else answer + reservation_of(hold.id)
-        if reason is Reason.LIMITED:  # which is told alike to all whose refusal it is
+        if reason is Reason.LIMITED or reason is Reason.TOO_MANY_ERRORS:  # told alike to many
             verdict.answer = verdict.answer or denied_answer(_denial(verdict, asking), reason)
             return verdict.answer
         return denied_answer(self._instead(verdict, asking), reason)
@@ -66,7 +66,7 @@ class AnswerEncoder:
     def _instead(self, verdict: Verdict, asking: Asking | None) -> Denial:
         """What is answered in a model's place."""
         if verdict.reason is Reason.MODELS_TOLD and isinstance(verdict.asked, Telling):
-            return told(verdict.asked, verdict.grant, verdict.now_ms)
+            return told(verdict.asked, verdict.grant, verdict.now_ms, asking.if_none_match if asking else "")
         if verdict.reason is Reason.PROBED and asking is not None:
             return self._answer_probe(asking.read())
         return _denial(verdict, asking)

@@ -13,12 +13,11 @@ from typing import Final
 from urllib.parse import unquote
 
 from catalog.ids import cell_of
-from catalog.records import Kind, Limits, ModelType, PublicationRecord, ref
+from catalog.records import Kind, ModelType, PublicationRecord, ref
 from extauth.reasons import Reason
-from extauth.records.entries import Entry, HostEntry, KeyEntry, PublicationEntry, TenantEntry, subject_of
+from extauth.records.entries import Entry, HostEntry, KeyEntry, PublicationEntry, TenantEntry
 from extauth.request.call import Call
 from ratelimit.windows.budgets import Charge, Draw, Subject
-from ratelimit.windows.levels import Level
 
 MODELS_ROOT: Final = "/v1/models"
 """Where a host's models are asked for; one of them as ``/v1/models/NAME``."""
@@ -26,12 +25,7 @@ MODELS_ROOT: Final = "/v1/models"
 BELOW_PUBLICATION: Final = "/models"
 """The same for clients whose base URL is one publication's path."""
 
-QUESTIONS_PER_MINUTE: Final = 60
-"""How often one key may ask in any minute, whatever it may do else: most keys have no budget of their own, and an
-answer names many records."""
-
 _METHODS: Final = frozenset({"GET", "HEAD"})
-_LIMITS: Final = Limits(per_minute=QUESTIONS_PER_MINUTE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,11 +81,11 @@ def model_named(call: Call) -> str:
     return (asked.name or "") if asked else call.model
 
 
-def tell_anybody(asked: Asked, publication: PublicationEntry, address: Subject) -> Telling | Reason:
-    """Answer who has no key on the path of a publication that asks for none; held by the address's budget."""
+def tell_anybody(asked: Asked, publication: PublicationEntry, budget: Subject) -> Telling | Reason:
+    """Answer who has no key on the path of a publication that asks for none; held by its address's ``budget``."""
     if not _is_of(publication, asked):
         return Reason.MODEL_NOT_FOUND
-    charge = Charge(subjects=(address,), refs=publication.refs)
+    charge = Charge(subjects=(budget,), refs=publication.refs)
     return Telling(None, None, publication, (publication,), asked == ALL_MODELS, Draw(charge), name=asked.name)
 
 
@@ -100,6 +94,7 @@ def tell_key(
     key: KeyEntry,
     tenant: TenantEntry,
     publication: PublicationEntry,
+    budget: Subject,
     *,
     by_name: Sequence[str],
     valid_until_ms: int,
@@ -110,30 +105,20 @@ def tell_key(
     """
     if not by_name and not _is_of(publication, asked):
         return Reason.MODEL_NOT_FOUND
-    charge = _price(key, tenant, (*by_name, *publication.refs), valid_until_ms)
+    charge = _price(budget, (key.ref, tenant.ref, *by_name, *publication.refs), valid_until_ms)
     of = None if by_name else publication
     return Telling(key, tenant, of, (publication,), asked == ALL_MODELS, Draw(charge), name=asked.name)
 
 
-def tell_list(key: KeyEntry, tenant: TenantEntry, host: HostEntry, valid_until_ms: int) -> Telling:
+def tell_list(key: KeyEntry, tenant: TenantEntry, host: HostEntry, budget: Subject, *, valid_until_ms: int) -> Telling:
     """Answer a key about all the models of a host: what it costs first, then ``listed``."""
-    charge = _price(key, tenant, (host.ref,), valid_until_ms)
+    charge = _price(budget, (key.ref, tenant.ref, host.ref), valid_until_ms)
     return Telling(key, tenant, None, (), is_list=True, draw=Draw(charge), host=host.record.id)
 
 
-def _price(key: KeyEntry, tenant: TenantEntry, held: tuple[str, ...], valid_until_ms: int) -> Charge:
-    """One request of the key and its tenant, one question of the key, nothing of any publication.
-
-    ``held``: the records that it rests on besides these two.
-    """
-    questions = subject_of(Level.MODEL_LIST, key.id, _LIMITS)
-    counted = (entry.subject for entry in (key, tenant) if entry.budgets)
-    return Charge(
-        subjects=(*counted, questions),
-        valid_until_ms=valid_until_ms,
-        refs=tuple(dict.fromkeys((key.ref, tenant.ref, *held))),
-        usage=(key.subject.name,),
-    )
+def _price(budget: Subject, refs: Sequence[str], valid_until_ms: int) -> Charge:
+    """One question of its own budget; it is no call: no other budget has less by it, and no usage counts it."""
+    return Charge(subjects=(budget,), valid_until_ms=valid_until_ms, refs=tuple(dict.fromkeys(refs)))
 
 
 def listed_refs(telling: Telling) -> list[str]:

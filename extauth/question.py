@@ -21,6 +21,8 @@ from protos.core_pb2 import Metadata
 from protos.external_auth_pb2 import AttributeContext, CheckRequest
 
 MAX_REQUEST_ID: Final = 64
+MAX_TAGS: Final = 4_096
+"""Characters of If-None-Match that are looked at."""
 MAX_ADDRESS: Final = 64
 """Longer than any address is written; it becomes part of a name in the store, which must be bounded."""
 
@@ -67,6 +69,11 @@ class Question:
         if self._call is None:
             self._call = self._whole()
         return self._call
+
+    @property
+    def if_none_match(self) -> str:
+        """Which answers its caller has already; read by the few that ask for what the gate itself tells."""
+        return self._attributes.request.http.headers.get("if-none-match", "")[:MAX_TAGS]
 
     def posted(self) -> Posted:
         """Read what decides where the body does."""

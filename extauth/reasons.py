@@ -39,6 +39,7 @@ class Reason(enum.StrEnum):
     FIELD_REPEATED = "field_repeated"
     FIELD_MISSPELT = "field_misspelt"
     LIMITED = "limited"
+    TOO_MANY_ERRORS = "too_many_errors"  # a bad call of a good key, after as many as it may make
     NEVER_FITS = "never_fits"
     OVERLOADED = "overloaded"
     STORE_AWAY = "store_away"
@@ -148,6 +149,7 @@ WIRE: Final[Mapping[Reason, Wire]] = {
     Reason.FIELD_REPEATED: _bad_request("repeated_field", "A field of the body is there twice."),
     Reason.FIELD_MISSPELT: _bad_request("misspelt_field", "A field of the body is written in another case."),
     Reason.LIMITED: Wire(429, "rate_limit_error", "rate_limit_exceeded", "", Outcome.LIMITED),
+    Reason.TOO_MANY_ERRORS: Wire(429, "rate_limit_error", "too_many_errors", "", Outcome.LIMITED),
     Reason.NEVER_FITS: _bad_request("exceeds_limit", "This call costs more than the budget allows at any time."),
     Reason.OVERLOADED: _unavailable("overloaded", "The gateway has more calls than it can check; try again shortly."),
     Reason.STORE_AWAY: _unavailable("store_unavailable", _STORE),
@@ -163,3 +165,10 @@ WIRE: Final[Mapping[Reason, Wire]] = {
     Reason.CALL_UNREADABLE: _unavailable("call_unreadable", "The proxy's question could not be read."),
     Reason.FAULT: _unavailable("internal_error", "The gateway failed to decide; nothing was let through."),
 }
+
+BAD_CALLS: Final = frozenset(
+    reason for reason, wire in WIRE.items() if wire.outcome is Outcome.DENIED and wire is not UNAUTHENTICATED
+) - {Reason.NO_PUBLICATION, Reason.KEY_IN_URL, Reason.NEVER_FITS}
+"""What is counted as a bad call of a good key: its caller's fault, no limit's. Not what is refused before the key is
+looked at; nor a path where nothing is published for this caller, which is not to be told from one of nobody's.
+"""

@@ -38,13 +38,24 @@ REASON_OF: Final = {
 }
 
 
-def granted(asked: Lane | Telling, grant: Grant, now_ms: int) -> Verdict:
+def granted(asked: Lane | Telling | Refusal, grant: Grant, now_ms: int) -> Verdict:
     """What the limiter's answer comes to."""
-    if grant.answer is Answer.ADMITTED:
-        reason = Reason.MODELS_TOLD if isinstance(asked, Telling) else Reason.OK
+    if isinstance(asked, Lane):
+        admitted = Reason.OK
+    elif isinstance(asked, Telling):
+        admitted = Reason.MODELS_TOLD
     else:
-        reason = REASON_OF[grant.answer]
+        return _refused_and_counted(asked, grant, now_ms)
+    reason = admitted if grant.answer is Answer.ADMITTED else REASON_OF[grant.answer]
     return Verdict(reason, asked.publication, asked.tenant, asked, grant, now_ms)
+
+
+def _refused_and_counted(refusal: Refusal, grant: Grant, now_ms: int) -> Verdict:
+    """A bad call is refused as such while there is room to count it, and where nobody could say that it is not one."""
+    if grant.answer in {Answer.ADMITTED, Answer.STALE}:
+        return refused(refusal)
+    reason = Reason.TOO_MANY_ERRORS if grant.answer is Answer.REFUSED else REASON_OF[grant.answer]
+    return Verdict(reason, refusal.publication, refusal.tenant, grant=grant, now_ms=now_ms)
 
 
 def refused(refusal: Refusal) -> Verdict:

@@ -23,6 +23,7 @@ from extauth.events import Events
 from extauth.metrics import CheckMetrics
 from extauth.question import read_question
 from extauth.reasons import Reason
+from extauth.records.allowances import ALLOWED, Allowances
 from extauth.records.cache import RecordCache
 from extauth.records.entries import PublicationEntry
 from extauth.records.follower import FeedFollower
@@ -85,6 +86,7 @@ class Gate:
         key_headers: Sequence[str] = KEY_HEADERS,
         endings: ReceiverFactory | None = None,
         meter: Meter = OWN_METER,
+        allowances: Allowances = ALLOWED,
         newest_format: int = NEWEST,
     ) -> None:
         """``endings``: makes what hears at an address of its own how calls ended; ``None``: another gate does.
@@ -95,12 +97,14 @@ class Gate:
 
         ``gateway_namespace``: of the HTTPRoutes of Envoy Gateway whose rules' names are believed; "" for none.
         ``key_headers``: by which a key may come, in this order and in lower case.
+        ``allowances``: what a caller may do beside its calls.
         """
         self._clock = clock
         self.formats = WrittenFormat(newest_format, clock.monotonic_ms)
         self.ordinary = Ordinary(cells=stores.cells, metrics=OrdinaryMetrics(registry), writes_format=self.formats)
         self._metrics = CheckMetrics(registry)
         self._secrets = secrets
+        self._allowances = allowances
         self._admission_log = on_taken
         self._draining = False
         self._unknown_peppers = UnknownPeppers()
@@ -198,6 +202,7 @@ class Gate:
             on_new_history=partial(require_agreed, cells),
             reserve=Reserver(os.urandom, self._lessons.of),
             denials=denials,
+            allowances=self._allowances,
             now_ms=lambda: self._offset.deadline_on_store_ms(self._clock.monotonic_ms()),
             wall_ms=self._clock.wall_ms,
             on=Events(
@@ -239,6 +244,7 @@ class Gate:
             cache=self.cache,
             lanes=self._checker.lanes,
             secrets=secrets,
+            allowances=self._allowances,
             cells=cells,
             clock=self._clock,
             heartbeat=heartbeat,
@@ -368,7 +374,8 @@ class Gate:
 
     def _taken_here(self, draws: Sequence[Draw], taken: Taken) -> None:
         """Count what was taken from this gate's own share."""
-        admitted = sum(grant.answer is Answer.ADMITTED for grant in taken.grants)
+        grants = [grant for grant in taken.grants if grant.answer is Answer.ADMITTED]
+        admitted = sum(bool(grant.draw.charge.usage) for grant in grants)  # not lists, nor bad calls
         self._metrics.bounded_admissions.inc(admitted)
         self._log_admissions(draws, taken)
 

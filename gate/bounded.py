@@ -18,6 +18,7 @@ from catalog.store.reader import Delta, Snapshot
 from extauth.batch import Ask, Checker
 from extauth.lanes.table import LaneTable
 from extauth.reasons import Reason
+from extauth.records.allowances import Allowances
 from extauth.records.cache import RecordCache
 from extauth.request.call import Asking
 from extauth.stores import Budgets, Execute, Stores
@@ -56,6 +57,7 @@ class Bounded:
         cache: RecordCache,
         lanes: LaneTable,
         secrets: Secrets,
+        allowances: Allowances,
         cells: int,
         clock: Clock,
         heartbeat: Heartbeat,
@@ -74,6 +76,7 @@ class Bounded:
             cells=cells,
             now_ms=limiter.store_now_ms,
             wall_ms=clock.wall_ms,
+            allowances=allowances,
             lanes=lanes,  # those of all calls, so that they are bounded and given back together
         )
 

@@ -28,6 +28,7 @@ GIVE_UP_AFTER_MS: Final = 60_000
 """Waiting longer than this is not worth a client's while: it is told not to retry by itself."""
 OVERLOAD_RETRY_S: Final = 1
 """What a caller should wait after a 503; the gateway heals within seconds."""
+_RETRIES: Final = "x-should-retry"
 _JSON_HEADERS: Final[Headers] = [("content-type", "application/json")]
 
 
@@ -71,7 +72,7 @@ def denial(
     if fault is not None:
         error |= {"message": fault.message, "code": fault.code or wire.code, "param": fault.param}
         if fault.accepts:  # RFC 9110, 15.5.16
-            headers += [("accept-encoding", fault.accepts), ("x-should-retry", "false")]
+            headers += [("accept-encoding", fault.accepts), (_RETRIES, "false")]
     if wire is UNAUTHENTICATED:
         headers.append(("www-authenticate", 'ApiKey realm="tollkeeper", header="X-API-Key", Bearer realm="tollkeeper"'))
         error["key"] = masked or None
@@ -83,6 +84,8 @@ def denial(
         states = grant.states
         refused_by = states[grant.place - 1]
         _explain(error, headers, grant, refused_by, now_ms)
+        if reason is Reason.TOO_MANY_ERRORS:
+            _explain_errors(error, headers, refused_by)
         if refused_by.budget.shape.counts_tokens:
             _explain_tokens(error, refused_by, hold, grant.held)
         headers += limit_headers(states, now_ms, model_type)
@@ -97,16 +100,26 @@ def _explain(error: dict[str, object], headers: Headers, grant: Grant, state: Bu
     if level is not Level.TENANT:
         error |= {"budget": f"{level.value}-{window}", "limit": state.budget.limit, "remaining": state.remaining}
     if grant.answer is Answer.NEVER_FITS:
-        headers.append(("x-should-retry", "false"))
+        headers.append((_RETRIES, "false"))
         return
     wait_ms = max(1, grant.retry_at_ms - now_ms)
     error["retry_after_ms"] = wait_ms
     error["message"] = f"The {level.value}'s {window} budget is used up; retry in {wait_ms} ms."
     headers += [("retry-after-ms", str(wait_ms)), ("retry-after", str(ceil_s(wait_ms)))]
     if wait_ms > GIVE_UP_AFTER_MS:
-        headers.append(("x-should-retry", "false"))
+        headers.append((_RETRIES, "false"))
     elif grant.held:
-        headers.append(("x-should-retry", "true"))
+        headers.append((_RETRIES, "true"))
+
+
+def _explain_errors(error: dict[str, object], headers: Headers, state: BudgetState) -> None:
+    """Say that it is not the key's budgets of calls that are used up, and that the same call had better not come."""
+    calls, wait_ms = state.budget.limit, error["retry_after_ms"]
+    error["message"] = (
+        f"This call is refused for a fault of its own, as {calls} calls of this key were in a minute; what is wrong is "
+        f"told again in {wait_ms} ms. Calls without a fault go on: see the errors before, and mend the call."
+    )
+    headers[:] = [header for header in headers if header[0] != _RETRIES] + [(_RETRIES, "false")]
 
 
 def _explain_tokens(error: dict[str, object], state: BudgetState, hold: Hold | None, held: int) -> None:
@@ -154,13 +167,18 @@ def limit_headers(states: Sequence[BudgetState], now_ms: int, model_type: ModelT
         ("ratelimit-policy", ", ".join([f"{it.name};q={state.budget.limit};w={it.window_s}" for state, it in shown])),
         ("ratelimit", ", ".join([f"{it.name};r={state.remaining};t={_reset_s(state, now_ms)}" for state, it in shown])),
     ]
-    calls = [row for row in shown if not row[0].budget.shape.counts_tokens]
+    calls = [row for row in shown if _counts_calls(row[0])]
     if calls:
         headers += _call_headers(min(calls, key=_tightness)[0], now_ms, model_type)
-    if len(calls) < len(shown):
-        tokens = [row for row in shown if row[0].budget.shape.counts_tokens]
+    tokens = [row for row in shown if row[0].budget.shape.counts_tokens]
+    if tokens:
         headers += _openai_headers("tokens", min(tokens, key=_tightness)[0], now_ms)
     return headers
+
+
+def _counts_calls(state: BudgetState) -> bool:
+    """Whether it is a budget of a model's calls, by whose headers clients pace these."""
+    return not state.budget.shape.counts_tokens and level_of(state) not in {Level.MODEL_LIST, Level.ERRORS}
 
 
 def _call_headers(tightest: BudgetState, now_ms: int, model_type: ModelType | None) -> Headers:

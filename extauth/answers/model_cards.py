@@ -8,21 +8,33 @@ from typing import Final
 
 from catalog.records import ModelType
 from extauth.answers.answers import Denial, limit_headers
+from extauth.answers.tags import entity_tag, matches
 from extauth.listing import Telling
 from extauth.records.entries import PublicationEntry
 from ratelimit.windows.budgets import Grant
 
 _OK: Final = 200
-_HEADERS: Final = [("content-type", "application/json"), ("cache-control", "no-store")]
-"""What a key may call is another key's no business, and may change at any moment."""
+_NOT_MODIFIED: Final = 304
+_CACHE: Final = ("cache-control", "private, no-cache")
+"""What a key may call is another key's no business, and changes at any moment: its caller keeps it, and asks again."""
+_VARY: Final = ("vary", "anthropic-version")
+"""Who sends this header wants another shape of the same."""
+_TYPE: Final = ("content-type", "application/json")
 
 
-def told(telling: Telling, grant: Grant | None, now_ms: int) -> Denial:
-    """Answer a question that fits its budgets. ``now_ms`` is the store's clock at the decision."""
-    body = {"object": "list", "data": _cards(telling)} if telling.is_list else _card_of_one(telling)
+def told(telling: Telling, grant: Grant | None, now_ms: int, if_none_match: str = "") -> Denial:
+    """Answer a question that fits its budget. ``now_ms`` is the store's clock at the decision.
+
+    ``if_none_match``: the answers that the caller has, by their tags; where this is one of them it is 304.
+    """
+    told = {"object": "list", "data": _cards(telling)} if telling.is_list else _card_of_one(telling)
+    body = json.dumps(told, separators=(",", ":"))
+    tag = entity_tag(body)
     states = grant.states if grant else ()
-    headers = _HEADERS + limit_headers(states, now_ms, ModelType.OPENAI)
-    return Denial(_OK, headers, json.dumps(body, separators=(",", ":")))
+    headers = [_CACHE, _VARY, ("etag", tag), *limit_headers(states, now_ms, ModelType.OPENAI)]
+    if matches(if_none_match, tag):
+        return Denial(_NOT_MODIFIED, headers, "")
+    return Denial(_OK, [_TYPE, *headers], body)
 
 
 def _cards(telling: Telling) -> list[dict[str, object]]:

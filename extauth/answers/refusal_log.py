@@ -1,4 +1,6 @@
-"""The log's lines of refusals that are an operator's matter: the gateway could not decide, or lacks a pepper.
+"""The log's lines of refusals that are an operator's matter.
+
+The gateway could not decide, or lacks a pepper, or a key makes one bad call after another.
 
 At most one line a reason in ``EVERY_MS``, with the request's id and a count of those left out: a flood of refusals
 cannot fill a disk. No line holds a key's text.
@@ -18,7 +20,8 @@ from runtime import log
 
 EVERY_MS: Final = 1_000
 LOGGED: Final = frozenset({reason for reason in Reason if WIRE[reason].outcome is Outcome.ERROR}) | {
-    Reason.PEPPER_UNKNOWN
+    Reason.PEPPER_UNKNOWN,
+    Reason.TOO_MANY_ERRORS,
 }
 _log: Final = logging.getLogger(__name__)
 

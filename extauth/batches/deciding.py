@@ -19,6 +19,7 @@ from extauth.lanes.lane import Lane, lane_of
 from extauth.lanes.openings import is_plain, is_usual, named_with
 from extauth.lanes.table import LaneTable
 from extauth.reasons import Reason
+from extauth.records.allowances import ALLOWED, Allowances
 from extauth.records.cache import RecordCache
 from extauth.records.gathering import GATHER_ROUNDS, Gatherer, RecordsChangingError
 from extauth.request.body import Body, Unread
@@ -42,6 +43,7 @@ class Decider:
         cells: int,
         now_ms: Callable[[], int],
         wall_ms: Callable[[], int],
+        allowances: Allowances = ALLOWED,
         on: Events = UNHEARD,
     ) -> None:
         self._cache = cache
@@ -50,6 +52,7 @@ class Decider:
         self._reserve = reserve
         self._secrets = secrets
         self._cells = cells
+        self._allowances = allowances
         self._now_ms = now_ms  # a lower bound of the store's clock
         self._wall_ms = wall_ms
         self._on = on
@@ -172,7 +175,9 @@ class Decider:
 
         def decide_one(index: int, facts: Facts) -> Decision:
             call, presented = question.calls[index], question.presented[index]
-            return decide(call, presented, facts, secrets, now_ms=now_ms, cells=self._cells)
+            return decide(
+                call, presented, facts, secrets, now_ms=now_ms, cells=self._cells, allowances=self._allowances
+            )
 
         gathered = self._gatherer.gather(question, indexes, batch.stores.records)
         while read_bodies(question.calls, gathered.facts, decide_one):
@@ -190,7 +195,7 @@ class Decider:
                 lane = self._made(batch, index, decision, decided.epoch)
                 decided.by_cell[lane.cell].append(Asked(index, lane, self._reserve(lane, question.calls[index])))
             elif isinstance(decision, Refusal):
-                decided.refusals[index] = refused(decision)
+                _note_refusal(decided, index, decision)
             elif not isinstance(decision, Unread):  # it has none left to be read
                 batch.asks_lists = batch.asks_lists or bool(decision.host)
                 decided.by_cell[decision.cell].append(Asked(index, decision, decision.draw))
@@ -214,3 +219,11 @@ class Decider:
         ):
             keep(name, lane.as_opening())
         return lane
+
+
+def _note_refusal(decided: Decided, index: int, refusal: Refusal) -> None:
+    """Take in a refusal; one that is to be counted stands once the limiter was asked."""
+    if refusal.draw is None:
+        decided.refusals[index] = refused(refusal)
+    else:
+        decided.by_cell[refusal.cell].append(Asked(index, refusal, refusal.draw))

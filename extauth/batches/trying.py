@@ -10,6 +10,7 @@ from typing import NamedTuple
 from msgspec import structs
 
 from catalog.keys.secrets import Secrets
+from extauth.decide import Refusal
 from extauth.lanes.lane import Lane
 from extauth.listing import Telling
 from extauth.reasons import Reason
@@ -24,7 +25,7 @@ class Asked(NamedTuple):
     """What the limiter is asked for one call."""
 
     at: int  # index of the call in its batch
-    of: Lane | Telling
+    of: Lane | Telling | Refusal  # a refusal that is to be counted
     draw: Draw
 
 

@@ -56,6 +56,11 @@ class Asking(Protocol):
         """As ``Call.body``."""
         ...
 
+    @property
+    def if_none_match(self) -> str:
+        """As ``Call.if_none_match``."""
+        ...
+
     def posted(self) -> Posted:
         """Read what decides where the body does."""
         ...
@@ -90,6 +95,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     path: str = ""  # as the route saw it, without the query; says what is asked of a publication, never of which
     request_id: str = ""  # Envoy's own, which its access log and the answer carry too; "" when it was not told
     unpacks: bool = False  # the proxy unpacks the body if the call passes
+    if_none_match: str = ""  # the If-None-Match header, "" when absent
     amended: bytes = b""  # what Envoy is to change of its headers if it passes (``answers.amended``)
 
     def read(self) -> Call:

@@ -15,7 +15,8 @@ class Level(enum.StrEnum):
     TENANT = "tenant"
     PUBLICATION = "publication"
     ADDRESS = "address"  # of a caller without a key
-    MODEL_LIST = "model-list"  # a key's questions about models
+    MODEL_LIST = "model-list"  # questions about models, of a key or an address
+    ERRORS = "errors"  # a key's calls that are refused for their own faults
 
 
 _PREFIX: Final = {
@@ -24,6 +25,7 @@ _PREFIX: Final = {
     Level.PUBLICATION: "p:",
     Level.ADDRESS: "a:",
     Level.MODEL_LIST: "m:",
+    Level.ERRORS: "e:",
 }
 LEVEL_OF_PREFIX: Final = {prefix: level for level, prefix in _PREFIX.items()}
 

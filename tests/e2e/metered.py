@@ -21,12 +21,14 @@ from prometheus_client import CollectorRegistry
 
 from catalog.keys.secrets import create_secrets
 from catalog.records import Limits, ModelType, Protocol, PublicationRecord, TokenPolicy
+from extauth.records.allowances import Allowances
 from extauth.records.entries import subject_of
 from extauth.request.endpoints import LISTED
 from gate.assembly import Gate
 from publisher.envoy.bootstrap import bootstrap
 from ratelimit.names import held_key
 from ratelimit.tokens.reservations import is_format_2
+from ratelimit.windows.budgets import MAX_UNITS
 from ratelimit.windows.levels import Level
 from ratelimit.windows.limiter import Limiter
 from tests.e2e.proxy import HOST, PATIENCE_S, Caller, Envoy, Reply, head, options_for, short_folder
@@ -265,7 +267,8 @@ def metered(
         )
         _, key = catalog.key(publication)
         target = f"unix:{folder}/gate.sock"
-        gate = make_gate(target, redis_url, secrets, registry, endings=f"unix:{folder}/endings.sock")
+        endings, any_faults = f"unix:{folder}/endings.sock", Allowances(errors_per_minute=MAX_UNITS)
+        gate = make_gate(target, redis_url, secrets, registry, endings=endings, allowances=any_faults)
         gate.start()
         stack.callback(gate.stop)
         wait_until(lambda: gate.readiness().ready)

@@ -15,6 +15,8 @@ from openai import AsyncOpenAI, AzureOpenAI, OpenAI
 from openaiground import CHAT, LLM, OTHERS, SHARED, TEAM, Ground, openai_ground
 from upmachine import UpMachine
 
+from extauth.records.allowances import PER_MINUTE
+
 HELLO: Any = [{"role": "user", "content": "Hello!"}]
 BASES = ("by_body", "by_path")
 
@@ -161,13 +163,12 @@ def test_a_slash_that_the_client_encodes_is_refused(dial: Dial) -> None:
 
 
 def test_headers_of_a_raw_answer(dial: Dial) -> None:
-    """The budgets under OpenAI's names, and the request's id; of a call, a stream and a list."""
+    """The budgets under OpenAI's names, and the request's id; a list is no call, so it says nothing of these."""
     client = dial(requestsPerMinute=50)
     for left, answer in enumerate(
         (
             client.chat.completions.with_raw_response.create(model=LLM, messages=HELLO),
             client.chat.completions.with_raw_response.create(model=LLM, messages=HELLO, stream=True),
-            client.models.with_raw_response.list(),
         ),
         start=1,
     ):
@@ -177,6 +178,10 @@ def test_headers_of_a_raw_answer(dial: Dial) -> None:
         assert headers["x-ratelimit-reset-requests"].endswith("s")
         assert answer.request_id == headers["x-request-id"]
         answer.http_response.close()
+    listed = client.models.with_raw_response.list()
+    assert "x-ratelimit-remaining-requests" not in listed.headers
+    assert listed.headers["ratelimit"].startswith('"model-list-minute";r=59;')
+    assert listed.request_id == listed.headers["x-request-id"]
     assert client.chat.completions.create(model=LLM, messages=HELLO)._request_id
 
 
@@ -184,6 +189,7 @@ def test_each_refusal_is_its_exception(dial: Dial, ground: Ground) -> None:
     """401, 403, 404, 400 and 429 as OpenAI's client knows them, with code, param and the request's id."""
     nobody = dial(key="tk_nonsense")
     small = dial(requestsPerHour=1)
+    small.chat.completions.create(model=LLM, messages=HELLO)
     small.models.list()
     rows: list[tuple[OpenAI, Any, type[openai.APIStatusError], str, str | None]] = [
         (nobody, LLM, openai.AuthenticationError, "invalid_api_key", None),
@@ -206,6 +212,38 @@ def test_each_refusal_is_its_exception(dial: Dial, ground: Ground) -> None:
     with pytest.raises(openai.AuthenticationError):
         nobody.models.list()
     assert ground.machine.process.poll() is None
+
+
+def test_the_list_is_polled_and_the_chat_goes_on(dial: Dial) -> None:
+    """Sixty questions a minute beside two calls; what has not changed is 304, without a body."""
+    client = dial(LLM, requestsPerMinute=2)
+    tag = client.models.with_raw_response.list().headers["etag"]
+    for _ in range(PER_MINUTE - 1):
+        with pytest.raises(openai.APIStatusError) as same:
+            client.models.list(extra_headers={"If-None-Match": tag})
+        assert (same.value.status_code, same.value.response.content) == (304, b"")
+        assert same.value.response.headers["etag"] == tag
+    with pytest.raises(openai.RateLimitError) as refused:
+        client.models.list()
+    assert 0 < int(refused.value.response.headers["retry-after"]) <= PER_MINUTE + 1
+    for _ in range(2):
+        client.chat.completions.create(model=LLM, messages=HELLO)
+    with pytest.raises(openai.RateLimitError, match="The key's minute budget is used up"):
+        client.chat.completions.create(model=LLM, messages=HELLO)
+
+
+def test_a_broken_client_is_told_so_and_its_good_calls_go_on(dial: Dial) -> None:
+    """Sixty times what is wrong, then that there were too many; the client does not try those again by itself."""
+    client = dial(LLM, requestsPerMinute=2, retries=2)
+    for _ in range(PER_MINUTE):
+        with pytest.raises(openai.NotFoundError):
+            client.chat.completions.create(model="nothing", messages=HELLO)
+    with pytest.raises(openai.RateLimitError) as refused:
+        client.chat.completions.create(model="nothing", messages=HELLO)
+    assert refused.value.code == "too_many_errors"
+    assert len(wire(client)) == PER_MINUTE + 1
+    for _ in range(2):
+        client.chat.completions.create(model=LLM, messages=HELLO)
 
 
 def test_a_model_that_is_gone_is_a_servers_fault(dial: Dial, ground: Ground) -> None:

@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 import pytest
 import redis
-from gatebench import HOST, NATIVE_UNIX, Asker, Catalog, Wire, question, status, wait_until
+from gatebench import HOST, NATIVE_UNIX, Asker, Catalog, Wire, question, status, wait_until, with_body
 
 from catalog.records import Kind, Limits, ModelType, Protocol, PublicationRecord
-from extauth.listing import QUESTIONS_PER_MINUTE
+from extauth.records.allowances import PER_MINUTE
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
 
 LLM: dict[str, Any] = {"type": ModelType.OPENAI, "protocol": Protocol.OPENAI, "created_at_ms": 1_767_225_600_999}
@@ -202,49 +202,97 @@ def test_a_question_needs_a_good_key(catalog: Catalog, asker: Asker, models: dic
 
 
 def test_who_needs_no_key_is_told_of_the_one_model(catalog: Catalog, asker: Asker) -> None:
-    """Where a publication asks for no key, so does the question about it; the address's budget holds it."""
+    """Where a publication asks for no key, so does the question about it; its address has a budget of these too."""
     catalog.tenant()
-    limits: dict[str, Any] = {"require_api_key": False, "anonymous_per_minute": 2, "limits": Limits(per_minute=1)}
+    limits: dict[str, Any] = {"require_api_key": False, "anonymous_per_minute": 2, "limits": Limits(per_minute=2)}
     free = catalog.publication(model="free", path="/v1/models/free", **LLM, **limits)
     assert names(asker.ask(by_path(None, free))) == ["free"]
     assert status(asker.ask(by_path(None, free, "/models/other"))) == 404
     assert body(asker.ask(by_path(None, free, "/models/free")))["id"] == "free"
-    assert status(asker.ask(by_path(None, free))) == 429
+    answers = [status(one) for one in asker.ask_many([by_path(None, free)] * PER_MINUTE)]
+    assert (answers.count(200), answers.count(429)) == (PER_MINUTE - 2, 2)
+    call = with_body(question(key=None, publication=free), model="free", messages=[])
+    assert [status(asker.ask(call)) for _ in range(3)] == [200, 200, 429]
 
 
-def test_a_question_costs_key_and_tenant_a_request_and_no_publication(
-    catalog: Catalog, asker: Asker, store: redis.Redis
-) -> None:
-    """It is one of the key's and its tenant's requests; the model's callers lose nothing by it."""
+def test_a_question_costs_nobody_a_call(catalog: Catalog, asker: Asker, store: redis.Redis) -> None:
+    """Neither budget nor usage of key, tenant or model has it: who polls the list calls as many times as before."""
     catalog.tenant(limits=Limits(per_minute=3))
-    llm = catalog.publication(model="llm", limits=Limits(per_minute=1), **LLM)
+    llm = catalog.publication(model="llm", limits=Limits(per_minute=3), **LLM)
     catalog.host(llm)
     record, text = catalog.key(llm, limits=Limits(per_minute=2))
-    told = asker.ask(by_host(text))
-    assert headers(told)["x-ratelimit-remaining-requests"] == "1"
-    assert '"key-minute";r=1' in headers(told)["ratelimit"]
-    assert '"model-list-minute"' in headers(told)["ratelimit"]
-    assert headers(told)["cache-control"] == "no-store"
-    assert status(asker.ask(question(key=text, openai_host=HOST, model="llm"))) == 200
-    refused = asker.ask(by_host(text))
-    assert (status(refused), body(refused)["error"]["budget"]) == (429, "key-minute")
-    assert "x-ratelimit-limit-requests" in headers(refused)
+    for path in ("/v1/models", "/v1/models/llm") * 5:
+        told = asker.ask(by_host(text, path))
+        assert status(told) == 200
+    assert headers(told)["ratelimit"].startswith('"model-list-minute";r=50;t=')
+    assert headers(told)["ratelimit-policy"] == '"model-list-minute";q=60;w=60'
+    assert not [name for name in headers(told) if name.startswith("x-ratelimit-")]
+    call = question(key=text, openai_host=HOST, model="llm")
+    assert [status(asker.ask(call)) for _ in range(3)] == [200, 200, 429]
+    assert names(asker.ask(by_host(text))) == ["llm"]
+    assert names(asker.ask(by_path(text, llm))) == ["llm"]
     wait_until(lambda: store.hget(f"tk:usage:{{0}}:k:{record.id}", "total") == b"2")
-    assert store.hget(f"tk:usage:{{0}}:p:{llm.uid}", "total") == b"1"
+    assert store.hget(f"tk:usage:{{0}}:p:{llm.uid}", "total") == b"2"
 
 
-def test_a_flood_of_questions_is_refused_though_the_key_has_no_budget(
-    catalog: Catalog, asker: Asker, models: dict[str, PublicationRecord]
-) -> None:
-    """A key has its questions a minute; another key's are its own, and calls go on."""
+def test_a_key_has_its_questions_a_minute(catalog: Catalog, asker: Asker, models: dict[str, PublicationRecord]) -> None:
+    """The 61st is 429 and says for how long; another key's are its own, and calls go on."""
     text, other = key_of(catalog, models, "llm"), key_of(catalog, models, "llm")
-    answers = asker.ask_many([by_host(text)] * (QUESTIONS_PER_MINUTE + 5))
+    answers = asker.ask_many([by_host(text)] * (PER_MINUTE + 5))
     assert [status(one) for one in answers].count(429) == 5
     refused = asker.ask(by_host(text, "/v1/models/llm"))
     assert (status(refused), body(refused)["error"]["level"]) == (429, "model-list")
     assert int(headers(refused)["retry-after-ms"]) > 0
+    assert 0 < int(headers(refused)["retry-after"]) <= 61
     assert names(asker.ask(by_host(other))) == ["llm"]
     assert status(asker.ask(question(key=text, openai_host=HOST, model="llm"))) == 200
+
+
+def unchanged(asker: Asker, asked: CheckRequest, tags: str) -> CheckResponse:
+    """Ask for what has changed since the answers of these tags."""
+    asked.attributes.request.http.headers["if-none-match"] = tags
+    return asker.ask(asked)
+
+
+def test_an_answer_has_a_tag_by_which_it_is_asked_for_again(
+    catalog: Catalog, asker: Asker, models: dict[str, PublicationRecord]
+) -> None:
+    """304 without a body while it is the same, for that key; a model that is taken from the key makes it another."""
+    record, text = catalog.key(models["llm"], models["other"])
+    told = asker.ask(by_host(text))
+    tag = headers(told)["etag"]
+    assert (headers(told)["cache-control"], headers(told)["vary"]) == ("private, no-cache", "anthropic-version")
+    assert tag.startswith('"')  # strong: another byte, another tag
+    for tags in (tag, f"W/{tag}", f'"x", {tag}', "*"):
+        same = unchanged(asker, by_host(text), tags)
+        assert (status(same), same.denied_response.body) == (304, ""), tags
+        assert {name: headers(same)[name] for name in ("etag", "cache-control")} == {
+            "etag": tag,
+            "cache-control": "private, no-cache",
+        }
+        assert "content-type" not in headers(same)
+    for tags in ('"x"', tag.strip('"'), "", tag[:-2] + '"', "W/" * 3_000 + tag):
+        assert status(unchanged(asker, by_host(text), tags)) == 200, tags
+    one = asker.ask(by_host(text, "/v1/models/llm"))
+    assert headers(one)["etag"] != tag
+    assert status(unchanged(asker, by_host(text, "/v1/models/llm"), headers(one)["etag"])) == 304
+    assert status(unchanged(asker, by_host(key_of(catalog, models, "llm")), tag)) == 200
+    catalog.change(record, publications=(models["llm"].uid,))
+    changed = unchanged(asker, by_host(text), tag)
+    assert names(changed) == ["llm"]
+    assert headers(changed)["etag"] != tag
+
+
+def test_what_has_not_changed_is_a_question_too(
+    catalog: Catalog, asker: Asker, models: dict[str, PublicationRecord]
+) -> None:
+    """It costs as much; and who may not ask any more is 401, or 429, whatever it has already."""
+    record, text = catalog.key(models["llm"])
+    tag = headers(asker.ask(by_host(text)))["etag"]
+    answers = [status(unchanged(asker, by_host(text), tag)) for _ in range(PER_MINUTE)]
+    assert (answers.count(304), answers.count(429)) == (PER_MINUTE - 1, 1)
+    catalog.change(record, disabled=True)
+    assert status(unchanged(asker, by_host(text), tag)) == 401
 
 
 def test_a_list_is_true_from_the_answer_of_a_change_on(

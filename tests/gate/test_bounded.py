@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 import redis
 from boundedbench import Running, bounded_gate, settle
 from faultproxy import FaultProxy, fault_proxy
-from gatebench import Catalog, question, wait_until
+from gatebench import Catalog, question, wait_until, with_body
 
 from catalog.keys.secrets import Secrets
-from catalog.records import Limits
+from catalog.records import Limits, ModelType, Protocol
+from extauth.records.allowances import PER_MINUTE
 from gate.bounded import BoundedPolicy
 from gate.formats import Saying
 from gate.heartbeat import KEPT_MS, beat
@@ -57,6 +59,28 @@ def test_known_calls_go_on_and_unknown_ones_do_not(
         assert running.sample("tollkeeper_bounded_mode") == 0
         assert "bounded_mode" not in running.troubles()[1]
         wait_until(lambda: store.hget(usage, "total") == b"4")
+
+
+def test_bad_calls_and_lists_are_bounded_too(proxy: FaultProxy, catalog: Catalog, secrets: Secrets) -> None:
+    """By this gate's share of what a key may do beside its calls; neither is an admission, and calls go on."""
+    catalog.tenant()
+    facts: dict[str, Any] = {"type": ModelType.OPENAI, "protocol": Protocol.OPENAI}
+    publication = catalog.publication(model="llm", path="/llm", **facts)
+    _, text = catalog.key(publication)
+    call = with_body(question(key=text, publication=publication), model="llm")
+    bad = with_body(question(key=text, publication=publication), model="other")
+    asked = question(key=text, publication=publication, method="GET")
+    asked.attributes.request.http.path = "/llm/models"
+    with bounded_gate(proxy.url, secrets, BoundedPolicy(least_gates=2)) as running:
+        settle(running)
+        assert [running.ask(one) for one in (call, bad, asked)] == [200, 404, 200]
+        proxy.hang()
+        assert running.ask(call) == 200
+        half = PER_MINUTE // 2
+        assert [running.ask(bad) for _ in range(half + 2)] == [404] * half + [429] * 2
+        assert [running.ask(asked) for _ in range(half + 2)] == [200] * half + [429] * 2
+        assert running.ask(call) == 200
+        assert running.sample("tollkeeper_bounded_admissions_total") == 2
 
 
 def test_its_lanes_are_those_of_all_calls(proxy: FaultProxy, secrets: Secrets) -> None:

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from catalog.ids import cell_of, shard_of
 from catalog.keys.secrets import Secrets
 from catalog.records import KeyRecord, Kind, Limits, PublicationRecord
+from extauth.records.allowances import PER_MINUTE
 from gate.assembly import Gate
 from gate.links import StoreUrls
 from runtime.clock import SystemClock
@@ -93,6 +94,21 @@ def test_an_answered_revoke_binds_the_next_call(catalog: Catalog, asker: Asker) 
     assert statuses(asker, asks) == [200, 200]
     catalog.remove(Kind.KEY, key)
     assert statuses(asker, asks) == [401, 200]
+
+
+def test_bad_calls_are_counted_where_their_tenant_is(
+    catalog: Catalog, stores: StoreUrls, asker: Asker, budgets: redis.Redis
+) -> None:
+    """In the budgets store, in the cell of the key's tenant; and what a change allows is none from its answer on."""
+    catalog.tenant()
+    publication = catalog.publication()
+    key, text = catalog.key()
+    ask = question(key=text, publication=publication)
+    assert statuses(asker, [ask] * (PER_MINUTE + 1)) == [403] * PER_MINUTE + [429]
+    cell = cell_of(shard_of("tenant-a"), stores.cells)
+    assert budgets.keys("tk:budget:*") == [f"tk:budget:{{{cell}}}:e:{key.id}".encode()]
+    catalog.change(key, publications=(publication.uid,))
+    assert status(asker.ask(ask)) == 200
 
 
 def test_an_emptied_budgets_store_lets_no_revoked_key_in(catalog: Catalog, asker: Asker, budgets: redis.Redis) -> None:

@@ -87,13 +87,15 @@ class World:
 
     def _taken(self, ask: Ask) -> Taken:
         changed = frozenset[str]() if ask.epoch == self.epoch else self.changed_since(ask.epoch)
+        has_moved = ask.epoch != self.epoch
         if changed is None:
             return Taken(Fence.STALE, self.epoch, self.now_ms, ())
-        grants = tuple(self._grant(draw, changed) for draw in ask.draws)
+        grants = tuple(self._grant(draw, changed, has_moved=has_moved) for draw in ask.draws)
         return Taken(Fence.PASSED, self.epoch, self.now_ms, grants)
 
-    def _grant(self, draw: Draw, changed: frozenset[str]) -> Grant:
-        if not changed.isdisjoint(draw.charge.refs):
+    def _grant(self, draw: Draw, changed: frozenset[str], *, has_moved: bool) -> Grant:
+        refs = draw.charge.refs
+        if not changed.isdisjoint(refs) or (has_moved and not refs):
             return Grant(Answer.STALE, draw)
         if 0 < draw.charge.valid_until_ms <= self.now_ms:
             return Grant(Answer.EXPIRED, draw)

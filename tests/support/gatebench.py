@@ -43,6 +43,7 @@ from catalog.routes import route_id
 from catalog.store.announcing import Announcer
 from catalog.store.store import CatalogStore
 from extauth.edge import CHECK_PATH
+from extauth.records.allowances import ALLOWED, Allowances
 from gate.assembly import SERVICES, Gate, limiter_of
 from gate.bounded import BoundedPolicy
 from gate.endings import ReceiverFactory
@@ -262,6 +263,7 @@ def make_gate(
     gateway_namespace: str = "",
     endings: str = "",
     newest_format: int = NEWEST,
+    allowances: Allowances = ALLOWED,
     **of_front: Any,
 ) -> Gate:
     """Put a gate together, not started; ``url`` names one store for all, ``of_front`` is for the transport alone.
@@ -282,6 +284,7 @@ def make_gate(
         on_fault=on_fault,
         bounded=bounded,
         newest_format=newest_format,
+        allowances=allowances,
         serves=serves,
         gateway_namespace=gateway_namespace,
         endings=_receiver(endings, on_fault) if endings else None,

@@ -20,6 +20,7 @@ from catalog.keys.live_secrets import LiveSecrets
 from catalog.keys.metrics import SecretsMetrics
 from catalog.keys.secrets import SecretsError
 from extauth.credentials.carriers import KEY_HEADERS, MOST_KEY_HEADERS, PROBES_HEADER
+from extauth.records.allowances import PER_MINUTE, Allowances
 from gate.admissions import AdmissionLog
 from gate.agreed import require_cells
 from gate.assembly import SERVICES, Gate
@@ -29,6 +30,7 @@ from gate.links import StoreUrls
 from ratelimit.descriptors.file import DescriptorsError
 from ratelimit.descriptors.watching import DescriptorFile
 from ratelimit.tokens.meter import OWN_METER
+from ratelimit.windows.budgets import MAX_UNITS
 from runtime.addresses import MAX_PORT, Address, TcpAddress, UnixAddress
 from runtime.clock import SystemClock
 from runtime.collector import spare_what_lives
@@ -99,6 +101,12 @@ class GateSettings(TransportSettings, StoreSettings):
 
     usage_metadata: UsageMetadata = OWN_METER
     """Envoy's dynamic metadata that says what an answer cost, where another filter counts tokens."""
+
+    lists_per_minute: int = Field(default=PER_MINUTE, ge=1, le=MAX_UNITS)
+    """How often a key may ask which models there are, in any minute; no budget of calls has less by it."""
+
+    errors_per_minute: int = Field(default=PER_MINUTE, ge=1, le=MAX_UNITS)
+    """Bad calls of a good key (400 to 415) that are answered as such in any minute; beyond it they are 429."""
 
     drain_s: float = Field(default=3, ge=0, le=600)
     """Seconds between turning unready and closing on SIGTERM, so that Envoy notices: a health check and a second."""
@@ -262,6 +270,7 @@ def _gate(
         key_headers=settings.key_headers,
         endings=transport.receiver(),
         meter=settings.usage_metadata,
+        allowances=Allowances(settings.lists_per_minute, settings.errors_per_minute),
         newest_format=NEWEST if settings.store_format == "auto" else int(settings.store_format),
     )
 

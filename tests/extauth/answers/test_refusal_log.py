@@ -52,8 +52,9 @@ def test_reasons_do_not_hide_each_other(caplog: pytest.LogCaptureFixture) -> Non
 
 
 def test_what_callers_earn_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """Every 503 and the unknown pepper are an operator's matter; nothing else is."""
-    assert {reason for reason in Reason if WIRE[reason].status == 503} | {Reason.PEPPER_UNKNOWN} == LOGGED
+    """Every 503, the unknown pepper and a key that is broken or abused are an operator's matter; nothing else is."""
+    others = {Reason.PEPPER_UNKNOWN, Reason.TOO_MANY_ERRORS}
+    assert {reason for reason in Reason if WIRE[reason].status == 503} | others == LOGGED
     refusals = RefusalLog(Clock().now_ms, lambda _call: "", lambda _reason: None)
     for reason in set(Reason) - LOGGED:
         refusals.note(reason, lambda: None)

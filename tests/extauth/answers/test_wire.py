@@ -25,8 +25,8 @@ _texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 
 @st.composite
 def _grants(draw: st.DrawFn) -> Grant:
-    """Any budgets on any levels, and any numbers of them."""
-    prefixes = draw(st.lists(st.sampled_from(["k:", "t:", "p:", "a:", "m:"]), max_size=4, unique=True))
+    """Any budgets on any levels to which admitted calls are held, and any numbers of them."""
+    prefixes = draw(st.lists(st.sampled_from(["k:", "t:", "p:", "a:"]), max_size=4, unique=True))
     subjects = tuple(
         Subject(
             f"{prefix}id",
