@@ -282,8 +282,8 @@ def _stand(batch: Batch, asked: Sequence[Asked]) -> None:
 
 
 def _told_as(denied: Denied, asked: Asked) -> Verdict:
-    """What a remembered refusal comes to; made once for all whose budgets, publication and tenant are the same."""
-    of = asked.of.publication, asked.of.tenant
+    """What a remembered refusal comes to; made once for all whose budgets, publication, tenant and API are the same."""
+    of = asked.of.publication, asked.of.tenant, asked.of.is_anthropic
     verdict = denied.told.get(of)
     if not isinstance(verdict, Verdict):
         verdict = denied.told[of] = granted(asked.of, denied.grant, denied.now_ms)

@@ -16,7 +16,8 @@ from catalog.keys.probetext import is_probe
 from catalog.keys.secrets import Secrets
 from catalog.records import Credential, ModelType
 from catalog.routes import names_meant
-from extauth.listing import ALL_MODELS, Telling, models_asked, placed, tell_anybody, tell_key, tell_list
+from extauth.dialects.spoken import calls_in_anthropics
+from extauth.listing import ALL_MODELS, Telling, models_asked, placed, spoken, tell_anybody, tell_key, tell_list
 from extauth.reasons import BAD_CALLS, Reason
 from extauth.records.allowances import ALLOWED, Allowances
 from extauth.records.entries import HostEntry, KeyEntry, PublicationEntry, RouteEntry, ServerEntry, TenantEntry
@@ -73,6 +74,7 @@ class Refusal:
     fault: BodyFault | None = None  # of a call whose body is what is wrong
     draw: Draw | None = None  # of a bad call of a good key: what counts it as one
     cell: int = 0  # in which that is counted
+    is_anthropic: bool = False  # such a call is told in the words of Anthropic's API that it was one too many
 
 
 Decision = Admission | Telling | Refusal | Unread
@@ -198,7 +200,7 @@ def _decide(
         return Refusal(Reason.KEY_UNKNOWN, facts.publication)
     caller = Caller(facts.key, facts.tenant, _valid_until_ms(facts.key, credential), allowances)
     decision = _authorise(call, facts, caller)
-    return _counted(decision, facts, caller) if isinstance(decision, Refusal) else decision
+    return _counted(call, decision, facts, caller) if isinstance(decision, Refusal) else decision
 
 
 def _probed(call: Call, facts: Facts) -> Refusal:
@@ -222,7 +224,7 @@ def _without_key(call: Call, reason: Reason, facts: Facts, allowances: Allowance
     asked = models_asked(call, publication.record)
     if asked is not None:
         budget = allowances.lists_without_key(address)
-        return _told(tell_anybody(asked, publication, budget), publication, None)
+        return _told(call, tell_anybody(asked, publication, budget), publication, None)
     fault = _openai_fault(call, facts, publication)
     if fault is not None:
         return fault if isinstance(fault, Unread) else _refusal(fault, publication, None)
@@ -265,24 +267,26 @@ def _authorise(call: Call, facts: Facts, caller: Caller) -> Decision:
     publication, key, tenant, until_ms = facts.publication, caller.key, caller.tenant, caller.valid_until_ms
     asked = models_asked(call, publication.record if publication else None)
     if asked == ALL_MODELS and facts.host is not None:
-        return tell_list(key, tenant, facts.host, caller.lists, valid_until_ms=until_ms)
+        told = tell_list(key, tenant, facts.host, caller.lists, valid_until_ms=until_ms)
+        return _told(call, told, publication, tenant)
     authorised = _authorised(call, facts, key, reads_body=asked is None)
     if not isinstance(authorised, PublicationEntry):
         return authorised if isinstance(authorised, Unread) else _refusal(authorised, publication, tenant)
     if asked is not None:
         lists, by_name = caller.lists, facts.by_name
-        told = tell_key(asked, key, tenant, authorised, lists, by_name=by_name, valid_until_ms=until_ms)
-        return _told(told, publication, tenant)
+        one = tell_key(asked, key, tenant, authorised, lists, by_name=by_name, valid_until_ms=until_ms)
+        return _told(call, one, publication, tenant)
     return Admission(key, tenant, authorised, Draw(_charge(facts, key, tenant, authorised, until_ms)))
 
 
-def _counted(refusal: Refusal, facts: Facts, caller: Caller) -> Refusal:
+def _counted(call: Call, refusal: Refusal, facts: Facts, caller: Caller) -> Refusal:
     """Have a good key's call that is refused for its own fault counted as a bad one, and as nothing else."""
     if refusal.reason not in BAD_CALLS:
         return refusal
     refs = _rests_on(refusal, facts, caller)
     charge = Charge(subjects=(caller.errors,), valid_until_ms=caller.valid_until_ms, refs=refs)
-    return replace(refusal, draw=Draw(charge))
+    record = refusal.publication.record if refusal.publication else None
+    return replace(refusal, draw=Draw(charge), is_anthropic=calls_in_anthropics(call, record))
 
 
 def _rests_on(refusal: Refusal, facts: Facts, caller: Caller) -> tuple[str, ...]:
@@ -326,9 +330,11 @@ def _is_visible(publication: PublicationEntry, facts: Facts, key: KeyEntry) -> b
 
 
 def _told(
-    answer: Telling | Reason, publication: PublicationEntry | None, tenant: TenantEntry | None
+    call: Call, answer: Telling | Reason, publication: PublicationEntry | None, tenant: TenantEntry | None
 ) -> Telling | Refusal:
-    return Refusal(answer, publication, tenant) if isinstance(answer, Reason) else answer
+    """Answer in the words that the call speaks, or say why not."""
+    telling = spoken(answer, call) if isinstance(answer, Telling) else answer
+    return telling if isinstance(telling, Telling) else _refusal(telling, publication, tenant)
 
 
 def _openai_fault(call: Call, facts: Facts, publication: PublicationEntry | None) -> Reason | BodyFault | Unread | None:

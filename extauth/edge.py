@@ -9,6 +9,7 @@ shared bytes followed by the call's own.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Final
 
@@ -17,11 +18,13 @@ from catalog.records import ModelType
 from extauth.answers.amended import amended
 from extauth.answers.answers import Denial, denial
 from extauth.answers.denied import denied_answer
-from extauth.answers.model_cards import told
+from extauth.answers.model_cards import PageError, told
 from extauth.answers.refusal_log import LOGGED, RefusalLog
+from extauth.answers.requested import ANYBODYS, named_in, requested
 from extauth.answers.rewriting import rewriting
 from extauth.answers.shared import RESERVATION, reservation_of
 from extauth.credentials.carriers import CREDENTIAL_HEADERS, KEY_HEADERS
+from extauth.dialects.spoken import calls_in_anthropics, may_speak_anthropic
 from extauth.lanes.lane import Lane
 from extauth.listing import Telling
 from extauth.question import read_question
@@ -55,21 +58,48 @@ class AnswerEncoder:
             answer = asked.shared + asked.shown.told(grant.numbers, verdict.now_ms) + self._takes_off
             if asking is not None and asking.amended:
                 answer += asking.amended
-            if asked.upstream_model and asking is not None:
-                answer += _rewriting(asking, asked.upstream_model)
+            if asked.adds and asking is not None:
+                answer += _added(asking, asked)
             return answer if hold is None else answer + reservation_of(hold.id)
         if reason is Reason.LIMITED or reason is Reason.TOO_MANY_ERRORS:  # told alike to many
-            verdict.answer = verdict.answer or denied_answer(_denial(verdict, asking), reason)
-            return verdict.answer
+            if not verdict.answer:
+                verdict.is_form = asking is not None and _speaks_anthropic(verdict, asking)
+                verdict.answer = denied_answer(_denial(verdict, asking, ANYBODYS if verdict.is_form else ""), reason)
+            return _told_to(asking, verdict) if verdict.is_form and asking else verdict.answer
         return denied_answer(self._instead(verdict, asking), reason)
 
     def _instead(self, verdict: Verdict, asking: Asking | None) -> Denial:
         """What is answered in a model's place."""
         if verdict.reason is Reason.MODELS_TOLD and isinstance(verdict.asked, Telling):
-            return told(verdict.asked, verdict.grant, verdict.now_ms, asking.if_none_match if asking else "")
+            tag, request_id = (asking.if_none_match, asking.request_id) if asking else ("", "")
+            return told(verdict.asked, verdict.grant, verdict.now_ms, if_none_match=tag, request_id=request_id)
         if verdict.reason is Reason.PROBED and asking is not None:
             return self._answer_probe(asking.read())
         return _denial(verdict, asking)
+
+
+def _added(asking: Asking, lane: Lane) -> bytes:
+    """What is added to the answer of an admitted call by what its lane says."""
+    named = requested(asking.request_id) if lane.is_anthropic else b""
+    return _rewriting(asking, lane.upstream_model) + named if lane.upstream_model else named
+
+
+def _told_to(asking: Asking, verdict: Verdict) -> bytes:
+    """A refusal that is told to many, to one of them."""
+    return named_in(verdict.answer, asking.request_id) or denied_answer(_denial(verdict, asking), verdict.reason)
+
+
+def _speaks_anthropic(verdict: Verdict, asking: Asking) -> bool:
+    """Whether a refusal is told in the words of Anthropic's API; as its lane says where it has one.
+
+    That nothing is published there is never said so: the proxy says it too where there is no route, and finds the words
+    for both. They must not differ.
+    """
+    if verdict.asked is not None:
+        return verdict.asked.is_anthropic
+    if verdict.reason is Reason.NO_PUBLICATION:
+        return False
+    return calls_in_anthropics(asking, verdict.publication.record if verdict.publication else None)
 
 
 def _rewriting(asking: Asking, model: str) -> bytes:
@@ -83,7 +113,8 @@ def _rewriting(asking: Asking, model: str) -> bytes:
     return told
 
 
-def _denial(verdict: Verdict, asking: Asking | None) -> Denial:
+def _denial(verdict: Verdict, asking: Asking | None, request_id: str = "") -> Denial:
+    """``request_id``: to be said instead of the call's own."""
     publication = verdict.publication
     by_body = ModelType.OPENAI if asking and asking.openai_host else None
     return denial(
@@ -94,6 +125,7 @@ def _denial(verdict: Verdict, asking: Asking | None) -> Denial:
         hold=verdict.grant.draw.hold if verdict.grant else None,
         model_type=publication.record.type if publication else by_body,
         fault=verdict.fault,
+        request_id=(request_id or asking.request_id) if asking and _speaks_anthropic(verdict, asking) else None,
     )
 
 
@@ -138,20 +170,29 @@ class CheckService:
         try:
             calls = [self._read(payload) for payload in payloads]
             verdicts = self._verdicts(calls, deadline_ms)
-            answers = self._encoded(verdicts, calls)
+            answers = self._encoded(verdicts, calls, payloads)
             self._note(verdicts, calls)
         except Exception:  # noqa: BLE001  whatever it was, these calls are refused and the next ones served
             self._refusals.note(Reason.FAULT, lambda: None)  # with the traceback
             verdicts = [Verdict(Reason.FAULT)] * len(payloads)
-            answers = [self._encoder.encode(verdict, None) for verdict in verdicts]
+            answers = [self._refused(Reason.FAULT, payload) for payload in payloads]
         self._observe(verdicts, self._clock.monotonic_ms() - begun_ms)
         return answers
+
+    def _refused(self, reason: Reason, payload: bytes) -> bytes:
+        """Refuse a call that nobody has looked at; whose API it speaks is seen from its bytes, if it can be."""
+        asking = None
+        with suppress(Exception):  # it may be what the fault is about
+            asking = self._read(payload) if may_speak_anthropic(payload) else None
+        return self._encoder.encode(Verdict(reason), asking)
 
     def _verdicts(self, calls: Sequence[Asking | None], deadline_ms: float) -> list[Verdict]:
         decided = iter(self._check([call for call in calls if call is not None], deadline_ms))
         return [next(decided) if call is not None else Verdict(Reason.CALL_UNREADABLE) for call in calls]
 
-    def _encoded(self, verdicts: list[Verdict], calls: Sequence[Asking | None]) -> list[bytes]:
+    def _encoded(
+        self, verdicts: list[Verdict], calls: Sequence[Asking | None], payloads: Sequence[bytes]
+    ) -> list[bytes]:
         """Encode every answer; a call that was admitted and cannot be let through is refused, and holds nothing."""
         answers = []
         for index, (verdict, call) in enumerate(zip(verdicts, calls, strict=True)):
@@ -161,7 +202,10 @@ class CheckService:
                 if verdict.grant is not None and verdict.grant.draw.hold is not None:
                     self._release(verdict.grant.draw.hold.id)
                 verdicts[index] = Verdict(Reason.FAULT, verdict.publication, verdict.tenant)
-                answers.append(self._encoder.encode(verdicts[index], None))
+                answers.append(self._refused(Reason.FAULT, payloads[index]))
+            except PageError as error:
+                verdicts[index] = Verdict(error.fault.reason, None, verdict.tenant, verdict.asked, fault=error.fault)
+                answers.append(self._encoder.encode(verdicts[index], call))
         return answers
 
     def _note(self, verdicts: Sequence[Verdict], calls: Sequence[Asking | None]) -> None:
@@ -178,7 +222,7 @@ class CheckService:
         verdict = Verdict(Reason.OVERLOADED)
         self._refusals.note(verdict.reason, lambda: _whole(self._read(payload)))
         self._observe([verdict], 0.0)
-        return self._encoder.encode(verdict, None)
+        return self._refused(verdict.reason, payload)
 
     def undelivered(self, answer: bytes) -> None:
         """Give up the reservation of a call that was admitted when its proxy did not wait any longer."""

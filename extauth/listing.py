@@ -14,8 +14,10 @@ from urllib.parse import unquote
 
 from catalog.ids import cell_of
 from catalog.records import Kind, ModelType, PublicationRecord, ref
+from extauth.dialects.pages import Page, page_of
 from extauth.reasons import Reason
 from extauth.records.entries import Entry, HostEntry, KeyEntry, PublicationEntry, TenantEntry
+from extauth.request.body import BodyFault
 from extauth.request.call import Call
 from ratelimit.windows.budgets import Charge, Draw, Subject
 
@@ -51,6 +53,12 @@ class Telling:
     cell: int = 0  # in which all of the draw is counted
     host: str = ""  # whose models are to be listed; "" where ``models`` has them
     name: str | None = None  # of the one that was asked for, as it was said
+    page: Page | None = None  # to be told in the words of Anthropic's API; None: in OpenAI's
+
+    @property
+    def is_anthropic(self) -> bool:
+        """Whether it is answered in the words of Anthropic's API."""
+        return self.page is not None
 
 
 def models_asked(call: Call, publication: PublicationRecord | None) -> Asked | None:
@@ -154,6 +162,14 @@ def _is_closed(publication: PublicationEntry, entries: Mapping[str, Entry]) -> b
 def placed(telling: Telling, shard: int, cells: int) -> Telling:
     """Name the cell in which a question is counted: its key's tenant's, or the publication's owner's."""
     return replace(telling, cell=cell_of(shard, cells))
+
+
+def spoken(telling: Telling, call: Call) -> Telling | BodyFault:
+    """Answer in the words of Anthropic's API who speaks it, a page at a time; or say what is wrong with the query."""
+    if not call.names_version:
+        return telling
+    page = page_of(call.query)
+    return page if isinstance(page, BodyFault) else replace(telling, page=page)
 
 
 def _is_of(publication: PublicationEntry, asked: Asked) -> bool:

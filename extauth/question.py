@@ -12,6 +12,7 @@ from catalog.keys.keytext import PREFIX
 from extauth.answers.amended import amended
 from extauth.credentials.carriers import CREDENTIAL_HEADERS, KEY_HEADERS, presented
 from extauth.credentials.copies import BEFORE_BODY, COOKIE, MARK, copies_in
+from extauth.dialects.spoken import VERSION_HEADER
 from extauth.reasons import Reason
 from extauth.request.body import Body, BodyFault
 from extauth.request.call import Call, Posted, single_type
@@ -63,6 +64,21 @@ class Question:
         if copies.in_url:
             self.key_fault = Reason.KEY_IN_URL
         self.amended = amended(copies.removed, {COOKIE: copies.cookie} if copies.cookie else {})
+
+    @property
+    def path(self) -> str:
+        """As ``Call.path``."""
+        return self._attributes.request.http.path.partition("?")[0]
+
+    @property
+    def request_id(self) -> str:
+        """As ``Call.request_id``."""
+        return self._attributes.request.http.headers.get("x-request-id", "")[:MAX_REQUEST_ID]
+
+    @property
+    def names_version(self) -> bool:
+        """As ``Call.names_version``."""
+        return VERSION_HEADER in self._attributes.request.http.headers
 
     def read(self) -> Call:
         """Read the whole call, once."""
@@ -121,7 +137,9 @@ class Question:
             unpacks=self.unpacks,
             address=http.headers.get("x-envoy-external-address", "")[:MAX_ADDRESS],
             path=posted.path,
-            request_id=http.headers.get("x-request-id", "")[:MAX_REQUEST_ID],
+            query=http.path.partition("?")[2],
+            names_version=self.names_version,
+            request_id=self.request_id,
         )
 
 

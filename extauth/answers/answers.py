@@ -2,7 +2,8 @@
 
 Headers: ``RateLimit-Policy`` and ``RateLimit`` (draft-ietf-httpapi-ratelimit-headers-10), ``X-RateLimit-*`` (the
 tightest budget of calls, seconds from now), on openai publications OpenAI's ``x-ratelimit-*-requests`` and
-``x-ratelimit-*-tokens``; ``retry-after-ms``; ``x-should-retry``, where a client should not or surely should.
+``x-ratelimit-*-tokens``, or Anthropic's in their place where its API is spoken; ``retry-after-ms``; ``x-should-retry``,
+where a client should not or surely should.
 What a tenant's budgets are is its own business: they appear in no header, and its refusal tells only level and wait.
 """
 
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from catalog.records import ModelType
+from extauth.dialects.anthropic import REQUEST_ID, error_body, limit_names, whole_at
 from extauth.reasons import UNAUTHENTICATED, WIRE, Reason
 from extauth.records.entries import WINDOW_NAMES
 from extauth.request.body import BodyFault
@@ -55,11 +57,14 @@ def denial(
     hold: Hold | None = None,
     model_type: ModelType | None = None,
     fault: BodyFault | None = None,
+    request_id: str | None = None,
 ) -> Denial:
     """Answer a call that may not pass. ``now_ms`` is the store's clock at the decision, ``hold`` what it would hold.
 
     ``fault``: what is wrong with its body, in words that name the field and the rule.
+    ``request_id``: of a call that speaks Anthropic's API, in which a refusal names it; ``None``: it speaks OpenAI's.
     """
+    is_anthropic = request_id is not None
     wire = WIRE[reason]
     headers = list(_JSON_HEADERS)
     error: dict[str, object] = {
@@ -88,8 +93,11 @@ def denial(
             _explain_errors(error, headers, refused_by)
         if refused_by.budget.shape.counts_tokens:
             _explain_tokens(error, refused_by, hold, grant.held)
-        headers += limit_headers(states, now_ms, model_type)
-    return Denial(wire.status, headers, json.dumps({"error": error}, separators=(",", ":")))
+        headers += limit_headers(states, now_ms, model_type, is_anthropic=is_anthropic)
+    body = error_body(wire.status, error, request_id) if is_anthropic else {"error": error}
+    if request_id:
+        headers.append((REQUEST_ID, request_id))
+    return Denial(wire.status, headers, json.dumps(body, separators=(",", ":")))
 
 
 def _explain(error: dict[str, object], headers: Headers, grant: Grant, state: BudgetState, now_ms: int) -> None:
@@ -156,8 +164,10 @@ def _asked_for(terms: Terms | None) -> tuple[str, str]:
 _COSTS_NOTHING: Final = ("This call may cost 0 tokens", "")
 
 
-def limit_headers(states: Sequence[BudgetState], now_ms: int, model_type: ModelType | None) -> Headers:
-    """Describe the budgets of a call, without the tenant's."""
+def limit_headers(
+    states: Sequence[BudgetState], now_ms: int, model_type: ModelType | None, *, is_anthropic: bool = False
+) -> Headers:
+    """Describe the budgets of a call, without the tenant's. ``is_anthropic``: to who speaks Anthropic's API."""
     shown = [(state, SHOWN[title]) for state in states if (title := _title(state)) in SHOWN]
     if model_type is not ModelType.OPENAI:  # elsewhere nobody counts tokens
         shown = [row for row in shown if not row[0].budget.shape.counts_tokens]
@@ -168,11 +178,14 @@ def limit_headers(states: Sequence[BudgetState], now_ms: int, model_type: ModelT
         ("ratelimit", ", ".join([f"{it.name};r={state.remaining};t={_reset_s(state, now_ms)}" for state, it in shown])),
     ]
     calls = [row for row in shown if _counts_calls(row[0])]
+    named = _anthropic_headers if is_anthropic else _openai_headers
     if calls:
-        headers += _call_headers(min(calls, key=_tightness)[0], now_ms, model_type)
+        tightest = min(calls, key=_tightness)[0]
+        headers += _call_headers(tightest, now_ms)
+        headers += named("requests", tightest, now_ms) if model_type is ModelType.OPENAI else []
     tokens = [row for row in shown if row[0].budget.shape.counts_tokens]
     if tokens:
-        headers += _openai_headers("tokens", min(tokens, key=_tightness)[0], now_ms)
+        headers += named("tokens", min(tokens, key=_tightness)[0], now_ms)
     return headers
 
 
@@ -181,13 +194,12 @@ def _counts_calls(state: BudgetState) -> bool:
     return not state.budget.shape.counts_tokens and level_of(state) not in {Level.MODEL_LIST, Level.ERRORS}
 
 
-def _call_headers(tightest: BudgetState, now_ms: int, model_type: ModelType | None) -> Headers:
-    headers = [
+def _call_headers(tightest: BudgetState, now_ms: int) -> Headers:
+    return [
         ("x-ratelimit-limit", str(tightest.budget.limit)),
         ("x-ratelimit-remaining", str(tightest.remaining)),
         ("x-ratelimit-reset", str(_reset_s(tightest, now_ms))),
     ]
-    return headers + _openai_headers("requests", tightest, now_ms) if model_type is ModelType.OPENAI else headers
 
 
 def _openai_headers(what: str, tightest: BudgetState, now_ms: int) -> Headers:
@@ -197,6 +209,12 @@ def _openai_headers(what: str, tightest: BudgetState, now_ms: int) -> Headers:
         (f"x-ratelimit-remaining-{what}", str(tightest.remaining)),
         (f"x-ratelimit-reset-{what}", f"{_reset_s(tightest, now_ms)}s"),
     ]
+
+
+def _anthropic_headers(what: str, tightest: BudgetState, now_ms: int) -> Headers:
+    """Give Anthropic's names; the reset is a moment."""
+    values = str(tightest.budget.limit), str(tightest.remaining), whole_at(tightest.reset_at_ms, now_ms)
+    return list(zip(limit_names(what), values, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The limits that an admitted call's answer shows, as bytes: prepared pieces with the call's own numbers between them.
 
 Says the same as ``answers.limit_headers``, which is the plain form of it: what is shown of which budget, and under
-which name, follows from a charge's budgets and is worked out once. Pure.
+which name, follows from a charge's budgets and the API that is spoken, and is worked out once. Pure.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Final
 
 from extauth.answers.answers import SHOWN
-from extauth.answers.wire import field, header, header_slot
+from extauth.answers.wire import Slot, field, header, header_slot
+from extauth.dialects.anthropic import limit_names, whole_at
 from ratelimit.windows.budgets import Budget, Charge, planned
 
 OK_RESPONSE: Final = 3
@@ -76,6 +78,31 @@ class Shown:
         return field(OK_RESPONSE, headers)
 
 
+class AnthropicShown(Shown):
+    """The same in the words of Anthropic's API: its own headers stand in the place of OpenAI's."""
+
+    __slots__ = ("_named",)
+
+    def __init__(self, named: Sequence[tuple[int, str, Budget]]) -> None:
+        """``named``: as of ``Shown``."""
+        super().__init__(named, is_openai=False)
+        kinds = (self._calls, _REQUESTS), (self._tokens, _TOKENS)
+        self._named = [([self._places[row] for row in rows], slots) for rows, slots in kinds if rows]
+        self._tokens = []
+
+    def told(self, numbers: Sequence[int], now_ms: int) -> bytes:
+        """The headers for the caller, as fields of CheckResponse, which are merged."""
+        headers = b""
+        for places, (of_limit, of_left, of_reset) in self._named:
+            left, limit, reset_ms = min(
+                [(max(0, limit - numbers[place]), limit, numbers[place + 1]) for place, limit in places],
+                key=itemgetter(0),
+            )
+            headers += of_limit.of(b"%d" % limit) + of_left.of(b"%d" % left)
+            headers += of_reset.of(whole_at(reset_ms, now_ms).encode())
+        return super().told(numbers, now_ms) + (field(OK_RESPONSE, headers) if headers else b"")
+
+
 def _tightest_first(among: list[int], rows: list[_Row]) -> list[int]:
     """In the order in which they are told where equally much is left: the longer window first."""
     return sorted(among, key=lambda index: -rows[index].window_s)
@@ -99,6 +126,15 @@ _REMAINING_TOKENS: Final = header_slot(_TO_CALLER, b"x-ratelimit-remaining-token
 _RESET_TOKENS: Final = header_slot(_TO_CALLER, b"x-ratelimit-reset-tokens", b"s")
 
 
+def _slots(what: str) -> tuple[Slot, Slot, Slot]:
+    limit, left, reset = (header_slot(_TO_CALLER, name.encode()) for name in limit_names(what))
+    return limit, left, reset
+
+
+_REQUESTS: Final = _slots("requests")
+_TOKENS: Final = _slots("tokens")
+
+
 def _row(budget: Budget) -> _Row:
     shape, limit = budget.shape, b"%d" % budget.limit
     name = b"x-ratelimit-limit-tokens" if shape.counts_tokens else b"x-ratelimit-limit"
@@ -110,13 +146,20 @@ def _row(budget: Budget) -> _Row:
     )
 
 
-def shown_of(charge: Charge, *, is_openai: bool) -> Shown:
-    """What is shown of a charge; the same object for charges of equal limits."""
-    return _shown(tuple([(subject.name[:2], subject.plan) for subject in charge.limited]), is_openai)
+def shown_of(charge: Charge, *, is_openai: bool, is_anthropic: bool = False) -> Shown:
+    """What is shown of a charge; the same object for charges of equal limits.
+
+    ``is_anthropic``: of an openai publication, in the words of Anthropic's API.
+    """
+    return _shown(tuple([(subject.name[:2], subject.plan) for subject in charge.limited]), is_openai, is_anthropic)
 
 
 @functools.lru_cache(maxsize=MAX_SHOWN)
-def _shown(plans: tuple[tuple[str, bytes], ...], is_openai: bool) -> Shown:  # noqa: FBT001  cached by place
+def _shown(
+    plans: tuple[tuple[str, bytes], ...],
+    is_openai: bool,  # noqa: FBT001  cached by place
+    is_anthropic: bool,  # noqa: FBT001
+) -> Shown:
     """What is shown of these; by plans, which are compared as bytes, where each budget would be hashed by itself."""
     budgets = [(prefix, budget) for prefix, plan in plans for budget in planned(plan)]
     named = [
@@ -124,4 +167,4 @@ def _shown(plans: tuple[tuple[str, bytes], ...], is_openai: bool) -> Shown:  # n
         for number, (prefix, budget) in enumerate(budgets)
         if (prefix, budget.window) in SHOWN and (is_openai or not budget.shape.counts_tokens)
     ]
-    return Shown(named, is_openai=is_openai)
+    return AnthropicShown(named) if is_anthropic else Shown(named, is_openai=is_openai)

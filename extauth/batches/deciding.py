@@ -16,7 +16,7 @@ from extauth.decide import Admission, Decision, Facts, Refusal, decide, needs_re
 from extauth.events import UNHEARD, Events
 from extauth.facts import Named, Presented, facts_of, first_refs, named_by
 from extauth.lanes.lane import Lane, lane_of
-from extauth.lanes.openings import is_plain, is_usual, named_with
+from extauth.lanes.openings import is_plain, named_with, usual_endpoint
 from extauth.lanes.table import LaneTable
 from extauth.reasons import Reason
 from extauth.records.allowances import ALLOWED, Allowances
@@ -24,6 +24,7 @@ from extauth.records.cache import RecordCache
 from extauth.records.gathering import GATHER_ROUNDS, Gatherer, RecordsChangingError
 from extauth.request.body import Body, Unread
 from extauth.request.call import Asking, Call
+from extauth.request.endpoints import endpoint_of
 from extauth.reserving import Reserver
 from extauth.stores import Stores
 from extauth.verdict import Verdict, refused
@@ -121,7 +122,8 @@ class Decider:
         """Ask for a call whose body decides, which is read now if it was not before."""
         call = batch.calls[index]
         posted, path = call.posted(), opening.publication.record.path if call.publication else ""
-        if not is_usual(posted, path):
+        endpoint = usual_endpoint(posted, path)
+        if endpoint is None:
             return None
         body = call.body
         if body is None and posted.raw:
@@ -129,8 +131,10 @@ class Decider:
             batch.calls[index] = call.reading(body)
         elif body is None:  # an Envoy of the release before tells what it read
             body = call.read().body
-        lane = self._lanes.find(named_with(batch.names[index], body), now_ms) if isinstance(body, Body) else None
-        if lane is None or not isinstance(body, Body) or not is_plain(body, lane):
+        if not isinstance(body, Body):
+            return None
+        lane = self._lanes.find(named_with(batch.names[index], endpoint, body), now_ms)
+        if lane is None or not is_plain(body, lane):
             return None
         return Asked(index, lane, self._reserve.draw(lane, body, posted.path))
 
@@ -204,7 +208,10 @@ class Decider:
     def _made(self, batch: Batch, index: int, admission: Admission, epoch: str) -> Lane:
         """Make a lane of what was decided, and keep it where it says all that decides about calls like this one."""
         name, call = batch.names[index], batch.question.calls[index]
-        lane, key, record = lane_of(admission, call.model), admission.key, admission.publication.record
+        key, record = admission.key, admission.publication.record
+        path = record.path if call.publication else ""
+        is_anthropic = record.type is ModelType.OPENAI and endpoint_of(call.path, path).is_anthropic
+        lane = lane_of(admission, call.model, is_anthropic=is_anthropic)
         if key is None or not name:  # only a credential that was matched has lanes
             return lane
         keep = partial(self._lanes.keep, epoch=epoch, era=batch.era)
@@ -213,9 +220,9 @@ class Decider:
                 keep(name, lane)
         elif (
             isinstance(call.body, Body)
-            and is_usual(call.posted(), record.path if call.publication else "")
+            and (endpoint := usual_endpoint(call.posted(), path)) is not None
             and is_plain(call.body, lane)
-            and keep(named_with(name, call.body), lane)
+            and keep(named_with(name, endpoint, call.body), lane)
         ):
             keep(name, lane.as_opening())
         return lane

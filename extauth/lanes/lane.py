@@ -42,6 +42,12 @@ class Lane(msgspec.Struct, eq=False, gc=False):
     used_ms: float = 0.0  # when a call last used it, on the table's clock
     opens: bool = False  # says no more than that a body may be read (``openings``)
     upstream_model: str = ""  # to be written where the body says its model; "": the server knows what it says
+    is_anthropic: bool = False  # its calls are answered in the words of Anthropic's API
+    adds: bool = False  # an answer to its calls is more than ``shared`` and ``shown``, by one of the two before
+
+    def __post_init__(self) -> None:
+        """Look at both once, so that no call has to."""
+        self.adds = bool(self.upstream_model) or self.is_anthropic
 
     @property
     def size_bytes(self) -> int:
@@ -57,10 +63,11 @@ class Lane(msgspec.Struct, eq=False, gc=False):
         return 0 < self.draw.charge.valid_until_ms <= now_ms
 
 
-def lane_of(admission: Admission, said: str = "") -> Lane:
+def lane_of(admission: Admission, said: str = "", *, is_anthropic: bool = False) -> Lane:
     """Make a lane of what was decided about a call.
 
     ``said``: the model that its body names; to a traditional publication it says nothing.
+    ``is_anthropic``: it is answered in the words of Anthropic's API.
     """
     publication, key = admission.publication, admission.key
     is_openai = publication.record.type is ModelType.OPENAI
@@ -73,8 +80,9 @@ def lane_of(admission: Admission, said: str = "") -> Lane:
         shard_prefix(admission.shard),
         f"{zlib.crc32(key.subject.name.encode()):08x}" if key else "",
         shared_answer(publication.record.uid, key_id, tenant, is_openai=is_openai),
-        shown_of(admission.draw.charge, is_openai=is_openai),
+        shown_of(admission.draw.charge, is_openai=is_openai, is_anthropic=is_anthropic),
         upstream_model=_upstream_model(publication, said) if is_openai else "",
+        is_anthropic=is_anthropic,
     )
 
 

@@ -13,27 +13,32 @@ from typing import Final
 from extauth.lanes.lane import Lane
 from extauth.request.body import Body
 from extauth.request.call import Posted
-from extauth.request.endpoints import endpoint_of
+from extauth.request.endpoints import Endpoint, endpoint_of
 from extauth.request.packed import is_readable
 from extauth.request.permitted import CALLED_BY, needs_body
 
 
-def is_usual(posted: Posted, publication_path: str) -> bool:
-    """Whether nothing but its key, its route and its body decides about a call.
+def usual_endpoint(posted: Posted, publication_path: str) -> Endpoint | None:
+    """The endpoint of a call about which nothing decides but its key, its route and its body; ``None`` of others.
 
     ``publication_path``: of the publication that its route names; "" where the route names a host.
     """
     if posted.method != CALLED_BY or not is_readable(posted.content_encoding, unpacks=posted.unpacks):
-        return False
-    return needs_body(endpoint_of(posted.path, publication_path))
+        return None
+    endpoint = endpoint_of(posted.path, publication_path)
+    return endpoint if needs_body(endpoint) else None
 
 
-def named_with(name: bytes, body: Body) -> bytes:
-    """The name of the lane for the calls of this opening that name a model, or none: never the opening's own."""
-    return name + _WITH + body.model.encode(errors="surrogatepass")
+def named_with(name: bytes, endpoint: Endpoint, body: Body) -> bytes:
+    """The name of the lane for the calls of this opening that name a model, or none: never the opening's own.
+
+    Each API has its own, because what is told of limits has other names there.
+    """
+    return name + (_OF_ANTHROPIC if endpoint.is_anthropic else _WITH) + body.model.encode(errors="surrogatepass")
 
 
 _WITH: Final = b"="
+_OF_ANTHROPIC: Final = b"~"
 
 
 def is_plain(body: Body, lane: Lane) -> bool:

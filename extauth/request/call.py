@@ -61,6 +61,21 @@ class Asking(Protocol):
         """As ``Call.if_none_match``."""
         ...
 
+    @property
+    def path(self) -> str:
+        """As ``Call.path``."""
+        ...
+
+    @property
+    def request_id(self) -> str:
+        """As ``Call.request_id``."""
+        ...
+
+    @property
+    def names_version(self) -> bool:
+        """As ``Call.names_version``."""
+        ...
+
     def posted(self) -> Posted:
         """Read what decides where the body does."""
         ...
@@ -93,6 +108,8 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     content_encoding: str = ""  # the Content-Encoding header in lower case, "" when absent
     address: str = ""  # of the caller, as Envoy trusts it; "" when it was not told
     path: str = ""  # as the route saw it, without the query; says what is asked of a publication, never of which
+    query: str = ""  # what follows the path
+    names_version: bool = False  # of Anthropic's API, as its clients do (``dialects.spoken``)
     request_id: str = ""  # Envoy's own, which its access log and the answer carry too; "" when it was not told
     unpacks: bool = False  # the proxy unpacks the body if the call passes
     if_none_match: str = ""  # the If-None-Match header, "" when absent

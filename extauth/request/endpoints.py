@@ -50,18 +50,20 @@ class Endpoint:
     is_listed: bool = False  # an openai publication passes it without saying so
     is_owned: bool = False  # what lies there was made by somebody's earlier call, and is theirs: responses/ID, files
     is_plain: bool = True  # all servers read the path alike; what they may not is within nothing
+    is_anthropic: bool = False  # Anthropic's API alone has it: messages and what lies below
 
     def is_within(self, names: Iterable[str]) -> bool:
         """Whether it is one of these endpoints or lies below one: ``files/ID/content`` within ``("files",)``."""
         return self.is_plain and any(self.name == name or self.name.startswith(f"{name}/") for name in names)
 
 
+MESSAGES: Final = "messages"
 LISTED: Final[Mapping[str, Kind]] = {
     "chat/completions": Kind.GENERATES,
     "completions": Kind.GENERATES,
     "responses": Kind.GENERATES,
     "responses/compact": Kind.GENERATES,
-    "messages": Kind.GENERATES,
+    MESSAGES: Kind.GENERATES,
     "embeddings": Kind.EMBEDS,
     "rerank": Kind.EMBEDS,
     "score": Kind.EMBEDS,
@@ -70,7 +72,7 @@ LISTED: Final[Mapping[str, Kind]] = {
     "classify": Kind.EMBEDS,
     "tokenize": Kind.COUNTS,
     "detokenize": Kind.COUNTS,
-    "messages/count_tokens": Kind.COUNTS,
+    f"{MESSAGES}/count_tokens": Kind.COUNTS,
     "responses/input_tokens": Kind.COUNTS,
     "audio/speech": Kind.SPEAKS,
     "images/generations": Kind.PICTURES,
@@ -84,7 +86,7 @@ LISTED: Final[Mapping[str, Kind]] = {
 RESPONSES: Final = "responses"
 STORED_BELOW: Final = (RESPONSES, "chat/completions")
 """Endpoints below which lies what calls of them stored; it passes where they do, for whom it belongs to."""
-BATCHES: Final = ("batches", "messages/batches")
+BATCHES: Final = ("batches", f"{MESSAGES}/batches")
 STORED: Final = ("files", "uploads", "conversations", "vector_stores", "containers", "assistants")
 RUNS: Final = ("threads", "videos", "fine_tuning", "evals")
 """Endpoints that are nothing but what calls have stored; a publication passes them only where it says so."""
@@ -137,16 +139,17 @@ _DOTS: Final = frozenset({".", ".."})
 
 
 def _of_name(name: str) -> Endpoint:
+    is_anthropic = name == MESSAGES or name.startswith(f"{MESSAGES}/")
     if name in LISTED:
-        return Endpoint(name, LISTED[name], is_listed=True)
+        return Endpoint(name, LISTED[name], is_listed=True, is_anthropic=is_anthropic)
     if name == UPLOAD:
         return Endpoint(name, Kind.FORM, is_owned=True)
-    other = Endpoint(name, Kind.OTHER)
+    other = Endpoint(name, Kind.OTHER, is_anthropic=is_anthropic)
     if not name or other.is_within((MODELS,)):
         return Endpoint(name, Kind.MODELS)
     for roots, kind, is_listed in _OWNED:
         if other.is_within(roots):
-            return Endpoint(name, kind, is_listed=is_listed, is_owned=True)
+            return Endpoint(name, kind, is_listed=is_listed, is_owned=True, is_anthropic=is_anthropic)
     return other
 
 

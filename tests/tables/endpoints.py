@@ -19,12 +19,16 @@ class Row(NamedTuple):
 
 def _listed(name: str, kind: Kind) -> tuple[Row, Row]:
     """On the publication's own path and by the shared entry."""
-    endpoint = Endpoint(name, kind, is_listed=True)
+    endpoint = Endpoint(name, kind, is_listed=True, is_anthropic=name.startswith("messages"))
     return Row(f"{OWN}/{name}", endpoint), Row(f"/v1/{name}", endpoint)
 
 
 def _below(path: str, kind: Kind, *, name: str | None = None, listed: bool = False, owned: bool = False) -> Row:
-    return Row(f"{OWN}/{path}", Endpoint(path if name is None else name, kind, is_listed=listed, is_owned=owned))
+    is_anthropic = path.startswith("messages")
+    endpoint = Endpoint(
+        path if name is None else name, kind, is_listed=listed, is_owned=owned, is_anthropic=is_anthropic
+    )
+    return Row(f"{OWN}/{path}", endpoint)
 
 
 def _unplain(path: str, name: str) -> Row:

@@ -9,6 +9,7 @@ from catalog.records import ModelType
 from extauth.answers.amended import amended
 from extauth.answers.answers import Denial, Headers, limit_headers
 from extauth.answers.denied import PERMISSION_DENIED, denied_answer
+from extauth.answers.requested import ANYBODYS, named_in, requested
 from extauth.answers.shared import reservation_of, shared_answer
 from extauth.answers.shown import OK_RESPONSE, shown_of
 from extauth.answers.wire import field, header, header_slot, varint
@@ -56,6 +57,43 @@ def test_limits_as_bytes_are_the_plain_headers(grant: Grant, model_type: ModelTy
         option.header.key, option.header.value = name, value
         option.append_action = HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
     assert told == expected.SerializeToString()
+
+
+@settings(deadline=None)
+@given(grant=_grants())
+def test_limits_in_anthropics_words_are_the_plain_headers(grant: Grant) -> None:
+    """The gateway's own headers as everywhere, Anthropic's in the place of OpenAI's."""
+    told = shown_of(grant.draw.charge, is_openai=True, is_anthropic=True).told(grant.numbers, NOW_MS)
+    added = CheckResponse.FromString(told).ok_response.response_headers_to_add
+    said = [(option.header.key, option.header.value) for option in added]
+    assert sorted(said) == sorted(limit_headers(grant.states, NOW_MS, ModelType.OPENAI, is_anthropic=True))
+    assert {option.append_action for option in added} <= {HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD}
+    assert not [name for name, _ in said if name.endswith(("-requests", "-tokens"))]
+
+
+@settings(deadline=None)
+@given(request_id=_texts)
+def test_a_calls_id_is_what_protobuf_makes(request_id: str) -> None:
+    """It is added where the model's server says none."""
+    expected = CheckResponse()
+    if request_id:
+        option = expected.ok_response.response_headers_to_add.add(append_action=HeaderValueOption.ADD_IF_ABSENT)
+        option.header.key, option.header.value = "request-id", request_id
+    for _ in range(2):  # prepared, and as prepared
+        assert requested(request_id) == expected.SerializeToString()
+
+
+@settings(deadline=None)
+@given(body=_texts, headers=st.lists(st.tuples(_texts, _texts), max_size=3), request_id=st.uuids().map(str))
+def test_a_refusal_of_many_names_each(body: str, headers: Headers, request_id: str) -> None:
+    """Wherever the id stands; an id of another length is no id of Envoy's, and takes none's place."""
+
+    def told(which: str) -> bytes:
+        return denied_answer(Denial(429, [*headers, ("request-id", which)], body + which), Reason.LIMITED)
+
+    assert named_in(told(ANYBODYS), request_id) == told(request_id)
+    for other in ("", request_id[:-1], request_id + "0", "é" * len(request_id)):
+        assert named_in(told(ANYBODYS), other) == b""
 
 
 @settings(deadline=None)

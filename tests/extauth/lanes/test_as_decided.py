@@ -420,11 +420,11 @@ def test_what_changes_between_a_look_at_the_records_and_the_lane_is_not_kept(mon
     """The follower moves the cache on while a call is decided: its lane is one of before, and must not stand after."""
     history, change = History(), alter("tenant:tenant-a", limits=Limits(per_minute=1))
 
-    def change_and_follow(admission: Admission, said_model: str) -> Lane:
+    def change_and_follow(admission: Admission, said_model: str, **api: bool) -> Lane:
         monkeypatch.undo()
         history.step("change", change)
         history.step("follow")
-        return lane_of(admission, said_model)
+        return lane_of(admission, said_model, **api)
 
     monkeypatch.setattr(deciding, "lane_of", change_and_follow)
     (verdict,) = check(history.checker, PLAIN)
