@@ -95,6 +95,7 @@ def test_every_refusal_of_the_gate_is_in_the_table() -> None:
         (408, "request_timeout"),
         (413, "request_too_large"),
         (503, "overloaded"),
+        (503, "gate_unavailable"),
         (503, "upstream_unavailable"),
         (504, "upstream_timeout"),
     }

@@ -28,7 +28,7 @@ RUN = [(text, printed) for language, text, printed in BLOCKS if language == "bas
 WAIT_S = 60
 OF_THE_PROXY = {
     *("malformed_request", "request_headers_too_large", "request_too_large", "upgrade_not_supported"),
-    *("upstream_timeout", "upstream_unavailable"),
+    *("upstream_timeout", "upstream_unavailable", "gate_unavailable"),
     *("path_normalization_failed", "missing_host_header"),  # Envoy's own words
 }
 NOT_CODES = {"max_tokens", "session_id"}
