@@ -95,7 +95,7 @@ async def _only_model(call: ApiCall, body: ModelInput) -> str:
     if isinstance(found, Finding):
         raise invalid(
             Code.INVALID_REQUEST,
-            [Fault("name", Rule.REQUIRED, f"is required where the server cannot be asked: {found.message}")],
+            [Fault("name", Rule.REQUIRED, f"is required where the server tells no models: {found.message}")],
         )
     if len(found) != 1:
         what = f"modelId is to be one of {told_models(found)}" if found else "the server lists no model"

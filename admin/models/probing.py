@@ -31,6 +31,7 @@ from catalog.records import ModelType, Protocol
 
 TIMEOUT_S: Final = 3.0
 MAX_ANSWER_BYTES: Final = 64 * 1024
+MAX_LIST_BYTES: Final = 2 * 1024 * 1024  # a hundred adapters of vLLM are 64 KiB, the models of a reseller 1 MiB
 CONTEXT_TIMEOUT_S: Final = 2.0
 """Longest wait for a context that the list of models does not tell; one that is not told by then is not known."""
 MAX_CONTEXT_ANSWER_BYTES: Final = 1024 * 1024  # Ollama's has licence and template in it
@@ -103,7 +104,7 @@ class Prober:
                 if isinstance(addresses, Finding):
                     return addresses
                 async with self._session(addresses, auth) as session:
-                    heard = await _get(session, f"{target.url}/v1/models")
+                    heard = await _get(session, f"{target.url}/v1/models", MAX_LIST_BYTES)
         except TimeoutError:
             return not_ready(f"no answer within {self._timeout_s:g} s")
         return offered(heard)
@@ -170,7 +171,7 @@ def _authenticated(auth: Auth) -> dict[str, str]:
 
 async def _ask_v1(session: aiohttp.ClientSession, target: Target, name: str) -> Finding:
     about_model = by_name(await _get(session, f"{target.url}/v1/models/{quote(name, safe='')}"))
-    return about_model or by_list(name, await _get(session, f"{target.url}/v1/models"))
+    return about_model or by_list(name, await _get(session, f"{target.url}/v1/models", MAX_LIST_BYTES))
 
 
 async def _ask_v2(session: aiohttp.ClientSession, target: Target, name: str) -> Finding | None:
@@ -195,10 +196,10 @@ async def _answer_to(session: aiohttp.ClientSession, target: Target, question: Q
         return None
 
 
-async def _get(session: aiohttp.ClientSession, url: str) -> Heard:
+async def _get(session: aiohttp.ClientSession, url: str, most_bytes: int = MAX_ANSWER_BYTES) -> Heard:
     try:
         async with session.get(url, allow_redirects=False) as response:
-            return Heard(response.status, await _json_of(response, MAX_ANSWER_BYTES))
+            return Heard(response.status, await _json_of(response, most_bytes))
     except aiohttp.ClientError as error:
         return Heard(0, failure=_reason(error))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import socket
 import ssl
 from pathlib import Path
@@ -16,6 +17,7 @@ from authority import Authority
 from admin.models.addresses import AddressRules, parse_target
 from admin.models.probing import MAX_ANSWER_BYTES, Auth, Prober
 from catalog.keys.keytext import KeyText
+from catalog.records import Protocol
 
 URLS: list[tuple[str, str | None]] = [
     ("http://models.example", "http://models.example"),
@@ -266,7 +268,8 @@ async def test_a_silent_server_is_waited_for_a_bounded_time(start_server: Any) -
     assert (finding.ready, finding.message) == (False, "no answer within 0.2 s")
 
 
-async def test_endless_answers_are_cut(start_server: Any) -> None:
+@pytest.mark.parametrize("endless", ["/v1/models/{name}", "/v1/models"])
+async def test_endless_answers_are_cut(start_server: Any, endless: str) -> None:
     """No more than the bound is read of an answer, however much is sent."""
     sent = 0
 
@@ -282,10 +285,22 @@ async def test_endless_answers_are_cut(start_server: Any) -> None:
             sent += 65_536
         return response
 
-    url = await start_server({"/v1/models/{name}": flood, "/v1/models": (404, {})})
+    url = await start_server({"/v1/models/{name}": (404, {}), "/v1/models": (404, {}), endless: flood})
     finding = await Prober(AddressRules.of(("127.0.0.0/8",), ())).ask(url, "m", None)
     assert finding.ready is False
     assert sent < 400 * MAX_ANSWER_BYTES
+
+
+async def test_a_server_of_very_many_models_is_known(start_server: Any) -> None:
+    """One with a thousand adapters, or a reseller's: its list is longer than any other answer may be."""
+    card = {"object": "model", "owned_by": "vllm", "permission": [{"id": "p" * 200, "object": "model_permission"}]}
+    models = [card | {"id": f"adapter-{number}", "max_model_len": number} for number in range(4_000)]
+    assert len(json.dumps(models)) > 1_000_000
+    url = await start_server({"/v1/models": (200, {"object": "list", "data": models})})
+    prober = Prober(AddressRules.of(("127.0.0.0/8",), ()))
+    found = await prober.ask(url, "adapter-3999", None)
+    assert (found.ready, found.protocol, found.context_tokens) == (True, Protocol.OPENAI, 3_999)
+    assert len(await prober.ask_list(url)) == 4_000
 
 
 async def test_packed_answers_are_not_unpacked(start_server: Any) -> None:
