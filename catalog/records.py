@@ -33,6 +33,7 @@ class Protocol(enum.StrEnum):
     KSERVE_V2 = "kserve-v2"
     OPENAI = "openai"
     HTTP = "http"
+    GRPC = "grpc"  # the Open Inference Protocol by gRPC; an operator said so, no server is asked by HTTP
 
 
 class Source(enum.StrEnum):

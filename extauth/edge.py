@@ -25,6 +25,7 @@ from extauth.answers.rewriting import rewriting
 from extauth.answers.shared import RESERVATION, reservation_of
 from extauth.credentials.carriers import CREDENTIAL_HEADERS, KEY_HEADERS
 from extauth.dialects.spoken import calls_in_anthropics, may_speak_anthropic
+from extauth.grpc.refusals import as_grpc
 from extauth.lanes.lane import Lane
 from extauth.listing import Telling
 from extauth.question import read_question
@@ -97,7 +98,7 @@ def _speaks_anthropic(verdict: Verdict, asking: Asking) -> bool:
     """
     if verdict.asked is not None:
         return verdict.asked.is_anthropic
-    if verdict.reason is Reason.NO_PUBLICATION:
+    if asking.grpc or verdict.reason is Reason.NO_PUBLICATION:
         return False
     return calls_in_anthropics(asking, verdict.publication.record if verdict.publication else None)
 
@@ -117,7 +118,7 @@ def _denial(verdict: Verdict, asking: Asking | None, request_id: str = "") -> De
     """``request_id``: to be said instead of the call's own."""
     publication = verdict.publication
     by_body = ModelType.OPENAI if asking and asking.openai_host else None
-    return denial(
+    made = denial(
         verdict.reason,
         grant=verdict.grant,
         now_ms=verdict.now_ms,
@@ -127,6 +128,7 @@ def _denial(verdict: Verdict, asking: Asking | None, request_id: str = "") -> De
         fault=verdict.fault,
         request_id=(request_id or asking.request_id) if asking and _speaks_anthropic(verdict, asking) else None,
     )
+    return as_grpc(made) if asking is not None and asking.grpc else made
 
 
 def masked_key(asking: Asking) -> str:

@@ -8,11 +8,14 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
+from catalog.inference import is_grpc_type
 from catalog.keys.keytext import PREFIX
+from catalog.keys.probetext import looks_like_probe
 from extauth.answers.amended import amended
 from extauth.credentials.carriers import CREDENTIAL_HEADERS, KEY_HEADERS, presented
 from extauth.credentials.copies import BEFORE_BODY, COOKIE, MARK, copies_in
 from extauth.dialects.spoken import VERSION_HEADER
+from extauth.grpc.calls import binary_copies, is_grpc_call
 from extauth.reasons import Reason
 from extauth.request.body import Body, BodyFault
 from extauth.request.call import Call, Posted, single_type
@@ -37,6 +40,7 @@ class Question:
         "amended",
         "api_key",
         "body",
+        "grpc",
         "key_fault",
         "openai_host",
         "publication",
@@ -52,11 +56,13 @@ class Question:
         """What was read of it (``reading``)."""
         self.amended = b""
         self.api_key, self.key_fault = presented(attributes.request.http.headers.get, key_headers)
-        self.publication, self.openai_host, self.unpacks = _routed(
+        self.publication, self.openai_host, self.unpacks, self.grpc = _routed(
             attributes.route_metadata_context.SerializeToString(), gateway_namespace
         )
         if payload.count(MARK, 0, BEFORE_BODY) > self.api_key.startswith(PREFIX):
             self._take_copies_off((*CREDENTIAL_HEADERS, *key_headers))
+        if self.grpc:
+            self._hear_grpc()
 
     def _take_copies_off(self, ending: Sequence[str]) -> None:
         http = self._attributes.request.http
@@ -79,6 +85,15 @@ class Question:
     def names_version(self) -> bool:
         """As ``Call.names_version``."""
         return VERSION_HEADER in self._attributes.request.http.headers
+
+    def _hear_grpc(self) -> None:
+        """Read a call at a route of gRPC, where the publisher's probes alone are none."""
+        http = self._attributes.request.http
+        self.grpc = is_grpc_type(http.headers.get("content-type", ""))
+        self.amended += amended(binary_copies(http.headers), {})
+        is_good = is_grpc_call(http.method, http.protocol, is_grpc_type=self.grpc)
+        if not is_good and self.key_fault is None and not looks_like_probe(self.api_key):
+            self.key_fault = Reason.NOT_GRPC
 
     def read(self) -> Call:
         """Read the whole call, once."""
@@ -135,6 +150,7 @@ class Question:
             raw_is_text=posted.raw_is_text,
             content_encoding=posted.content_encoding,
             unpacks=self.unpacks,
+            grpc=self.grpc,
             address=http.headers.get("x-envoy-external-address", "")[:MAX_ADDRESS],
             path=posted.path,
             query=http.path.partition("?")[2],

@@ -48,6 +48,7 @@ class Reason(enum.StrEnum):
     RECORDS_CHANGING = "records_changing"
     CROSS_CELL = "cross_cell"  # an operator's fault: key and model were placed under another number of cells
     STATE_UNREADABLE = "state_unreadable"
+    NOT_GRPC = "not_grpc"
     CALL_UNREADABLE = "call_unreadable"
     FAULT = "fault"
 
@@ -162,6 +163,11 @@ WIRE: Final[Mapping[Reason, Wire]] = {
         "cross_cell", "The key and the model are counted apart; the operator must give this tenant a key anew."
     ),
     Reason.STATE_UNREADABLE: _unavailable("state_unreadable", "A stored record of this call cannot be read."),
+    Reason.NOT_GRPC: _bad_request(
+        "grpc_required",
+        "This model is called by gRPC over HTTP/2 ('content-type: application/grpc'), not by HTTP/1.1 nor by gRPC-Web.",
+        status=415,
+    ),
     Reason.CALL_UNREADABLE: _unavailable("call_unreadable", "The proxy's question could not be read."),
     Reason.FAULT: _unavailable("internal_error", "The gateway failed to decide; nothing was let through."),
 }

@@ -20,6 +20,7 @@ from catalog.keys.secrets import Secrets
 LIFE_S: Final = 60
 """How far a text's time may be from the reader's clock, both ways: clocks of two machines are not the same."""
 
+_BEGINS: Final = "tkprobe_"
 _FORM: Final = re.compile(r"tkprobe_(?P<version>[1-9][0-9]{0,8})_(?P<time_s>[0-9]{1,12})_(?P<mac>[0-9a-f]{64})")
 _TEXT_LABEL: Final = b"tollkeeper probe text"
 _ANSWER_LABEL: Final = b"tollkeeper probe answer"
@@ -29,6 +30,11 @@ def mint_probe(secrets: Secrets, *, now_ms: int) -> KeyText:
     """Make a text that is good from now on, for ``LIFE_S`` seconds."""
     said = f"tkprobe_{secrets.current_mac_key}_{now_ms // 1000}"
     return KeyText(f"{said}_{_mac(secrets.mac_keys[secrets.current_mac_key], _TEXT_LABEL, said)}")
+
+
+def looks_like_probe(text: str) -> bool:
+    """Whether a text may be one, whoever made it."""
+    return text.startswith(_BEGINS)
 
 
 def is_probe(text: str, secrets: Secrets, *, now_ms: int) -> bool:

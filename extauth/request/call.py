@@ -52,6 +52,11 @@ class Asking(Protocol):
         ...
 
     @property
+    def grpc(self) -> bool:
+        """As ``Call.grpc``."""
+        ...
+
+    @property
     def body(self) -> Body | BodyFault | None:
         """As ``Call.body``."""
         ...
@@ -113,6 +118,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     request_id: str = ""  # Envoy's own, which its access log and the answer carry too; "" when it was not told
     unpacks: bool = False  # the proxy unpacks the body if the call passes
     if_none_match: str = ""  # the If-None-Match header, "" when absent
+    grpc: bool = False  # it is answered in gRPC's form
     amended: bytes = b""  # what Envoy is to change of its headers if it passes (``answers.amended``)
 
     def read(self) -> Call:

@@ -16,7 +16,9 @@ from extauth.request.packed import UNPACKS
 from extauth.request.route_names import ROUTE_KIND, ROUTE_PREFIX, read_rule
 
 ROUTE_NAMESPACE: Final = "tollkeeper"
-"""Metadata of plain Envoy's routes: ``publication`` or ``openai_host``, and whether it ``unpacks``."""
+"""Metadata of plain Envoy's routes: ``publication`` or ``openai_host``, whether it ``unpacks``."""
+GRPC: Final = "grpc"
+"""What a route of gRPC says besides."""
 GATEWAY_METADATA: Final = "envoy-gateway"
 """Metadata that Envoy Gateway puts on every route it makes."""
 
@@ -27,6 +29,7 @@ class Routed(NamedTuple):
     publication: str = ""  # uid
     openai_host: str = ""
     unpacks: bool = False  # the proxy unpacks the call's body if it passes
+    grpc: bool = False  # its calls are gRPC
 
 
 NOWHERE: Final = Routed()
@@ -41,7 +44,7 @@ def routed(metadata: Mapping[str, Struct], gateway_namespace: str) -> Routed:
         publication, unpacks = "" if named is None else named.string_value, UNPACKS in fields
         if not publication and "openai_host" in fields:  # a route that names both means the publication
             return Routed("", fields["openai_host"].string_value, unpacks)
-        return Routed(publication, "", unpacks)
+        return Routed(publication, "", unpacks, GRPC in fields)
     if gateway_namespace and GATEWAY_METADATA in metadata:
         return _by_rule(metadata[GATEWAY_METADATA], gateway_namespace)
     return NOWHERE

@@ -1,0 +1,1 @@
+"""Calls of gRPC: what makes one, and how it is refused."""
