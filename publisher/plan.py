@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Final
 from urllib.parse import urlsplit
 
+from catalog import inference
 from catalog.keys.upstream import owner_of
 from catalog.records import ModelType, Protocol, PublicationRecord, Server, servers_of
 from extauth.listing import MODELS_ROOT
@@ -59,6 +60,7 @@ class Upstream:
     publication: str  # uid
     targets: tuple[Target, ...]  # at least one
     injection: Injection | None = None
+    http2: bool = False  # what they speak, with or without TLS
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +73,8 @@ class Route:
     below: bool  # True: every path that begins with `path` + "/"; False: `path` itself
     rewrite: str  # replaces what matched: "/v1/models/iris:predict", or below: "/v1/" for "/models/llm/"
     chosen_by_body: bool = False  # matches only once Check has named the publication
+    grpc: bool = False  # one of gRPC's: at the service's own path, whatever the publication's is
+    called_as: str = ""  # of those: what its metadata names the model; "": it names none
     reads_body: bool = False  # Check must be told the JSON body's fields
     longest_s: int = LONGEST_S  # a call that takes longer is cut off
 
@@ -100,6 +104,7 @@ class Laid:
     upstream: Upstream | None
     by_path: tuple[Route, ...] = ()
     by_body: tuple[Route, ...] = ()
+    alone: tuple[Route, ...] = ()  # besides, where nothing else is published on its host
     fault: str = ""
 
 
@@ -107,6 +112,8 @@ def laid_out(record: PublicationRecord) -> Laid:
     """Lay out a publication by itself."""
     if fault := _fault(record):
         return Laid(None, fault=fault)
+    if record.protocol is Protocol.GRPC:
+        return Laid(_upstream(record), (_grpc_route(record),), alone=_grpc_alone(record))
     by_body = (_body_route(record),) if record.type is ModelType.OPENAI else ()
     return Laid(_upstream(record), tuple(_path_routes(record)), by_body)
 
@@ -190,7 +197,8 @@ def _url_fault(url: str) -> str | None:
 
 
 def _upstream(record: PublicationRecord) -> Upstream:
-    return Upstream(record.uid, tuple(map(_target, servers_of(record))), _injection(record))
+    targets = tuple(map(_target, servers_of(record)))
+    return Upstream(record.uid, targets, _injection(record), http2=record.protocol is Protocol.GRPC)
 
 
 def _injection(record: PublicationRecord) -> Injection | None:
@@ -214,6 +222,7 @@ def _target(server: Server) -> Target:
 def _host(name: str, found: list[Laid]) -> Host:
     """Paths first, so that a call which a path decides is decided by it alone, whatever headers Check adds."""
     by_path = [route for one in found for route in one.by_path]
+    by_path += found[0].alone if len(found) == 1 else ()
     by_body = [route for one in found for route in one.by_body]
     return Host(
         name=name,
@@ -260,6 +269,30 @@ def _openai_routes(record: PublicationRecord) -> Iterator[Route]:
     if record.path.rpartition("/")[0] != MODELS_ROOT:
         yield _route(record, "status", record.path, rewrite=f"{MODELS_ROOT}/{record.model}")
     yield _route(record, "below", record.path, below=True, rewrite=f"{OPENAI_ROOT}/", reads_body=True)
+
+
+def _grpc_route(record: PublicationRecord) -> Route:
+    """Calls of gRPC inference whose metadata name the publication."""
+    return Route(
+        name=f"{record.uid}/grpc",
+        publication=record.uid,
+        path=inference.ROOT,
+        below=True,
+        rewrite=f"{inference.ROOT}/",
+        grpc=True,
+        called_as=inference.called_as(record.path),
+        longest_s=LONGEST_S,
+    )
+
+
+def _grpc_alone(record: PublicationRecord) -> tuple[Route, ...]:
+    """And those that name no model, on a host that was given to it.
+
+    Not on the one that is there for all: the next publication would take these calls away from it.
+    """
+    if record.host_unnamed:
+        return ()
+    return (replace(_grpc_route(record), name=f"{record.uid}/grpc-alone", called_as=""),)
 
 
 def _stripped_routes(record: PublicationRecord) -> Iterator[Route]:

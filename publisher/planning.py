@@ -23,6 +23,7 @@ class _Seen:
         self._fields: tuple[Any, ...] = (
             record.uid,
             record.host,
+            record.host_unnamed,
             record.path,
             record.model,
             record.names,

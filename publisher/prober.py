@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 
 import aiohttp
 
+from catalog.inference import MODEL_HEADERS
 from catalog.keys.keytext import KeyText
 from catalog.keys.probetext import LIFE_S, mint_probe
 from catalog.keys.secrets import Secrets
@@ -93,10 +94,11 @@ class Prober:
         return _of_status(status, body) if told is None else _of_gate(question, told)
 
     async def _answer(self, question: Question, probe: KeyText) -> tuple[int, bytes]:
+        named = {MODEL_HEADERS[0]: question.called_as} if question.called_as else {}
         async with self._session.request(
             "POST" if question.reads_body else "GET",
             self._url + question.path,
-            headers={"Host": question.host, "X-API-Key": probe.reveal()},
+            headers={"Host": question.host, "X-API-Key": probe.reveal(), **named},
             json={} if question.reads_body else None,
             allow_redirects=False,
             server_hostname=question.host if self._url.startswith("https:") else None,

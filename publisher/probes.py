@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from catalog.inference import READY
 from extauth.answers.probing import OPENAI_HOST, PUBLICATION
 from publisher.plan import OPENAI_ROOT, Plan, Route, Upstream
 
@@ -28,6 +29,7 @@ class Question:
     kind: str  # PUBLICATION or OPENAI_HOST
     name: str  # the publication's uid, or the host
     reads_body: bool = False  # it is asked with a body, which must be read
+    called_as: str = ""  # what its metadata name, of gRPC; "": nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +44,15 @@ class Basis:
     def questions(self) -> tuple[Question, ...]:
         """What has to be asked."""
         own = min((route for route in self.routes if not route.chosen_by_body), key=self._turn)
-        path = f"{own.path}/{NOWHERE}" if own.below else own.path
-        asked = Question(self.host, path, PUBLICATION, own.publication, own.reads_body)
+        path = READY if own.grpc else f"{own.path}/{NOWHERE}" if own.below else own.path
+        asked = Question(self.host, path, PUBLICATION, own.publication, own.reads_body, own.called_as)
         entries = (Question(self.host, _ENTRY, OPENAI_HOST, self.host, reads_body=True),) if self.by_body else ()
         return (asked, *entries)
 
     @staticmethod
-    def _turn(route: Route) -> tuple[bool, bool]:
-        """Rather a route whose bodies are read, and rather one of a single path."""
-        return not route.reads_body, route.below
+    def _turn(route: Route) -> tuple[bool, bool, bool]:
+        """Rather a route whose bodies are read, one of a single path, one that is there whatever else is published."""
+        return not route.reads_body, route.below, not route.called_as
 
 
 _ENTRY: Final = f"{OPENAI_ROOT}/{NOWHERE}"

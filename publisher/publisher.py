@@ -86,6 +86,11 @@ class Publisher:
         return self._sink.rewrites
 
     @property
+    def speaks_grpc(self) -> bool:
+        """Whether the proxy serves models by gRPC."""
+        return self._sink.speaks_grpc
+
+    @property
     def injects_values(self) -> bool:
         """Whether the proxy gives servers a header whose value was sent to the API."""
         return self._sink.injects_values

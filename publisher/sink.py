@@ -28,6 +28,9 @@ class Sink(Protocol):
     rewrites: bool
     """Whether its gateway writes the name that a server knows into bodies that say another."""
 
+    speaks_grpc: bool
+    """Whether its gateway serves models by gRPC."""
+
     injects_values: bool
     """Whether its gateway gives servers a header whose value was sent to the API."""
 

@@ -23,6 +23,7 @@ from publisher.envoy.files import (
     watched_file,
 )
 from publisher.envoy.gate import GATE, GateTls, gate_cluster
+from publisher.envoy.listener.grpc import grpc_replies
 from publisher.envoy.listener.log import file_log
 from publisher.envoy.listener.overload import overload_manager
 from publisher.envoy.listener.redirect import redirecting_manager
@@ -151,7 +152,7 @@ def connection_manager(options: BootstrapOptions) -> Json:
         **_plain_requests(),
         **_bounds(options),
         "early_header_mutation_extensions": [_removals()],
-        "local_reply_config": {"mappers": local_replies(options.max_body_bytes)},
+        "local_reply_config": {"mappers": [*grpc_replies(), *local_replies(options.max_body_bytes)]},
         "http_filters": [
             *browser_filters(),
             _check_filter(options),

@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
+from catalog.inference import MODEL_HEADERS
+from catalog.inference import ROOT as GRPC_ROOT
 from publisher.plan import OPENAI_ROOT, Route
 
 _TYPE: Final = "type.googleapis.com/envoy."
@@ -34,6 +36,8 @@ class Branches:
     """Of all that begins with the path and a slash."""
     named: dict[str, tuple[Route, ...]] = field(default_factory=dict)
     """Of calls below ``OPENAI_ROOT`` that Check has given this publication."""
+    grpc: dict[str, tuple[Route, ...]] = field(default_factory=dict)
+    """Of gRPC calls whose metadata name a publication so; "": of those that name none."""
     unnamed: str = ""
     """What takes the calls there that it has not, as JSON; "" where none are expected."""
 
@@ -41,6 +45,8 @@ class Branches:
         """Put a route behind those before it."""
         if route.chosen_by_body:
             into, key = self.named, route.publication
+        elif route.grpc:
+            into, key = self.grpc, route.called_as
         else:
             into, key = (self.below if route.below else self.exact), route.path
         into[key] = (*into.get(key, ()), route)
@@ -52,6 +58,8 @@ def tree(branches: Branches, taken: Taken, *, header: str) -> str:
     prefixes = {f"{path}?": match for path, match in exact.items()}
     if branches.unnamed:
         prefixes[f"{OPENAI_ROOT}/"] = _by_name(branches, taken, header)
+    if branches.grpc:
+        prefixes[f"{GRPC_ROOT}/"] = _by_metadata(branches, taken)
     prefixes |= {f"{path}/": taken(found) for path, found in branches.below.items()}
     by_prefix = _lookup(_PATH, "prefix_match_map", prefixes)
     return _lookup(_PATH, "exact_match_map", exact, otherwise=_go_on(by_prefix)) if exact else by_prefix
@@ -62,6 +70,15 @@ def _by_name(branches: Branches, taken: Taken, header: str) -> str:
     if not named:
         return branches.unnamed
     return _go_on(_lookup(header, "exact_match_map", named, otherwise=branches.unnamed))
+
+
+def _by_metadata(branches: Branches, taken: Taken) -> str:
+    """The first of the headers that names a publication decides; a route for calls that name none looks at all."""
+    named = {name: taken(found) for name, found in branches.grpc.items() if name}
+    found = taken(branches.grpc[""]) if "" in branches.grpc else ""
+    for header in reversed(MODEL_HEADERS):
+        found = _go_on(_lookup(header, "exact_match_map", named, otherwise=found))
+    return found
 
 
 def _go_on(matcher: str) -> str:

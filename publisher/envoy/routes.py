@@ -9,8 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from catalog.inference import METHODS, MODEL_HEADERS
+from catalog.inference import ROOT as GRPC_ROOT
 from extauth.credentials.carriers import CREDENTIAL_HEADERS
 from extauth.request.packed import UNPACKS
+from extauth.request.routed import GRPC
 from publisher.browsers import SERVERS_HEADERS, browser_policy
 from publisher.envoy.bodies import UNPACKING, large_calls, large_way, packed_calls, without_body
 from publisher.envoy.files import (
@@ -114,7 +117,7 @@ def _route(route: Route) -> Json:
     return {
         "name": route.name,
         "match": _match(route),
-        "metadata": _metadata(publication=route.publication),
+        "metadata": _metadata(publication=route.publication, **({GRPC: "yes"} if route.grpc else {})),
         "route": _action(route),
         "request_headers_to_add": [
             {
@@ -126,9 +129,20 @@ def _route(route: Route) -> Json:
 
 
 def _match(route: Route) -> Json:
+    if route.grpc:
+        return _grpc_match(route)
     match: Json = {"prefix": f"{route.path}/"} if route.below else {"path": route.path}
     if route.chosen_by_body:
         match["headers"] = [{"name": PUBLICATION_HEADER, "string_match": {"exact": route.publication}}]
+    return match
+
+
+def _grpc_match(route: Route) -> Json:
+    """The protocol's methods and no other of the server's, whether or not a call is gRPC: the gate says so."""
+    service, methods = GRPC_ROOT.replace(".", r"\."), "|".join(METHODS)
+    match: Json = {"safe_regex": {"regex": f"{service}/({methods})"}}
+    if not route.called_as:
+        match["headers"] = [{"name": name, "present_match": True, "invert_match": True} for name in MODEL_HEADERS]
     return match
 
 
@@ -141,6 +155,8 @@ def _action(route: Route) -> Json:
         "auto_host_rewrite": True,
         "append_x_forwarded_host": True,
     }
+    if route.grpc:  # the caller's deadline, which is never longer than ours
+        action["max_stream_duration"]["grpc_timeout_header_max"] = f"{route.longest_s}s"
     matched = f"{route.path}/" if route.below else route.path
     if route.rewrite != matched:
         action["prefix_rewrite"] = route.rewrite

@@ -53,6 +53,7 @@ class FilesSink:
 
     most = MOST
     rewrites = True
+    speaks_grpc = True
     injects_values = True
     injects_secrets = False
 

@@ -42,6 +42,11 @@ class Leading:
         return self._publisher.rewrites
 
     @property
+    def speaks_grpc(self) -> bool:
+        """Whether the proxy serves models by gRPC."""
+        return self._publisher.speaks_grpc
+
+    @property
     def injects_values(self) -> bool:
         """Whether the proxy gives servers a header whose value was sent to the API."""
         return self._publisher.injects_values

@@ -27,7 +27,15 @@ class Answer:
     whole: bool = False
 
 
-def post(port: int, host: str, path: str, body: bytes, timeout_s: float, *headers: tuple[str, str]) -> Answer:
+def post(
+    port: int,
+    host: str,
+    path: str,
+    body: bytes,
+    timeout_s: float,
+    *headers: tuple[str, str],
+    content_type: str = "application/json",
+) -> Answer:
     """Send one POST with prior knowledge; return once the answer has ended, however much of the body went out.
 
     Raises:
@@ -36,7 +44,7 @@ def post(port: int, host: str, path: str, body: bytes, timeout_s: float, *header
     talk = h2.connection.H2Connection(h2.config.H2Configuration(client_side=True, header_encoding="utf-8"))
     talk.initiate_connection()
     head = [(":method", "POST"), (":scheme", "http"), (":authority", host), (":path", path)]
-    kind = (("content-type", "application/json"), ("content-length", str(len(body))))
+    kind = (("content-type", content_type), ("content-length", str(len(body))))
     talk.send_headers(1, [*head, *kind, *headers])
     answer, rest, out = Answer(), memoryview(body), bytearray()
     with socket.create_connection(("127.0.0.1", port), timeout_s) as connection:

@@ -36,6 +36,7 @@ class Sink:
 
     most = 100
     rewrites = True
+    speaks_grpc = True
     injects_values = True
     injects_secrets = True
     bad: set[str] = field(default_factory=set)

@@ -20,6 +20,7 @@ _LOGGED: Final = {
     "host": "%REQ(:AUTHORITY)%",
     "route": "%ROUTE_NAME%",
     "status": "%RESPONSE_CODE%",
+    "grpc_status": "%GRPC_STATUS%",
     "flags": "%RESPONSE_FLAGS%",
     "details": "%RESPONSE_CODE_DETAILS%",
     **{name: _CHECKED.format(name) for name in ("publication", "tenant", "key", "reason")},

@@ -13,13 +13,21 @@ from extauth.answers.answers import OVERLOAD_RETRY_S, denial
 from extauth.dialects import anthropic
 from extauth.dialects.spoken import MESSAGES_PATHS, OTHER_MESSAGES, VERSION_HEADER
 from extauth.reasons import Reason
-from publisher.envoy.bodies import CHECK_FILTER
 from publisher.envoy.files import Json, error_body
+from publisher.envoy.listener.conditions import (
+    AWAY,
+    CHECKED,
+    NO_ROUTE,
+    both,
+    checks_reason,
+    either,
+    has,
+    header_matches,
+    status_is,
+)
 from publisher.envoy.listener.log import REQUEST_ID_HEADER
 
 _MIB: Final = 1024 * 1024
-_CHECKED: Final[Json] = {"response_flag_filter": {"flags": ["UAEX"]}}
-_NO_ROUTE: Final[Json] = {"response_flag_filter": {"flags": ["NR"]}}
 _HOST: Final = "%REQ(:AUTHORITY):253%"
 _PATH: Final = "%PATH(NQ):512%"
 """Without the query, where secrets may stand."""
@@ -56,7 +64,7 @@ def local_replies(max_body_bytes: int) -> list[Json]:
     mappers = []
     for reply in _replies(max_body_bytes):
         if reply is None:
-            mappers.append({"filter": _CHECKED})
+            mappers.append({"filter": CHECKED})
         else:
             mappers += [_in_anthropics(reply, spoken), _in_openais(reply)]
     return mappers
@@ -64,16 +72,16 @@ def local_replies(max_body_bytes: int) -> list[Json]:
 
 def _replies(max_body_bytes: int) -> Iterator[_Reply | None]:
     """In their order; ``None``: what Check has said stays as it is."""
-    not_here = _both(_CHECKED, _checks_reason(Reason.NO_PUBLICATION.value))
+    not_here = both(CHECKED, checks_reason(Reason.NO_PUBLICATION.value))
     nowhere = _nowhere()
-    yield _Reply(_both(_either(not_here, _NO_ROUTE), _shows_a_key()), 404, _of(Reason.NO_PUBLICATION))
+    yield _Reply(both(either(not_here, NO_ROUTE), _shows_a_key()), 404, _of(Reason.NO_PUBLICATION))
     yield _Reply(not_here, 404, nowhere, in_form=True)
     yield _unchecked()
     yield None
     yield _no_upgrade()
-    yield _Reply(_NO_ROUTE, 404, nowhere, in_form=True)
+    yield _Reply(NO_ROUTE, 404, nowhere, in_form=True)
     # Of a model that Check has named and Envoy does not serve yet; or, on Envoy Gateway, that is none of the host's.
-    yield _Reply(_status_is(404), 404, _of(Reason.MODEL_NOT_FOUND))
+    yield _Reply(status_is(404), 404, _of(Reason.MODEL_NOT_FOUND))
     yield from _faults(max_body_bytes)
 
 
@@ -85,17 +93,16 @@ def _faults(max_body_bytes: int) -> Iterator[_Reply]:
     )
     long = f"The request's headers are more than {MAX_HEADERS_KB} KiB together, or more than {MAX_HEADERS}."
     slow = "The request took too long to arrive."
-    yield _Reply(_status_is(400), 400, _error(malformed, "malformed_request"))
+    yield _Reply(status_is(400), 400, _error(malformed, "malformed_request"))
     # Envoy itself says 401, by which callers would doubt their own key.
     no_credential = "The model's server cannot be called: the gateway has no credential for it."
-    yield _Reply(_status_is(401), 503, _error(no_credential, _UNAVAILABLE, "server_error"), instead_of=401)
-    yield _Reply(_status_is(408), 408, _error(slow, "request_timeout"))
-    yield _Reply(_status_is(413), 413, _too_large(max_body_bytes))
-    yield _Reply(_status_is(431), 431, _error(long, "request_headers_too_large"))
+    yield _Reply(status_is(401), 503, _error(no_credential, _UNAVAILABLE, "server_error"), instead_of=401)
+    yield _Reply(status_is(408), 408, _error(slow, "request_timeout"))
+    yield _Reply(status_is(413), 413, _too_large(max_body_bytes))
+    yield _Reply(status_is(431), 431, _error(long, "request_headers_too_large"))
     late = "The model's server did not answer in time."
-    yield _Reply(_status_is(504), 504, _error(late, "upstream_timeout", "server_error"))
-    away = {"response_flag_filter": {"flags": ["UF", "UH", "UC", "UO", "UR", "UPE", "NC"]}}
-    yield _Reply(away, 503, _error("The model's server did not answer.", _UNAVAILABLE, "server_error"))
+    yield _Reply(status_is(504), 504, _error(late, "upstream_timeout", "server_error"))
+    yield _Reply(AWAY, 503, _error("The model's server did not answer.", _UNAVAILABLE, "server_error"))
 
 
 _UNAVAILABLE: Final = "upstream_unavailable"
@@ -120,7 +127,7 @@ def _too_large(max_body_bytes: int) -> Mapping[str, Any]:
 
 def _unchecked() -> _Reply:
     """What is answered while no gate says whether a call may pass: Envoy itself would say 503 and no word."""
-    nobody = _both(_CHECKED, _status_is(503), _checks_reason(None))
+    nobody = both(CHECKED, status_is(503), checks_reason(None))
     message = "The gateway cannot check calls at the moment; try again shortly."
     error = _error(message, "gate_unavailable", "service_unavailable")
     return _Reply(nobody, 503, error, headers={"retry-after": str(OVERLOAD_RETRY_S)})
@@ -132,7 +139,7 @@ def _no_upgrade() -> _Reply:
     Clients that try one first, as Codex does, go on by POST then.
     """
     message = "No connection is upgraded here, to WebSocket or else: send the call as an HTTP POST ('stream': true)."
-    refused = _both(_status_is(403), _has("upgrade"))
+    refused = both(status_is(403), has("upgrade"))
     error = _error(message, "upgrade_not_supported")
     return _Reply(refused, 426, error, instead_of=403, headers={"x-should-retry": "false"})
 
@@ -155,7 +162,7 @@ def _in_openais(reply: _Reply) -> Json:
 def _in_anthropics(reply: _Reply, spoken: Json) -> Json:
     body = anthropic.error_body(reply.status, reply.error, _REQUEST_ID)
     headers = {**reply.headers, anthropic.REQUEST_ID: _REQUEST_ID}
-    return _mapper(reply, _both(reply.condition, spoken), {"json_format": body}, headers)
+    return _mapper(reply, both(reply.condition, spoken), {"json_format": body}, headers)
 
 
 def _mapper(reply: _Reply, condition: Json, text: Json, headers: Mapping[str, str]) -> Json:
@@ -173,13 +180,8 @@ def _header(name: str, value: str) -> Json:
 
 def _speaks_anthropic() -> Json:
     """The calls that the gate answers in Anthropic's words, as far as Envoy knows them (``dialects.spoken``)."""
-    messages = _both(_path_is(MESSAGES_PATHS), _path_is(OTHER_MESSAGES, invert=True))
-    return _either(messages, _has(VERSION_HEADER))
-
-
-def _path_is(regex: str, *, invert: bool = False) -> Json:
-    matcher: Json = {"name": ":path", "string_match": {"safe_regex": {"regex": regex}}}
-    return {"header_filter": {"header": matcher | ({"invert_match": True} if invert else {})}}
+    messages = both(header_matches(":path", MESSAGES_PATHS), header_matches(":path", OTHER_MESSAGES, invert=True))
+    return either(messages, has(VERSION_HEADER))
 
 
 # To which calls
@@ -189,28 +191,4 @@ def _shows_a_key() -> Json:
     """What was looked for may hold a key, and is then not told back: answers are written down too."""
     mark = {"safe_regex": {"regex": f".*{PREFIX}{ID_PATTERN}_.*"}}
     names = (":path", ":authority")
-    return _either(*({"header_filter": {"header": {"name": name, "string_match": mark}}} for name in names))
-
-
-def _has(header: str) -> Json:
-    return {"header_filter": {"header": {"name": header, "present_match": True}}}
-
-
-def _both(*filters: Json) -> Json:
-    return {"and_filter": {"filters": list(filters)}}
-
-
-def _either(*filters: Json) -> Json:
-    return {"or_filter": {"filters": list(filters)}}
-
-
-def _checks_reason(reason: str | None) -> Json:
-    """Check's own word for it; ``None``: it said none."""
-    value = {"string_match": {"exact": reason or ""}}
-    matcher = {"filter": CHECK_FILTER, "path": [{"key": "reason"}], "value": value}
-    return {"metadata_filter": {"matcher": matcher, "match_if_key_not_found": reason is None}}
-
-
-def _status_is(status: int) -> Json:
-    value = {"default_value": status, "runtime_key": "tollkeeper.unused"}
-    return {"status_code_filter": {"comparison": {"op": "EQ", "value": value}}}
+    return either(*({"header_filter": {"header": {"name": name, "string_match": mark}}} for name in names))

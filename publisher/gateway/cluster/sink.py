@@ -60,6 +60,7 @@ class ClusterSink:
     """Keeps the objects of one gateway in step."""
 
     most = MOST
+    speaks_grpc = False
     injects_values = False
 
     def __init__(

@@ -54,6 +54,7 @@ class FolderSink:
     """Keeps the file. ``prober`` None: it is written, and nobody is asked."""
 
     most = MOST
+    speaks_grpc = False
     injects_values = False
 
     def __init__(

@@ -19,6 +19,7 @@ from publisher.plan import Host, Injection, Plan
 
 _HOST_ROOM: Final = MAX_RULE - len(entry_rule(""))
 _LABEL: Final = 63
+NO_GRPC: Final = "protocol: gRPC is served by plain Envoy only"
 _NUMBER: Final = re.compile(r"(.*\.)?[0-9]+")
 """Ends in digits: an address to whoever resolves names, or nothing at all."""
 
@@ -26,6 +27,8 @@ _NUMBER: Final = re.compile(r"(.*\.)?[0-9]+")
 def fitting(plan: Plan, options: GatewayOptions) -> Plan:
     """The plan without what Envoy Gateway has no name for, which is refused with a reason."""
     faults = {uid: fault for host in plan.hosts for uid in _uids(host) if (fault := _fault(uid, host))}
+    of_grpc = (route.publication for host in plan.hosts for route in host.routes if route.grpc)
+    faults |= dict.fromkeys(of_grpc, NO_GRPC)
     unnamed = (one.publication for one in plan.upstreams if not all(is_server(to.hostname) for to in one.targets))
     faults |= dict.fromkeys(unnamed, "url: must name a host in lower case")
     wanting = ((one.publication, one.injection) for one in plan.upstreams if one.injection)
