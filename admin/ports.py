@@ -24,6 +24,11 @@ class Publisher(Protocol):
         ...
 
     @property
+    def speaks_grpc(self) -> bool:
+        """Whether the proxy serves models by gRPC."""
+        ...
+
+    @property
     def injects_values(self) -> bool:
         """Whether the proxy can give servers a header whose value was sent here."""
         ...
@@ -51,6 +56,7 @@ class NoPublisher:
 
     most = None
     rewrites = True  # whoever publishes may; nobody here knows
+    speaks_grpc = True
     injects_values = True
     injects_secrets = True
 

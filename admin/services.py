@@ -23,9 +23,10 @@ from admin.people.throttle import Throttler
 from admin.ports import Publisher
 from admin.quotas import DEFAULT_QUOTAS, Quotas
 from admin.watching import ReadinessWatch
+from catalog import inference
 from catalog.ids import cell_of
 from catalog.keys.live_secrets import LiveSecrets
-from catalog.records import PublicationRecord
+from catalog.records import Protocol, PublicationRecord
 from catalog.store.store import CatalogStore
 from ratelimit.tokens.learning import Lessons
 from ratelimit.usage.facts import Series, Usage
@@ -79,8 +80,8 @@ class Gateway:
     def external_url(self, published: PublicationRecord) -> str:
         """Where callers find a publication: by the host that was named, else as the default host is reached here."""
         if self.default_urls and published.host_unnamed and published.host == self.default_host:
-            return self.default_urls[0] + published.path
-        return self.url(published.host, published.path)
+            return self.default_urls[0] + called_at(published)
+        return self.url(published.host, called_at(published))
 
     def reachable_url(self, published: PublicationRecord, path: str) -> str:
         """A URL on a publication's host that works from here, whatever names are known here."""
@@ -91,6 +92,11 @@ class Gateway:
     def url(self, host: str, path: str) -> str:
         """``https://api.router.inference-in-a-box/models/my-model``."""
         return f"{self.scheme}://{host}{'' if self.port is None else f':{self.port}'}{path}"
+
+
+def called_at(published: PublicationRecord) -> str:
+    """The path at which callers find a publication; by gRPC they name it besides (``catalog.inference``)."""
+    return inference.ROOT if published.protocol is Protocol.GRPC else published.path
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,12 +24,24 @@ NO_REWRITING = (
 )
 
 
+NO_GRPC = (
+    "models of gRPC are published on plain Envoy only: Envoy Gateway is given HTTP routes, which gRPC does not fit"
+)
+
+
+def grpc_faults(publication: PublicationRecord, *, speaks_grpc: bool) -> Iterator[Fault]:
+    """Yield why a gateway cannot serve a model of gRPC."""
+    if publication.protocol is Protocol.GRPC and not speaks_grpc:
+        yield Fault("protocol", Rule.NOT_ENABLED, NO_GRPC)
+
+
 def name_faults(publication: PublicationRecord, *, rewrites: bool) -> Iterator[Fault]:
     """Yield what is wrong with the names of a publication. ``rewrites``: the gateway can write them into bodies."""
     if publication.type is not ModelType.OPENAI:
         if publication.aliases:
             yield Fault("config.aliases", Rule.RESERVED, "are for openai models: of others the path says which")
-        if publication.protocol is not Protocol.HTTP and not is_model_name(publication.served_as):
+        by_path = publication.protocol in {Protocol.KSERVE_V1, Protocol.KSERVE_V2}
+        if by_path and not is_model_name(publication.served_as):
             yield Fault(
                 "modelId", Rule.FORMAT, "must have the form of a name where a path names the model to the server"
             )

@@ -20,7 +20,7 @@ from admin.http.problems import Code, Fault, Problem, Rule, invalid
 from admin.models import credentials
 from admin.models.addresses import is_listed, parse_target
 from admin.models.credentials import auth_of
-from admin.models.discovery import Finding, as_known, as_wanted, of_several, told_models
+from admin.models.discovery import NOT_OPENAI_BY_GRPC, Finding, as_known, as_wanted, of_several, told_models
 from admin.models.moving import ask_servers, change_servers
 from admin.models.naming import names_for
 from admin.models.probing import Auth
@@ -67,6 +67,7 @@ async def register_model(call: ApiCall) -> Reply:
     """Register a model and ask its server about it. One that is not ready is registered too."""
     body = await _completed(call, call.body(ModelInput))
     await _owner_who_may(call, body)
+    _require_traditional(body)
     given = body.type if "type" in body.model_fields_set else None
     made = await _asked(call, body, given)
     await until_settled(lambda: _register(call, body, made))
@@ -81,9 +82,17 @@ async def _completed(call: ApiCall, body: ModelInput) -> ModelInput:
     body = body.model_copy(update={"tenant_id": tenant})
     if body.name:
         return body
+    if body.protocol:
+        raise invalid(Code.INVALID_REQUEST, [Fault("name", Rule.REQUIRED, "is required: by gRPC no models are listed")])
     await _owner_who_may(call, body)
     body = body.model_copy(update={"model_id": body.model_id or await _only_model(call, body)})
     return body.model_copy(update={"name": await _free_name(call, body)})
+
+
+def _require_traditional(body: ModelInput) -> None:
+    """Raise ``Problem`` of an openai model of gRPC."""
+    if body.protocol and body.type is ModelType.OPENAI:
+        raise invalid(Code.INVALID_REQUEST, [Fault("protocol", Rule.FORMAT, NOT_OPENAI_BY_GRPC)])
 
 
 async def _only_model(call: ApiCall, body: ModelInput) -> str:
@@ -152,7 +161,7 @@ def _new_model(body: ModelInput, given: ModelType | None, now_ms: int) -> ModelR
         name=body.name,
         url=body.url,
         type=given or ModelType.TRADITIONAL,
-        protocol=Protocol.HTTP,
+        protocol=Protocol.GRPC if body.protocol else Protocol.HTTP,
         ready=False,
         message="",
         checked_at_ms=now_ms,

@@ -185,7 +185,9 @@ def _leads_elsewhere(now: ModelRecord | PublicationRecord, asked: ModelRecord | 
 
 
 def _require_good_names(call: ApiCall, publication: PublicationRecord) -> None:
-    if faults := [*rules.name_faults(publication, rewrites=call.services.publisher.rewrites)]:
+    proxy = call.services.publisher
+    faults = [*rules.grpc_faults(publication, speaks_grpc=proxy.speaks_grpc)]
+    if faults := [*faults, *rules.name_faults(publication, rewrites=proxy.rewrites)]:
         raise invalid(Code.INVALID_CONFIG, faults)
 
 

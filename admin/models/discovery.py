@@ -46,6 +46,7 @@ class Finding:
 _KSERVE: Final = Finding(ModelType.TRADITIONAL, Protocol.KSERVE_V1, ready=True)
 _KSERVE_V2: Final = Finding(ModelType.TRADITIONAL, Protocol.KSERVE_V2, ready=True)
 _OPENAI: Final = Finding(ModelType.OPENAI, Protocol.OPENAI, ready=True)
+GRPC: Final = Finding(ModelType.TRADITIONAL, Protocol.GRPC, ready=True)
 _PLAIN: Final = Finding(ModelType.TRADITIONAL, Protocol.HTTP, ready=True)
 
 
@@ -59,6 +60,7 @@ UNRECOGNISED: Final = not_ready(
     " (if it speaks HTTP of another kind, register it with type traditional, or publish it with config.modelType)"
 )
 _NOT_OPENAI: Final = "the server does not speak OpenAI's API"
+NOT_OPENAI_BY_GRPC: Final = "a model of protocol grpc is of type traditional"
 _DESCRIBES: Final = {"platform", "versions", "inputs", "outputs"}  # of a model, in the Open Inference Protocol
 _LOCKED: Final = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 _NO_SUCH_QUESTION: Final = (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED)

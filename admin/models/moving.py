@@ -74,7 +74,9 @@ async def ask_servers(call: ApiCall, model: ModelRecord, wanted: ModelType | Non
 async def _ask(call: ApiCall, model: ModelRecord, wanted: ModelType | None, auth: Auth | None) -> Mapping[str, Finding]:
     said = wanted or (model.type if model.type_given else None)
     asked = [one.url for one in servers_of(model)]
-    findings = await asyncio.gather(*(call.services.prober.ask(url, model.served_as, said, auth) for url in asked))
+    prober = call.services.prober
+    ask = prober.ask_grpc if model.protocol is Protocol.GRPC else prober.ask
+    findings = await asyncio.gather(*(ask(url, model.served_as, said, auth) for url in asked))
     if model.upstream_auth and model.upstream_auth.secret:
         findings = [unlocked(finding, said) for finding in findings]
     return dict(zip(asked, findings, strict=True))

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
+from catalog import inference
 from catalog.records import ModelType
 
 MAX_HOST: Final = 253  # RFC 1035 section 2.3.4
@@ -44,6 +45,8 @@ def path_fault(path: str) -> str | None:
         return "must not have . or .. as a segment"
     if segments[0] == OPENAI_ROOT and not path.startswith(OPENAI_PREFIX):
         return f"must not stand in /v1/ except under {OPENAI_PREFIX} (the OpenAI API's own paths are reserved)"
+    if segments[0] == inference.SERVICE:
+        return f"must not stand in {inference.ROOT} (gRPC's own path)"
     return None
 
 

@@ -25,7 +25,19 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from admin.models.addresses import AddressRules, IpAddress, Target, parse_target
 from admin.models.contexts import QUESTIONS, Question
-from admin.models.discovery import Finding, Heard, as_wanted, by_list, by_metadata, by_name, not_ready, offered
+from admin.models.discovery import (
+    GRPC,
+    NOT_OPENAI_BY_GRPC,
+    Finding,
+    Heard,
+    as_wanted,
+    by_list,
+    by_metadata,
+    by_name,
+    not_ready,
+    offered,
+)
+from admin.models.grpc import asking
 from catalog.keys.keytext import KeyText
 from catalog.records import ModelType, Protocol
 
@@ -76,6 +88,7 @@ class Prober:
         """``upstream_ca``: PEM file of the authorities that https servers are held to; the system's unless given."""
         self._rules = rules
         self._trust = ssl.create_default_context(cafile=upstream_ca) if upstream_ca else True  # read once: 20 ms
+        self._grpc_trust = asking.trust_of(upstream_ca)
         self._timeout_s = timeout_s
         self._slots = asyncio.Semaphore(MAX_AT_ONCE)
 
@@ -94,6 +107,24 @@ class Prober:
         except TimeoutError:
             finding = not_ready(f"no answer within {self._timeout_s:g} s")
         return await self._with_context(as_wanted(finding, wanted), target, name, auth)
+
+    async def ask_grpc(self, url: str, name: str, wanted: ModelType | None, auth: Auth | None = None) -> Finding:
+        """As ``ask``, of a server that is spoken to by gRPC."""
+        if wanted is ModelType.OPENAI:
+            return not_ready(NOT_OPENAI_BY_GRPC, GRPC)
+        try:
+            target = parse_target(url)
+        except ValueError as error:
+            return not_ready(f"its URL {error}", GRPC)
+        metadata = [(auth.header, auth.value.reveal())] if auth else []
+        try:
+            async with asyncio.timeout(self._timeout_s), self._slots:
+                addresses = await self._checked_addresses(target)
+                if isinstance(addresses, Finding):
+                    return replace(addresses, type=GRPC.type, protocol=GRPC.protocol)
+                return await asking.ask(target, addresses, name, metadata, self._grpc_trust)
+        except TimeoutError:
+            return not_ready(f"no answer within {self._timeout_s:g} s", GRPC)
 
     async def ask_list(self, url: str, auth: Auth | None = None) -> tuple[str, ...] | Finding:
         """Find out which models a server of OpenAI's API offers, or why none are told."""

@@ -198,6 +198,8 @@ class ModelInput(Input):
     """What the server calls the model; at first its name."""
     type: ModelType = ModelType.TRADITIONAL
     """How the model is spoken to; found out by asking its server unless given."""
+    protocol: Literal["grpc"] | None = None
+    """`grpc`: its server is asked by gRPC (`inference.GRPCInferenceService`); found out unless given."""
     upstream_auth: UpstreamAuthInput | None = None
     """What the server wants with each call."""
 

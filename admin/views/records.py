@@ -28,6 +28,7 @@ from admin.schemas.schemas import (
 from admin.schemas.servers import ModelServer, UpstreamAuth
 from admin.schemas.users import UserAccount
 from admin.services import Gateway
+from admin.views.grpc import grpc_examples
 from catalog.ids import cell_of
 from catalog.records import (
     HostRecord,
@@ -235,6 +236,8 @@ def publication(
 
 def examples(record: PublicationRecord, gateway: Gateway) -> Examples:
     """Calls to copy. The key is a variable of the shell: no text of a key is ever written into an example."""
+    if record.protocol is Protocol.GRPC:
+        return grpc_examples(record, gateway)
     url, body = _example_call(record, gateway)
     key, python_key = ('-H "X-API-Key: $API_KEY" ', ", headers={'X-API-Key': os.environ['API_KEY']}")
     if not record.require_api_key:

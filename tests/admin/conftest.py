@@ -53,6 +53,7 @@ class RecordingPublisher:
         self.pokes = 0
         self.most: int | None = None
         self.rewrites = True
+        self.speaks_grpc = True
         self.injects_values = True
         self.injects_secrets = True
 

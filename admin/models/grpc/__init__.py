@@ -1,0 +1,1 @@
+"""Models whose servers are spoken to by gRPC."""
