@@ -5,9 +5,10 @@ In OpenAI's words, or in those of Anthropic's API to who speaks that.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Final
+
+import msgspec
 
 from catalog.records import ModelType
 from extauth.answers.answers import Denial, limit_headers
@@ -45,7 +46,7 @@ def told(
     ``request_id``: the call's, which Anthropic's API says. Raises ``PageError``.
     """
     page, states = telling.page, grant.states if grant else ()
-    body = json.dumps(_said(telling, page), separators=(",", ":"))
+    body = msgspec.json.encode(_said(telling, page)).decode()
     tag = entity_tag(body)
     limits = limit_headers(states, now_ms, ModelType.OPENAI, is_anthropic=page is not None)
     headers = [_CACHE, _VARY, ("etag", tag), *limits]
