@@ -82,7 +82,7 @@ class AnswerEncoder:
 def _added(asking: Asking, lane: Lane) -> bytes:
     """What is added to the answer of an admitted call by what its lane says."""
     named = requested(asking.request_id) if lane.is_anthropic else b""
-    return _rewriting(asking, lane.upstream_model) + named if lane.upstream_model else named
+    return _rewriting(asking, lane) + named if lane.upstream_model else named
 
 
 def _told_to(asking: Asking, verdict: Verdict) -> bytes:
@@ -103,10 +103,10 @@ def _speaks_anthropic(verdict: Verdict, asking: Asking) -> bool:
     return calls_in_anthropics(asking, verdict.publication.record if verdict.publication else None)
 
 
-def _rewriting(asking: Asking, model: str) -> bytes:
+def _rewriting(asking: Asking, lane: Lane) -> bytes:
     """Tell Envoy to name the model as its server does, which might take what was said for another of its own."""
     try:
-        told = rewriting(asking.posted(), model)
+        told = rewriting(asking.posted(), lane.upstream_model, names_none=lane.names_none)
     except Exception as error:
         raise UnwritableError from error
     if told is None:

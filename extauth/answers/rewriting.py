@@ -12,18 +12,19 @@ from typing import Final
 from extauth.answers.wire import field, text_entry
 from extauth.request.call import Posted
 from extauth.request.packed import IDENTITY, PackedError, unpacked
-from extauth.request.place import place_of_model
+from extauth.request.place import place_for_model, place_of_model
 
 REWRITE: Final = "rewrite"
 _METADATA: Final = 4
 """CheckResponse.dynamic_metadata, a Struct, whose map is field 1."""
 
 
-def rewriting(posted: Posted, model: str) -> bytes | None:
+def rewriting(posted: Posted, model: str, *, names_none: bool = False) -> bytes | None:
     """What is added to an answer's metadata so that a call's body names ``model``.
 
-    Nothing where its bytes were not sent: an Envoy of the release before says what it read of a body, and passes it on
-    as it is. ``None`` where there is no such place, which is so of no body that was read as good.
+    ``names_none``: the body names no model (null, empty, absent), and where it is JSON it shall. Nothing where its
+    bytes were not sent: an Envoy of the release before says what it read of a body, and passes it on as it is. ``None``
+    where there is no such place, which is so of no body that was read as good.
     """
     if not posted.raw:
         return b""
@@ -33,8 +34,12 @@ def rewriting(posted: Posted, model: str) -> bytes | None:
     except PackedError:
         return None
     place = place_of_model(raw, posted.content_type)
+    if place is None and names_none:
+        place = place_for_model(raw, posted.content_type)
+        if place is None:
+            return b""
     if place is None:
         return None
     text = json.dumps(model, ensure_ascii=False) if place.in_json else model
-    order = f"{place.begin} {place.end} {len(raw)} {text}"
+    order = f"{place.begin} {place.end} {len(raw)} {place.before}{text}{place.after}"
     return field(_METADATA, text_entry(1, REWRITE.encode(), order.encode()))

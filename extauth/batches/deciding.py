@@ -211,7 +211,9 @@ class Decider:
         key, record = admission.key, admission.publication.record
         path = record.path if call.publication else ""
         is_anthropic = record.type is ModelType.OPENAI and endpoint_of(call.path, path).is_anthropic
-        lane = lane_of(admission, call.model, is_anthropic=is_anthropic)
+        body = call.body if isinstance(call.body, Body) else None
+        endpoint = usual_endpoint(call.posted(), path) if body is not None else None
+        lane = lane_of(admission, call.model, names_one=endpoint is not None, is_anthropic=is_anthropic)
         if key is None or not name:  # only a credential that was matched has lanes
             return lane
         keep = partial(self._lanes.keep, epoch=epoch, era=batch.era)
@@ -219,10 +221,10 @@ class Decider:
             if call.publication:  # on a host the body decides, whatever it leads to
                 keep(name, lane)
         elif (
-            isinstance(call.body, Body)
-            and (endpoint := usual_endpoint(call.posted(), path)) is not None
-            and is_plain(call.body, lane)
-            and keep(named_with(name, endpoint, call.body), lane)
+            body is not None
+            and endpoint is not None
+            and is_plain(body, lane)
+            and keep(named_with(name, endpoint, body), lane)
         ):
             keep(name, lane.as_opening())
         return lane

@@ -42,8 +42,9 @@ class Lane(msgspec.Struct, eq=False, gc=False):
     used_ms: float = 0.0  # when a call last used it, on the table's clock
     opens: bool = False  # says no more than that a body may be read (``openings``)
     upstream_model: str = ""  # to be written where the body says its model; "": the server knows what it says
+    names_none: bool = False  # its bodies say none: it is added to them
     is_anthropic: bool = False  # its calls are answered in the words of Anthropic's API
-    adds: bool = False  # an answer to its calls is more than ``shared`` and ``shown``, by one of the two before
+    adds: bool = False  # an answer to its calls is more than ``shared`` and ``shown``, by what stands above
 
     def __post_init__(self) -> None:
         """Look at both once, so that no call has to."""
@@ -63,10 +64,11 @@ class Lane(msgspec.Struct, eq=False, gc=False):
         return 0 < self.draw.charge.valid_until_ms <= now_ms
 
 
-def lane_of(admission: Admission, said: str = "", *, is_anthropic: bool = False) -> Lane:
+def lane_of(admission: Admission, said: str = "", *, names_one: bool = False, is_anthropic: bool = False) -> Lane:
     """Make a lane of what was decided about a call.
 
-    ``said``: the model that its body names; to a traditional publication it says nothing.
+    ``said``: the model that its body names; to a traditional publication it says nothing. ``names_one``: its body
+    should say one; without it the path alone does, of which the server sees nothing.
     ``is_anthropic``: it is answered in the words of Anthropic's API.
     """
     publication, key = admission.publication, admission.key
@@ -81,11 +83,12 @@ def lane_of(admission: Admission, said: str = "", *, is_anthropic: bool = False)
         f"{zlib.crc32(key.subject.name.encode()):08x}" if key else "",
         shared_answer(publication.record.uid, key_id, tenant, is_openai=is_openai),
         shown_of(admission.draw.charge, is_openai=is_openai, is_anthropic=is_anthropic),
-        upstream_model=_upstream_model(publication, said) if is_openai else "",
+        upstream_model=_upstream_model(publication, said, names_one=names_one) if is_openai else "",
+        names_none=is_openai and names_one and not said,
         is_anthropic=is_anthropic,
     )
 
 
-def _upstream_model(publication: PublicationEntry, said: str) -> str:
+def _upstream_model(publication: PublicationEntry, said: str, *, names_one: bool) -> str:
     known = publication.record.served_as
-    return known if said and said != known else ""
+    return known if (said or names_one) and said != known else ""

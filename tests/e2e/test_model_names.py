@@ -106,6 +106,20 @@ def test_on_its_own_url_it_goes_by_its_names_alone(ground: Ground, server: Named
     assert server.last.model == SERVED
 
 
+@pytest.mark.parametrize("said", [{"model": None}, {"model": ""}, {}])
+@pytest.mark.parametrize("endpoint", ["chat/completions", "embeddings", "tokenize"])
+def test_on_its_own_url_the_path_names_the_model_to_the_server_too(
+    ground: Ground, server: NamedServer, endpoint: str, said: dict[str, Any]
+) -> None:
+    """Where a body says none, as LangChain's client for Azure: the server has other models, and no path to go by."""
+    url = f"{ground.gateway}/v1/models/sdk-llama/{endpoint}"
+    for _ in range(2):  # as it is decided first, and by what was kept of that
+        answer = httpx2.post(url, json={**said, "messages": HELLO}, headers=ground_headers(ground))
+        assert answer.json()["model"] == SERVED
+        assert json.loads(server.last.body) == {"model": SERVED, "messages": HELLO}
+        assert int(server.last.headers["content-length"]) == len(server.last.body)
+
+
 def test_streams_tell_their_usage_as_before(client: OpenAI) -> None:
     """What reads an answer still does on routes that rewrite."""
     before = client.chat.completions.with_raw_response.create(model="llama", messages=HELLO)

@@ -162,3 +162,16 @@ def test_what_does_not_work_is_told_as_the_page_says(operator: Operator, more: d
     assert words in made["message"]
     assert f"`{words.replace(more['modelId'], '…') if 'list' in words else words}`" in PAGE
     operator.must("DELETE", f"/api/models/{made['name']}?tenantId={made['tenantId']}")
+
+
+def test_a_locked_server_by_its_url_alone_is_refused(operator: Operator) -> None:
+    """There is no list to choose a model from; the words are those of the page."""
+    with own_server("vllm", "it", key="sk-of-the-server") as server:
+        refused = operator.ask("POST", "/api/models", {"url": f"{server.url}/v1"})
+        assert refused.status_code == 400
+        assert "the server answered 401" in refused.text
+        assert "upstreamAuth" in refused.text
+        made = operator.must(
+            "POST", "/api/models", {"url": f"{server.url}/v1", "upstreamAuth": {"value": f"Bearer {server.key}"}}
+        )
+    assert (made["name"], made["ready"]) == ("it", True)

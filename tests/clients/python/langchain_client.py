@@ -85,7 +85,6 @@ tell(
         AzureChatOpenAI(
             azure_endpoint=GATEWAY,
             azure_deployment=AZURE,
-            model=LLAMA,
             api_version="2024-10-21",
             api_key=KEY,
         )

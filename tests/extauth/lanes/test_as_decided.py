@@ -363,6 +363,18 @@ def test_what_a_traditional_models_body_names_is_nobodys_to_write() -> None:
     assert (verdict.reason, verdict.asked.upstream_model) == (Reason.OK, "")
 
 
+@pytest.mark.parametrize("named", [{}, {"model": None}, {"model": ""}])
+def test_what_names_no_model_shall_where_a_model_works(named: dict[str, Any]) -> None:
+    """On its own path, found by it or not; nothing is written into what is only kept for somebody."""
+    history = History()
+    alter(f"pub:{UIDS[1]}", allowed_endpoints=("mine",))(history.world)
+    (served,) = (one.served_as for one in PUBLICATIONS if one.uid == UIDS[1])
+    for path, expected in (("/mine", ""), ("/chat/completions", served), ("/embeddings", served), ("/mine", "")) * 2:
+        (verdict,) = check(history.checker, call_of((0, 0), "key", 1, named, path, "POST"))
+        assert isinstance(verdict.asked, Lane)
+        assert (verdict.reason, verdict.asked.upstream_model) == (Reason.OK, expected)
+
+
 def test_no_model_stands_for_all_of_its_host() -> None:
     """Whatever type it is of: on a host each call's body decides."""
     history = History()

@@ -122,6 +122,50 @@ def test_what_envoy_is_told() -> None:
     assert rewriting(sent(JSON, b"{}"), "x") is None
 
 
+@pytest.mark.parametrize(
+    ("raw", "written"),
+    [
+        (b"{}", b'{"model":"a\xc3\xa9"}'),
+        (b'\xef\xbb\xbf \n{ "x":1}', b'\xef\xbb\xbf \n{"model":"a\xc3\xa9", "x":1}'),
+        (b'{"x":{"model":1}}', b'{"model":"a\xc3\xa9","x":{"model":1}}'),
+        (b'{"model":null,"x":1}', b'{"model":"a\xc3\xa9","x":1}'),
+        (b'{"x":1, "model" : "" }', b'{"x":1, "model" : "a\xc3\xa9" }'),
+        (b'{"x":"}","mod\\u0065l":null}', b'{"x":"}","mod\\u0065l":"a\xc3\xa9"}'),
+        (
+            b'{"x":1,"x":2,"t":"%s"}' % (b"x" * SLOW_BYTES),
+            b'{"model":"a\xc3\xa9","x":1,"x":2,"t":"%s"}' % (b"x" * SLOW_BYTES),
+        ),
+    ],
+)
+def test_a_model_is_added_where_none_is_said(raw: bytes, written: bytes) -> None:
+    """Of an own path: in the place of null or nothing, else as the first member; what stands there stays."""
+    assert isinstance(read_body(raw, JSON), Body)
+    begin, end, size, text = _told(rewriting(sent(JSON, raw), "aé", names_none=True)).split(" ", 3)
+    assert int(size) == len(raw)
+    assert raw[: int(begin)] + text.encode() + raw[int(end) :] == written
+    assert read_body(written, JSON).model == "aé"  # type: ignore[union-attr]
+
+
+@given(pairs=_pairs, escapes=st.booleans(), space=st.sampled_from(["", " ", "\n\t"]))
+def test_a_model_is_added_to_whatever_is_good(pairs: list[tuple[str, Any]], *, escapes: bool, space: str) -> None:
+    """Nothing else of it changes."""
+    raw = written(pairs, escapes=escapes, space=space)
+    if not isinstance(read_body(raw, JSON), Body):
+        return
+    begin, end, _, text = _told(rewriting(sent(JSON, raw), "aé", names_none=True)).split(" ", 3)
+    changed = raw[: int(begin)] + text.encode() + raw[int(end) :]
+    assert str(json.loads(changed)) == str({"model": "aé"} | json.loads(raw))
+
+
+def test_a_form_that_names_no_model_stays_as_it_is() -> None:
+    """Only an empty field is filled."""
+    assert rewriting(sent(FORM, form(("name=x", b"1"))), "llm", names_none=True) == b""
+    raw = form(("name=model", b""))
+    begin = raw.index(b"\r\n\r\n") + 4
+    assert _told(rewriting(sent(FORM, raw), "llm", names_none=True)) == f"{begin} {begin} {len(raw)} llm"
+    assert rewriting(sent(JSON, b""), "llm", names_none=True) == b""
+
+
 def sent(content_type: str, raw: bytes) -> Posted:
     """A body as it came."""
     return Posted("POST", "/v1/chat/completions", content_type, "", raw, raw_is_text=False, unpacks=False)
