@@ -20,6 +20,8 @@ MAX_SHOWN: Final = 100
 """Longest name of an endpoint that is told to its caller, in characters."""
 
 _OPENED_BY: Final = "Whoever publishes the model can open it by 'allowedEndpoints'."
+_DOUBLED: Final = ("v1",)
+_BASE_URL: Final = "Clients that add '/v1' by themselves, as Anthropic's, take the host's URL without a path as base."
 CALLED_BY: Final = "POST"
 """The one method of what is listed: ``GET chat/completions`` would list what others had stored."""
 _ALONE: Final = "only where the model's server is one tenant's alone, by keys of its own, and here it is not"
@@ -41,7 +43,8 @@ def endpoint_fault(
     if record is None and _may_lie_elsewhere(endpoint):
         return None if names_model else _names_none(endpoint)  # what is wrong is then that there is no such model
     if not (endpoint.is_listed or endpoint.is_within(() if record is None else record.allowed_endpoints)):
-        return _refused(f"The endpoint {shown(endpoint)} is not open at this model. {_OPENED_BY}")
+        advice = _BASE_URL if endpoint.is_within(_DOUBLED) else _OPENED_BY
+        return _refused(f"The endpoint {shown(endpoint)} is not open at this model. {advice}")
     if endpoint.is_owned and not is_alone:
         what = f"What lies at {shown(endpoint)} belongs to the tenant that made it"
         return BodyFault(Reason.STORED_NOT_ALLOWED, f"{what}: it is reached {_ALONE}.")
