@@ -222,11 +222,11 @@ class Draw(NamedTuple):
 
     A budget of calls costs ``hits``, one number or one for each subject; one of tokens ``tokens``; of another kind
     its place in ``more``.
-    What costs 0 is looked at only: it takes nothing and refuses nothing.
+    What costs 0 is looked at only: it takes nothing and refuses nothing. Hits below 0 are given back, the oldest first.
     """
 
     charge: Charge
-    hits: int | tuple[int, ...] = 1  # 0..MAX_UNITS
+    hits: int | tuple[int, ...] = 1  # -MAX_UNITS..MAX_UNITS
     tokens: int = 0  # 0..MAX_UNITS
     hold: Hold | None = None  # written if the call is admitted
     more: tuple[int, int, int, int] | None = None  # tokens in, tokens out, cost, slots; 0..MAX_UNITS each
@@ -263,8 +263,9 @@ class Grant(NamedTuple):
     """The answer to one draw.
 
     ``numbers``: two for each of ``draw.charge.budgets``, in order, straight from the script: the units that it counts
-    after this call was decided (they may be more than its limit), and the store time at which it is whole again if
-    nothing else is admitted (0: it is whole). Empty unless the call was admitted, refused or never fits.
+    after this call was decided (they may be more than its limit; those that it would count, where a subject in shadow
+    mode had no room for an admitted call), and the store time at which it is whole again if nothing else is admitted
+    (0: it is whole). Empty unless the call was admitted, refused or never fits.
     """
 
     answer: Answer

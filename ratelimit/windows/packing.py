@@ -77,8 +77,8 @@ class Batch:
             self.hold_blobs.append(_hold(hold))
         if not isinstance(hits, int):
             flags, rest, hits = flags | _LISTED, _listed(charge, hits), 0
-        elif not 0 <= hits <= MAX_UNITS:
-            raise ValueError(f"hits must be 0..{MAX_UNITS}, not {hits}")
+        elif not -MAX_UNITS <= hits <= MAX_UNITS:
+            raise ValueError(f"hits must be -{MAX_UNITS}..{MAX_UNITS}, not {hits}")
         if more is not None:
             flags, rest = flags | _MORE, rest + _units("more", more)
         self.draw_blobs.append(_DRAW(number, flags, hits, tokens) + rest)
@@ -102,14 +102,15 @@ class Batch:
 
 def _listed(charge: Charge, hits: tuple[int, ...]) -> bytes:
     """What each subject that has budgets costs."""
-    _units("hits", hits)
-    return _units("hits", [one for subject, one in zip(charge.subjects, hits, strict=True) if subject.budgets])
+    _units("hits", hits, least=-MAX_UNITS)
+    own = [one for subject, one in zip(charge.subjects, hits, strict=True) if subject.budgets]
+    return _units("hits", own, least=-MAX_UNITS)
 
 
-def _units(what: str, numbers: Sequence[int]) -> bytes:
+def _units(what: str, numbers: Sequence[int], *, least: int = 0) -> bytes:
     for one in numbers:
-        if not 0 <= one <= MAX_UNITS:
-            raise ValueError(f"{what} must be 0..{MAX_UNITS}, not {one}")
+        if not least <= one <= MAX_UNITS:
+            raise ValueError(f"{what} must be {least}..{MAX_UNITS}, not {one}")
     return struct.pack(f"<{len(numbers)}d", *numbers)
 
 

@@ -11,7 +11,7 @@
 --       4 charges  '<dBH' valid_until_ms (0 = always), plans, length of the usage subjects; then '<H' each plan; then
 --                  the usage subjects as a reservation has them: a byte, and so many '<Bc0'
 --       5 draws    the calls: '<HBdd' charge, flags, hits, tokens; then where flags say so: HOLDS its hold is the next
---                  of ARGV[6]; LISTED '<d' for each plan of the charge: its own hits; MORE '<dddd' what it asks of the
+--                  of ARGV[6]; LISTED '<d' for each plan of the charge: its own hits; hits below 0 are given back; MORE '<dddd' what it asks of the
 --                  kinds 2 to 5
 --       6 holds    '<Bc0dddHc0' id, ceiling, presumed, timeout_ms, terms, each
 --       7 refs     a line for each charge: the record references it was decided on, separated by spaces; what is
@@ -19,7 +19,8 @@
 --       8 what stands before a usage subject in its key; where calls hold in format 1
 -- Returns { fence, epoch in force, now_ms, clock steps, processor time of this run in us,
 --           answers: one letter a call, numbers: of every A, R and N for each of its budgets '<I8I8' the units counted
---           after it was decided and when that budget is whole again (0: it is), { place of the refusing budget among
+--           after it was decided (of one in shadow mode that had no room for an admitted call: what it would count) and
+--           when that budget is whole again (0: it is), { place of the refusing budget among
 --           the call's, retry_at_ms, its units that are held if only they are in the way, else 0 } of every R and N };
 --       fence P passed, S stale, L late; after S and L nothing was taken and the reply ends with now_ms.
 --       Answers: A admitted, R refused, N never fits, E expired, S stale record, C corrupt value.
@@ -283,7 +284,9 @@ local function fits(charge, hits, listed, tokens, more)
   return true
 end
 
+-- Returns the windows in shadow mode that had no room for the call, each with what it had none for; nil: all had.
 local function count_call(charge, hits, listed, tokens, more, holds)
+  local missed
   for i = 1, charge.count do
     local plan = charge.plans[i]
     local budgets, subject = plan.budgets, plan.subject
@@ -296,9 +299,15 @@ local function count_call(charge, hits, listed, tokens, more, holds)
         window.total = total + cost
         if holds and kind > 0 then window.held = window.held + cost end
         subject.changed = true
+      elseif cost > 0 then
+        missed = missed or {}
+        missed[#missed + 1] = { window = window, cost = cost }
+      elseif cost < 0 and total > 0 then
+        give_back(subject, window, -cost)
       end
     end
   end
+  return missed
 end
 
 -- What is told of the budgets of a call that was decided.
@@ -314,6 +323,14 @@ local function numbers_of(charge)
     end
   end
   return pack(charge.format, unpack(row, 1, k))
+end
+
+-- The same, where some in shadow mode had no room.
+local function numbers_beyond(charge, missed)
+  for i = 1, #missed do missed[i].window.total = missed[i].window.total + missed[i].cost end
+  local numbers = numbers_of(charge)
+  for i = 1, #missed do missed[i].window.total = missed[i].window.total - missed[i].cost end
+  return numbers
 end
 
 ----------------------------------------------------------------------------------------------- the reservations
@@ -371,7 +388,7 @@ local function decide_calls(blob, holds_blob, charges)
   local due_ms, due_text, last_timeout_ms = 0, '', -1 -- the same for many
   local length = #blob
   while at <= length do
-    local index, flags, hits, tokens, listed, id, ceiling, presumed, timeout_ms, terms, answer
+    local index, flags, hits, tokens, listed, id, ceiling, presumed, timeout_ms, terms, answer, missed
     local more = ZEROS
     index, flags, hits, tokens, at = unpack_bytes('<HBdd', blob, at)
     local charge = charges[index]
@@ -398,7 +415,7 @@ local function decide_calls(blob, holds_blob, charges)
     else
       if fits(charge, hits, listed, tokens, more) then
         answer = 'A'
-        count_call(charge, hits, listed, tokens, more, id)
+        missed = count_call(charge, hits, listed, tokens, more, id)
         if id then
           if timeout_ms ~= last_timeout_ms then
             due_ms, last_timeout_ms = now_ms + timeout_ms, timeout_ms
@@ -413,7 +430,7 @@ local function decide_calls(blob, holds_blob, charges)
         answer, refusals[k + 1], refusals[k + 2], refusals[k + 3] = refusal(charge, hits, listed, tokens, more)
       end
       told = told + 1
-      numbers[told] = numbers_of(charge)
+      numbers[told] = missed and numbers_beyond(charge, missed) or numbers_of(charge)
     end
     answers[number] = answer
   end

@@ -115,3 +115,32 @@ local function retry_at_ms(window, value, cost, limit)
   window.asked_need, window.asked_retry = need, release_ms(window.span, bucket)
   return window.asked_retry
 end
+
+-- Gives units back, those that were counted first before later ones: what is left is counted for the longest.
+local function give_back(subject, window, units)
+  local value, first, older, left = subject.value, window.first, window.older, units
+  while left > 0 and older > 0 do
+    local remainder, counted = unpack_bytes(ENTRY, value, first)
+    if counted > left then
+      subject.value = sub(value, 1, first - 1) .. pack(ENTRY, remainder, counted - left) .. sub(value, first + ENTRY_BYTES)
+      left = 0
+    else
+      left, first, older = left - counted, first + ENTRY_BYTES, older - 1
+    end
+  end
+  local newest = math.min(left, window.newest_units)
+  local stored = units - left + newest
+  local before, total = window.before - stored, math.max(0, window.total - units)
+  window.first, window.older, window.newest_units = first, older, window.newest_units - newest
+  window.before, window.total, window.reset = before, total, 0
+  if total > before then
+    window.reset = release_ms(window.span, window.current)
+  elseif total > 0 then
+    window.reset = release_ms(window.span, window.newest)
+  else
+    local current = window.span.current
+    window.current, window.newest = current, current -- nothing lies ahead of the clock any more
+  end
+  window.held, window.asked_need = math.min(window.held, total), false
+  subject.changed = true
+end

@@ -21,6 +21,7 @@ NAMES = ("k:1", "k:2", "t:1", "p:1")
 LIMITS = (1, 2, 3, 7, 20, 100)
 WINDOWS = (Window.SECOND, Window.MINUTE, Window.DAY, Window.TOKENS_HOUR)
 ALL_WINDOWS = tuple(window for window in Window if window is not Window.HOUR)
+CALL_WINDOWS = (Window.SECOND, Window.MINUTE, Window.DAY, Window.WEEK)
 BUCKETS_MS = (50, 1_000, 60_000, 900_000)
 LONG_BUCKETS_MS = (*BUCKETS_MS, 7_200_000, 86_400_000)
 
@@ -100,17 +101,20 @@ def _charges(now_ms: int, subjects: tuple[Subject, ...]) -> st.SearchStrategy[Dr
     )
 
 
-def long(seed: int, steps: int, windows: Sequence[Window] = WINDOWS) -> Iterator[Step]:
-    """Make thousands of steps: mostly small moves, sometimes far ones or back, limits changed now and then."""
+def long(seed: int, steps: int, windows: Sequence[Window] = WINDOWS, *, gives_back: bool = False) -> Iterator[Step]:
+    """Make thousands of steps: mostly small moves, sometimes far ones or back, limits changed now and then.
+
+    ``gives_back``: some calls give hits back, and none holds anything, as it is with descriptors.
+    """
     dice = random.Random(seed)  # noqa: S311  a seed, so that a failure can be repeated
     now_ms, subjects, held = START_MS, _any_subjects(dice, windows), 0
     for _ in range(steps):
         if dice.random() < 0.01:
             subjects = _any_subjects(dice, windows)
         now_ms = _any_move(dice, now_ms, BUCKETS_MS if windows is WINDOWS else LONG_BUCKETS_MS)
-        charges = [_any_charge(dice, subjects) for _ in range(dice.choice((1, 1, 2, 8, 20)))]
+        charges = [_any_charge(dice, subjects, gives_back=gives_back) for _ in range(dice.choice((1, 1, 2, 8, 20)))]
         settled = [_any_settlement(dice, held) for _ in range(dice.choice((0, 0, 1, 3)))] if held else []
-        if dice.random() < 0.5:
+        if dice.random() < 0.5 and not gives_back:
             charges = [
                 one if one.charge.holds_fault else one._replace(hold=_hold(held + number))
                 for number, one in enumerate(charges)
@@ -137,10 +141,10 @@ def _any_move(dice: random.Random, now_ms: int, buckets_ms: Sequence[int]) -> in
     return _moved(now_ms, dice.choice(buckets_ms), ahead, dice.choice((-1, 0, 1)))
 
 
-def _any_charge(dice: random.Random, subjects: Sequence[Subject]) -> Draw:
+def _any_charge(dice: random.Random, subjects: Sequence[Subject], *, gives_back: bool) -> Draw:
     asked = tuple(dice.sample(subjects, dice.randint(0, 3)))
-    each = tuple(dice.choice((0, 1, 4)) for _ in asked)
-    hits = each if dice.random() < 0.2 else dice.choice((1, 1, 1, 2, 5, 21))
+    each = tuple(dice.choice((0, 1, 4, -1, -5) if gives_back else (0, 1, 4)) for _ in asked)
+    hits = each if dice.random() < 0.2 else dice.choice((1, 1, 1, 2, 5, 21, -3) if gives_back else (1, 1, 1, 2, 5, 21))
     more = (dice.choice((0, 2)), 1, dice.choice((0, 5)), 1) if dice.random() < 0.5 else None
     return draw(asked, hits=hits, tokens=dice.choice((0, 0, 1, 3, 20)), more=more)
 

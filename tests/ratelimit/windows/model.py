@@ -127,17 +127,22 @@ class Model:
         if never:
             return self._told(Answer.NEVER_FITS, draw, now_ms, never[0] + 1)
         if self._fits(draw, now_ms):
+            missed = [self._missed(draw, subject, budget, now_ms) for subject, budget in _budgets(draw)]
             for subject in draw.charge.subjects:
                 self._count(subject, draw, now_ms)
             if draw.hold:
                 self.reservations[draw.hold.id] = list(self._parts(draw, now_ms))
-            return self._told(Answer.ADMITTED, draw, now_ms)
+            told = self._told(Answer.ADMITTED, draw, now_ms)
+            numbers = [*told.numbers]
+            for place, units in enumerate(missed):
+                numbers[2 * place] += units
+            return told._replace(numbers=tuple(numbers))
         return self._refusal(draw, now_ms)
 
     def _fits(self, draw: Draw, now_ms: int) -> bool:
         """What costs nothing is not refused, however full the budget is; nothing is in shadow mode."""
         return all(
-            cost == 0
+            cost <= 0
             or subject.is_shadow
             or _counted(self._window(subject.name, budget.shape), budget.shape, now_ms) + cost <= budget.limit
             for (subject, budget), cost in zip(_budgets(draw), _costs(draw), strict=True)
@@ -163,18 +168,27 @@ class Model:
             current = _current(held, shape, now_ms)
             kept[shape] = _since(current - shape.n, held)
             unsettled[shape] = self._held_back(subject.name, shape, now_ms)
-            if cost:
+            if cost > 0:
                 kept[shape][current] += cost
-            if cost and draw.hold and shape.kind is not Kind.CALLS:
+            elif cost < 0:
+                kept[shape] = _without_oldest(kept[shape], -cost)
+            if cost > 0 and draw.hold and shape.kind is not Kind.CALLS:
                 unsettled[shape][current if self.format == 1 else 0] += cost
         self.held[subject.name] = kept
         self.unsettled[subject.name] = unsettled
 
     def _counted_cost(self, draw: Draw, subject: Subject, budget: Budget, now_ms: int) -> int:
-        """What is counted of an admitted call: in shadow mode only what fits."""
+        """What is counted of an admitted call: in shadow mode what fits; no more is given back than there is."""
         cost, shape = _cost(draw, subject, budget), budget.shape
-        fits = _counted(self._window(subject.name, shape), shape, now_ms) + cost <= budget.limit
+        counted = _counted(self._window(subject.name, shape), shape, now_ms)
+        if cost < 0:
+            return max(cost, -counted)
+        fits = counted + cost <= budget.limit
         return cost if fits or not subject.is_shadow else 0
+
+    def _missed(self, draw: Draw, subject: Subject, budget: Budget, now_ms: int) -> int:
+        """What of an admitted call is not counted for want of room, which only shadow mode allows."""
+        return max(0, _cost(draw, subject, budget)) - max(0, self._counted_cost(draw, subject, budget, now_ms))
 
     def _unsettled(self, name: str, shape: WindowShape) -> Held:
         return self.unsettled.get(name, {}).get(shape, Counter())
@@ -209,7 +223,7 @@ class Model:
 
     def _fits_at(self, subject: Subject, budget: Budget, cost: int, now_ms: int) -> int:
         """The first instant at which the cost fits this budget: now, or when some bucket is released."""
-        if cost == 0:
+        if cost <= 0:
             return now_ms
         shape = budget.shape
         held = self._window(subject.name, shape)
@@ -251,6 +265,16 @@ def _current(held: Held, shape: WindowShape, now_ms: int) -> int:
 def _since(oldest: int, held: Held) -> Held:
     """The units of this bucket and of later ones."""
     return Counter({bucket: units for bucket, units in held.items() if bucket >= oldest})
+
+
+def _without_oldest(held: Held, units: int) -> Held:
+    """Less so many units, the oldest first; what there is not is not given back."""
+    left = +held
+    for bucket in sorted(held):
+        given = min(units, left[bucket])
+        left[bucket] -= given
+        units -= given
+    return +left
 
 
 def _counted(held: Held, shape: WindowShape, now_ms: int) -> int:

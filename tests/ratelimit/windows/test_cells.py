@@ -10,7 +10,7 @@ import pytest
 import redis
 from valkeycluster import Cluster
 
-from ratelimit.windows.budgets import Answer, Budget, Fence, Subject, Taken, Window
+from ratelimit.windows.budgets import MAX_UNITS, Answer, Budget, Fence, Subject, Taken, Window
 from ratelimit.windows.cells import Ask, take_cells
 from ratelimit.windows.limiter import Command, Limiter
 from runtime.clock import SystemClock
@@ -108,7 +108,7 @@ def test_a_failed_cell_stands_in_its_place(exchange: Exchange) -> None:
 def test_a_malformed_batch_sends_nothing(exchange: Exchange) -> None:
     """A cost that no window can hold is refused before any cell is asked."""
     with pytest.raises(ValueError, match="hits must be"):
-        take_cells(exchange, [Ask(CELLS[0], [CHARGE], ""), Ask(CELLS[1], [draw((SUBJECT,), -1)], "")])
+        take_cells(exchange, [Ask(CELLS[0], [CHARGE], ""), Ask(CELLS[1], [draw((SUBJECT,), MAX_UNITS + 1)], "")])
     assert exchange.sent == []
 
 

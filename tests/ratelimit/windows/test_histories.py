@@ -35,6 +35,15 @@ def test_long_histories_agree(limiter: Limiter, store: redis.Redis, stored_forma
 
 
 @given(seed=st.integers(0, 2**32))
+@settings(_shared_store, max_examples=examples(2))
+def test_histories_that_give_back_agree(limiter: Limiter, store: redis.Redis, stored_format: int, seed: int) -> None:
+    """Hits that come back, more than there are among them, in a batch with others, the clock set back."""
+    windows = histories.CALL_WINDOWS[: 3 if stored_format == 1 else 4]
+    history = histories.long(seed, 1_500, windows, gives_back=True)
+    histories.check_agreement(limiter, store, history, stored_format)
+
+
+@given(seed=st.integers(0, 2**32))
 @settings(_shared_store, max_examples=examples(12))
 def test_vast_histories_agree(limiter: Limiter, store: redis.Redis, stored_format: int, seed: int) -> None:
     """Windows whose units add up to more than four bytes hold: no sum wraps, in neither script, and none is a fault."""

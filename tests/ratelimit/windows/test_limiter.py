@@ -128,7 +128,7 @@ def test_the_largest_batch(limiter: Limiter, store: redis.Redis) -> None:
         limiter.take(store.execute_command, [five, *charges[1:]], epoch="")
 
 
-@pytest.mark.parametrize("cost", [-1, MAX_UNITS + 1])
+@pytest.mark.parametrize("cost", [-MAX_UNITS - 1, MAX_UNITS + 1])
 def test_a_cost_out_of_range_is_refused_unsent(limiter: Limiter, store: redis.Redis, cost: int) -> None:
     """A cost the windows cannot hold never reaches the store."""
     with pytest.raises(ValueError, match="hits must be"):
