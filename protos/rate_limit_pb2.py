@@ -23,30 +23,35 @@ _sym_db = _symbol_database.Default()
 
 
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 from google.protobuf import wrappers_pb2 as google_dot_protobuf_dot_wrappers__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17protos/rate_limit.proto\x12\x17tollkeeper.ratelimit.v3\x1a\x1egoogle/protobuf/duration.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\xb2\x01\n\x13RateLimitDescriptor\x12\x43\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x32.tollkeeper.ratelimit.v3.RateLimitDescriptor.Entry\x12\x31\n\x0bhits_addend\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt64Value\x1a#\n\x05\x45ntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"z\n\x10RateLimitRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x41\n\x0b\x64\x65scriptors\x18\x02 \x03(\x0b\x32,.tollkeeper.ratelimit.v3.RateLimitDescriptor\x12\x13\n\x0bhits_addend\x18\x03 \x01(\r\"\x89\x05\n\x11RateLimitResponse\x12\x45\n\x0coverall_code\x18\x01 \x01(\x0e\x32/.tollkeeper.ratelimit.v3.RateLimitResponse.Code\x12M\n\x08statuses\x18\x02 \x03(\x0b\x32;.tollkeeper.ratelimit.v3.RateLimitResponse.DescriptorStatus\x1a\xbd\x01\n\tRateLimit\x12\x19\n\x11requests_per_unit\x18\x01 \x01(\r\x12G\n\x04unit\x18\x02 \x01(\x0e\x32\x39.tollkeeper.ratelimit.v3.RateLimitResponse.RateLimit.Unit\x12\x0c\n\x04name\x18\x03 \x01(\t\">\n\x04Unit\x12\x0b\n\x07UNKNOWN\x10\x00\x12\n\n\x06SECOND\x10\x01\x12\n\n\x06MINUTE\x10\x02\x12\x08\n\x04HOUR\x10\x03\x12\x07\n\x03\x44\x41Y\x10\x04\x1a\xf0\x01\n\x10\x44\x65scriptorStatus\x12=\n\x04\x63ode\x18\x01 \x01(\x0e\x32/.tollkeeper.ratelimit.v3.RateLimitResponse.Code\x12K\n\rcurrent_limit\x18\x02 \x01(\x0b\x32\x34.tollkeeper.ratelimit.v3.RateLimitResponse.RateLimit\x12\x17\n\x0flimit_remaining\x18\x03 \x01(\r\x12\x37\n\x14\x64uration_until_reset\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"+\n\x04\x43ode\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x06\n\x02OK\x10\x01\x12\x0e\n\nOVER_LIMIT\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17protos/rate_limit.proto\x12\x17tollkeeper.ratelimit.v3\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1egoogle/protobuf/wrappers.proto\"\x81\x03\n\x13RateLimitDescriptor\x12\x43\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x32.tollkeeper.ratelimit.v3.RateLimitDescriptor.Entry\x12M\n\x05limit\x18\x02 \x01(\x0b\x32>.tollkeeper.ratelimit.v3.RateLimitDescriptor.RateLimitOverride\x12\x31\n\x0bhits_addend\x18\x03 \x01(\x0b\x32\x1c.google.protobuf.UInt64Value\x12\x18\n\x10is_negative_hits\x18\x04 \x01(\x08\x1a#\n\x05\x45ntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x1a\x64\n\x11RateLimitOverride\x12\x19\n\x11requests_per_unit\x18\x01 \x01(\r\x12\x34\n\x04unit\x18\x02 \x01(\x0e\x32&.tollkeeper.ratelimit.v3.RateLimitUnit\"z\n\x10RateLimitRequest\x12\x0e\n\x06\x64omain\x18\x01 \x01(\t\x12\x41\n\x0b\x64\x65scriptors\x18\x02 \x03(\x0b\x32,.tollkeeper.ratelimit.v3.RateLimitDescriptor\x12\x13\n\x0bhits_addend\x18\x03 \x01(\r\"\xc6\x05\n\x11RateLimitResponse\x12\x45\n\x0coverall_code\x18\x01 \x01(\x0e\x32/.tollkeeper.ratelimit.v3.RateLimitResponse.Code\x12M\n\x08statuses\x18\x02 \x03(\x0b\x32;.tollkeeper.ratelimit.v3.RateLimitResponse.DescriptorStatus\x12\x31\n\x10\x64ynamic_metadata\x18\x06 \x01(\x0b\x32\x17.google.protobuf.Struct\x1a\xc7\x01\n\tRateLimit\x12\x19\n\x11requests_per_unit\x18\x01 \x01(\r\x12G\n\x04unit\x18\x02 \x01(\x0e\x32\x39.tollkeeper.ratelimit.v3.RateLimitResponse.RateLimit.Unit\x12\x0c\n\x04name\x18\x03 \x01(\t\"H\n\x04Unit\x12\x0b\n\x07UNKNOWN\x10\x00\x12\n\n\x06SECOND\x10\x01\x12\n\n\x06MINUTE\x10\x02\x12\x08\n\x04HOUR\x10\x03\x12\x07\n\x03\x44\x41Y\x10\x04\x12\x08\n\x04WEEK\x10\x07\x1a\xf0\x01\n\x10\x44\x65scriptorStatus\x12=\n\x04\x63ode\x18\x01 \x01(\x0e\x32/.tollkeeper.ratelimit.v3.RateLimitResponse.Code\x12K\n\rcurrent_limit\x18\x02 \x01(\x0b\x32\x34.tollkeeper.ratelimit.v3.RateLimitResponse.RateLimit\x12\x17\n\x0flimit_remaining\x18\x03 \x01(\r\x12\x37\n\x14\x64uration_until_reset\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\"+\n\x04\x43ode\x12\x0b\n\x07UNKNOWN\x10\x00\x12\x06\n\x02OK\x10\x01\x12\x0e\n\nOVER_LIMIT\x10\x02*\\\n\rRateLimitUnit\x12\x0b\n\x07UNKNOWN\x10\x00\x12\n\n\x06SECOND\x10\x01\x12\n\n\x06MINUTE\x10\x02\x12\x08\n\x04HOUR\x10\x03\x12\x07\n\x03\x44\x41Y\x10\x04\x12\t\n\x05MONTH\x10\x05\x12\x08\n\x04YEAR\x10\x06\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.rate_limit_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RATELIMITDESCRIPTOR']._serialized_start=117
-  _globals['_RATELIMITDESCRIPTOR']._serialized_end=295
-  _globals['_RATELIMITDESCRIPTOR_ENTRY']._serialized_start=260
-  _globals['_RATELIMITDESCRIPTOR_ENTRY']._serialized_end=295
-  _globals['_RATELIMITREQUEST']._serialized_start=297
-  _globals['_RATELIMITREQUEST']._serialized_end=419
-  _globals['_RATELIMITRESPONSE']._serialized_start=422
-  _globals['_RATELIMITRESPONSE']._serialized_end=1071
-  _globals['_RATELIMITRESPONSE_RATELIMIT']._serialized_start=594
-  _globals['_RATELIMITRESPONSE_RATELIMIT']._serialized_end=783
-  _globals['_RATELIMITRESPONSE_RATELIMIT_UNIT']._serialized_start=721
-  _globals['_RATELIMITRESPONSE_RATELIMIT_UNIT']._serialized_end=783
-  _globals['_RATELIMITRESPONSE_DESCRIPTORSTATUS']._serialized_start=786
-  _globals['_RATELIMITRESPONSE_DESCRIPTORSTATUS']._serialized_end=1026
-  _globals['_RATELIMITRESPONSE_CODE']._serialized_start=1028
-  _globals['_RATELIMITRESPONSE_CODE']._serialized_end=1071
+  _globals['_RATELIMITUNIT']._serialized_start=1371
+  _globals['_RATELIMITUNIT']._serialized_end=1463
+  _globals['_RATELIMITDESCRIPTOR']._serialized_start=147
+  _globals['_RATELIMITDESCRIPTOR']._serialized_end=532
+  _globals['_RATELIMITDESCRIPTOR_ENTRY']._serialized_start=395
+  _globals['_RATELIMITDESCRIPTOR_ENTRY']._serialized_end=430
+  _globals['_RATELIMITDESCRIPTOR_RATELIMITOVERRIDE']._serialized_start=432
+  _globals['_RATELIMITDESCRIPTOR_RATELIMITOVERRIDE']._serialized_end=532
+  _globals['_RATELIMITREQUEST']._serialized_start=534
+  _globals['_RATELIMITREQUEST']._serialized_end=656
+  _globals['_RATELIMITRESPONSE']._serialized_start=659
+  _globals['_RATELIMITRESPONSE']._serialized_end=1369
+  _globals['_RATELIMITRESPONSE_RATELIMIT']._serialized_start=882
+  _globals['_RATELIMITRESPONSE_RATELIMIT']._serialized_end=1081
+  _globals['_RATELIMITRESPONSE_RATELIMIT_UNIT']._serialized_start=1009
+  _globals['_RATELIMITRESPONSE_RATELIMIT_UNIT']._serialized_end=1081
+  _globals['_RATELIMITRESPONSE_DESCRIPTORSTATUS']._serialized_start=1084
+  _globals['_RATELIMITRESPONSE_DESCRIPTORSTATUS']._serialized_end=1324
+  _globals['_RATELIMITRESPONSE_CODE']._serialized_start=1326
+  _globals['_RATELIMITRESPONSE_CODE']._serialized_end=1369
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import wrappers_pb2 as _wrappers_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -23,6 +24,32 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class _RateLimitUnit:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RateLimitUnitEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RateLimitUnit.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UNKNOWN: _RateLimitUnit.ValueType  # 0
+    SECOND: _RateLimitUnit.ValueType  # 1
+    MINUTE: _RateLimitUnit.ValueType  # 2
+    HOUR: _RateLimitUnit.ValueType  # 3
+    DAY: _RateLimitUnit.ValueType  # 4
+    MONTH: _RateLimitUnit.ValueType  # 5
+    YEAR: _RateLimitUnit.ValueType  # 6
+
+class RateLimitUnit(_RateLimitUnit, metaclass=_RateLimitUnitEnumTypeWrapper):
+    """envoy.type.v3"""
+
+UNKNOWN: RateLimitUnit.ValueType  # 0
+SECOND: RateLimitUnit.ValueType  # 1
+MINUTE: RateLimitUnit.ValueType  # 2
+HOUR: RateLimitUnit.ValueType  # 3
+DAY: RateLimitUnit.ValueType  # 4
+MONTH: RateLimitUnit.ValueType  # 5
+YEAR: RateLimitUnit.ValueType  # 6
+Global___RateLimitUnit: _TypeAlias = RateLimitUnit  # noqa: Y015
 
 @_typing.final
 class RateLimitDescriptor(_message.Message):
@@ -48,10 +75,38 @@ class RateLimitDescriptor(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class RateLimitOverride(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        REQUESTS_PER_UNIT_FIELD_NUMBER: _builtins.int
+        UNIT_FIELD_NUMBER: _builtins.int
+        requests_per_unit: _builtins.int
+        unit: Global___RateLimitUnit.ValueType
+        def __init__(
+            self,
+            *,
+            requests_per_unit: _builtins.int = ...,
+            unit: Global___RateLimitUnit.ValueType = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["requests_per_unit", b"requests_per_unit", "unit", b"unit"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ENTRIES_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
     HITS_ADDEND_FIELD_NUMBER: _builtins.int
+    IS_NEGATIVE_HITS_FIELD_NUMBER: _builtins.int
+    is_negative_hits: _builtins.bool
+    """its hits are given back"""
     @_builtins.property
     def entries(self) -> _containers.RepeatedCompositeFieldContainer[Global___RateLimitDescriptor.Entry]: ...
+    @_builtins.property
+    def limit(self) -> Global___RateLimitDescriptor.RateLimitOverride:
+        """instead of the service's own"""
+
     @_builtins.property
     def hits_addend(self) -> _wrappers_pb2.UInt64Value:
         """instead of the request's"""
@@ -60,11 +115,13 @@ class RateLimitDescriptor(_message.Message):
         self,
         *,
         entries: _abc.Iterable[Global___RateLimitDescriptor.Entry] | None = ...,
+        limit: Global___RateLimitDescriptor.RateLimitOverride | None = ...,
         hits_addend: _wrappers_pb2.UInt64Value | None = ...,
+        is_negative_hits: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["hits_addend", b"hits_addend"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["hits_addend", b"hits_addend", "limit", b"limit"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "hits_addend", b"hits_addend"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["entries", b"entries", "hits_addend", b"hits_addend", "is_negative_hits", b"is_negative_hits", "limit", b"limit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -131,6 +188,7 @@ class RateLimitResponse(_message.Message):
             MINUTE: RateLimitResponse.RateLimit._Unit.ValueType  # 2
             HOUR: RateLimitResponse.RateLimit._Unit.ValueType  # 3
             DAY: RateLimitResponse.RateLimit._Unit.ValueType  # 4
+            WEEK: RateLimitResponse.RateLimit._Unit.ValueType  # 7
 
         class Unit(_Unit, metaclass=_UnitEnumTypeWrapper): ...
         UNKNOWN: RateLimitResponse.RateLimit.Unit.ValueType  # 0
@@ -138,6 +196,7 @@ class RateLimitResponse(_message.Message):
         MINUTE: RateLimitResponse.RateLimit.Unit.ValueType  # 2
         HOUR: RateLimitResponse.RateLimit.Unit.ValueType  # 3
         DAY: RateLimitResponse.RateLimit.Unit.ValueType  # 4
+        WEEK: RateLimitResponse.RateLimit.Unit.ValueType  # 7
 
         REQUESTS_PER_UNIT_FIELD_NUMBER: _builtins.int
         UNIT_FIELD_NUMBER: _builtins.int
@@ -188,20 +247,24 @@ class RateLimitResponse(_message.Message):
 
     OVERALL_CODE_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
+    DYNAMIC_METADATA_FIELD_NUMBER: _builtins.int
     overall_code: Global___RateLimitResponse.Code.ValueType
     @_builtins.property
     def statuses(self) -> _containers.RepeatedCompositeFieldContainer[Global___RateLimitResponse.DescriptorStatus]:
         """one for each descriptor, in order"""
 
+    @_builtins.property
+    def dynamic_metadata(self) -> _struct_pb2.Struct: ...
     def __init__(
         self,
         *,
         overall_code: Global___RateLimitResponse.Code.ValueType = ...,
         statuses: _abc.Iterable[Global___RateLimitResponse.DescriptorStatus] | None = ...,
+        dynamic_metadata: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["dynamic_metadata", b"dynamic_metadata"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["overall_code", b"overall_code", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dynamic_metadata", b"dynamic_metadata", "overall_code", b"overall_code", "statuses", b"statuses"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

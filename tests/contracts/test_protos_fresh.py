@@ -49,6 +49,7 @@ UPSTREAM = {
     external_auth_pb2.OkHttpResponse: auth.OkHttpResponse,
     rate_limit_pb2.RateLimitDescriptor: descriptors.RateLimitDescriptor,
     rate_limit_pb2.RateLimitDescriptor.Entry: descriptors.RateLimitDescriptorEntry,
+    rate_limit_pb2.RateLimitDescriptor.RateLimitOverride: descriptors.RateLimitDescriptorRateLimitOverride,
     rate_limit_pb2.RateLimitRequest: ratelimit.RateLimitRequest,
     rate_limit_pb2.RateLimitResponse: ratelimit.RateLimitResponse,
     rate_limit_pb2.RateLimitResponse.RateLimit: ratelimit.RateLimitResponseRateLimit,
