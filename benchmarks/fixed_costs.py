@@ -31,8 +31,9 @@ from pygrpc_native import EVENT_CALL, NativeGrpcFront
 from benchmarks.ground import h2load
 from benchmarks.ground.processes import accepts, await_that, cpu_us, free_port, running, valkey
 from protos.rate_limit_pb2 import RateLimitRequest
-from ratelimit.descriptors.deciding import Ordinary, OrdinaryMetrics
-from ratelimit.descriptors.file import parse
+from ratelimit.descriptors.deciding import Ordinary
+from ratelimit.descriptors.metrics import OrdinaryMetrics
+from ratelimit.descriptors.reading import parse
 from ratelimit.service.edge import RateLimitService
 from ratelimit.service.stream_done import StreamDone
 from runtime.clock import SystemClock

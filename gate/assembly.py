@@ -41,7 +41,8 @@ from gate.sharing import heartbeat_of
 from gate.unknown_peppers import UnknownPeppers
 from gate.usage import Usage, count_admitted
 from ratelimit.descriptors.asking import Asked
-from ratelimit.descriptors.deciding import Ordinary, OrdinaryMetrics
+from ratelimit.descriptors.deciding import Ordinary
+from ratelimit.descriptors.metrics import OrdinaryMetrics
 from ratelimit.descriptors.telling import Said
 from ratelimit.service.edge import RATE_LIMIT_PATH, RateLimitService
 from ratelimit.service.stream_done import StreamDone

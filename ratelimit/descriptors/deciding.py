@@ -12,23 +12,20 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, Counter
 from redis.exceptions import RedisError
 
 from ratelimit.descriptors.asking import Asked, Planner
 from ratelimit.descriptors.file import Descriptors
+from ratelimit.descriptors.metrics import OrdinaryMetrics
 from ratelimit.descriptors.telling import Outcome, Said
 from ratelimit.names import UNFENCED
 from ratelimit.windows.budgets import Answer, Draw, Fence, Taken
 from ratelimit.windows.limiter import Limiter
 from ratelimit.windows.packing import MAX_CHARGES, MAX_NAMES
 from ratelimit.windows.sizing import BatchSizer
-from runtime.tallies import Tally
 
 FIRST_LIMITS: Final = 64
 """So many limits are asked of the store at once before anything is known of what they cost it."""
-
-_LABELS: Final = tuple((outcome, outcome.value) for outcome in Outcome)
 
 Execute = Callable[..., Any]
 """Sends one command to the store and returns its reply; raises redis-py's errors."""
@@ -39,35 +36,6 @@ Hear = Callable[[int], object]
 
 def _unheard(_store_ms: int) -> None:
     """Nobody wants to know."""
-
-
-class OrdinaryMetrics:
-    """The instruments of ordinary descriptors."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._decisions = Tally(
-            "tollkeeper_descriptor_decisions",
-            "Calls of the rate-limit service about ordinary descriptors, by outcome.",
-            ["outcome"],
-            registry=registry,
-        )
-        self.loads = Counter(
-            "tollkeeper_descriptor_loads",
-            "Times the file of descriptors was read: loaded, or refused and the one before kept.",
-            ["outcome"],
-            registry=registry,
-        )
-
-    def decided(self, said: Sequence[Said]) -> None:
-        """Count a batch; by the thread that decides alone."""
-        outcomes = [one.outcome for one in said]
-        for outcome, label in _LABELS:
-            if calls := outcomes.count(outcome):
-                self._decisions.add(calls, label)
-
-    def failed(self, calls: int) -> None:
-        """Count a batch that a fault of ours left undecided."""
-        self._decisions.add(calls, Outcome.UNDECIDED.value)
 
 
 class _InForce:
@@ -112,7 +80,7 @@ class Ordinary:
         plans = [in_force.planner.plan_of(one) for one in asked]
         said = [Said(Outcome.OVER_LIMIT if plan.is_banned else Outcome.OK, plan) for plan in plans]
         self._take_all(in_force.limiter, said, execute, deadline_ms, hear)
-        self.metrics.decided(said)
+        self.metrics.decided(said, is_measured=in_force.planner.is_measured)
         return said
 
     def _take_all(self, limiter: Limiter, said: Sequence[Said], execute: Execute, deadline_ms: int, hear: Hear) -> None:
@@ -123,6 +91,8 @@ class Ordinary:
             if one.plan.draw is not None:
                 counted.append(one)
                 draws.append(one.plan.draw)
+            elif one.plan.fault:
+                one.outcome = Outcome.INVALID
         first = 0
         while first < len(draws):
             part = self._part(draws, first)

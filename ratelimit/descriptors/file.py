@@ -1,9 +1,7 @@
-"""Ordinary rate-limit descriptors: a file of limits, and which of them a call meets. Pure.
+"""Ordinary rate-limit descriptors: the limits of a file, and which of them a call meets. Pure.
 
-The format is envoyproxy/ratelimit's (its README): a ``domain``, nested ``descriptors`` of ``key`` and perhaps ``value``
-(one that ends in ``*`` is a beginning), each perhaps with ``rate_limit`` (``unit``, ``requests_per_unit`` or
-``unlimited``, ``name``, ``replaces``) and ``shadow_mode``. A call's descriptor meets a limit that stands as deep as it
-has entries; at each depth the exact value comes first, then a beginning of it (the longest), then the key alone.
+A call's descriptor meets a limit that stands as deep as it has entries; at each depth the exact value comes first, then
+the first beginning of it in the file's order, then the key alone. ``reading.py`` makes all this of a file's text.
 """
 
 from __future__ import annotations
@@ -12,30 +10,15 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
-
-import yaml
+from typing import Final
 
 from ratelimit.windows.budgets import Budget, Subject, Window
 
 Entries = tuple[tuple[str, str], ...]
 """A descriptor of a call: (key, value), the outermost first."""
 
-WINDOWS: Final = {"second": Window.SECOND, "minute": Window.MINUTE, "hour": Window.HOUR, "day": Window.DAY}
-MAX_DEPTH: Final = 16
-MAX_PER_WINDOW: Final = 10**9
-"""Largest limit: the protocol tells it, and what is left of it, in 32 bits."""
-_FIELDS: Final = {
-    "file": ("domain", "descriptors"),
-    "descriptor": ("key", "value", "rate_limit", "shadow_mode", "descriptors", "detailed_metric"),
-    "rate_limit": ("unit", "requests_per_unit", "unlimited", "name", "replaces"),
-    "replaces": ("name",),
-}
-_ANY: Final = "*"
-
-
-class DescriptorsError(ValueError):
-    """A file that is not good; says the line and the rule."""
+ANY: Final = "*"
+"""What a value of the file ends in that is a beginning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +30,13 @@ class Limit:
     name: str = ""
     replaces: tuple[str, ...] = ()  # names of limits that do not count beside this one
     is_shadow: bool = False  # counts, refuses nobody
+    is_quota: bool = False  # the same, and the answer says where a call was above it
+    is_detailed: bool = False  # its metric is told for each value by itself
+    tells_values: bool = False  # some of its keys tell their values in its metric
+    shares: bool = False  # values that have some beginning in common are counted together
+    is_brought: bool = False  # by a request, for itself
+    refuses_nobody: bool = field(init=False, repr=False, compare=False)
+    is_measured: bool = field(init=False, repr=False, compare=False)  # it has a metric of its own
     budgets: tuple[Budget, ...] = field(init=False, repr=False, compare=False)  # what is counted for each value
 
     def __post_init__(self) -> None:
@@ -54,15 +44,21 @@ class Limit:
         window = self.window
         budgets = (Budget(window, self.per_window),) if window is not None and self.per_window else ()
         object.__setattr__(self, "budgets", budgets)
+        object.__setattr__(self, "refuses_nobody", self.is_shadow or self.is_quota)
+        measured = self.refuses_nobody or self.is_detailed or self.tells_values or self.is_brought
+        object.__setattr__(self, "is_measured", measured)
 
 
 @dataclass(slots=True)
 class Node:
     """One key and value of the file, with what stands below."""
 
+    value: str | None = None  # as the file has it; None: any
     limit: Limit | None = None
-    below: dict[tuple[str, str | None], Node] = field(default_factory=dict)  # None: any value
-    beginnings: dict[str, list[tuple[str, Node]]] = field(default_factory=dict)  # of a key's values, the longest first
+    below: dict[tuple[str, str | None], Node] = field(default_factory=dict)
+    beginnings: dict[str, list[tuple[str, Node]]] = field(default_factory=dict)  # of a key's values, as the file goes
+    tells_value: bool = False  # value_to_metric
+    shares: bool = False  # share_threshold
 
     def next(self, key: str, value: str) -> Node | None:
         """What a call's entry leads to."""
@@ -77,11 +73,9 @@ class Node:
 
     def add(self, key: str, value: str | None) -> Node:
         """Make what a key, with this value or any, leads to."""
-        made = self.below[key, value] = Node()
-        if value is not None and value.endswith(_ANY):
-            beginnings = self.beginnings.setdefault(key, [])
-            beginnings.append((value[:-1], made))
-            beginnings.sort(key=lambda one: -len(one[0]))
+        made = self.below[key, value] = Node(value)
+        if value is not None and value.endswith(ANY):
+            self.beginnings.setdefault(key, []).append((value[:-1], made))
         return made
 
 
@@ -91,6 +85,7 @@ class Descriptors:
 
     domain: str
     root: Node
+    warnings: tuple[str, ...] = ()  # what the file says in vain, with the line
 
     def limit_of(self, entries: Entries) -> Limit | None:
         """The limit that a descriptor meets; ``None``: none."""
@@ -99,133 +94,60 @@ class Descriptors:
             node = node.next(key, value) if node else None
         return node.limit if node and entries else None
 
+    def counted_as(self, entries: Entries) -> Entries:
+        """A descriptor with what stands for those of its values that are counted together with others."""
+        walked = self._walk(entries)
+        return tuple([(key, _shared(node, value) or value) for key, value, node in walked])
+
+    def label_of(self, entries: Entries, limit: Limit) -> str:
+        """How the metric of the limit that a descriptor meets is named: envoyproxy/ratelimit's rules."""
+        parts = [self.domain]
+        for key, value, node in self._walk(entries):
+            told = (_shared(node, value) or value) if limit.is_detailed else _told(node, value)
+            parts.append(f"{key}_{told}" if told else key)
+        return ".".join(parts)
+
+    def _walk(self, entries: Entries) -> Iterator[tuple[str, str, Node | None]]:
+        node: Node | None = self.root
+        for key, value in entries:
+            node = node.next(key, value) if node else None
+            yield key, value, node
+
+
+def _shared(node: Node | None, value: str) -> str:
+    """What is counted instead of a value that a node with share_threshold takes by its beginning; else ""."""
+    return node.value or "" if node is not None and node.shares and value != node.value else ""
+
+
+def _told(node: Node | None, value: str) -> str:
+    """What the metric says of a value."""
+    if node is None or _shared(node, value):
+        return node.value or "" if node is not None else ""
+    return value if node.tells_value else node.value or ""
+
+
+def label_of_brought(domain: str, entries: Entries) -> str:
+    """How the metric of limits is named that requests bring along: by their keys only, callers choose the values."""
+    return ".".join([domain, *[key for key, _value in entries]])
+
 
 _quoted: Final[Callable[[str], str]] = json.encoder.encode_basestring
 
 
-def subject_of(domain: str, entries: Entries, limit: Limit) -> Subject:
+def subject_of(domain: str, entries: Entries, limit: Limit, *, apart: str = "") -> Subject:
     """What is counted for a descriptor: each value of a key has a budget of its own, whatever its text.
 
     Its name is the hash of ``json.dumps([domain, entries], ensure_ascii=False)``, put together here by hand.
+    ``apart``: a further word of the name, for what is counted beside it.
     """
     pairs = ", ".join([f"[{_quoted(key)}, {_quoted(value)}]" for key, value in entries])
     text = f"[{_quoted(domain)}, [{pairs}]]".encode(errors="surrogatepass")
-    return Subject(f"d:{hashlib.sha256(text).hexdigest()[:40]}", limit.budgets, limit.is_shadow)
+    return Subject(f"d:{hashlib.sha256(text).hexdigest()[:40]}{apart}", limit.budgets, limit.refuses_nobody)
 
 
-def parse(text: str) -> Descriptors:
-    """Read a file; raises ``DescriptorsError`` with the line and what is wrong with it."""
-    try:
-        document = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        raise DescriptorsError(f"{_where(error.problem_mark)}: {error.problem}") from error
-    except yaml.YAMLError as error:
-        raise DescriptorsError(f"line 1: {error}") from error
-    if document is None:
-        raise DescriptorsError("line 1: the file is empty")
-    fields = _fields(document, "file")
-    domain = _text(fields.get("domain"), document, "domain")
-    root = Node()
-    _add_all(root, fields.get("descriptors"), depth=1)
-    return Descriptors(domain, root)
-
-
-def _add_all(node: Node, listed: yaml.Node | None, depth: int) -> None:
-    for each in _items(listed, "descriptors"):
-        fields = _fields(each, "descriptor")
-        key = _text(fields.get("key"), each, "key")
-        value = _text(fields["value"], each, "value") if "value" in fields else None
-        if (key, value) in node.below:
-            raise _fault(each, f"key {key!r} with value {value!r} stands here twice")
-        if depth > MAX_DEPTH:
-            raise _fault(each, f"descriptors may be nested {MAX_DEPTH} deep")
-        made = node.add(key, value)
-        is_shadow = _truth(fields.get("shadow_mode"), "shadow_mode")
-        if "rate_limit" in fields:
-            made.limit = _limit(fields["rate_limit"], is_shadow=is_shadow)
-        _add_all(made, fields.get("descriptors"), depth + 1)
-
-
-def _limit(node: yaml.Node, *, is_shadow: bool) -> Limit:
-    fields = _fields(node, "rate_limit")
-    name = _text(fields["name"], node, "name") if "name" in fields else ""
-    replaces = tuple(_replaced(each, name) for each in _items(fields.get("replaces"), "replaces"))
-    if _truth(fields.get("unlimited"), "unlimited"):
-        if "unit" in fields or "requests_per_unit" in fields:
-            raise _fault(node, "unlimited: has no unit and no requests_per_unit beside it")
-        return Limit(None, name=name, replaces=replaces, is_shadow=is_shadow)
-    unit = _text(fields.get("unit"), node, "unit").lower()
-    if unit not in WINDOWS:
-        raise _fault(fields["unit"], f"unit: must be one of {', '.join(WINDOWS)}, not {unit!r}")
-    return Limit(WINDOWS[unit], _number(fields.get("requests_per_unit"), node), name, replaces, is_shadow)
-
-
-def _replaced(node: yaml.Node, own: str) -> str:
-    name = _text(_fields(node, "replaces").get("name"), node, "name")
-    if name == own:
-        raise _fault(node, f"replaces: {name!r} cannot replace itself")
-    return name
-
-
-# Reading YAML with lines
-
-
-def _where(mark: Any) -> str:
-    return f"line {mark.line + 1}" if mark is not None else "line 1"
-
-
-def _fault(node: yaml.Node, rule: str) -> DescriptorsError:
-    return DescriptorsError(f"{_where(node.start_mark)}: {rule}")
-
-
-def _fields(node: yaml.Node, kind: str) -> dict[str, yaml.Node]:
-    if not isinstance(node, yaml.MappingNode):
-        raise _fault(node, f"a {kind} must be a mapping")
-    fields: dict[str, yaml.Node] = {}
-    for name, value in node.value:
-        if name.value not in _FIELDS[kind]:
-            raise _fault(name, f"a {kind} has no field {name.value!r}; it has {', '.join(_FIELDS[kind])}")
-        if name.value in fields:
-            raise _fault(name, f"{name.value!r} stands here twice")
-        fields[name.value] = value
-    return fields
-
-
-def _items(node: yaml.Node | None, name: str) -> Iterator[yaml.Node]:
-    if node is None:
-        return
-    if not isinstance(node, yaml.SequenceNode):
-        raise _fault(node, f"{name}: must be a list")
-    yield from node.value
-
-
-def _text(node: yaml.Node | None, around: yaml.Node, name: str) -> str:
-    if node is None:
-        raise _fault(around, f"{name}: is missing")
-    if not isinstance(node, yaml.ScalarNode) or not node.value:
-        raise _fault(node, f"{name}: must be a text")
-    return str(node.value)
-
-
-def _truth(node: yaml.Node | None, name: str) -> bool:
-    if node is None:
-        return False
-    if not isinstance(node, yaml.ScalarNode) or node.value not in {"true", "false"}:
-        raise _fault(node, f"{name}: must be true or false")
-    return bool(node.value == "true")
-
-
-def _number(node: yaml.Node | None, around: yaml.Node) -> int:
-    text = _text(node, around, "requests_per_unit")
-    if not (text.isascii() and text.isdigit() and int(text) <= MAX_PER_WINDOW):
-        raise _fault(node or around, f"requests_per_unit: must be a whole number, 0 to {MAX_PER_WINDOW}, not {text!r}")
-    return int(text)
-
-
-def limits_met(file: Descriptors | None, descriptors: Sequence[Entries]) -> list[Limit | None]:
-    """Which limit each descriptor of one call meets, less those that another replaces."""
-    if file is None:
-        return [None] * len(descriptors)
-    found = [file.limit_of(entries) for entries in descriptors]
+def without_replaced(found: Sequence[Limit | None]) -> Sequence[Limit | None]:
+    """The limits of one call less those that another replaces; to be unlimited is never replaced."""
     replaced = {name for limit in found if limit is not None for name in limit.replaces}
-    return [None if limit is not None and limit.name in replaced else limit for limit in found] if replaced else found
+    if not replaced:
+        return found
+    return [None if limit is not None and limit.window and limit.name in replaced else limit for limit in found]

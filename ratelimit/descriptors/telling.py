@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
-from ratelimit.descriptors.asking import UNCOUNTED, Plan, counts, never_fits
+from ratelimit.descriptors.asking import UNCOUNTED, Plan, never_fits
 from ratelimit.descriptors.file import Limit
 from ratelimit.windows.budgets import Grant
 
@@ -15,6 +15,7 @@ class Outcome(enum.StrEnum):
 
     OK = "ok"
     OVER_LIMIT = "over_limit"
+    INVALID = "invalid"  # it brings a limit along that cannot be obeyed: the answer is an error
     UNDECIDED = "undecided"  # the store could not be asked; a setting says what the caller is told
 
 
@@ -23,6 +24,7 @@ class Status:
     """What is said of one descriptor."""
 
     is_over: bool = False
+    is_above: bool = False  # the same in shadow or quota mode, where it refuses nobody
     limit: Limit | None = None  # None: it meets none, or one that another replaces
     remaining: int = 0
     reset_ms: int = 0  # until the limit is whole again; of the one that refused, until the call fits
@@ -50,10 +52,14 @@ class Said:
             return Status(limit=limit)
         grant = self.grant
         if grant is None or place == UNCOUNTED:  # the call never fits this limit, or another one; or it counts nothing
-            return Status(never_fits(limit, hits), limit, limit.per_window)
+            is_above = limit.refuses_nobody and not limit.per_window and hits > 0
+            return Status(never_fits(limit, hits), is_above, limit, limit.per_window)
         total, until_ms = grant.numbers[2 * place : 2 * place + 2]
-        remaining = max(0, limit.per_window - total)
-        is_over = self.outcome is Outcome.OVER_LIMIT and counts(limit, hits) and remaining < hits
+        remaining = limit.per_window - total
+        summed = self.plan.summed_hits(place)
+        lacks = hits > 0 and remaining < summed and self.outcome is Outcome.OVER_LIMIT
+        is_above = hits > 0 and limit.refuses_nobody and (lacks or remaining < 0)
         if grant.retry_at_ms and grant.place == place + 1:
             until_ms = grant.retry_at_ms
-        return Status(is_over, limit, remaining, max(0, until_ms - self.now_ms))
+        is_over = lacks and not limit.refuses_nobody
+        return Status(is_over, is_above, limit, max(0, remaining), max(0, until_ms - self.now_ms))

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from ratelimit.descriptors.deciding import OrdinaryMetrics
-from ratelimit.descriptors.file import Descriptors, DescriptorsError, parse
+from ratelimit.descriptors.file import Descriptors
+from ratelimit.descriptors.metrics import OrdinaryMetrics
+from ratelimit.descriptors.reading import DescriptorsError, parse
 from ratelimit.descriptors.troubles import DESCRIPTORS_REFUSED
 from runtime.files import Mark, mark_of
 from runtime.readiness import Trouble
@@ -20,7 +21,7 @@ from runtime.readiness import Trouble
 LOOK_S: Final = 1.0
 """How often the file is looked at: one stat."""
 MAX_BYTES: Final = 4 * 1024 * 1024
-"""What stands beyond is not read."""
+"""A larger file is refused."""
 
 _log: Final = logging.getLogger(__name__)
 
@@ -29,9 +30,16 @@ def read_descriptors(path: Path) -> Descriptors:
     """Read a file; raises ``DescriptorsError`` with its name, the line and the rule."""
     try:
         with path.open("rb") as file:
-            return parse(file.read(MAX_BYTES).decode())
+            text = file.read(MAX_BYTES + 1)
+        return parse(_of_good_size(text).decode())
     except (OSError, UnicodeDecodeError, DescriptorsError) as error:
         raise DescriptorsError(f"{path}: {error}") from error
+
+
+def _of_good_size(text: bytes) -> bytes:
+    if len(text) > MAX_BYTES:
+        raise DescriptorsError(f"the file is larger than {MAX_BYTES} bytes")
+    return text
 
 
 class DescriptorFile:
@@ -45,6 +53,7 @@ class DescriptorFile:
         self._trouble = ""
         self.current = read_descriptors(path)
         metrics.loads.labels("loaded").inc()
+        self._warn()
 
     def troubles(self) -> tuple[Trouble, ...]:
         """Tell whether the file is not the one in force."""
@@ -70,7 +79,12 @@ class DescriptorFile:
         self._mark, self._trouble = mark, ""
         self._metrics.loads.labels("loaded").inc()
         _log.info("the file of descriptors has changed and is in force: %s", self._path)
+        self._warn()
         return True
+
+    def _warn(self) -> None:
+        for warning in self.current.warnings:
+            _log.warning("the file of descriptors %s, %s", self._path, warning)
 
     def _refuse(self, mark: Mark | None, trouble: str) -> None:
         self._mark, self._trouble = mark, trouble

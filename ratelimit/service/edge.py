@@ -11,12 +11,13 @@ from typing import Final
 
 from google.protobuf.message import DecodeError
 
-from protos.rate_limit_pb2 import RateLimitDescriptor, RateLimitRequest, RateLimitResponse
-from ratelimit.descriptors.asking import Asked
+from protos.rate_limit_pb2 import RateLimitDescriptor, RateLimitRequest, RateLimitResponse, RateLimitUnit
+from ratelimit.descriptors.asking import Asked, Brought
 from ratelimit.descriptors.telling import Outcome, Said
 from ratelimit.service.remembered import Remembered
 from ratelimit.service.shown import shown
 from ratelimit.service.stream_done import StreamDone
+from ratelimit.windows.budgets import Window
 from runtime.grpc.front import INVALID_ARGUMENT, Answer, Failure
 
 RATE_LIMIT_PATH: Final = "/envoy.service.ratelimit.v3.RateLimitService/ShouldRateLimit"
@@ -24,8 +25,12 @@ MAX_BATCH: Final = 256
 
 _OK: Final = RateLimitResponse(overall_code=RateLimitResponse.OK).SerializeToString()
 _OVER: Final = RateLimitResponse(overall_code=RateLimitResponse.OVER_LIMIT).SerializeToString()
+_UNDECIDED: Final = Outcome.UNDECIDED  # at hand: looking a member up costs more than comparing it
+_INVALID: Final = Outcome.INVALID
 _NO_DOMAIN: Final = Failure(INVALID_ARGUMENT, "rate limit domain must not be empty")
 _NO_DESCRIPTORS: Final = Failure(INVALID_ARGUMENT, "rate limit descriptor list must not be empty")
+_WINDOWS: Final = {1: Window.SECOND, 2: Window.MINUTE, 3: Window.HOUR, 4: Window.DAY}
+"""By the numbers of ``RateLimitUnit``."""
 
 Decide = Callable[[Sequence[Asked], float], list[Said]]
 """Answers calls about ordinary descriptors, in order, before a deadline on the monotonic clock."""
@@ -107,9 +112,12 @@ class RateLimitService:
     def _undecided(self) -> bytes:
         return _OVER if self._denies_undecided() else _OK
 
-    def _encoded(self, said: Said) -> bytes:
-        if said.outcome is Outcome.UNDECIDED:
+    def _encoded(self, said: Said) -> Answer:
+        outcome = said.outcome
+        if outcome is _UNDECIDED:
             return self._undecided()
+        if outcome is _INVALID:
+            return Failure(INVALID_ARGUMENT, said.plan.fault)
         return shown(said)
 
 
@@ -123,8 +131,11 @@ def _answered_at_once(request: RateLimitRequest | None) -> Answer | None:
 
 
 def _asked(request: RateLimitRequest) -> Asked:
-    hits = request.hits_addend or 1
-    return Asked(request.domain, tuple([(_entries(one), _hits(one, hits)) for one in request.descriptors]))
+    hits, descriptors = request.hits_addend or 1, request.descriptors
+    asked = Asked(request.domain, tuple([(_entries(one), _hits(one, hits)) for one in descriptors]))
+    if any(one.HasField("limit") for one in descriptors):
+        asked.brought = tuple([_brought(one) for one in descriptors])
+    return asked
 
 
 def _entries(descriptor: RateLimitDescriptor) -> tuple[tuple[str, str], ...]:
@@ -132,5 +143,15 @@ def _entries(descriptor: RateLimitDescriptor) -> tuple[tuple[str, str], ...]:
 
 
 def _hits(descriptor: RateLimitDescriptor, of_request: int) -> int:
-    """A descriptor's own hits, 0 among them, or else the request's."""
-    return descriptor.hits_addend.value if descriptor.HasField("hits_addend") else of_request
+    """A descriptor's own hits, 0 among them, or else the request's; below 0 where they are given back."""
+    hits = descriptor.hits_addend.value if descriptor.HasField("hits_addend") else of_request
+    return -hits if descriptor.is_negative_hits else hits
+
+
+def _brought(descriptor: RateLimitDescriptor) -> Brought | None:
+    """The limit that a call brings along for a descriptor."""
+    if not descriptor.HasField("limit"):
+        return None
+    unit = descriptor.limit.unit
+    name = RateLimitUnit.Name(unit) if unit in RateLimitUnit.values() else str(unit)
+    return Brought(_WINDOWS.get(unit), descriptor.limit.requests_per_unit, name)

@@ -6,7 +6,8 @@ an admitted call's numbers are set in it and it is written out. For one thread.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
 
@@ -18,11 +19,13 @@ from ratelimit.windows.budgets import Window
 UNLIMITED: Final = 2**32 - 1
 """What remains of no limit."""
 
+_ADMITTED: Final = Outcome.OK
 _UNITS: Final = {
     Window.SECOND: RateLimitResponse.RateLimit.SECOND,
     Window.MINUTE: RateLimitResponse.RateLimit.MINUTE,
     Window.HOUR: RateLimitResponse.RateLimit.HOUR,
     Window.DAY: RateLimitResponse.RateLimit.DAY,
+    Window.WEEK: RateLimitResponse.RateLimit.WEEK,
 }
 
 
@@ -70,11 +73,13 @@ class _Prepared:
 def shown(said: Said) -> bytes:
     """The answer to a call that was decided."""
     grant = said.grant
-    if grant is None or said.outcome is not Outcome.OK:
+    if grant is None or said.outcome is not _ADMITTED:
         return _response(said).SerializeToString()
     shape = said.plan.shape
     prepared = shape.prepared
     if not isinstance(prepared, _Prepared):
+        if shape.has_quota:
+            return _response(said).SerializeToString()
         prepared = shape.prepared = _Prepared(said)
     return prepared.shown(grant.numbers, said.now_ms)
 
@@ -83,9 +88,22 @@ def _response(said: Said) -> RateLimitResponse:
     response = RateLimitResponse()
     is_over = said.outcome is Outcome.OVER_LIMIT
     response.overall_code = RateLimitResponse.OVER_LIMIT if is_over else RateLimitResponse.OK
-    for status in said.statuses:
+    statuses = said.statuses
+    for status in statuses:
         _fill(response.statuses.add(), status)
+    if said.plan.told:
+        _tell_quota(response, said, statuses)
     return response
+
+
+def _tell_quota(response: RateLimitResponse, said: Said, statuses: Sequence[Status]) -> None:
+    """Say which descriptors are above a limit in quota mode: envoyproxy/ratelimit's metadata."""
+    entries = [{"entries": [f"{key}={value}" for key, value in one]} for one in said.plan.told]
+    metadata: dict[str, Any] = {"domain": said.plan.planner.domain, "descriptors": entries, "quotaModeEnabled": True}
+    above = [place for place, one in enumerate(statuses) if one.is_above and one.limit and one.limit.is_quota]
+    if above:
+        metadata["quotaModeViolations"] = above
+    response.dynamic_metadata.update(metadata)
 
 
 def _fill(told: RateLimitResponse.DescriptorStatus, status: Status) -> None:

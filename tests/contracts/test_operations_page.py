@@ -22,7 +22,7 @@ from catalog.records import Kind
 from catalog.status import State
 from extauth.reasons import WIRE, Outcome, Reason
 from publisher.metrics import ClusterMetrics, PublisherMetrics
-from ratelimit.descriptors import deciding as ordinary
+from ratelimit.descriptors import telling as ordinary
 from ratelimit.service.metrics import Way
 from ratelimit.tokens import ledger
 from ratelimit.tokens.costs import Ending
@@ -49,6 +49,11 @@ LABELS: Mapping[str, Mapping[str, Iterable[str]]] = {
     "tollkeeper_settlement_script_seconds": {"work": ("settle", "sweep")},
     "tollkeeper_settlements_total": {"ending": (*Ending, "unknown"), "outcome": ledger.Outcome},
     "tollkeeper_descriptor_decisions_total": {"outcome": ordinary.Outcome},
+    "tollkeeper_descriptor_hits_total": {
+        "outcome": ("within_limit", "over_limit", "shadow_mode", "quota_mode", "given_back"),
+        "source": ("file", "request"),
+        "limit": BOUNDED,
+    },
     "tollkeeper_descriptor_loads_total": {"outcome": ("loaded", "refused")},
     "tollkeeper_settlements_clamped_total": {"publication": BOUNDED},
     "tollkeeper_settlements_above_hold_total": {"publication": BOUNDED},

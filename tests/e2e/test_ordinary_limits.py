@@ -32,9 +32,14 @@ descriptors:
   - {key: gold, rate_limit: {unit: minute, requests_per_unit: 60, replaces: [{name: paths}]}}
   - {key: trial, shadow_mode: true, rate_limit: {unit: day, requests_per_unit: 2}}
   - {key: account, rate_limit: {unit: day, requests_per_unit: 100}}
+  - {key: back, rate_limit: {unit: week, requests_per_unit: 4294967295}}
 """
 ACTIONS = (("path",), ("user",), ("path", "user"), ("gold",), ("trial",))
 """The headers that make up a descriptor: sent by Envoy where all of them are there."""
+
+
+BROUGHT = {"requests_per_unit": 2, "unit": "HOUR"}
+"""The limit that Envoy brings along for ``x-brought``, which the file does not list."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,9 @@ def _config(admin_socket: str, gate: str, shop: int) -> dict[str, Any]:
     """An Envoy that limits and tells the limits in headers."""
     limits: list[dict[str, Any]] = [{"actions": [_header(name) for name in names]} for names in ACTIONS]
     limits.append({"actions": [_header("account")], "hits_addend": {"format": "%REQ(x-cost)%"}})
+    brought = {"metadata_key": {"key": "brought", "path": [{"key": "limit"}]}}
+    limits.append({"actions": [_header("brought")], "limit": {"dynamic_metadata": brought}})
+    limits.append({"actions": [_header("back")], "hits_addend": {"number": 2, "is_negative_hits": True}})
     mine = _filter("ratelimit", "RateLimitPerRoute", rate_limits=limits)
     route = {
         "match": {"prefix": "/"},
@@ -85,6 +93,7 @@ def _config(admin_socket: str, gate: str, shop: int) -> dict[str, Any]:
     service = {"envoy_grpc": {"cluster_name": GATE}, "timeout": "10s"}
     filters = [
         _filter("set_filter_state", "Config", on_request_headers=[state]),
+        _filter("set_metadata", "Config", metadata=[{"metadata_namespace": "brought", "value": {"limit": BROUGHT}}]),
         _filter(
             "ratelimit",
             "RateLimit",
@@ -174,6 +183,23 @@ def test_hits_are_the_calls_or_the_descriptors_own(machine: Machine) -> None:
     assert machine.call(x_account="a", x_cost="61").status == 429
     assert machine.call(x_user="ann", x_hits="15").status == 429
     assert machine.call(x_user="ann", x_hits="14").status == 200
+
+
+def test_a_limit_that_envoy_brings_along_is_obeyed(machine: Machine) -> None:
+    """By its filter, from metadata: of an entry that the file does not list; counted in a metric of its own."""
+    replies = [machine.call(x_brought="a") for _ in range(10)]
+    assert [reply.status for reply in replies] == [200, 200, *[429] * 8]
+    assert replies[0].headers["x-ratelimit-limit"] == "2, 2;w=3600"
+    assert machine.call(x_brought="b").status == 200
+    told = 'tollkeeper_descriptor_hits_total{limit="shop.brought",outcome="%s",source="request"}'
+    assert machine.gate.metric(told % "over_limit") == 8
+    assert machine.gate.metric(told % "within_limit") == 3
+
+
+def test_hits_that_envoy_gives_back_and_the_largest_limit(machine: Machine) -> None:
+    """Nothing has been counted, so nothing comes back; a week's limit of 32 bits is told whole."""
+    reply = machine.call(x_back="a")
+    assert (reply.status, reply.headers["x-ratelimit-remaining"]) == (200, "4294967295")
 
 
 def test_a_changed_file_is_in_force_soon_and_a_bad_one_never(machine: Machine) -> None:

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 
 from catalog.keys.secrets import SECRET_BYTES, Secrets
 from extauth.edge import CheckService
-from ratelimit.descriptors.file import parse
+from ratelimit.descriptors.reading import parse
 from ratelimit.service.edge import RateLimitService
 from tests.fuzz.checking import CheckTarget
 from tests.fuzz.descriptors import FILE, DescriptorTarget

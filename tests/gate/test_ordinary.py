@@ -9,20 +9,21 @@ from typing import Any
 import grpc
 import pytest
 import redis
-from gatebench import GRPCIO_TCP, NATIVE_UNIX, Wire, make_gate, wait_until
+from gatebench import GRPCIO_TCP, NATIVE_UNIX, wait_until
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ordinarybench import Entry, Service, ordinary_gate
 from prometheus_client import CollectorRegistry
 
 from catalog.keys.secrets import Secrets
-from gate.assembly import Gate
 from protos.rate_limit_pb2 import RateLimitRequest, RateLimitResponse
 from ratelimit.descriptors.asking import Asked
-from ratelimit.descriptors.deciding import Ordinary, OrdinaryMetrics
-from ratelimit.descriptors.file import DescriptorsError, parse
+from ratelimit.descriptors.deciding import Ordinary
+from ratelimit.descriptors.metrics import OrdinaryMetrics
+from ratelimit.descriptors.reading import DescriptorsError, parse
 from ratelimit.descriptors.telling import Outcome
 from ratelimit.descriptors.watching import DescriptorFile
-from ratelimit.service.edge import MAX_BATCH, RATE_LIMIT_PATH, RateLimitService
+from ratelimit.service.edge import MAX_BATCH, RateLimitService
 from ratelimit.service.stream_done import StreamDone
 from ratelimit.windows.sizing import SCRIPT_BUDGET_US
 from runtime.grpc.front import INVALID_ARGUMENT, Failure
@@ -40,52 +41,18 @@ descriptors:
   - {key: gold, rate_limit: {unit: day, requests_per_unit: 50, replaces: [{name: paths}]}}
 """
 
-Entry = dict[str, str]
-
-
-class Service:
-    """Asks the gate as Envoy does."""
-
-    def __init__(self, address: str) -> None:
-        self._channel = grpc.insecure_channel(address)
-        self._ask = self._channel.unary_unary(RATE_LIMIT_PATH)
-
-    def ask(
-        self, *descriptors: Entry, hits: int = 0, each: tuple[int | None, ...] = (), domain: str = "shop"
-    ) -> RateLimitResponse:
-        """One call; ``each``: the hits of its descriptors, ``None`` for the call's."""
-        request = RateLimitRequest(domain=domain, hits_addend=hits)
-        for number, entries in enumerate(descriptors):
-            made = request.descriptors.add()
-            for key, value in entries.items():
-                made.entries.add(key=key, value=value)
-            if each and each[number] is not None:
-                made.hits_addend.value = each[number]
-        return RateLimitResponse.FromString(self._ask(request.SerializeToString(), timeout=10))
-
-    def close(self) -> None:
-        """End the connection."""
-        self._channel.close()
-
 
 @pytest.fixture
 def service(
     request: pytest.FixtureRequest, redis_url: str, secrets: Secrets, registry: CollectorRegistry
 ) -> Iterator[Service]:
     """A gate with the file above, and a client of it."""
-    gate = _gate(redis_url, secrets, registry, getattr(request, "param", NATIVE_UNIX))
+    gate = ordinary_gate(redis_url, secrets, registry, getattr(request, "param", NATIVE_UNIX))
     gate.ordinary.use(parse(FILE))
     asking = Service(gate.address)
     yield asking
     asking.close()
     gate.stop()
-
-
-def _gate(redis_url: str, secrets: Secrets, registry: CollectorRegistry, wire: Wire = NATIVE_UNIX) -> Gate:
-    gate = make_gate("127.0.0.1:0", redis_url, secrets, registry, wire=wire)
-    gate.start()
-    wait_until(lambda: gate.readiness().ready)
-    return gate
 
 
 def test_a_limit_is_held_and_told(service: Service) -> None:
@@ -145,7 +112,7 @@ def test_a_wrong_idea_of_the_stores_clock_does_not_last(
     redis_url: str, secrets: Secrets, registry: CollectorRegistry
 ) -> None:
     """A proof of the link that took long says little of the clock; calls that come too late by it teach better."""
-    gate = _gate(redis_url, secrets, registry)
+    gate = ordinary_gate(redis_url, secrets, registry)
     gate.ordinary.use(parse(FILE))
     service = Service(gate.address)
     assert gate._offset._low_ms is not None

@@ -11,8 +11,9 @@ from prometheus_client import CollectorRegistry
 
 from protos.rate_limit_pb2 import RateLimitRequest, RateLimitResponse
 from ratelimit.descriptors.asking import Asked
-from ratelimit.descriptors.deciding import Ordinary, OrdinaryMetrics
-from ratelimit.descriptors.file import parse
+from ratelimit.descriptors.deciding import Ordinary
+from ratelimit.descriptors.metrics import OrdinaryMetrics
+from ratelimit.descriptors.reading import parse
 from ratelimit.service.edge import RateLimitService
 from ratelimit.service.stream_done import StreamDone
 

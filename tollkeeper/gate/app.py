@@ -27,7 +27,7 @@ from gate.assembly import SERVICES, Gate
 from gate.bounded import BoundedPolicy
 from gate.formats import NEWEST
 from gate.links import StoreUrls
-from ratelimit.descriptors.file import DescriptorsError
+from ratelimit.descriptors.reading import DescriptorsError
 from ratelimit.descriptors.watching import DescriptorFile
 from ratelimit.tokens.meter import OWN_METER
 from ratelimit.windows.budgets import MAX_UNITS

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 
@@ -10,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ratelimit.descriptors.file import DescriptorsError, Entries, Limit, limits_met, parse, subject_of
+from ratelimit.descriptors.file import Entries, Limit, subject_of, without_replaced
+from ratelimit.descriptors.reading import parse
 from ratelimit.windows.budgets import Window
 
 FILE = """
@@ -25,11 +25,11 @@ descriptors:
     value: /pay
     rate_limit: {unit: hour, requests_per_unit: 5}
   - key: path
-    value: /static/*
-    rate_limit: {unlimited: true}
-  - key: path
     value: /static/big/*
     rate_limit: {unit: DAY, requests_per_unit: 1}
+  - key: path
+    value: /static/*
+    rate_limit: {unlimited: true}
   - key: banned
     rate_limit: {unit: second, requests_per_unit: 0}
   - key: trial
@@ -61,7 +61,7 @@ ROWS = [
 
 @pytest.mark.parametrize(("entries", "limit"), ROWS, ids=str)
 def test_a_descriptor_meets_the_limit_of_its_depth(entries: Entries, limit: Limit | None) -> None:
-    """The exact value first, then the longest beginning, then the key alone; never one of another depth."""
+    """The exact value first, then the first beginning, then the key alone; never one of another depth."""
     file = parse(FILE)
     assert file.domain == "shop"
     assert file.limit_of(entries) == limit
@@ -70,12 +70,11 @@ def test_a_descriptor_meets_the_limit_of_its_depth(entries: Entries, limit: Limi
 def test_a_limit_can_stand_in_for_another() -> None:
     """Where both are met, the replaced one does not count."""
     file = parse(FILE)
-    user, gold = (("path", "/x"), ("user", "ann")), (("gold", "yes"),)
-    alone = limits_met(file, [user])
-    both = limits_met(file, [user, gold])
-    assert alone[0] is not None
-    assert [one is None for one in both] == [True, False]
-    assert limits_met(None, [user]) == [None]
+    user, gold = file.limit_of((("path", "/x"), ("user", "ann"))), file.limit_of((("gold", "yes"),))
+    assert without_replaced([user]) == [user]
+    assert without_replaced([user, None, gold]) == [None, None, gold]
+    unlimited = Limit(None, name="per-user")
+    assert without_replaced([unlimited, gold]) == [unlimited, gold]  # as at envoyproxy/ratelimit
 
 
 def test_every_value_has_a_budget_of_its_own() -> None:
@@ -113,8 +112,8 @@ values = st.text(alphabet="ab*", min_size=1, max_size=4)
 
 
 @given(listed=st.lists(values, unique=True, min_size=1, max_size=8), asked=values)
-def test_of_many_beginnings_the_longest_counts(listed: list[str], asked: str) -> None:
-    """After the value itself, in whatever order they stand."""
+def test_of_many_beginnings_the_first_of_the_file_counts(listed: list[str], asked: str) -> None:
+    """After the value itself; one that stands behind a shorter one is met by nothing, which is said."""
     file = parse(
         "domain: d\ndescriptors:\n"
         + "".join(
@@ -123,48 +122,52 @@ def test_of_many_beginnings_the_longest_counts(listed: list[str], asked: str) ->
         )
     )
     beginnings = [one for one in listed if one.endswith("*") and asked.startswith(one[:-1])]
-    best = asked if asked in listed else max(beginnings, key=len, default=None)
+    best = asked if asked in listed else next(iter(beginnings), None)
     found = file.limit_of((("k", asked),))
     assert (found.per_window if found else None) == (listed.index(best) + 1 if best else None)
+    if beginnings and asked in beginnings[1:]:
+        assert any(f"value {asked!r} is never met" in one for one in file.warnings)
+
+
+SHARING = """
+domain: d
+descriptors:
+  - key: file
+    value: pdf/*
+    share_threshold: true
+    descriptors:
+      - {key: user, rate_limit: {unit: day, requests_per_unit: 9}}
+      - {key: user, value: root, detailed_metric: true, rate_limit: {unit: day, requests_per_unit: 9}}
+  - {key: file, value: txt/*, value_to_metric: true, rate_limit: {unit: day, requests_per_unit: 9}}
+  - {key: file, value: png/*, shadow_mode: true, rate_limit: {unit: day, requests_per_unit: 9}}
+  - {key: file, value: one, detailed_metric: true, rate_limit: {unit: day, requests_per_unit: 9}}
+  - key: route
+    value_to_metric: true
+    descriptors:
+      - {key: verb, rate_limit: {unit: day, requests_per_unit: 9}}
+      - {key: user, detailed_metric: true, rate_limit: {unit: day, requests_per_unit: 9}}
+"""
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("entries", "counted_as", "label"),
     [
-        ("", "line 1: the file is empty"),
-        ("[1]", "line 1: a file must be a mapping"),
-        ("descriptors: []", "line 1: domain: is missing"),
-        ("domain: a\ndescriptors: 5", "line 2: descriptors: must be a list"),
-        ("domain: a\ndomain: b", "line 2: 'domain' stands here twice"),
-        ("domain: a\nbudget: 5", "line 2: a file has no field 'budget'"),
-        ("domain: a\ndescriptors:\n- value: x", "line 3: key: is missing"),
-        ("domain: a\ndescriptors:\n- key: x\n- key: x", "line 4: key 'x' with value None stands here twice"),
-        ("domain: a\ndescriptors:\n- key: x\n  rate_limit: 5", "line 4: a rate_limit must be a mapping"),
-        (
-            "domain: a\ndescriptors:\n- key: x\n  rate_limit: {unit: week, requests_per_unit: 1}",
-            "unit: must be one",
-        ),
-        ("domain: a\ndescriptors:\n- key: x\n  rate_limit: {unit: day}", "line 4: requests_per_unit: is missing"),
-        ("domain: a\ndescriptors:\n- key: x\n  rate_limit: {unit: day, requests_per_unit: -1}", "0 to 1000000000"),
-        ("domain: a\ndescriptors:\n- key: x\n  rate_limit: {unlimited: true, unit: day}", "unlimited: has no unit"),
-        ("domain: a\ndescriptors:\n- key: x\n  shadow_mode: maybe", "line 4: shadow_mode: must be true or false"),
-        (
-            "domain: a\ndescriptors:\n- key: x\n  rate_limit: {unlimited: true, name: n, replaces: [{name: n}]}",
-            "cannot replace itself",
-        ),
-        ("domain: [a", "line 1: "),
-        ("domain: a\n\tx: 1", "line 2: "),
+        ((("file", "pdf/a"), ("user", "ann")), (("file", "pdf/*"), ("user", "ann")), "d.file_pdf/*.user"),
+        ((("file", "pdf/a"), ("user", "root")), (("file", "pdf/*"), ("user", "root")), "d.file_pdf/*.user_root"),
+        ((("file", "pdf/*"), ("user", "ann")), (("file", "pdf/*"), ("user", "ann")), "d.file_pdf/*.user"),
+        ((("file", "txt/a"),), (("file", "txt/a"),), "d.file_txt/a"),
+        ((("file", "png/a"),), (("file", "png/a"),), "d.file_png/*"),
+        ((("file", "one"),), (("file", "one"),), "d.file_one"),
+        ((("route", "r"), ("verb", "get")), (("route", "r"), ("verb", "get")), "d.route_r.verb"),
+        ((("route", ""), ("verb", "get")), (("route", ""), ("verb", "get")), "d.route.verb"),
+        ((("route", "r"), ("user", "ann")), (("route", "r"), ("user", "ann")), "d.route_r.user_ann"),
     ],
 )
-def test_a_bad_file_is_told_by_line_and_rule(text: str, said: str) -> None:
-    """So that whoever wrote it finds the place."""
-    with pytest.raises(DescriptorsError) as caught:
-        parse(text)
-    assert said in str(caught.value)
-
-
-@given(text=st.text(alphabet="abdk:-[]{} \n\t*&!#'\"0159", max_size=60))
-def test_no_text_breaks_the_reader(text: str) -> None:
-    """A file is read or refused."""
-    with contextlib.suppress(DescriptorsError):
-        assert parse(text).domain
+def test_values_share_a_budget_or_tell_themselves(entries: Entries, counted_as: Entries, label: str) -> None:
+    """envoyproxy/ratelimit's rules: the beginning stands for the values that share it, in the budget and the metric."""
+    file = parse(SHARING)
+    limit = file.limit_of(entries)
+    assert limit is not None
+    assert limit.shares == (entries[0][1].startswith("pdf/"))
+    assert file.counted_as(entries) == counted_as
+    assert file.label_of(entries, limit) == label

@@ -7,7 +7,7 @@ import tracemalloc
 import pytest
 
 from ratelimit.descriptors.asking import Asked, Planner
-from ratelimit.descriptors.file import parse
+from ratelimit.descriptors.reading import parse
 from ratelimit.service.remembered import BYTES_A_PAYLOAD_BYTE, ENTRY_BYTES, MAX_PAYLOAD_BYTES, MAX_SEEN, Remembered
 
 SMALL = 64 * (ENTRY_BYTES + 10 * BYTES_A_PAYLOAD_BYTE)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from protos.rate_limit_pb2 import RateLimitResponse
 from ratelimit.descriptors.asking import Asked, Planner
-from ratelimit.descriptors.file import parse
+from ratelimit.descriptors.reading import parse
 from ratelimit.descriptors.telling import Outcome, Said
 from ratelimit.service.shown import _response, shown
 from ratelimit.windows.budgets import Answer, Grant
