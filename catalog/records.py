@@ -36,6 +36,10 @@ class Protocol(enum.StrEnum):
     GRPC = "grpc"  # the Open Inference Protocol by gRPC; an operator said so, no server is asked by HTTP
 
 
+KSERVE: Final = frozenset({Protocol.KSERVE_V1, Protocol.KSERVE_V2})
+"""Protocols whose paths name the model."""
+
+
 class Source(enum.StrEnum):
     """Who says what a model is."""
 
@@ -222,7 +226,7 @@ class PublicationRecord(msgspec.Struct, frozen=True, gc=False):
     upstream_auth: UpstreamAuth | None = None  # as its model's
     host_unnamed: bool = False  # nobody named a host: it is the default one, shown by an address that callers reach
     model_id: str = ""  # what the server calls the model: "llama3.1:8b"; empty: its name
-    aliases: tuple[str, ...] = ()  # what callers may say for it besides: ("gpt-4o",); openai publications only
+    aliases: tuple[str, ...] = ()  # what callers may say for it besides: ("gpt-4o",), where they say any name
 
     @property
     def id(self) -> str:
@@ -233,6 +237,16 @@ class PublicationRecord(msgspec.Struct, frozen=True, gc=False):
     def served_as(self) -> str:
         """What the server calls the model."""
         return self.model_id or self.model
+
+    @property
+    def is_said_by_path(self) -> bool:
+        """Whether callers say its names in paths, in KServe's words."""
+        return self.type is not ModelType.OPENAI and self.protocol in KSERVE
+
+    @property
+    def is_said(self) -> bool:
+        """Whether callers say its names on its host: in bodies, or in paths."""
+        return self.type is ModelType.OPENAI or self.is_said_by_path
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -280,7 +294,7 @@ class HostRecord(msgspec.Struct, frozen=True, gc=False):
 
     id: str
     paths: Mapping[str, str] | None  # external path -> publication uid, every publication of the host
-    models: Mapping[str, str] | None  # "tenant/name" -> publication uid; openai publications only
+    models: Mapping[str, str] | None  # "tenant/name" -> publication uid, of those whose names callers say
     version: int = 1
     created_at_ms: int = 0  # tells a table from the one before it of the same host
 

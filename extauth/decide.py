@@ -17,7 +17,10 @@ from catalog.keys.secrets import Secrets
 from catalog.records import Credential, ModelType
 from catalog.routes import names_meant
 from extauth.dialects.spoken import calls_in_anthropics
-from extauth.listing import ALL_MODELS, Telling, models_asked, placed, spoken, tell_anybody, tell_key, tell_list
+from extauth.kserve.paths import Asked
+from extauth.kserve.telling import asked_by, is_card, is_question, path_fault, said_of_server
+from extauth.listing import ALL_MODELS, Telling, models_asked, placed, price, spoken, tell_anybody, tell_key, tell_list
+from extauth.listing import Asked as AskedModels
 from extauth.reasons import BAD_CALLS, Reason
 from extauth.records.allowances import ALLOWED, Allowances
 from extauth.records.entries import HostEntry, KeyEntry, PublicationEntry, RouteEntry, ServerEntry, TenantEntry
@@ -62,6 +65,7 @@ class Admission:
     draw: Draw
     cell: int = 0  # in which all of the draw is counted
     shard: int = 0  # which says so: the publication's owner's
+    by_path: bool = False  # the call's path names the model
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -175,7 +179,7 @@ def _placed(admission: Admission, shard: int, cells: int) -> Admission | Refusal
     cell, tenant = cell_of(shard, cells), admission.tenant
     if tenant is not None and cell_of(tenant.record.shard, cells) != cell:
         return Refusal(Reason.CROSS_CELL, admission.publication, tenant)
-    return Admission(admission.key, tenant, admission.publication, admission.draw, cell, shard)
+    return Admission(admission.key, tenant, admission.publication, admission.draw, cell, shard, admission.by_path)
 
 
 def _decide(
@@ -221,6 +225,8 @@ def _without_key(call: Call, reason: Reason, facts: Facts, allowances: Allowance
     if facts.is_closed:
         return Refusal(Reason.NO_PUBLICATION, publication)
     address = publication.address_subject(call.address)
+    if call.by_path:
+        return _anybodys_by_path(call, publication, address, allowances)
     asked = models_asked(call, publication.record)
     if asked is not None:
         budget = allowances.lists_without_key(address)
@@ -228,9 +234,25 @@ def _without_key(call: Call, reason: Reason, facts: Facts, allowances: Allowance
     fault = _openai_fault(call, facts, publication)
     if fault is not None:
         return fault if isinstance(fault, Unread) else _refusal(fault, publication, None)
+    return Admission(None, None, publication, Draw(_anybodys_charge(publication, address)))
+
+
+def _anybodys_charge(publication: PublicationEntry, address: Subject) -> Charge:
     subjects = (address, publication.subject) if publication.budgets else (address,)
-    charge = Charge(subjects=subjects, refs=publication.refs, usage=(publication.subject.name,))
-    return Admission(None, None, publication, Draw(charge))
+    return Charge(subjects=subjects, refs=publication.refs, usage=(publication.subject.name,))
+
+
+def _anybodys_by_path(call: Call, publication: PublicationEntry, address: Subject, allowances: Allowances) -> Decision:
+    """Answer who has no key below the path of a publication that asks for none, where the path names the model."""
+    asked = asked_by(call)
+    fault = Reason.NO_PUBLICATION if asked is None else path_fault(asked, call, publication.record)
+    if asked is None or fault is not None:
+        return _refusal(fault or Reason.NO_PUBLICATION, publication, None)
+    question = Draw(price(allowances.lists_without_key(address), publication.refs, 0))
+    if asked.of_server:
+        return Telling(None, None, publication, (), is_list=False, draw=question, said=said_of_server(asked))
+    draw = question if is_question(asked, call) else Draw(_anybodys_charge(publication, address))
+    return Admission(None, None, publication, draw, by_path=True)
 
 
 def _accepted(presented: ParsedKey, facts: Facts, secrets: Secrets, now_ms: int) -> Credential | Reason:
@@ -264,6 +286,8 @@ def _matching(key: KeyEntry, presented: ParsedKey, secrets: Secrets) -> Credenti
 
 
 def _authorise(call: Call, facts: Facts, caller: Caller) -> Decision:
+    if call.by_path:
+        return _by_path(call, facts, caller)
     publication, key, tenant, until_ms = facts.publication, caller.key, caller.tenant, caller.valid_until_ms
     asked = models_asked(call, publication.record if publication else None)
     if asked == ALL_MODELS and facts.host is not None:
@@ -277,6 +301,47 @@ def _authorise(call: Call, facts: Facts, caller: Caller) -> Decision:
         one = tell_key(asked, key, tenant, authorised, lists, by_name=by_name, valid_until_ms=until_ms)
         return _told(call, one, publication, tenant)
     return Admission(key, tenant, authorised, Draw(_charge(facts, key, tenant, authorised, until_ms)))
+
+
+def _by_path(call: Call, facts: Facts, caller: Caller) -> Decision:
+    """Answer a key whose call names the model by its path; what it learns, it learns in the order of all calls."""
+    asked, publication, tenant = asked_by(call), facts.publication, caller.tenant
+    if asked is None:
+        return Refusal(Reason.NO_PUBLICATION, publication, tenant)
+    if asked.of_server and facts.host is not None:
+        return _of_server(asked, call, caller, (facts.host.ref,))
+    authorised = _authorised(call, facts, caller.key, reads_body=False)
+    if not isinstance(authorised, PublicationEntry):
+        return authorised if isinstance(authorised, Unread) else _refusal(authorised, publication, tenant)
+    if is_card(asked, call, authorised.record):
+        one, by_name, until_ms = AskedModels(asked.name), facts.by_name, caller.valid_until_ms
+        told = tell_key(one, caller.key, tenant, authorised, caller.lists, by_name=by_name, valid_until_ms=until_ms)
+        return _told(call, told, authorised, tenant)
+    return _of_model(asked, call, facts, caller, authorised)
+
+
+def _of_server(asked: Asked, call: Call, caller: Caller, refs: tuple[str, ...]) -> Decision:
+    """Answer whether there is a server, to a key that may know."""
+    if not is_question(asked, call):
+        return Refusal(Reason.NO_PUBLICATION, None, caller.tenant)
+    draw = Draw(price(caller.lists, (caller.key.ref, caller.tenant.ref, *refs), caller.valid_until_ms))
+    return Telling(caller.key, caller.tenant, None, (), is_list=False, draw=draw, said=said_of_server(asked))
+
+
+def _of_model(asked: Asked, call: Call, facts: Facts, caller: Caller, publication: PublicationEntry) -> Decision:
+    """Answer a key that may call the model which its path means, or whose own path it is."""
+    fault = path_fault(asked, call, publication.record)
+    if fault is not None:
+        return _refusal(fault, publication, caller.tenant)
+    refs = (*facts.by_name, *publication.refs)
+    if asked.of_server:
+        return _of_server(asked, call, caller, refs)
+    key, tenant, until_ms = caller.key, caller.tenant, caller.valid_until_ms
+    if is_question(asked, call):
+        charge = price(caller.lists, (key.ref, tenant.ref, *refs), until_ms)
+    else:
+        charge = _charge(facts, key, tenant, publication, until_ms)
+    return Admission(key, tenant, publication, Draw(charge), by_path=True)
 
 
 def _counted(call: Call, refusal: Refusal, facts: Facts, caller: Caller) -> Refusal:

@@ -21,7 +21,7 @@ from extauth.answers.denied import denied_answer
 from extauth.answers.model_cards import PageError, told
 from extauth.answers.refusal_log import LOGGED, RefusalLog
 from extauth.answers.requested import ANYBODYS, named_in, requested
-from extauth.answers.rewriting import rewriting
+from extauth.answers.rewriting import repathed, rewriting
 from extauth.answers.shared import RESERVATION, reservation_of
 from extauth.credentials.carriers import CREDENTIAL_HEADERS, KEY_HEADERS
 from extauth.dialects.spoken import calls_in_anthropics, may_speak_anthropic
@@ -106,7 +106,10 @@ def _speaks_anthropic(verdict: Verdict, asking: Asking) -> bool:
 def _rewriting(asking: Asking, lane: Lane) -> bytes:
     """Tell Envoy to name the model as its server does, which might take what was said for another of its own."""
     try:
-        told = rewriting(asking.posted(), lane.upstream_model, names_none=lane.names_none)
+        if lane.by_path:
+            told = repathed(asking, lane.upstream_model)
+        else:
+            told = rewriting(asking.posted(), lane.upstream_model, names_none=lane.names_none)
     except Exception as error:
         raise UnwritableError from error
     if told is None:

@@ -96,7 +96,10 @@ def _publication(call: Call, named: Named, entries: Entries) -> PublicationEntry
         uid = _uid(call, _key(named, entries), entries)
         name = ref(Kind.PUBLICATION, uid) if uid else ""
     entry = entries.get(name)
-    return entry if isinstance(entry, PublicationEntry) else None
+    if not isinstance(entry, PublicationEntry):
+        return None
+    is_named_so = bool(named.publication) or call.by_path or entry.record.type is ModelType.OPENAI
+    return entry if is_named_so else None  # no body names a model that KServe's paths name
 
 
 def _uid(call: Call, key: KeyEntry | None, entries: Entries) -> str:

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 from catalog.ids import cell_of
 from catalog.records import Kind, ModelType, PublicationRecord, ref
 from extauth.dialects.pages import Page, page_of
+from extauth.kserve.telling import asked_by
 from extauth.reasons import Reason
 from extauth.records.entries import Entry, HostEntry, KeyEntry, PublicationEntry, TenantEntry
 from extauth.request.body import BodyFault
@@ -54,6 +55,7 @@ class Telling:
     host: str = ""  # whose models are to be listed; "" where ``models`` has them
     name: str | None = None  # of the one that was asked for, as it was said
     page: Page | None = None  # to be told in the words of Anthropic's API; None: in OpenAI's
+    said: str = ""  # the answer itself, where it is about no model (``extauth.kserve.telling``)
 
     @property
     def is_anthropic(self) -> bool:
@@ -84,7 +86,10 @@ def _asked_below(path: str, root: str) -> Asked | None:
 
 
 def model_named(call: Call) -> str:
-    """The name by which a host's table is to be searched: the body's model, or the one that is asked for."""
+    """The name by which a host's table is to be searched: the body's model, the path's, or the one asked for."""
+    if call.by_path:
+        named = asked_by(call)
+        return named.name if named else ""
     asked = models_asked(call, None)
     return (asked.name or "") if asked else call.model
 
@@ -113,18 +118,18 @@ def tell_key(
     """
     if not by_name and not _is_of(publication, asked):
         return Reason.MODEL_NOT_FOUND
-    charge = _price(budget, (key.ref, tenant.ref, *by_name, *publication.refs), valid_until_ms)
+    charge = price(budget, (key.ref, tenant.ref, *by_name, *publication.refs), valid_until_ms)
     of = None if by_name else publication
     return Telling(key, tenant, of, (publication,), asked == ALL_MODELS, Draw(charge), name=asked.name)
 
 
 def tell_list(key: KeyEntry, tenant: TenantEntry, host: HostEntry, budget: Subject, *, valid_until_ms: int) -> Telling:
     """Answer a key about all the models of a host: what it costs first, then ``listed``."""
-    charge = _price(budget, (key.ref, tenant.ref, host.ref), valid_until_ms)
+    charge = price(budget, (key.ref, tenant.ref, host.ref), valid_until_ms)
     return Telling(key, tenant, None, (), is_list=True, draw=Draw(charge), host=host.record.id)
 
 
-def _price(budget: Subject, refs: Sequence[str], valid_until_ms: int) -> Charge:
+def price(budget: Subject, refs: Sequence[str], valid_until_ms: int) -> Charge:
     """One question of its own budget; it is no call: no other budget has less by it, and no usage counts it."""
     return Charge(subjects=(budget,), valid_until_ms=valid_until_ms, refs=tuple(dict.fromkeys(refs)))
 

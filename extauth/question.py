@@ -40,6 +40,7 @@ class Question:
         "amended",
         "api_key",
         "body",
+        "by_path",
         "grpc",
         "key_fault",
         "openai_host",
@@ -56,7 +57,7 @@ class Question:
         """What was read of it (``reading``)."""
         self.amended = b""
         self.api_key, self.key_fault = presented(attributes.request.http.headers.get, key_headers)
-        self.publication, self.openai_host, self.unpacks, self.grpc = _routed(
+        self.publication, self.openai_host, self.unpacks, self.grpc, self.by_path = _routed(
             attributes.route_metadata_context.SerializeToString(), gateway_namespace
         )
         if payload.count(MARK, 0, BEFORE_BODY) > self.api_key.startswith(PREFIX):
@@ -154,6 +155,7 @@ class Question:
             address=http.headers.get("x-envoy-external-address", "")[:MAX_ADDRESS],
             path=posted.path,
             query=http.path.partition("?")[2],
+            by_path=self.by_path,
             names_version=self.names_version,
             request_id=self.request_id,
         )

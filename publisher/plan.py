@@ -16,14 +16,15 @@ from urllib.parse import urlsplit
 from catalog import inference
 from catalog.keys.upstream import owner_of
 from catalog.records import ModelType, Protocol, PublicationRecord, Server, servers_of
+from extauth.kserve.paths import NAMED_ROOT
 from extauth.listing import MODELS_ROOT
+from publisher.kserve.paths import ENTRIES, NAMED_PART, Path, own_v1, own_v2
 
 LONGEST_S: Final = 600
 """Longest call of a publication whose calls reserve nothing; others may take as long as a reservation lives."""
 OPENAI_ROOT: Final = "/v1"
 """Below it a host's openai models are called by the body's ``model``."""
 
-_V2_ACTS: Final = ("ready", "infer", "generate", "generate_stream")
 _MAX_PATH: Final = 512
 _PORTS: Final = {"http": 80, "https": 443}
 _LABEL: Final = r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?"
@@ -72,11 +73,21 @@ class Route:
     path: str  # "/models/iris/predict"
     below: bool  # True: every path that begins with `path` + "/"; False: `path` itself
     rewrite: str  # replaces what matched: "/v1/models/iris:predict", or below: "/v1/" for "/models/llm/"
-    chosen_by_body: bool = False  # matches only once Check has named the publication
+    chosen: bool = False  # matches only once Check has named the publication, by the body or the path
     grpc: bool = False  # one of gRPC's: at the service's own path, whatever the publication's is
     called_as: str = ""  # of those: what its metadata names the model; "": it names none
     reads_body: bool = False  # Check must be told the JSON body's fields
     longest_s: int = LONGEST_S  # a call that takes longer is cut off
+
+    @property
+    def chosen_by_body(self) -> bool:
+        """Whether it is a body that Check names the publication by."""
+        return self.chosen and self.path == OPENAI_ROOT
+
+    @property
+    def waits(self) -> bool:
+        """Whether its calls wait for Check, which writes their path anew: it leads to no server."""
+        return not self.rewrite
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +97,18 @@ class Host:
     name: str  # lower case, no port, no trailing dot
     routes: tuple[Route, ...]
     openai: bool  # calls below /v1 that no route takes are decided by the body's `model`
+    kserve: bool = False  # calls in KServe's words that no route takes are decided by the name in their path
+
+    @property
+    def entries(self) -> tuple[Path, ...]:
+        """Where calls in KServe's words wait; none within what one publication has whole."""
+        taken = [f"{route.path}/" for route in self.routes if route.below and not route.chosen]
+        return tuple(one for one in ENTRIES if not _is_within(one, taken)) if self.kserve else ()
+
+
+def _is_within(entry: Path, taken: Iterable[str]) -> bool:
+    whole = f"{entry.path}/" if entry.below else entry.path
+    return any(whole.startswith(one) for one in taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +126,7 @@ class Laid:
 
     upstream: Upstream | None
     by_path: tuple[Route, ...] = ()
-    by_body: tuple[Route, ...] = ()
+    chosen: tuple[Route, ...] = ()  # once Check has named it
     alone: tuple[Route, ...] = ()  # besides, where nothing else is published on its host
     fault: str = ""
 
@@ -114,8 +137,7 @@ def laid_out(record: PublicationRecord) -> Laid:
         return Laid(None, fault=fault)
     if record.protocol is Protocol.GRPC:
         return Laid(_upstream(record), (_grpc_route(record),), alone=_grpc_alone(record))
-    by_body = (_body_route(record),) if record.type is ModelType.OPENAI else ()
-    return Laid(_upstream(record), tuple(_path_routes(record)), by_body)
+    return Laid(_upstream(record), tuple(_path_routes(record)), tuple(_chosen_routes(record)))
 
 
 def plan(publications: Iterable[PublicationRecord], lay: Callable[[PublicationRecord], Laid] = laid_out) -> Plan:
@@ -166,13 +188,9 @@ def _fault(record: PublicationRecord) -> str | None:
         return "path: must be /segments of letters, digits and -._~ without a trailing slash"
     if not _SEGMENT.fullmatch(record.model):
         return "model: must be letters, digits and -._~"
-    if _names_model_by_path(record) and not _SEGMENT.fullmatch(record.served_as):
+    if record.is_said_by_path and not _SEGMENT.fullmatch(record.served_as):
         return "modelId: must be letters, digits and -._~ where a path names the model"
     return next(filter(None, (_url_fault(server.url) for server in servers_of(record))), None)
-
-
-def _names_model_by_path(record: PublicationRecord) -> bool:
-    return record.protocol in {Protocol.KSERVE_V1, Protocol.KSERVE_V2} and record.type is not ModelType.OPENAI
 
 
 def _is_plain_path(path: str) -> bool:
@@ -223,11 +241,13 @@ def _host(name: str, found: list[Laid]) -> Host:
     """Paths first, so that a call which a path decides is decided by it alone, whatever headers Check adds."""
     by_path = [route for one in found for route in one.by_path]
     by_path += found[0].alone if len(found) == 1 else ()
-    by_body = [route for one in found for route in one.by_body]
+    chosen = [route for one in found for route in one.chosen]
+    by_body = any(route.chosen_by_body for route in chosen)
     return Host(
         name=name,
-        routes=(*by_path, *sorted(by_body, key=lambda route: route.publication)),
-        openai=bool(by_body),
+        routes=(*by_path, *sorted(chosen, key=lambda route: route.publication)),
+        openai=by_body,
+        kserve=any(not route.chosen_by_body for route in chosen),
     )
 
 
@@ -235,29 +255,15 @@ def _path_routes(record: PublicationRecord) -> Iterator[Route]:
     if record.type is ModelType.OPENAI:
         return _openai_routes(record)
     if record.protocol is Protocol.KSERVE_V1:
-        return _kserve_routes(record)
+        return _written(record, own_v1(record))
     if record.protocol is Protocol.KSERVE_V2:
-        return _kserve_v2_routes(record)
+        return _written(record, own_v2(record))
     return _stripped_routes(record)
 
 
-def _kserve_routes(record: PublicationRecord) -> Iterator[Route]:
-    """KServe v1: the model's status, ``predict`` and ``explain``; nothing else of the server."""
-    model = f"/v1/models/{record.served_as}"
-    yield _route(record, "status", record.path, rewrite=model)
-    yield _route(record, "predict", f"{record.path}/predict", rewrite=f"{model}:predict")
-    yield _route(record, "explain", f"{record.path}/explain", rewrite=f"{model}:explain")
-
-
-def _kserve_v2_routes(record: PublicationRecord) -> Iterator[Route]:
-    """KServe v2 (Open Inference Protocol): metadata, readiness, ``infer`` and ``generate``; nothing else of the server.
-
-    Below a model some servers have more than calls of it (Triton's trace settings), so each path is named.
-    """
-    model = f"/v2/models/{record.served_as}"
-    yield _route(record, "status", record.path, rewrite=model)
-    for act in _V2_ACTS:
-        yield _route(record, act, f"{record.path}/{act}", rewrite=f"{model}/{act}")
+def _written(record: PublicationRecord, paths: Iterable[Path]) -> Iterator[Route]:
+    for part, path, rewrite, below in paths:
+        yield _route(record, part, path, rewrite=rewrite, below=below)
 
 
 def _openai_routes(record: PublicationRecord) -> Iterator[Route]:
@@ -326,15 +332,10 @@ def _longest_s(record: PublicationRecord) -> int:
     return record.tokens.reservation_timeout_s if record.type is ModelType.OPENAI else LONGEST_S
 
 
-def _body_route(record: PublicationRecord) -> Route:
-    """Below /v1, once Check has named the publication; the path stays as it is."""
-    return Route(
-        name=f"{record.uid}/body",
-        publication=record.uid,
-        path=OPENAI_ROOT,
-        below=True,
-        rewrite=f"{OPENAI_ROOT}/",
-        chosen_by_body=True,
-        reads_body=True,
-        longest_s=_longest_s(record),
-    )
+def _chosen_routes(record: PublicationRecord) -> Iterator[Route]:
+    """Once Check has named the publication: below /v1, where the path stays as it is, or below what it has written."""
+    if record.type is ModelType.OPENAI:
+        whole = _route(record, "body", OPENAI_ROOT, rewrite=f"{OPENAI_ROOT}/", below=True, reads_body=True)
+        yield replace(whole, chosen=True)
+    elif record.is_said_by_path:
+        yield replace(_route(record, NAMED_PART, NAMED_ROOT, rewrite="/", below=True), chosen=True)

@@ -12,6 +12,7 @@ from typing import Final
 
 from msgspec import structs
 
+from admin.acts import hosts
 from admin.acts.hosts import entered
 from catalog.changes import Change, Check, Delete, Put
 from catalog.damage import CorruptRecord
@@ -25,19 +26,28 @@ Stored = Mapping[str, PlaceRecord | RouteRecord | CorruptRecord]
 """What there is of a host's places and routes, by id."""
 
 
-def places_of(table: HostRecord, tenants: Mapping[str, str]) -> dict[str, PlaceRecord]:
-    """The places that a table comes to; ``tenants``: whose each publication is, by uid. One of no publication goes."""
+Published = Mapping[str, PublicationRecord]
+"""The publications of a table, by uid."""
+
+
+def places_of(table: HostRecord, published: Published) -> dict[str, PlaceRecord]:
+    """The places that a table comes to; that of no publication goes."""
     return {
-        place_id(table.id, path): PlaceRecord(place_id(table.id, path), tenants[uid], uid)
+        place_id(table.id, path): PlaceRecord(place_id(table.id, path), published[uid].tenant, uid)
         for path, uid in (table.paths or {}).items()
-        if uid in tenants
+        if uid in published
     }
 
 
-def routes_of(table: HostRecord, tenants: Mapping[str, str]) -> dict[str, RouteRecord]:
-    """The routes likewise."""
+def routes_of(table: HostRecord, published: Published) -> dict[str, RouteRecord]:
+    """The routes likewise, and those of names that the release before did not write into tables: what paths say."""
     routes = [(route_id(table.id, *name.split("/", 1)), uid) for name, uid in (table.models or {}).items()]
-    return {name: RouteRecord(name, uid) for name, uid in routes if uid in tenants}
+    said = [(name, uid) for uid in (table.paths or {}).values() if uid in published for name in _said(published[uid])]
+    return {name: RouteRecord(name, uid) for name, uid in (*said, *routes) if uid in published}
+
+
+def _said(publication: PublicationRecord) -> Iterable[str]:
+    return hosts.routes_of(publication) if publication.is_said_by_path else ()
 
 
 def commits(

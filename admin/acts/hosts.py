@@ -1,7 +1,7 @@
 """Hosts: what a publication claims of one and gives back. Pure.
 
-A host's record has the table of what is published there, or it is closed: then each path is a place and each openai
-model a route, records of their own, and the commit itself holds that nobody else's path overlaps.
+A host's record has the table of what is published there, or it is closed: then each path is a place and each name that
+callers say for a model a route, records of their own, and the commit itself holds that nobody else's path overlaps.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from msgspec import structs
 from admin.http.problems import Code, Fault, Problem, Rule
 from admin.models.places import above, obstacle, without
 from catalog.changes import Below, Change, Check, Delete, Put
-from catalog.records import HostRecord, Kind, ModelType, PlaceRecord, PublicationRecord, RouteRecord
+from catalog.records import HostRecord, Kind, PlaceRecord, PublicationRecord, RouteRecord
 from catalog.routes import below, place_id, route_id
 
 MAX_PUBLICATIONS: Final = 10_000
@@ -90,8 +90,8 @@ def _routes_to(site: Site, uid: str) -> list[RouteRecord]:
 
 
 def routes_of(publication: PublicationRecord) -> dict[str, str]:
-    """What a publication answers to on its host, by the id of its route: nothing where no body decides."""
-    if publication.type is not ModelType.OPENAI:
+    """What a publication answers to on its host, by the id of its route: nothing where callers say no name."""
+    if not publication.is_said:
         return {}
     return {route_id(publication.host, publication.tenant, name): name for name in publication.names}
 
@@ -99,7 +99,7 @@ def routes_of(publication: PublicationRecord) -> dict[str, str]:
 def entered(table: HostRecord, publication: PublicationRecord) -> HostRecord:
     """Return a table with the publication in it, in place of whatever entries it had."""
     models = without(table.models or {}, publication.uid)
-    if publication.type is ModelType.OPENAI:
+    if publication.is_said:
         models |= {f"{publication.tenant}/{name}": publication.uid for name in publication.names}
     paths = without(table.paths or {}, publication.uid) | {publication.path: publication.uid}
     return structs.replace(table, paths=paths, models=models)

@@ -152,11 +152,16 @@ def update(
 ) -> list[Change]:
     """The changes of an update. ``sites``: the hosts of both."""
     changes: list[Change] = [Put(new, old.version), *servers.moved(old, new, standings)]
-    if (old.host, old.path, old.type, old.names) != (new.host, new.path, new.type, new.names):
+    if _claim(old) != _claim(new):
         changes += hosts.claim(sites[new.host], new)
     if old.host != new.host:
         changes += hosts.release(sites[old.host], old.uid)
     return changes
+
+
+def _claim(publication: PublicationRecord) -> tuple[object, ...]:
+    """What a publication claims of its host."""
+    return publication.host, publication.path, publication.is_said, publication.names
 
 
 def without_publication(model: ModelRecord, now_ms: int) -> ModelRecord:

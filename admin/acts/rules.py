@@ -38,10 +38,11 @@ def grpc_faults(publication: PublicationRecord, *, speaks_grpc: bool) -> Iterato
 def name_faults(publication: PublicationRecord, *, rewrites: bool) -> Iterator[Fault]:
     """Yield what is wrong with the names of a publication. ``rewrites``: the gateway can write them into bodies."""
     if publication.type is not ModelType.OPENAI:
-        if publication.aliases:
-            yield Fault("config.aliases", Rule.RESERVED, "are for openai models: of others the path says which")
-        by_path = publication.protocol in {Protocol.KSERVE_V1, Protocol.KSERVE_V2}
-        if by_path and not is_model_name(publication.served_as):
+        if publication.aliases and not publication.is_said:
+            yield Fault(
+                "config.aliases", Rule.RESERVED, "are for models whose names callers say: openai's and KServe's"
+            )
+        if publication.is_said_by_path and not is_model_name(publication.served_as):
             yield Fault(
                 "modelId", Rule.FORMAT, "must have the form of a name where a path names the model to the server"
             )

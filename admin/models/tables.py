@@ -27,12 +27,12 @@ async def close(store: CatalogStore, table: HostRecord, commit: Commit) -> bool:
     Returns False where a publication of it cannot be read: whose its path is nobody can tell. Raises ``Conflict`` where
     the table was changed meanwhile.
     """
-    tenants = await _tenants(store, [*(table.paths or {}).values()])
-    if tenants is None:
+    published = await _published(store, [*(table.paths or {}).values()])
+    if published is None:
         return False
     for kind, action, wanted in (
-        (Kind.PLACE, "host.places", closing.places_of(table, tenants)),
-        (Kind.ROUTE, "host.routes", closing.routes_of(table, tenants)),
+        (Kind.PLACE, "host.places", closing.places_of(table, published)),
+        (Kind.ROUTE, "host.routes", closing.routes_of(table, published)),
     ):
         for changes in closing.commits(table, kind, wanted, await _stored(store, kind, table.id)):
             await commit(changes, action)
@@ -56,15 +56,15 @@ async def is_damaged(store: CatalogStore, host: str) -> bool:
     return any(isinstance(one, CorruptRecord) for one in stored)
 
 
-async def _tenants(store: CatalogStore, uids: Sequence[str]) -> dict[str, str] | None:
-    """Whose publications are, by uid, those that there are; ``None`` where one cannot be read."""
-    found: dict[str, str] = {}
+async def _published(store: CatalogStore, uids: Sequence[str]) -> dict[str, PublicationRecord] | None:
+    """Those of these publications that there are, by uid; ``None`` where one cannot be read."""
+    found: dict[str, PublicationRecord] = {}
     for start in range(0, len(uids), PAGE):
         for uid, one in (await store.read_page(Kind.PUBLICATION, uids[start : start + PAGE])).items():
             if isinstance(one, CorruptRecord):
                 return None
             if isinstance(one, PublicationRecord):
-                found[uid] = one.tenant
+                found[uid] = one
     return found
 
 

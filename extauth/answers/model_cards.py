@@ -46,6 +46,8 @@ def told(
     ``request_id``: the call's, which Anthropic's API says. Raises ``PageError``.
     """
     page, states = telling.page, grant.states if grant else ()
+    if telling.said:
+        return Denial(_OK, [_TYPE, _CACHE, *limit_headers(states, now_ms, ModelType.TRADITIONAL)], telling.said)
     body = msgspec.json.encode(_said(telling, page)).decode()
     tag = entity_tag(body)
     limits = limit_headers(states, now_ms, ModelType.OPENAI, is_anthropic=page is not None)

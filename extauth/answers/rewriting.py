@@ -1,7 +1,8 @@
-"""What Envoy is told to write into a body: the name by which the model's server knows the model. Pure.
+"""What Envoy is told to write into a body, or a path: the name by which the model's server knows the model. Pure.
 
-Told as dynamic metadata of the call, for the script of ``publisher/envoy/lua/rewrite.lua``: ``REWRITE`` is
-``<begin> <end> <size> <text>``, the text to be put in the place of these bytes of a body of this size.
+Of a body it is told as dynamic metadata of the call, for the script of ``publisher/envoy/lua/rewrite.lua``:
+``REWRITE`` is ``<begin> <end> <size> <text>``, the text to be put in the place of these bytes of a body of this size.
+Of a path it is a header that Envoy sets.
 """
 
 from __future__ import annotations
@@ -9,8 +10,10 @@ from __future__ import annotations
 import json
 from typing import Final
 
+from extauth.answers.amended import amended
 from extauth.answers.wire import field, text_entry
-from extauth.request.call import Posted
+from extauth.kserve.telling import asked_by
+from extauth.request.call import Asking, Posted
 from extauth.request.packed import IDENTITY, PackedError, unpacked
 from extauth.request.place import place_for_model, place_of_model
 
@@ -43,3 +46,18 @@ def rewriting(posted: Posted, model: str, *, names_none: bool = False) -> bytes 
     text = json.dumps(model, ensure_ascii=False) if place.in_json else model
     order = f"{place.begin} {place.end} {len(raw)} {place.before}{text}{place.after}"
     return field(_METADATA, text_entry(1, REWRITE.encode(), order.encode()))
+
+
+PATH: Final = ":path"
+
+
+def repathed(asking: Asking, model: str) -> bytes | None:
+    """What has a call that names its model by the path leave by another, where its server knows it as ``model``.
+
+    The query stays as it came. ``None`` of a path that names none, by which nothing was let through.
+    """
+    call = asking.read()
+    asked = asked_by(call)
+    if asked is None:
+        return None
+    return amended((), {PATH: asked.upstream(model) + (f"?{call.query}" if call.query else "")})

@@ -18,19 +18,22 @@ _METADATA: Final = 4
 """CheckResponse.dynamic_metadata, a Struct, whose map is field 1."""
 
 
-def shared_answer(publication: str, key: str, tenant: str, *, is_openai: bool) -> bytes:
-    """What Envoy must do for every call of this key ("": none) to this publication, named by its uid."""
+def shared_answer(publication: str, key: str, tenant: str, *, is_chosen: bool) -> bytes:
+    """What Envoy must do for every call of this key ("": none) to this publication, named by its uid.
+
+    ``is_chosen``: by Check, from what the call's body or path says.
+    """
     if not key:
-        return _keyless(publication, is_openai)
+        return _keyless(publication, is_chosen)
     which = key.encode()
-    before, between, after = _around(publication, tenant, len(which), is_openai)
+    before, between, after = _around(publication, tenant, len(which), is_chosen)
     return before + which + between + which + after
 
 
 @functools.lru_cache(maxsize=MAX_AROUND)
-def _keyless(publication: str, is_openai: bool) -> bytes:  # noqa: FBT001  cached by place
+def _keyless(publication: str, is_chosen: bool) -> bytes:  # noqa: FBT001  cached by place
     uid = publication.encode()
-    return field(OK_RESPONSE, _headers(uid, is_openai=is_openai)) + field(_METADATA, _PUBLICATION.of(uid))
+    return field(OK_RESPONSE, _headers(uid, is_chosen=is_chosen)) + field(_METADATA, _PUBLICATION.of(uid))
 
 
 @functools.lru_cache(maxsize=MAX_AROUND)
@@ -38,11 +41,11 @@ def _around(
     publication: str,
     tenant: str,
     key_bytes: int,
-    is_openai: bool,  # noqa: FBT001  cached by place
+    is_chosen: bool,  # noqa: FBT001  cached by place
 ) -> tuple[bytes, bytes, bytes]:
     """All but the key's id, which stands in it twice: what a tenant's keys of one publication have in common."""
     whose, uid, which = tenant.encode(), publication.encode(), bytes(key_bytes)
-    last, metadata = _headers(uid, is_openai=is_openai), _TENANT.of(whose) + _PUBLICATION.of(uid)
+    last, metadata = _headers(uid, is_chosen=is_chosen), _TENANT.of(whose) + _PUBLICATION.of(uid)
     to_upstream = field(OK_RESPONSE, _OF_TENANT.of(whose) + _OF_KEY.of(which) + last)
     told = field(_METADATA, _KEY.of(which) + metadata)
     first_end, second_end = len(to_upstream) - len(last) - len(OVERWRITE), len(told) - len(metadata)
@@ -53,9 +56,9 @@ def _around(
     )
 
 
-def _headers(uid: bytes, *, is_openai: bool) -> bytes:
-    """What no key has a part in; an openai route is chosen again by one, others add it for the upstream themselves."""
-    return _TO_PUBLICATION.of(uid) if is_openai else b""
+def _headers(uid: bytes, *, is_chosen: bool) -> bytes:
+    """What no key has a part in: the route is chosen by it where Check says the model, others add it themselves."""
+    return _TO_PUBLICATION.of(uid) if is_chosen else b""
 
 
 def _told(name: bytes) -> Slot:

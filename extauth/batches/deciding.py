@@ -15,6 +15,7 @@ from extauth.batches.trying import Asked, Batch, Decided
 from extauth.decide import Admission, Decision, Facts, Refusal, decide, needs_records, present
 from extauth.events import UNHEARD, Events
 from extauth.facts import Named, Presented, facts_of, first_refs, named_by
+from extauth.kserve.telling import asked_by, is_question
 from extauth.lanes.lane import Lane, lane_of
 from extauth.lanes.openings import is_plain, named_with, usual_endpoint
 from extauth.lanes.table import LaneTable
@@ -114,8 +115,21 @@ class Decider:
         route = call.publication or call.openai_host
         if not call.api_key or not route or call.key_fault is not None:
             return b""
+        if call.by_path:
+            return self._name_by_path(batch, index, call, route)
         which = f"{'p' if call.publication else 'h'}{route}\0{call.api_key}"
         name = batch.names[index] = self._lanes.name(which)
+        return name
+
+    def _name_by_path(self, batch: Batch, index: int, call: Asking, route: str) -> bytes:
+        """The same of a call whose path names the model: which, and whether it is a call of it."""
+        whole = call.read()
+        asked = asked_by(whole)
+        if asked is None:
+            return b""
+        where = f"{'p' if call.publication else 'h'}{route}\0{asked.base}"
+        which = f"{where}\0{is_question(asked, whole)}\0{asked.name}"
+        name = batch.names[index] = self._lanes.name(f"n{which}\0{call.api_key}")
         return name
 
     def _opened(self, batch: Batch, index: int, opening: Lane, now_ms: int) -> Asked | None:
@@ -218,7 +232,7 @@ class Decider:
             return lane
         keep = partial(self._lanes.keep, epoch=epoch, era=batch.era)
         if record.type is not ModelType.OPENAI:
-            if call.publication:  # on a host the body decides, whatever it leads to
+            if call.publication or call.by_path:  # on a host the body decides, whatever it leads to
                 keep(name, lane)
         elif (
             body is not None

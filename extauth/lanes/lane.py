@@ -41,9 +41,10 @@ class Lane(msgspec.Struct, eq=False, gc=False):
     turn: int = -1  # of the marks, when they were found to stand last
     used_ms: float = 0.0  # when a call last used it, on the table's clock
     opens: bool = False  # says no more than that a body may be read (``openings``)
-    upstream_model: str = ""  # to be written where the body says its model; "": the server knows what it says
+    upstream_model: str = ""  # to be written where the body or path says its model; "": it stays as it is
     names_none: bool = False  # its bodies say none: it is added to them
     is_anthropic: bool = False  # its calls are answered in the words of Anthropic's API
+    by_path: bool = False  # its calls name the model by the path, which is written anew
     adds: bool = False  # an answer to its calls is more than ``shared`` and ``shown``, by what stands above
 
     def __post_init__(self) -> None:
@@ -81,14 +82,18 @@ def lane_of(admission: Admission, said: str = "", *, names_one: bool = False, is
         admission.cell,
         shard_prefix(admission.shard),
         f"{zlib.crc32(key.subject.name.encode()):08x}" if key else "",
-        shared_answer(publication.record.uid, key_id, tenant, is_openai=is_openai),
+        shared_answer(publication.record.uid, key_id, tenant, is_chosen=is_openai or admission.by_path),
         shown_of(admission.draw.charge, is_openai=is_openai, is_anthropic=is_anthropic),
-        upstream_model=_upstream_model(publication, said, names_one=names_one) if is_openai else "",
+        upstream_model=_upstream_model(admission, said, names_one=names_one),
         names_none=is_openai and names_one and not said,
         is_anthropic=is_anthropic,
+        by_path=admission.by_path,
     )
 
 
-def _upstream_model(publication: PublicationEntry, said: str, *, names_one: bool) -> str:
-    known = publication.record.served_as
+def _upstream_model(admission: Admission, said: str, *, names_one: bool) -> str:
+    record = admission.publication.record
+    known = record.served_as
+    if record.type is not ModelType.OPENAI:
+        return known if admission.by_path else ""
     return known if (said or names_one) and said != known else ""

@@ -67,6 +67,11 @@ class Asking(Protocol):
         ...
 
     @property
+    def by_path(self) -> bool:
+        """As ``Call.by_path``."""
+        ...
+
+    @property
     def path(self) -> str:
         """As ``Call.path``."""
         ...
@@ -120,6 +125,7 @@ class Call(msgspec.Struct, frozen=True, gc=False):
     if_none_match: str = ""  # the If-None-Match header, "" when absent
     grpc: bool = False  # it is answered in gRPC's form
     amended: bytes = b""  # what Envoy is to change of its headers if it passes (``answers.amended``)
+    by_path: bool = False  # its path names the model, in KServe's words (``kserve.paths``)
 
     def read(self) -> Call:
         """Return the call itself: it was read."""

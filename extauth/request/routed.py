@@ -13,12 +13,14 @@ from typing import Final, NamedTuple
 from google.protobuf.struct_pb2 import Struct
 
 from extauth.request.packed import UNPACKS
-from extauth.request.route_names import ROUTE_KIND, ROUTE_PREFIX, read_rule
+from extauth.request.route_names import ROUTE_KIND, ROUTE_PREFIX, is_by_path, read_rule
 
 ROUTE_NAMESPACE: Final = "tollkeeper"
 """Metadata of plain Envoy's routes: ``publication`` or ``openai_host``, whether it ``unpacks``."""
 GRPC: Final = "grpc"
 """What a route of gRPC says besides."""
+BY_PATH: Final = "kserve"
+"""What a route says besides whose calls name the model by the path, in KServe's words."""
 GATEWAY_METADATA: Final = "envoy-gateway"
 """Metadata that Envoy Gateway puts on every route it makes."""
 
@@ -30,6 +32,7 @@ class Routed(NamedTuple):
     openai_host: str = ""
     unpacks: bool = False  # the proxy unpacks the call's body if it passes
     grpc: bool = False  # its calls are gRPC
+    by_path: bool = False  # the path names the model, in KServe's words (``extauth.kserve.paths``)
 
 
 NOWHERE: Final = Routed()
@@ -42,9 +45,10 @@ def routed(metadata: Mapping[str, Struct], gateway_namespace: str) -> Routed:
         fields = own.fields
         named = fields.get("publication")
         publication, unpacks = "" if named is None else named.string_value, UNPACKS in fields
+        by_path = BY_PATH in fields
         if not publication and "openai_host" in fields:  # a route that names both means the publication
-            return Routed("", fields["openai_host"].string_value, unpacks)
-        return Routed(publication, "", unpacks, GRPC in fields)
+            return Routed("", fields["openai_host"].string_value, unpacks, by_path=by_path)
+        return Routed(publication, "", unpacks, GRPC in fields, by_path)
     if gateway_namespace and GATEWAY_METADATA in metadata:
         return _by_rule(metadata[GATEWAY_METADATA], gateway_namespace)
     return NOWHERE
@@ -59,4 +63,5 @@ def _by_rule(told: Struct, namespace: str) -> Routed:
     )
     if kind != ROUTE_KIND or where != namespace or not name.startswith(ROUTE_PREFIX):
         return NOWHERE
-    return Routed(*read_rule(rule))
+    publication, host = read_rule(rule)
+    return Routed(publication, host, by_path=is_by_path(rule))

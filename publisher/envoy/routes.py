@@ -13,7 +13,7 @@ from catalog.inference import METHODS, MODEL_HEADERS
 from catalog.inference import ROOT as GRPC_ROOT
 from extauth.credentials.carriers import CREDENTIAL_HEADERS
 from extauth.request.packed import UNPACKS
-from extauth.request.routed import GRPC
+from extauth.request.routed import BY_PATH, GRPC
 from publisher.browsers import SERVERS_HEADERS, browser_policy
 from publisher.envoy.bodies import UNPACKING, large_calls, large_way, packed_calls, without_body
 from publisher.envoy.files import (
@@ -74,7 +74,11 @@ def _list_text(found: Sequence[Json]) -> str:
 
 
 def _virtual_host(host: Host, further: Sequence[str], policy: Json, taken: Taken) -> str:
-    branches = Branches(unnamed=_list_text(_by_bodies(_entry(host))) if host.openai else "")
+    branches = Branches(
+        unnamed=_list_text(_by_bodies(_entry(host))) if host.openai else "",
+        entries=host.entries,
+        waiting=_list_text([_entry_by_path(host)]) if host.entries else "",
+    )
     for route in host.routes:
         branches.add(route)
     common = compact({"name": host.name, "domains": [host.name, *further], **policy})
@@ -88,12 +92,14 @@ def _for_browsers(origins: Sequence[str]) -> Json:
 
 def _routes(route: Route) -> list[Json]:
     """What a route is to Envoy: three where a body is read before Check, by how it comes."""
+    if route.waits:
+        return [_waiting(route)]
     rendered = _route(route)
     if not route.reads_body:
         rendered["typed_per_filter_config"] = without_body()
         return [rendered]
     rendered["typed_per_filter_config"] = _reading()
-    return [rendered] if route.chosen_by_body else _by_bodies(rendered)
+    return [rendered] if route.chosen else _by_bodies(rendered)
 
 
 def _by_bodies(rendered: Json) -> list[Json]:
@@ -132,7 +138,7 @@ def _match(route: Route) -> Json:
     if route.grpc:
         return _grpc_match(route)
     match: Json = {"prefix": f"{route.path}/"} if route.below else {"path": route.path}
-    if route.chosen_by_body:
+    if route.chosen:
         match["headers"] = [{"name": PUBLICATION_HEADER, "string_match": {"exact": route.publication}}]
     return match
 
@@ -174,6 +180,28 @@ def _entry(host: Host) -> Json:
         "metadata": _metadata(openai_host=host.name),
         "route": {"cluster": NO_CLUSTER, "cluster_not_found_response_code": "NOT_FOUND"},
         "typed_per_filter_config": _reading(),
+    }
+
+
+def _waiting(route: Route) -> Json:
+    """Where calls wait that name one publication's model below its path: Check writes the path anew, or answers."""
+    metadata = _metadata(publication=route.publication, **{BY_PATH: "yes"})
+    return _at_no_server(route.name, _match(route), metadata)
+
+
+def _entry_by_path(host: Host) -> Json:
+    """Where calls wait that name a model by the path, wherever it stands under."""
+    return _at_no_server(f"{host.name}/kserve", {"prefix": "/"}, _metadata(openai_host=host.name, **{BY_PATH: "yes"}))
+
+
+def _at_no_server(name: str, match: Json, metadata: Json) -> Json:
+    """A route whose calls' bodies are no matter of Check's."""
+    return {
+        "name": name,
+        "match": match,
+        "metadata": metadata,
+        "route": {"cluster": NO_CLUSTER, "cluster_not_found_response_code": "NOT_FOUND"},
+        "typed_per_filter_config": without_body(),
     }
 
 

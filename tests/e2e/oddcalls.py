@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from tests.e2e.proxy import Caller, Reply, head, openai, publication, stripped
+from tests.e2e.proxy import Caller, Reply, head, kserve_v2, openai, publication, stripped
 
 CONNECTIONS = 4
 HOST, OTHER = "odd.example.test", "other.test"
@@ -30,6 +30,7 @@ SHAPES = [
     (stripped, "shadow", HOST, "/v1/chat"),
     (publication, "iris-o", OTHER, "/models/iris"),
     (openai, "llm-o", OTHER, "/llm"),
+    (kserve_v2, "tensor", HOST, "/models/tensor"),
 ]
 TAILS = [
     "",
@@ -43,8 +44,22 @@ TAILS = [
     "/v2",
     "/v2/predict",
     "/deep/models",
+    "/v1/models/iris:predict",
+    "/v2/models/tensor/infer",
+    "/v2/models/tensor/versions/1/infer",
 ]
 ENTRIES = ["/v1/chat/completions", "/v1/embeddings", "/v1/responses", "/v1/models", "/v1", "/v1/", "/v1/chatter"]
+BY_PATH = [
+    "/v1/models/iris:predict",
+    "/v1/models/iris2",
+    "/v2/models/tensor/infer",
+    "/v2/models/tensor/versions/../infer",
+    "/v2/models/iris-o/infer",
+    "/v2",
+    "/",
+    "/:kserve/v2/models/tensor/infer",
+]
+"""Where a host's models are named by the path, in KServe's words, and where Check alone leads."""
 MODELS = ["llm", "llm-x", "deep", "llm-o", "iris", "LLM", "llm ", "", "tenant-a/llm", "../llm"]
 INSERTS = [
     "/",
@@ -116,7 +131,7 @@ def _odd_host(chance: random.Random, host: str) -> str:
 
 
 def _odd_path(chance: random.Random, path: str) -> str:
-    path = chance.choice(ENTRIES) if chance.random() < 0.2 else path + chance.choice(TAILS)
+    path = chance.choice([*ENTRIES, *BY_PATH]) if chance.random() < 0.3 else path + chance.choice(TAILS)
     if chance.random() < 0.05:
         path = path.swapcase()
     for _ in range(chance.choice([0, 0, 0, 1, 1, 2])):

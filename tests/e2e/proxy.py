@@ -25,6 +25,8 @@ from msgspec import structs
 from pygrpc_native import EVENT_CALL, NativeGrpcFront
 
 from catalog.records import UNLIMITED, ModelType, Protocol, PublicationRecord
+from extauth.kserve.paths import Asked, asked_of
+from extauth.request.routed import BY_PATH
 from protos.access_log_pb2 import HTTPAccessLogEntry, StreamAccessLogsMessage
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
 from publisher.envoy.bootstrap import CLUSTERS_FILE, ROUTES_FILE, BootstrapOptions, bootstrap
@@ -82,6 +84,7 @@ class Gate:
 
     folder: Path
     models: dict[tuple[str, str], str] = field(default_factory=dict)  # host and body's model -> uid
+    models_by_path: dict[tuple[str, str], str] = field(default_factory=dict)  # the same of names in KServe's paths
     answer: Callable[[CheckRequest], CheckResponse] | None = None
     payloads: list[bytes] = field(default_factory=list)
     endings: list[HTTPAccessLogEntry] = field(default_factory=list)  # what it was told of calls that have ended
@@ -142,16 +145,37 @@ class Gate:
         named = self.named(request)
         if not named:
             return denied(404)
+        asked = _asked_by_path(request)
+        if asked is not None:
+            query = request.attributes.request.http.path.partition("?")[1:]
+            path = asked.upstream(named) + "".join(query)
+            return admitted({"x-tollkeeper-publication": named, ":path": path})
         if route_fields(request).get("openai_host"):
             return admitted({"x-tollkeeper-publication": named})
         return admitted({})
 
     def named(self, request: CheckRequest) -> str:
-        """The publication that Check goes by: the route's, or the body's model's."""
+        """The publication that Check goes by: the route's, or the body's or path's model's."""
         fields = route_fields(request)
+        if BY_PATH in fields:
+            asked = _asked_by_path(request)
+            if asked is None or asked.of_server:
+                return ""
+            if "openai_host" in fields:
+                return self.models_by_path.get((fields["openai_host"], asked.name), "")
+            return fields["publication"] if asked.name == fields["publication"] else ""
         if "openai_host" in fields:
             return self.models.get((fields["openai_host"], str(request_fields(request).get("model"))), "")
         return fields.get("publication", "")
+
+
+def _asked_by_path(request: CheckRequest) -> Asked | None:
+    """What the path asks in KServe's words, where the route says so."""
+    fields = route_fields(request)
+    if BY_PATH not in fields:
+        return None
+    path = request.attributes.request.http.path.partition("?")[0]
+    return asked_of(path, is_own="openai_host" not in fields)
 
 
 def route_fields(request: CheckRequest) -> dict[str, str]:

@@ -11,7 +11,10 @@ import pytest
 from envoymatching import found_by_list
 
 from catalog.records import PublicationRecord
+from extauth.kserve.paths import asked_of
+from extauth.request.routed import BY_PATH
 from publisher.envoy.files import PUBLICATION_HEADER
+from publisher.kserve.paths import WAITS
 from publisher.plan import Host, plan
 from tests.e2e.proxy import (
     HOST,
@@ -92,6 +95,12 @@ def _listed(host: Host, call: Call, models: Sequence[str]) -> tuple[dict[str, st
     """What Check is told, and the publication reached, where a host's routes are tried one after the other."""
     first = found_by_list(host, {":path": call.path}, named_by=PUBLICATION_HEADER)
     named, _, part = first.rpartition("/")
+    if part == "kserve" and named == host.name:
+        return {"openai_host": named, BY_PATH: "yes"}, ""
+    if part == WAITS:
+        asked = asked_of(call.path.partition("?")[0], is_own=True)
+        is_reached = asked is not None and asked.name == named
+        return {"publication": named, BY_PATH: "yes"}, named if is_reached else ""
     if part != "openai":
         return ({"publication": named}, named) if first else ({}, "")
     model = call.model if call.model in models else ""

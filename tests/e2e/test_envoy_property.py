@@ -11,7 +11,7 @@ import pytest
 
 from catalog.records import PublicationRecord
 from tests.e2e.oddcalls import SHAPES, all_reached, odd_calls
-from tests.e2e.proxy import Envoy, Gate, Upstream, openai, options_for, short_folder
+from tests.e2e.proxy import Envoy, Gate, Upstream, kserve_v2, openai, options_for, publication, short_folder
 
 CALLS = 10_000
 SEED = 20_261
@@ -34,6 +34,7 @@ def test_what_is_decided_is_what_is_reached() -> None:
     with short_folder() as folder, Gate(folder) as gate, ExitStack() as stack:
         upstreams = [stack.enter_context(Upstream(uid)) for _, uid, *_ in SHAPES]
         gate.models = {(host, uid): uid for make, uid, host, _ in SHAPES if make is openai}
+        gate.models_by_path = {(host, uid): uid for make, uid, host, _ in SHAPES if make in {publication, kserve_v2}}
         envoy = Envoy(options_for(folder, gate.target))
         envoy.publish(list(_publications(upstreams)))
         with envoy:

@@ -15,6 +15,7 @@ from tests.e2e.proxy import (
     Envoy,
     Gate,
     Upstream,
+    admitted,
     kserve_v2,
     openai,
     options_for,
@@ -66,6 +67,7 @@ def envoy(parts: tuple[Envoy, Gate]) -> Envoy:
 def gate(parts: tuple[Envoy, Gate]) -> Gate:
     """The gate, with nothing remembered."""
     parts[1].payloads.clear()
+    parts[1].answer = None
     return parts[1]
 
 
@@ -114,21 +116,12 @@ def test_an_open_inference_server_sees_its_own_paths(envoy: Envoy, gate: Gate, p
 @pytest.mark.parametrize(
     "path",
     [
-        "/",
         "/models",
         "/models/",
-        "/models/iris/",
-        "/models/iris/predict/",
-        "/models/iris/predict/x",
-        "/models/iris/metadata",
         "/models/iris:predict",
-        "/models/tensor/predict",
-        "/models/tensor/trace/setting",
-        "/models/tensor/infer/",
         "/models/irises",
         "/models/IRIS",
         "/models/plainer",
-        "/v2/models/llm",
         "/v1",
     ],
 )
@@ -139,6 +132,28 @@ def test_an_unknown_path_is_404_for_everyone(envoy: Envoy, gate: Gate, path: str
     assert reply.headers["content-type"] == "application/json"
     assert reply.json["error"]["code"] == "not_found"
     assert gate.requests == []
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/models/iris/",
+        "/models/iris/predict/",
+        "/models/iris/predict/x",
+        "/models/iris/metadata",
+        "/models/tensor/predict",
+        "/models/tensor/trace/setting",
+        "/models/tensor/infer/",
+    ],
+)
+def test_what_else_lies_below_a_kserve_model_is_checks_to_read(envoy: Envoy, gate: Gate, path: str) -> None:
+    """It may be in KServe's own words; where Check writes no other path, no server is reached, whatever it answers."""
+    gate.answer = lambda _request: admitted({})
+    reply = envoy.post(path, b"{}", "x-api-key: whatever")
+    assert (reply.status, reply.upstream) == (404, "")
+    (asked,) = gate.requests
+    assert route_fields(asked) == {"publication": path.split("/")[2], "kserve": "yes"}
+    assert not asked.attributes.request.http.raw_body
 
 
 @pytest.mark.parametrize("host", ["unknown.test", "", "localhost", "127.0.0.1", f"x.{HOST}", f"{HOST}.evil.test"])

@@ -86,7 +86,7 @@ async def benched(config: Any = None) -> AsyncIterator[Bench]:
 
 
 async def test_every_kind_of_publication_is_proved_and_no_model_is_asked() -> None:
-    """By its own path, openai models by their host's entry too; nested ones as well."""
+    """By its own path, and by its host's entry where a body or a path can name it; nested ones as well."""
     async with benched() as bench:
         made = plan(
             [
@@ -99,7 +99,7 @@ async def test_every_kind_of_publication_is_proved_and_no_model_is_asked() -> No
             ]
         )
         assert await bench.sink.apply(made) == {}
-        assert len(bench.gate.requests) == 7  # the entry once
+        assert len(bench.gate.requests) == 8  # each entry once
         assert bench.up.seen == 0
 
 

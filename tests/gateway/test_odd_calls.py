@@ -55,7 +55,7 @@ def odd(gateway: Machine) -> Iterator[OddGround]:
         made = {name: _published(gateway, servers[name].url, shape) for shape in SHAPES for name in [shape[1]]}
         for host in {one.host for one in made.values()}:
             here = [one for one in made.values() if one.host == host]
-            models = {f"{TENANT}/{one.model}": one.uid for one in here if one.model in _OPENAI}
+            models = {f"{TENANT}/{one.model}": one.uid for one in here if one.is_said}
             gateway.catalog.add(HostRecord(host, {one.path: one.uid for one in here}, models))
         keys = {name: gateway.catalog.key(one, tenant=TENANT)[1] for name, one in made.items()}
         ground = OddGround(gateway, servers, keys, {name: one.uid for name, one in made.items()})

@@ -18,14 +18,16 @@ def _rewrites(routes: tuple[Route, ...]) -> list[tuple[str, bool, str]]:
 
 
 def test_a_kserve_model_has_three_paths_and_no_more() -> None:
-    """Status, predict and explain, named after the model and not after the path."""
+    """Status, predict and explain, named after the model and not after the path; KServe's own words wait for Check."""
     (host,) = plan([publication("u1", "/models/front", model="iris")]).hosts
     assert _rewrites(host.routes) == [
         ("/models/front", False, "/v1/models/iris"),
         ("/models/front/predict", False, "/v1/models/iris:predict"),
         ("/models/front/explain", False, "/v1/models/iris:explain"),
+        ("/models/front", True, ""),
+        ("/:kserve", True, "/"),
     ]
-    assert not host.openai
+    assert (host.openai, host.kserve) == (False, True)
 
 
 def test_an_open_inference_model_has_its_named_paths_and_no_more() -> None:
@@ -37,8 +39,10 @@ def test_an_open_inference_model_has_its_named_paths_and_no_more() -> None:
         ("/models/front/infer", False, "/v2/models/iris/infer"),
         ("/models/front/generate", False, "/v2/models/iris/generate"),
         ("/models/front/generate_stream", False, "/v2/models/iris/generate_stream"),
+        ("/models/front", True, ""),
+        ("/:kserve", True, "/"),
     ]
-    assert not host.openai
+    assert (host.openai, host.kserve) == (False, True)
 
 
 def test_an_openai_model_has_its_path_and_the_bodys() -> None:
@@ -93,7 +97,7 @@ def test_the_same_publications_make_the_same_plan(shapes: list[tuple[list[str], 
     assert plan(records) == made
     paths = {record.uid: record.path for record in records}
     for host in made.hosts:
-        by_path = [paths[route.publication] for route in host.routes if not route.chosen_by_body]
+        by_path = [paths[route.publication] for route in host.routes if not route.chosen]
         for earlier, later in itertools.combinations(by_path, 2):
             assert not later.startswith(f"{earlier}/")
 

@@ -23,6 +23,8 @@ from publisher.probes import Question, bases
 from runtime.clock import SystemClock
 from tests.e2e.proxy import HOST, kserve_v2, openai, publication, stripped
 
+ENTRY = f"{HOST}/v2/:probe"
+
 FEW_S = 0.05
 """Where a test waits for something that will not come."""
 AMPLE_S = 10.0
@@ -65,7 +67,7 @@ def _first(made: Plan, host: str, path: str) -> Route | None:
     """The route that a gateway takes, by the plan's order; none that only a body can choose."""
     routes = next(one.routes for one in made.hosts if one.name == host)
     fits = (one for one in routes if (path.startswith(f"{one.path}/") if one.below else path == one.path))
-    return next((one for one in fits if not one.chosen_by_body), None)
+    return next((one for one in fits if not one.chosen), None)
 
 
 @pytest.mark.parametrize("records", [NESTED, NESTED[:-1]])
@@ -80,16 +82,19 @@ def test_a_publication_is_asked_for_where_its_own_route_is_taken(records: Sequen
         assert route is not None
         assert (route.publication, own.kind, own.name) == (uid, PUBLICATION, uid)
         assert own.reads_body is route.reads_body is any(one.reads_body for one in basis.routes)
-        assert all((one.kind, one.name, one.reads_body) == (OPENAI_HOST, HOST, True) for one in entries)
+        assert {(one.kind, one.name) for one in entries} <= {(OPENAI_HOST, HOST)}
         is_hidden = NESTED[-1] in records
-        assert bool(entries) == (uid in {"llm", "bare", "deep"} and not is_hidden)
+        read = [one for one in entries if one.reads_body]
+        assert bool(read) == (uid in {"llm", "bare", "deep"} and not is_hidden)
+        assert ([one.path for one in entries] == ["/v2/:probe"]) == any(one.waits for one in basis.routes)
 
 
 def test_the_entry_is_asked_for_where_no_publication_answers() -> None:
-    """Below /v1, at a path that can be nobody's."""
+    """Below /v1, and below /v2 where a path names the model, at paths that can be nobody's."""
     made = plan(NESTED[:-1])
-    (entry,) = {one for basis in bases(made).values() for one in basis.questions() if one.kind == OPENAI_HOST}
-    assert _first(made, entry.host, entry.path) is None
+    entries = {one for basis in bases(made).values() for one in basis.questions() if one.kind == OPENAI_HOST}
+    assert len(entries) == 2
+    assert [_first(made, entry.host, entry.path) for entry in entries] == [None, None]
 
 
 async def test_who_is_named_is_live(listener: Listener, prober: Prober) -> None:
@@ -232,7 +237,7 @@ async def test_any_certificate_will_do(tmp_path: Path) -> None:
 
 
 async def test_only_what_changed_is_asked_again(listener: Listener, proofs: Proofs) -> None:
-    """A change of one costs one question, and nothing is known of those of another process."""
+    """A change of one costs its own questions, and nothing is known of those of another process."""
     records = [publication("a", "/models/a"), publication("b", "/models/b")]
     listener.serve(plan(records))
     assert await proofs.missing(plan(records)) == {}
@@ -240,13 +245,13 @@ async def test_only_what_changed_is_asked_again(listener: Listener, proofs: Proo
     moved = [records[0], structs.replace(records[1], path="/elsewhere")]
     listener.serve(plan(moved))
     assert await proofs.missing(plan(moved)) == {}
-    assert listener.asked == [f"{HOST}/elsewhere"]
+    assert listener.asked == [f"{HOST}/elsewhere", ENTRY]
     listener.asked.clear()
     assert await proofs.missing(plan(moved)) == {}
     assert listener.asked == []
     assert await proofs.missing(plan([])) == {}
     assert await proofs.missing(plan(moved)) == {}
-    assert sorted(listener.asked) == [f"{HOST}/elsewhere", f"{HOST}/models/a"]
+    assert sorted(listener.asked) == [f"{HOST}/elsewhere", f"{HOST}/models/a", ENTRY]
 
 
 async def test_a_server_that_moved_is_asked_for_again(listener: Listener, proofs: Proofs) -> None:
@@ -255,7 +260,7 @@ async def test_a_server_that_moved_is_asked_for_again(listener: Listener, proofs
     listener.serve(plan([record]))
     await proofs.missing(plan([record]))
     await proofs.missing(plan([structs.replace(record, url="http://127.0.0.1:10")]))
-    assert len(listener.asked) == 2
+    assert listener.asked == [f"{HOST}/models/a", ENTRY] * 2
 
 
 async def test_what_is_new_is_waited_for(listener: Listener, proofs: Proofs) -> None:
@@ -277,7 +282,7 @@ async def test_what_failed_before_holds_nobody_up(listener: Listener, proofs: Pr
     assert await proofs.missing(made, within_s=FEW_S) == {"a": "no route leads to it (404)"}
     listener.asked.clear()
     assert await proofs.missing(made, within_s=AMPLE_S) == {"a": "no route leads to it (404)"}
-    assert len(listener.asked) == 1
+    assert listener.asked == [f"{HOST}/models/a", ENTRY]
     listener.serve(made)
     assert await proofs.missing(made, within_s=AMPLE_S) == {}
 

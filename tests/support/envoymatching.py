@@ -82,10 +82,15 @@ def _header_matches(wanted: Json, value: str) -> bool:
 
 
 def found_by_list(host: Host, headers: Mapping[str, str], *, named_by: str) -> str:
-    """The same by a plan's own order: each route is tried, the first takes the call; last the openai entry."""
+    """The same by a plan's own order: each route is tried, the first takes the call; last the entries."""
     path = headers[":path"].partition("?")[0]
-    for route in host.routes:
-        if route.chosen_by_body and headers.get(named_by) != route.publication:
+    for route in (one for one in host.routes if not one.chosen):
+        if path.startswith(f"{route.path}/") if route.below else path == route.path:
+            return route.name
+    if any(path.startswith(f"{one.path}/") if one.below else path == one.path for one in host.entries):
+        return f"{host.name}/kserve"
+    for route in (one for one in host.routes if one.chosen):
+        if headers.get(named_by) != route.publication:
             continue
         if path.startswith(f"{route.path}/") if route.below else path == route.path:
             return route.name

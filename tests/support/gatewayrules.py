@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from extauth.request.route_names import read_rule
+from extauth.request.route_names import is_by_path, read_rule
 from publisher.envoy.files import PUBLICATION_HEADER
 
 Json = dict[str, Any]
@@ -23,6 +23,7 @@ class Taken:
     publication: str
     openai_host: str = ""
     path: str = ""  # as the server sees it; "" where no server is reached
+    by_path: bool = False  # Check is asked by KServe's words
 
 
 NOBODY = Taken("")
@@ -49,14 +50,15 @@ def taken(objects: Iterable[Json], host: str, path: str, headers: Mapping[str, s
     publication, openai_host = read_rule(rule["name"])
     reaches = "backendRefs" in rule
     assert publication or not reaches, f"{rule['name']}: only a publication's rule reaches a server"
-    return Taken(publication, openai_host, _rewritten(rule["filters"], match, path) if reaches else "")
+    seen = _rewritten(rule["filters"], match, path) if reaches else ""
+    return Taken(publication, openai_host, seen, is_by_path(rule["name"]))
 
 
 def passed(objects: Sequence[Json], host: str, path: str, method: str = "GET") -> Taken:
     """Follow a call that Check lets pass: it names the publication, if it is an openai one's, and the route is chosen
     again."""  # noqa: D205, D209
     first = taken(objects, host, path, {}, method)
-    if not first.publication or first.path:
+    if not first.publication or first.path or first.by_path:
         return first
     again = taken(objects, host, path, {PUBLICATION_HEADER: first.publication}, method)
     assert again.publication == first.publication, f"{path}: {again} after {first}"

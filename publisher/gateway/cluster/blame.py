@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 
+from extauth.request.route_names import is_by_path
 from publisher.gateway.cluster.ownership import Key, references
 from publisher.gateway.resources.naming import Json, identity
 from publisher.gateway.resources.routes import ROUTES, carried
@@ -40,14 +41,19 @@ def _concerned(obj: Json, users: Mapping[Key, list[Json]], plan: Plan) -> frozen
     if obj["kind"] in {"Backend", "AIServiceBackend"} and (using := users.get(identity(obj))):
         return frozenset[str]().union(*(_concerned(one, users, plan) for one in using))
     if obj["kind"] in ROUTES:
-        return carried(obj) or _chosen_by_body(plan, obj["spec"].get("hostnames", ()))
+        return carried(obj) or _chosen(plan, obj["spec"])
     if is_read(obj):
         return frozenset(route.publication for host in plan.hosts for route in host.routes if route.reads_body)
     return frozenset(upstream.publication for upstream in plan.upstreams)
 
 
-def _chosen_by_body(plan: Plan, hosts: Iterable[str]) -> frozenset[str]:
-    names = frozenset(hosts)
+def _chosen(plan: Plan, spec: Json) -> frozenset[str]:
+    """Those of whom Check names one to calls that wait at an entry: by their body, or by their path."""
+    hosts, by_path = frozenset(spec.get("hostnames", ())), any(is_by_path(rule["name"]) for rule in spec["rules"])
     return frozenset(
-        route.publication for host in plan.hosts if host.name in names for route in host.routes if route.chosen_by_body
+        route.publication
+        for host in plan.hosts
+        if host.name in hosts
+        for route in host.routes
+        if route.chosen and route.chosen_by_body is not by_path
     )

@@ -11,13 +11,13 @@ import re
 from collections.abc import Collection
 from typing import Final
 
-from extauth.request.route_names import ENTRY, MAX_RULE, entry_rule
+from extauth.request.route_names import ENTRY, MAX_RULE, NAMED, entry_rule, named_rule
 from publisher.addresses import is_address
 from publisher.gateway.options import GatewayOptions
 from publisher.gateway.resources.naming import is_name
 from publisher.plan import Host, Injection, Plan
 
-_HOST_ROOM: Final = MAX_RULE - len(entry_rule(""))
+_HOST_ROOM: Final = MAX_RULE - max(len(entry_rule("")), len(named_rule("")))
 _LABEL: Final = 63
 NO_GRPC: Final = "protocol: gRPC is served by plain Envoy only"
 _NUMBER: Final = re.compile(r"(.*\.)?[0-9]+")
@@ -60,7 +60,12 @@ def _credential_fault(injection: Injection, options: GatewayOptions) -> str:
 
 def _left(host: Host, faults: Collection[str]) -> Host:
     routes = tuple(route for route in host.routes if route.publication not in faults)
-    return dataclasses.replace(host, routes=routes, openai=any(route.chosen_by_body for route in routes))
+    return dataclasses.replace(
+        host,
+        routes=routes,
+        openai=any(route.chosen_by_body for route in routes),
+        kserve=any(route.chosen and not route.chosen_by_body for route in routes),
+    )
 
 
 def _uids(host: Host) -> set[str]:
@@ -68,8 +73,8 @@ def _uids(host: Host) -> set[str]:
 
 
 def _fault(uid: str, host: Host) -> str | None:
-    if uid == ENTRY or not is_name(uid, longest=_LABEL):
-        return f"uid: must be lower-case letters, digits and dashes, and not {ENTRY}"
+    if uid in {ENTRY, NAMED} or not is_name(uid, longest=_LABEL):
+        return f"uid: must be lower-case letters, digits and dashes, and not {ENTRY} or {NAMED}"
     if len(host.name) > _HOST_ROOM:
         return f"host: must be at most {_HOST_ROOM} characters on Envoy Gateway"
     return None

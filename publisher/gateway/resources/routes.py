@@ -23,6 +23,7 @@ from publisher.gateway.resources.rules import (
     closed,
     credential_name,
     entry,
+    entry_by_path,
     host_rules,
     no_model_name,
     own_host_name,
@@ -138,7 +139,10 @@ def _packed(rules: Sequence[Rule]) -> Iterator[Sequence[Rule]]:
 
 
 def _own(host: HostRules, options: GatewayOptions) -> Iterator[Json]:
-    """The host's entry, and what is closed on it, in as many routes as their matches need."""
+    """The host's entries, and what is closed on it, in as many routes as their matches need."""
+    for index, named in enumerate(_pieces(host.by_path, MAX_MATCHES)):
+        rules = [entry_by_path(host.host, named, options)]
+        yield _route(_name("named", host, options, index), host.host, rules, options, is_read=False)
     parts = zip_longest(_pieces(host.entry, MAX_MATCHES), _pieces(host.closed, MAX_MATCHES), fillvalue=())
     for index, (waiting, shut) in enumerate(parts):
         waits = [entry(host.host, waiting, options)] if waiting else []

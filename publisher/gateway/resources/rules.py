@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from extauth.credentials.carriers import CREDENTIAL_HEADERS
-from extauth.request.route_names import checked_rule, entry_rule, publication_rule
+from extauth.kserve.paths import NAMED_ROOT
+from extauth.request.route_names import NAMED, checked_rule, entry_rule, named_rule, publication_rule
 from publisher.addresses import is_address
 from publisher.envoy.files import PUBLICATION_HEADER
 from publisher.gateway.options import GatewayOptions
@@ -50,6 +51,7 @@ class HostRules:
     published: tuple[Rule, ...]  # in the plan's order
     entry: tuple[Json, ...]  # what calls match that the body decides; () where there are none
     closed: tuple[Json, ...]  # what calls match that nobody serves, and a prefix of ours would take
+    by_path: tuple[Json, ...] = ()  # what calls match that name a model by the path, or ask for a server
 
 
 def host_rules(host: Host, upstreams: Mapping[str, Upstream], options: GatewayOptions) -> HostRules:
@@ -59,7 +61,11 @@ def host_rules(host: Host, upstreams: Mapping[str, Upstream], options: GatewayOp
     has_entry = host.openai and not any(_key(route) == (_PREFIX, OPENAI_ROOT, "") for route in routes)
     owners = {path: _around(path, routes) for path in _bare_paths(host, routes)}
     routes += [_at(path, owner) for path, owner in owners.items() if owner]
-    left = [path for path, owner in owners.items() if owner is None]
+    bare = [path for path, owner in owners.items() if owner is None]
+    named = [path for path in bare if any(one.below and path.startswith(f"{one.path}/") for one in host.entries)]
+    left = [path for path in bare if path not in named]
+    by_path = [_matching(_PREFIX if one.below else _EXACT, one.path) for one in host.entries]
+    by_path += [_matching(_EXACT, path) for path in named]
     waiting = [path for path in left if has_entry and path.startswith(f"{OPENAI_ROOT}/")]
     asked = [_matching(_EXACT, path) | {"method": method} for path in waiting for method in _ASKING]
     entry = [*asked, _matching(_PREFIX, OPENAI_ROOT)] if has_entry else []
@@ -68,6 +74,7 @@ def host_rules(host: Host, upstreams: Mapping[str, Upstream], options: GatewayOp
         published=tuple(_rules(routes, read, upstreams, options)),
         entry=tuple(entry),
         closed=tuple(_matching(_EXACT, path) for path in left),
+        by_path=tuple(by_path),
     )
 
 
@@ -89,6 +96,11 @@ def no_model_name(options: GatewayOptions) -> str:
 def entry(host: str, matches: Sequence[Json], options: GatewayOptions) -> Json:
     """The rule where calls wait that the body decides: Check names the publication, or a 404 is the end of it."""
     return _answered(entry_rule(host), matches, options)
+
+
+def entry_by_path(host: str, matches: Sequence[Json], options: GatewayOptions) -> Json:
+    """The rule where calls wait that name a model by the path: Check writes it anew, or answers."""
+    return _answered(named_rule(host), matches, options)
 
 
 def closed(matches: Sequence[Json], options: GatewayOptions) -> Json:
@@ -125,20 +137,21 @@ def _distinct(host: Host, options: GatewayOptions) -> list[Route]:
 def _bare_paths(host: Host, routes: Sequence[Route]) -> list[str]:
     """The paths that a prefix takes along although the plan does not: sorted, each once."""
     exact = {route.path for route in routes if not route.below}
-    below = {route.path for route in routes if route.below} | ({OPENAI_ROOT} if host.openai else set())
-    return sorted(below - exact)
+    below = {route.path for route in routes if route.below and route.path != NAMED_ROOT}
+    below |= {one.path for one in host.entries if one.below} | ({OPENAI_ROOT} if host.openai else set())
+    return sorted(below - exact - {one.path for one in host.entries if not one.below})
 
 
 def _around(path: str, routes: Sequence[Route]) -> Route | None:
     """Whose prefix a path lies below, the longest of them."""
-    around = (one for one in routes if one.below and not one.chosen_by_body and path.startswith(f"{one.path}/"))
+    around = (one for one in routes if one.below and not one.chosen and path.startswith(f"{one.path}/"))
     return next(around, None)
 
 
 def _at(path: str, around: Route) -> Route:
     """A path below a route, as a route of its own."""
     rest = path.removeprefix(f"{around.path}/")
-    name, rewrite = f"{around.name}-{digest(path)}", f"{around.rewrite}{rest}"
+    name, rewrite = f"{around.name}-{digest(path)}", f"{around.rewrite}{rest}" if around.rewrite else ""
     return dataclasses.replace(around, name=name, path=path, below=False, rewrite=rewrite)
 
 
@@ -147,7 +160,7 @@ def _key(route: Route) -> _Key:
 
 
 def _header(route: Route) -> str:
-    return route.publication if route.chosen_by_body else ""
+    return route.publication if route.chosen else ""
 
 
 def _rules(
@@ -166,13 +179,20 @@ def _rules(
 def _of_route(route: Route, upstream: Upstream, options: GatewayOptions, *, waits: bool) -> Iterator[tuple[_Key, Json]]:
     kind, part = _PREFIX if route.below else _EXACT, route.name.rpartition("/")[2].replace("_", "-")
     name = publication_rule(route.publication, part)
-    if waits and not route.chosen_by_body:
+    if route.waits:
+        name = publication_rule(route.publication, NAMED if part == NAMED else f"{NAMED}.{part}")
+        yield (kind, route.path, ""), _answered(name, [_matching(kind, route.path)], options)
+        return
+    if waits and not route.chosen:
         yield (kind, route.path, ""), _answered(name, [_matching(kind, route.path)], options)
         name = checked_rule(route.publication, part)
     match = _matching(kind, route.path)
-    if waits:
+    if waits or route.chosen:
         match["headers"] = [{"type": "Exact", "name": PUBLICATION_HEADER, "value": route.publication}]
-    yield (kind, route.path, route.publication if waits else ""), _leading(name, match, route, upstream, options)
+    yield (
+        (kind, route.path, route.publication if waits or route.chosen else ""),
+        _leading(name, match, route, upstream, options),
+    )
 
 
 def _leading(name: str, match: Json, route: Route, upstream: Upstream, options: GatewayOptions) -> Json:

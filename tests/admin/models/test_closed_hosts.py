@@ -37,6 +37,8 @@ from catalog.store.store import CatalogStore, Conflict
 
 HOST = "api.router.inference-in-a-box"
 MANY = 5_000
+KSERVES = ["tenant-a/one", "tenant-b/two"]
+"""Names that paths say."""
 AUDIT = Audit(Recordless.HOSTS, "host.close", HOST, "", "")
 
 
@@ -83,7 +85,7 @@ async def test_a_table_is_closed_once_every_gate_reads_routes(furnished: Any, ks
     """Not before; and so is one that comes to be later."""
     store, watch = furnished.services.store, Watch(furnished)
     paths, models, closed = await stands(store)
-    assert (len(paths), list(models), closed) == (3, ["tenant-a/my-llm"], False)
+    assert (len(paths), sorted(models), closed) == (3, ["tenant-a/my-llm", "tenant-a/one", "tenant-b/two"], False)
     watch.read = False
     await watch.tables.look()
     assert (await stands(store))[2] is False
@@ -105,12 +107,12 @@ async def test_a_closed_host_is_shown_and_changed_as_before(furnished: Any, kser
     assert (await furnished.update("one", externalPath="/models/moved")).status == 200
     assert (await furnished.update("my-llm", publicHostname="own.example", externalPath="/x")).status == 200
     paths, models, _ = await stands(store)
-    assert (sorted(paths), models) == (["/models/moved", "/models/two"], {})
+    assert (sorted(paths), sorted(models)) == (["/models/moved", "/models/two"], KSERVES)
     assert (await furnished.update("my-llm", publicHostname=HOST, externalPath="/models/llm")).status == 200
     assert (await furnished.publish("one")).code == "ALREADY_PUBLISHED"
     await furnished.model("three", kserve, "tenant-b")
     assert (await furnished.publish("three", externalPath="/models/moved/x")).code == "PATH_TAKEN"
-    assert (await stands(store))[1].keys() == {"tenant-a/my-llm"}
+    assert sorted((await stands(store))[1]) == ["tenant-a/my-llm", *KSERVES]
     for name in ("one", "my-llm", "two"):
         assert (await furnished.ask("DELETE", f"/api/models/{name}/publish")).status == 204
     for kind in (Kind.HOST, Kind.PLACE, Kind.ROUTE):
@@ -124,9 +126,19 @@ async def test_a_change_of_type_moves_the_route(furnished: Any, openai: str) -> 
     await Watch(furnished).close_all()
     await furnished.model("other-llm", openai)
     assert (await furnished.update("my-llm", modelType="traditional")).status == 200
-    assert (await stands(furnished.services.store))[1] == {}
+    assert sorted((await stands(furnished.services.store))[1]) == KSERVES
     assert (await furnished.update("my-llm", modelType="openai")).status == 200
-    assert (await stands(furnished.services.store))[1].keys() == {"tenant-a/my-llm"}
+    assert sorted((await stands(furnished.services.store))[1]) == ["tenant-a/my-llm", *KSERVES]
+
+
+async def test_names_that_the_release_before_left_out_come_with_the_closing(furnished: Any) -> None:
+    """Its tables have openai models alone; the paths of KServe's clients name the others from then on."""
+    store = furnished.services.store
+    table = await store.get(Kind.HOST, HOST)
+    old = structs.replace(table, models={name: uid for name, uid in table.models.items() if name not in KSERVES})
+    await store.commit([Put(old, table.version)], audit=AUDIT)
+    await Watch(furnished).close_all()
+    assert sorted((await stands(store))[1]) == ["tenant-a/my-llm", *KSERVES]
 
 
 async def test_an_admin_of_the_release_before_changes_no_closed_host(furnished: Any, store: redis.Redis) -> None:

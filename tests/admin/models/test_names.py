@@ -154,11 +154,20 @@ async def test_aliases_are_few_and_each_is_there_once(api: Any, served: str) -> 
     ).status == 201
 
 
-async def test_other_kinds_have_no_aliases_and_plain_model_ids(api: Any, kserve: str) -> None:
-    """There the path names the model, and to the server too."""
+async def test_a_model_that_paths_name_has_aliases_and_a_plain_model_id(api: Any, kserve: str, served: str) -> None:
+    """KServe's words name it on its host; its own server hears of it by a path. Of others nobody says a name."""
     await api.model("iris", kserve, modelId="iris-v2")
-    assert (await api.publish("iris", aliases=["x"])).faults == {"config.aliases": "reserved"}
-    assert (await api.publish("iris")).status == 201
+    assert (await api.publish("iris", aliases=["flowers", "a/b c"])).status == 201
+    await api.model("other", kserve)
+    assert (await api.publish("other", aliases=["flowers"])).code == "NAME_TAKEN"
+    assert (await api.publish("other", aliases=["iris-v2"])).code == "NAME_TAKEN"
+    assert (await api.publish("other", aliases=["others"])).status == 201
+    assert (await api.update("iris", aliases=["others"])).code == "NAME_TAKEN"
+    assert (await api.update("iris", aliases=["free"])).status == 200
+    assert (await api.update("other", aliases=["flowers"])).status == 200
+    await api.model("plain", served)
+    asked = await api.publish("plain", modelType="traditional", aliases=["x"])
+    assert asked.faults == {"config.aliases": "reserved"}
     await api.model("odd", kserve, modelId="a b")
     assert (await api.publish("odd")).faults == {"modelId": "format"}
 

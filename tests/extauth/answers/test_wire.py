@@ -117,7 +117,7 @@ def test_what_calls_share_is_what_protobuf_makes(
     expected.ok_response.SetInParent()
     who = {"key": key, "tenant": tenant} if key else {}
     expected.dynamic_metadata.update({**who, "publication": publication})
-    answer = shared_answer(publication, key, tenant, is_openai=is_openai)
+    answer = shared_answer(publication, key, tenant, is_chosen=is_openai)
     assert CheckResponse.FromString(answer) == expected
     expected.dynamic_metadata.update({"reservation": hold})
     assert CheckResponse.FromString(answer + reservation_of(hold)) == expected

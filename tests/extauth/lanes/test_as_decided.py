@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import random
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from catalog.records import (
 from catalog.routes import route_id
 from extauth.batches import deciding
 from extauth.decide import Admission
+from extauth.kserve.telling import asked_by, is_question
 from extauth.lanes.lane import Lane, lane_of
 from extauth.reasons import Reason
 from extauth.records.cache import RecordCache
@@ -83,6 +85,12 @@ PUBLICATIONS = [
     publication("tenant-a", "plain", ModelType.TRADITIONAL),
     structs.replace(publication("tenant-a", "llm", ModelType.OPENAI), model_id="org/llm:8b", aliases=("gpt-4o",)),
     publication("tenant-b", "llm", ModelType.OPENAI),
+    structs.replace(
+        publication("tenant-a", "iris", ModelType.TRADITIONAL),
+        protocol=Protocol.KSERVE_V2,
+        model_id="iris-v2",
+        aliases=("flowers",),
+    ),
 ]
 UIDS = tuple(one.uid for one in PUBLICATIONS)
 KEY_IDS = [new_id(shard_of("tenant-a"), entropy) for _ in range(2)]
@@ -156,6 +164,7 @@ _changes: st.SearchStrategy[_Change] = st.one_of(
     _altering(_pubs, limits=_limits),
     _altering(_pubs, allowed_tenants=st.sampled_from([("tenant-b",), ("tenant-a", "tenant-b")])),
     _altering(_pubs, type=st.sampled_from(list(ModelType))),
+    _altering(st.just(f"pub:{UIDS[3]}"), protocol=st.sampled_from([Protocol.KSERVE_V1, Protocol.KSERVE_V2])),
     _altering(_pubs, allow_background=st.booleans(), require_api_key=st.booleans()),
     _altering(st.just(f"host:{HOST}"), models=st.sampled_from([{}, {"tenant-b/llm": UIDS[2]}])),
     _altering(st.just(f"host:{HOST}"), paths=st.just(None), models=st.just(None)),
@@ -189,7 +198,7 @@ _calls = st.builds(
     call_of,
     st.sampled_from([(0, 0), (0, 0), (0, 0), (0, 1), (1, 0)]),
     st.sampled_from(["key", "key", "key", "key", "forged", "none", "twice", "in url"]),
-    st.integers(0, 3),
+    st.integers(0, 4),
     st.sampled_from(
         [
             *({"model": "llm"}, {"model": "llm"}, {"model": "tenant-b/llm"}, {"model": "other"}, {}, {"model": 1}),
@@ -200,13 +209,43 @@ _calls = st.builds(
     st.sampled_from(["/chat/completions", "/chat/completions", "/Embeddings/", "/files", "/responses/r1"]),
     st.sampled_from(["POST", "POST", "POST", "GET"]),
 )
+
+
+def by_path(who: tuple[int, int], how: str, base: str, said: str, what: str, method: str, query: str = "") -> Call:
+    """A call whose path names the model, in KServe's words; ``base``: of a publication, or "" for the host."""
+    iris = PUBLICATIONS[3]
+    made = call_of(who, how, 3 if base else 4, {"model": "llm"}, "", method)
+    return structs.replace(
+        made, path=base + what.replace("NAME", said), by_path=True, query=query, publication=iris.uid if base else ""
+    )
+
+
+_by_path = st.builds(
+    by_path,
+    st.sampled_from([(0, 0), (0, 0), (0, 1), (1, 0)]),
+    st.sampled_from(["key", "key", "key", "key", "forged", "none", "twice"]),
+    st.sampled_from(["", "", "/models/iris", "/models/other"]),
+    st.sampled_from(["iris", "iris", "iris-v2", "flowers", "tenant-a/iris", "llm", "other"]),
+    st.sampled_from(
+        [
+            *("/v2/models/NAME/infer", "/v2/models/NAME/infer", "/v2/models/NAME/versions/2/infer", "/v2/models/NAME"),
+            *("/v2/models/NAME/ready", "/v1/models/NAME:predict", "/v1/models/NAME", "/v2", "/v2/health/live", "/"),
+            "/v2/repository/index",
+        ]
+    ),
+    st.sampled_from(["POST", "GET"]),
+    st.sampled_from(["", "a=b"]),
+)
+INFER = by_path((0, 0), "key", "", "iris", "/v2/models/NAME/infer", "POST")
+INFER_THERE = by_path((0, 0), "key", "/models/iris", "iris", "/v2/models/NAME/infer", "POST")
+READY = by_path((0, 0), "key", "", "iris", "/v2/models/NAME/ready", "GET")
 PLAIN = call_of((0, 0), "key", 0, {}, "/predict", "POST")
-CHAT = call_of((0, 0), "key", 3, {"model": "llm"}, "/chat/completions", "POST")
+CHAT = call_of((0, 0), "key", 4, {"model": "llm"}, "/chat/completions", "POST")
 SHARED = call_of((0, 0), "key", 1, {"model": "llm"}, "/chat/completions", "POST")
 ROTATED = call_of((0, 1), "key", 0, {}, "/predict", "POST")
 OTHERWISE = [structs.replace(SHARED, method="GET"), structs.replace(SHARED, content_encoding="gzip")]
-_usual = st.sampled_from([PLAIN, CHAT, SHARED, ROTATED, *OTHERWISE])
-_asked = st.tuples(st.just("call"), st.lists(st.one_of(_usual, _usual, _calls), min_size=1, max_size=4))
+_usual = st.sampled_from([PLAIN, CHAT, SHARED, ROTATED, INFER, INFER_THERE, READY, *OTHERWISE])
+_asked = st.tuples(st.just("call"), st.lists(st.one_of(_usual, _usual, _calls, _by_path), min_size=1, max_size=4))
 _steps = st.one_of(
     _asked,
     _asked,
@@ -267,6 +306,8 @@ class History:
         """Whether a lane stands for this call."""
         lanes = self.checker.lanes
         kind = f"{'p' if call.publication else 'h'}{call.publication or call.openai_host}\0"
+        if (asked := asked_by(call)) is not None:
+            kind = f"n{kind}{asked.base}\0{is_question(asked, call)}\0{asked.name}\0"
         return call.key_fault is None and lanes.find(lanes.name(f"{kind}{call.api_key}"), 0) is not None
 
     def step(self, what: str, how: Any = None) -> None:
@@ -303,6 +344,27 @@ def test_a_lane_says_what_decide_says(lane_bytes: int, steps: list[tuple[str, An
         history.step(what, how)
 
 
+DIFFERENT = [
+    INFER,
+    INFER_THERE,
+    READY,
+    structs.replace(READY, method="POST"),
+    by_path((0, 0), "key", "", "llm", "/v2/models/NAME/infer", "POST"),
+    by_path((0, 0), "key", "/models/other", "iris", "/v2/models/NAME/infer", "POST"),
+    by_path((1, 0), "key", "", "iris", "/v2/models/NAME/infer", "POST"),
+    call_of((0, 0), "key", 3, {}, "/infer", "POST"),
+    CHAT,
+]
+
+
+@pytest.mark.parametrize(("first", "then"), list(itertools.permutations(DIFFERENT, 2)))
+def test_no_call_goes_by_the_lane_of_another(first: Call, then: Call) -> None:
+    """Of another model, protocol, place or key, or one that asks about a model instead of calling it."""
+    history = History()
+    history.call([first, first])
+    history.call([then])
+
+
 ENDS = {
     "its key is disabled": (alter(f"key:{KEY_IDS[0]}", disabled=True), Reason.KEY_DISABLED),
     "its key is gone": (remove(f"key:{KEY_IDS[0]}"), Reason.KEY_UNKNOWN),
@@ -310,7 +372,7 @@ ENDS = {
 }
 
 
-@pytest.mark.parametrize("call", [PLAIN, CHAT], ids=["plain", "chat"])
+@pytest.mark.parametrize("call", [PLAIN, CHAT, INFER, INFER_THERE, READY])
 @pytest.mark.parametrize("moved", ["before the script", "not heard of", "follow", "reset"])
 @pytest.mark.parametrize("end", ENDS)
 def test_a_lane_ends_with_what_it_rests_on(call: Call, moved: str, end: str) -> None:
@@ -326,7 +388,7 @@ def test_a_lane_ends_with_what_it_rests_on(call: Call, moved: str, end: str) -> 
 
 def by_host(what: dict[str, Any], path: str = "/chat/completions", method: str = "POST") -> Call:
     """A call of the first key to the host."""
-    return call_of((0, 0), "key", 3, what, path, method)
+    return call_of((0, 0), "key", 4, what, path, method)
 
 
 @pytest.mark.parametrize("named", [{}, {"model": ""}, {"model": None}])

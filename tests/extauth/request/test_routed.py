@@ -58,6 +58,18 @@ def test_an_entry_names_its_host() -> None:
         assert read(told(entry)) == Routed(openai_host=host)
 
 
+def test_a_path_names_the_model_where_its_route_says_so() -> None:
+    """On a host and of one publication, by a rule's name or by our own metadata."""
+    for rule, route in (
+        ("kserve.api.test", Routed("", "api.test", by_path=True)),
+        ("u1.kserve", Routed("u1", by_path=True)),
+    ):
+        assert read(told(RESOURCE | {"sectionName": rule})) == route
+    own = {"openai_host": "api.test", "kserve": "yes"}
+    assert read(told(tollkeeper=own)) == Routed("", "api.test", by_path=True)
+    assert read(told(tollkeeper={"publication": "u1", "kserve": "yes"})) == Routed("u1", by_path=True)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -113,7 +125,7 @@ def test_noise_is_read_without_a_fault(resources: list[Any]) -> None:
         first = resources[0]
         assert (first["kind"], first["namespace"]) == ("HTTPRoute", NAMESPACE)
         assert first["name"].startswith("tollkeeper-")
-        assert first["sectionName"].partition(".")[0] in {route.publication, "openai"}
+        assert first["sectionName"].partition(".")[0] in {route.publication, "openai", "kserve"}
 
 
 def test_a_gate_that_was_told_no_namespace_believes_none() -> None:

@@ -16,7 +16,7 @@ from publisher.plan import plan
 from tests.e2e.proxy import HOST, kserve_v2, openai, publication, stripped
 
 OTHER = "other.example.test"
-SEGMENTS = ["a", "ab", "v1", "models", "predict", "chat", "b"]
+SEGMENTS = ["a", "ab", "v1", "v2", "models", "predict", "chat", "b"]
 PATHS = st.lists(st.sampled_from(SEGMENTS), min_size=1, max_size=4).map(lambda parts: "/" + "/".join(parts))
 SHAPES = st.tuples(
     st.sampled_from([publication, kserve_v2, openai, stripped]), PATHS, st.sampled_from([HOST, HOST, OTHER])
@@ -38,6 +38,16 @@ TAILS = [
     "/predict?x=/v1/a",
     "?/",
 ]
+KSERVE = [
+    "/",
+    "/?x=1",
+    "/v2",
+    "/v2?x",
+    "/v2/",
+    "/v2/models/a/infer",
+    "/v1/models/a:predict",
+    "/:kserve/v1/models/a:predict",
+]
 PIECES = [*(f"/{one}" for one in SEGMENTS), "/", "?", "x", "/generate_stream", "/v1/models/"]
 
 
@@ -54,7 +64,7 @@ def calls(draw: st.DrawFn, found: list[PublicationRecord]) -> dict[str, str]:
     start = draw(st.sampled_from([*known, "/v1/chat", "/v1", "/"]))
     middle = "".join(draw(st.lists(st.sampled_from(PIECES), max_size=2)))
     headers = {
-        ":path": start + middle + draw(st.sampled_from(TAILS)),
+        ":path": draw(st.sampled_from([start + middle + draw(st.sampled_from(TAILS)), *KSERVE])),
         ":method": draw(st.sampled_from(["GET", "POST"])),
         "content-length": draw(st.sampled_from(["", "0", str(LARGE_BYTES - 1), str(LARGE_BYTES)])),
         PUBLICATION_HEADER: draw(st.sampled_from(["", "nobody", *(record.uid for record in found)])),
@@ -88,6 +98,7 @@ def test_a_tree_has_every_route_of_its_plan(found: list[PublicationRecord]) -> N
     """But those that a body would choose where a publication has all paths below ``/v1`` itself."""
     for host in plan(found).hosts:
         in_tree = {route["name"] for route in all_routes(hosts_of(found)[host.name])}
-        hidden = any(route.below and route.path == "/v1" and not route.chosen_by_body for route in host.routes)
+        hidden = any(route.below and route.path == "/v1" and not route.chosen for route in host.routes)
         listed = {route.name for route in host.routes if not (hidden and route.chosen_by_body)}
+        listed |= {f"{host.name}/kserve"} if host.kserve else set()
         assert in_tree == listed | ({f"{host.name}/openai"} if host.openai and not hidden else set())

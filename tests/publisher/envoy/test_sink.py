@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from publisher.envoy.admin import CLUSTERS, EnvoyUnreachable
 from publisher.envoy.bootstrap import CLUSTERS_FILE, ROUTES_FILE
 from publisher.envoy.credentials import CREDENTIAL
-from publisher.envoy.files import Resources
+from publisher.envoy.files import NO_CLUSTER, Resources
 from publisher.envoy.sink import FilesSink
 from publisher.plan import plan
 from publisher.sink import NotServed, Refused
@@ -60,6 +60,7 @@ class Reader:
             for resource in said(found)
             for host in resource["virtual_hosts"]
             for route in all_routes(host["matcher"])
+            if route["route"]["cluster"] != NO_CLUSTER  # which nobody has: there calls wait
         }
         if self.bad in needed:
             self.refused += 1

@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.records import ModelType, Protocol, PublicationRecord
-from extauth.request.route_names import read_rule
+from extauth.request.route_names import is_by_path, read_rule
 from publisher.envoy.files import PUBLICATION_HEADER
 from publisher.gateway.options import GateTrust, GatewayOptions, HostInfrastructure, MeterBy, SecretRef
 from publisher.gateway.resources.manifests import base, carried, published, text
@@ -80,10 +80,14 @@ properties = settings(max_examples=60, deadline=None)
 def _plain(made: Plan, host: str, path: str) -> Taken:
     """Where plain Envoy sends a call without our header: the first route that fits, as ``envoy.files`` writes them."""
     for found in (one for one in made.hosts if one.name == host):
-        for route in (one for one in found.routes if not one.chosen_by_body):
+        for route in (one for one in found.routes if not one.chosen):
             matched = f"{route.path}/" if route.below else route.path
             if path.startswith(matched) if route.below else path == matched:
+                if route.waits:
+                    return Taken(route.publication, by_path=True)
                 return Taken(route.publication, path=route.rewrite + path.removeprefix(matched))
+        if any(path.startswith(f"{one.path}/") if one.below else path == one.path for one in found.entries):
+            return Taken("", host, by_path=True)
         if found.openai and path.startswith("/v1/"):
             return Taken("", host)
     return NOBODY
@@ -92,7 +96,12 @@ def _plain(made: Plan, host: str, path: str) -> Taken:
 def _called(made: Plan) -> Iterator[tuple[str, str]]:
     """Calls at, below and beside each path that is published."""
     for host in made.hosts:
-        for path in {route.path for route in host.routes} | {"/v1/models/a", "/v1/chat/completions"}:
+        for path in {route.path for route in host.routes} | {
+            "/v1/models/a",
+            "/v1/chat/completions",
+            "/v2",
+            "/v2/models/a",
+        }:
             for call in (
                 path,
                 f"{path}/",
@@ -125,7 +134,8 @@ def test_no_openai_server_is_reached_without_a_word_of_checks(made: Plan, option
     for route in (obj for obj in objects if obj["kind"] == "HTTPRoute"):
         for rule in route["spec"]["rules"]:
             uid, entry = read_rule(rule["name"])
-            assert (uid in openai or bool(entry)) <= ("tollkeeper.dev/bodies" in route["metadata"]["labels"])
+            waits_for_body = bool(entry) and not is_by_path(rule["name"])
+            assert (uid in openai or waits_for_body) <= ("tollkeeper.dev/bodies" in route["metadata"]["labels"])
             if uid in openai and "backendRefs" in rule:
                 wanted = [{"type": "Exact", "name": PUBLICATION_HEADER, "value": uid}]
                 assert [match["headers"] for match in rule["matches"]] == [wanted]
@@ -193,7 +203,8 @@ def test_what_the_body_moves_is_moved(made: Plan) -> None:
     for host in (one for one in made.hosts if one.openai):
         uid = next(route.publication for route in host.routes if route.chosen_by_body)
         for _, path in _called(made):
-            if taken(objects, host.name, path, {}, "POST").openai_host:
+            first = taken(objects, host.name, path, {}, "POST")
+            if first.openai_host and not first.by_path:
                 assert taken(objects, host.name, path, {PUBLICATION_HEADER: uid}, "POST").publication == uid
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from catalog.records import UpstreamAuth
 from extauth.credentials.carriers import CREDENTIAL_HEADERS
+from publisher.envoy.files import PUBLICATION_HEADER
 from publisher.envoy.sink import FilesSink
 from publisher.gateway.cluster.sink import ClusterSink
 from publisher.gateway.folder.sink import FolderSink
@@ -38,10 +39,29 @@ def _rewrite(rule: Json) -> Json:
 def test_a_kserve_model_has_exact_matches() -> None:
     """Each path of the model is matched whole and replaced whole."""
     rules = _rules(publication("u1", "/models/iris", "http://iris.test:8080", model="iris"))
-    assert set(rules) == {"u1.status", "u1.predict", "u1.explain"}
+    own = {"u1.status", "u1.predict", "u1.explain"}
+    assert set(rules) == {*own, "u1.kserve", "u1.named", "kserve.api.example.test", "closed"}
     assert _paths(rules["u1.predict"]) == [("Exact", "/models/iris/predict")]
     new_path = {"type": "ReplaceFullPath", "replaceFullPath": "/v1/models/iris:predict"}
     assert _rewrite(rules["u1.predict"]) == {"hostname": "iris.test", "path": new_path}
+
+
+def test_a_kserve_models_name_in_a_path_waits_for_check() -> None:
+    """On the host and below the publication's path nothing but a 404 is; what Check writes leads on by its header."""
+    rules = _rules(publication("u1", "/models/iris", "http://iris.test:8080", model="iris"))
+    assert _paths(rules["kserve.api.example.test"]) == [
+        ("Exact", "/"),
+        ("Exact", "/v2"),
+        ("PathPrefix", "/v2"),
+        ("PathPrefix", "/v1/models"),
+    ]
+    assert _paths(rules["u1.kserve"]) == [("PathPrefix", "/models/iris")]
+    assert _paths(rules["closed"]) == [("Exact", "/v1/models")]
+    assert not any("backendRefs" in rules[name] for name in ("kserve.api.example.test", "u1.kserve", "closed"))
+    (match,) = rules["u1.named"]["matches"]
+    assert match["path"] == {"type": "PathPrefix", "value": "/:kserve"}
+    assert match["headers"] == [{"type": "Exact", "name": PUBLICATION_HEADER, "value": "u1"}]
+    assert _rewrite(rules["u1.named"])["path"] == {"type": "ReplacePrefixMatch", "replacePrefixMatch": "/"}
 
 
 def test_a_part_that_no_rule_may_be_called_has_dashes() -> None:
@@ -102,15 +122,16 @@ def test_a_host_whose_entry_no_rule_can_be_named_after_is_refused() -> None:
 
 
 def test_a_uid_that_would_read_as_an_entry_is_refused() -> None:
-    """No publication can take the entry's name."""
-    assert "uid" in fitting(plan([publication("openai", "/a")]), OPTIONS).refused["openai"]
+    """No publication can take an entry's name."""
+    for uid in ("openai", "kserve"):
+        assert "uid" in fitting(plan([publication(uid, "/a")]), OPTIONS).refused[uid]
 
 
 def test_a_route_says_whose_rules_it_carries() -> None:
     """By the names of its rules; the host's own rules are nobody's."""
     made = published(plan([publication("u1", "/a"), openai("u2", "/b")]), OPTIONS)
     by_name = {obj["metadata"]["name"]: carried(obj) for obj in made if obj["kind"] == "HTTPRoute"}
-    assert sorted(by_name.values(), key=sorted) == [frozenset(), frozenset(), frozenset(), {"u1"}, {"u2"}]
+    assert sorted(by_name.values(), key=sorted) == [*[frozenset()] * 4, {"u1"}, {"u2"}]
 
 
 def test_a_header_that_a_server_wants_is_written_at_the_server() -> None:
