@@ -10,6 +10,7 @@ connection; no message holds a part of a URL, which may be a password.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode
@@ -24,6 +25,8 @@ SENTINEL_OPTIONS: Final = frozenset({"sentinel_username", "sentinel_password"})
 _PLAIN: Final = ("redis", "rediss", "unix")
 _SENTINEL: Final = ("redis+sentinel", "rediss+sentinel")
 _CLUSTER: Final = ("redis+cluster", "rediss+cluster")
+
+_DATABASE: Final = re.compile(r"(/[0-9]*)?/?")
 
 MAX_ADDRESSES: Final = 64
 """Most servers of one URL: each may be asked in turn."""
@@ -79,6 +82,7 @@ def check_store_url(value: str) -> str:
 
 def check_budgets_url(value: str) -> str:
     """Return the URL of any store, a Cluster too; raises ``ValueError`` with the rule."""
+    _refuse_bare_signs(value)
     if is_sentinel(value):
         parse_sentinel(value)
     elif is_cluster(value):
@@ -86,6 +90,19 @@ def check_budgets_url(value: str) -> str:
     else:
         _check_plain(value)
     return value
+
+
+def _refuse_bare_signs(url: str) -> None:
+    """Refuse a URL that ends early: what stands behind such a sign in a password would be read as no part of it."""
+    parts = _split(url)
+    if "#" in url:
+        raise ValueError("must have no '#': in a password it is written %23")
+    if "@" in parts.netloc or parts.scheme == "unix":
+        return
+    if "@" in parts.query:
+        raise ValueError("must have its password before the '?': in a password that is written %3F")
+    if "@" in parts.path:
+        raise ValueError("must have its password before the '/': in a password that is written %2F")
 
 
 def parse_sentinel(url: str) -> SentinelUrl:
@@ -119,6 +136,8 @@ def _check_plain(value: str) -> None:
     if parts.scheme not in _PLAIN or not value.startswith(f"{parts.scheme}://"):
         raise ValueError("must start with redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://")
     _options(parts, OPTIONS)
+    if parts.scheme != "unix" and not _DATABASE.fullmatch(parts.path):
+        raise ValueError("must have nothing but the number of a database behind the host: /0")
     from redis.connection import parse_url  # noqa: PLC0415  `--help` must not load a client of the store
 
     try:

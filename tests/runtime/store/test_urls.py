@@ -14,7 +14,14 @@ from runtime.store.urls import (
     parse_sentinel,
 )
 
-SERVERS = ["redis://h", "redis://:p@h:1/2", "rediss://h?ssl_ca_certs=/ca.pem", "unix:///run/v.sock?db=3"]
+SERVERS = [
+    "redis://h",
+    "redis://:p@h:1/2",
+    "redis://:p%23%3F%2F%40@h/0/",
+    "unix:///run/a@b.sock",
+    "rediss://h?ssl_ca_certs=/ca.pem",
+    "unix:///run/v.sock?db=3",
+]
 SENTINELS = ["redis+sentinel://h:1/m", "rediss+sentinel://u:p@h:1,[::1]:2/m?db=3&sentinel_password=s"]
 CLUSTERS = ["redis+cluster://h:1", "rediss+cluster://u:p@h:1,[::1]:2?ssl_check_hostname=false"]
 
@@ -63,8 +70,8 @@ def test_a_clusters_url_names_its_first_servers() -> None:
 
 def test_kinds_are_told_apart() -> None:
     """By the scheme alone."""
-    assert [is_sentinel(url) for url in (*SERVERS, *SENTINELS, *CLUSTERS)] == [False] * 4 + [True] * 2 + [False] * 2
-    assert [is_cluster(url) for url in (*SERVERS, *SENTINELS, *CLUSTERS)] == [False] * 6 + [True] * 2
+    assert [is_sentinel(url) for url in (*SERVERS, *SENTINELS, *CLUSTERS)] == [False] * 6 + [True] * 2 + [False] * 2
+    assert [is_cluster(url) for url in (*SERVERS, *SENTINELS, *CLUSTERS)] == [False] * 8 + [True] * 2
 
 
 REFUSED = {
@@ -74,6 +81,17 @@ REFUSED = {
     "redis://hidden:port": "must be a URL with host",
     "redis://h?hidden=1": "may have no options but db, ssl_ca_certs",
     "redis://h?sentinel_password=hidden": "may have no options but db, ssl_ca_certs",
+    "redis://:123#hidden@h/0": "must have no '#': in a password it is written %23",
+    "redis://h/0#hidden": "must have no '#'",
+    "unix:///run/v#hidden.sock": "must have no '#'",
+    "redis+sentinel://:hidden#@h:1/m": "must have no '#'",
+    "redis+cluster://:hidden#@h:1": "must have no '#'",
+    "redis://:12?hidden@h/0": "must have its password before the '\\?': in a password that is written %3F",
+    "redis+cluster://:12?hidden@h:1": "must have its password before the '\\?'",
+    "redis://:12/hidden@h/0": "must have its password before the '/': in a password that is written %2F",
+    "redis+sentinel://:12/hidden@h:1/m": "must have its password before the '/'",
+    "redis://h/hidden": "must have nothing but the number of a database",
+    "redis://h/1/2": "must have nothing but the number of a database",
     "redis+sentinel://h:1": "must end with the master's name",
     "redis+sentinel://h:1/": "must end with the master's name",
     "redis+sentinel://h:1/hidden/b": "must end with the master's name",
