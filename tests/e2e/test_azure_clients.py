@@ -32,18 +32,18 @@ def ground(up: UpMachine) -> Iterator[ClientGround]:
         yield made
 
 
-def azures(ground: ClientGround, key: str, retries: int = 0) -> dict[str, Any]:
+def azures(ground: ClientGround, key: str, retries: int = 2) -> dict[str, Any]:
     """How docs/openai.md says that Azure's clients are made."""
     endpoint = {"azure_endpoint": ground.gateway, "azure_deployment": f"{ground.tenant}-llama"}
     return {**endpoint, "api_version": "2024-10-21", "api_key": key, "max_retries": retries}
 
 
 @asynccontextmanager
-async def async_clients(ground: ClientGround, key: str, retries: int = 0) -> AsyncIterator[list[AsyncOpenAI]]:
+async def async_clients(ground: ClientGround, key: str) -> AsyncIterator[list[AsyncOpenAI]]:
     """Both clients without threads."""
     async with (
-        AsyncAzureOpenAI(**azures(ground, key, retries)) as azure,
-        AsyncOpenAI(base_url=ground.base, api_key=key, max_retries=retries) as plain,
+        AsyncAzureOpenAI(**azures(ground, key)) as azure,
+        AsyncOpenAI(base_url=ground.base, api_key=key) as plain,
     ):
         yield [azure, plain]
 
@@ -98,7 +98,7 @@ async def test_clients_without_threads_are_refused(ground: ClientGround) -> None
 @pytest.mark.parametrize("number", [0, 1], ids=["azure", "plain"])
 async def test_clients_without_threads_wait_for_room(ground: ClientGround, number: int) -> None:
     """As long as a refusal says, and are served."""
-    async with async_clients(ground, ground.key(burstLimit=1), retries=2) as clients:
+    async with async_clients(ground, ground.key(burstLimit=1)) as clients:
         begun_s = time.monotonic()
         for _ in range(2):
             answer = await clients[number].chat.completions.create(model=LLAMA, messages=HELLO)

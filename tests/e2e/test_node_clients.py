@@ -92,7 +92,8 @@ def test_vercels_sdk(said: Any, provider: str) -> None:
 def test_vercels_sdk_tells_our_words(said: Any) -> None:
     """Which model is unknown, which budget is used up and until when; and it embeds."""
     told = said("sdk.mjs")
-    assert "No valid API key was given" in told["chat"]["refused"]["text"]
+    for provider in ("chat", "responses", "compatible", "anthropic"):
+        assert "No valid API key was given" in told[provider]["refused"]["text"]
     assert told["unknown"].items() >= {"status": 404, "retryable": False}.items()
     assert told["unknown"]["text"] == "The model does not exist or this key may not see it."
     assert told["used_up"]["status"] == 429

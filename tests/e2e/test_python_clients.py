@@ -53,9 +53,9 @@ def waited(told: Any) -> None:
 
 
 def test_ollamas_client_at_its_own_api(said: Any) -> None:
-    """Published as it is: chats, texts, streams of lines, tools, what the server lists and shows."""
+    """Published as it is: chats, texts, pictures, streams of lines, tools, what the server lists and shows."""
     told = said("ollama_client.py")
-    assert told["chat"] == told["generate"] == TEXT
+    assert told["chat"] == told["generate"] == told["picture"] == TEXT
     assert told["stream"] == told["generate_stream"] == [*WORDS, ""]
     assert told["counted"] == SAID
     assert told["by_async"] == [TEXT, [*WORDS, ""]]

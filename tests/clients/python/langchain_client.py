@@ -19,12 +19,12 @@ def weather(city: str) -> str:
 
 
 def model(key: str = KEY, name: str = LLAMA, **more: Any) -> ChatOpenAI:
-    return ChatOpenAI(model=name, base_url=BASE, api_key=key, timeout=20, **{"max_retries": 0, **more})
+    return ChatOpenAI(model=name, base_url=BASE, api_key=key, timeout=20, **more)
 
 
 def claude(key: str = KEY, **more: Any) -> ChatAnthropic:
     made = {"model": QWEN, "base_url": GATEWAY, "api_key": key, "max_tokens": 64, "timeout": 20}
-    return ChatAnthropic(**{**made, "max_retries": 0, **more})
+    return ChatAnthropic(**{**made, **more})
 
 
 def text_of(pieces: list[Any]) -> str:
@@ -96,10 +96,10 @@ tell(
     anthropic_tool=lambda: used_tool(claude()),
     anthropic_picture=lambda: picture(claude()),
     anthropic_refused=lambda: claude(WRONG).invoke("Hello!").text,
-    anthropic_waited=lambda: waited(lambda: claude(SLOW, max_retries=2).invoke("Hello!").text),
+    anthropic_waited=lambda: waited(lambda: claude(SLOW).invoke("Hello!").text),
     refused=lambda: model(WRONG).invoke("Hello!").text,
     unknown=lambda: model(name="nothing").invoke("Hello!").text,
     too_large=lambda: model(FEW, max_tokens=5_000).invoke("Hello!").text,
-    waited=lambda: waited(lambda: model(SLOW, max_retries=2).invoke("Hello!").text),
-    used_up=lambda: used_up(model(LONG, max_retries=2)),
+    waited=lambda: waited(lambda: model(SLOW).invoke("Hello!").text),
+    used_up=lambda: used_up(model(LONG)),
 )

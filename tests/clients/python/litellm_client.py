@@ -14,7 +14,7 @@ litellm.telemetry = False
 
 def asked(key: str = KEY, model: str = LLAMA, **more: Any) -> dict[str, Any]:
     made = {"model": f"openai/{model}", "messages": HELLO, "api_base": BASE, "api_key": key, "timeout": 20}
-    return {**made, "max_retries": 0, **more}
+    return {**made, **more}
 
 
 def chat(**more: Any) -> str:
@@ -46,9 +46,9 @@ def picture() -> str:
     return chat(messages=[{"role": "user", "content": parts}])
 
 
-def used_up(**retries: int) -> str:
+def used_up() -> str:
     chat(key=LONG)
-    return chat(key=LONG, **retries)
+    return chat(key=LONG)
 
 
 tell(
@@ -78,5 +78,5 @@ tell(
     bad=lambda: chat(max_tokens=0.5),
     waited=lambda: waited(lambda: chat(key=SLOW, max_retries=2)),
     waited_by_itself=lambda: waited(lambda: chat(key=SLOW, num_retries=2)),
-    used_up=lambda: used_up(max_retries=2),
+    used_up=used_up,
 )

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 import ollama
-from steps import HELLO, KEY, LLAMA, LONG, NATIVE, WEATHER, WRONG, tell
+from steps import HELLO, KEY, LLAMA, LONG, NATIVE, PIXEL, WEATHER, WRONG, tell
 
 
 def client(key: str) -> ollama.Client:
@@ -40,6 +40,9 @@ tell(
     generate_stream=lambda: [piece.response for piece in good.generate(model=LLAMA, prompt="Hello!", stream=True)],
     by_async=lambda: asyncio.run(by_async()),
     tool=tool,
+    picture=lambda: (
+        good.chat(model=LLAMA, messages=[{**HELLO[0], "images": [PIXEL.rpartition(",")[2]]}]).message.content
+    ),
     models=lambda: [one.model for one in good.list().models],
     shown=lambda: good.show(LLAMA).capabilities,
     unknown=lambda: good.chat(model="nothing", messages=HELLO),

@@ -9,7 +9,7 @@ const weather = {
   function: { name: 'weather', parameters: { type: 'object', properties: { city: { type: 'string' } } } },
 };
 
-const client = (apiKey, maxRetries = 0) => new OpenAI({ baseURL: BASE, apiKey, maxRetries });
+const client = (apiKey) => new OpenAI({ baseURL: BASE, apiKey });
 const chat = (one, more = {}) => one.chat.completions.create({ model, messages, ...more });
 const text = async (one, more) => (await chat(one, more)).choices[0].message.content;
 
@@ -42,7 +42,7 @@ async function response() {
 }
 
 async function waited() {
-  const one = client(SLOW, 2);
+  const one = client(SLOW);
   await chat(one);
   const begun = performance.now();
   return [await text(one), (performance.now() - begun) / 1000];
@@ -64,7 +64,7 @@ async function models() {
 }
 
 const azure = (apiKey) =>
-  new AzureOpenAI({ endpoint: GATEWAY, deployment: AZURE, apiVersion: '2024-10-21', apiKey, maxRetries: 0 });
+  new AzureOpenAI({ endpoint: GATEWAY, deployment: AZURE, apiVersion: '2024-10-21', apiKey });
 const pictured = [{ type: 'text', text: 'What is it?' }, { type: 'image_url', image_url: { url: PIXEL } }];
 
 const steps = {

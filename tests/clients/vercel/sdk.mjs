@@ -48,7 +48,7 @@ async function picture(model) {
 async function waited(model) {
   await generateText({ model, prompt });
   const begun = performance.now();
-  const { text } = await generateText({ model, prompt, maxRetries: 2 });
+  const { text } = await generateText({ model, prompt });
   return [text, (performance.now() - begun) / 1000];
 }
 
