@@ -21,6 +21,7 @@ from admin.models.addresses import AddressRules
 from admin.models.metering import MeteringReader, MeteringWatch
 from admin.models.probing import Prober
 from admin.models.resolving import HostNames
+from admin.people.last_used import LastUsed
 from admin.people.logins import Logins
 from admin.people.pace import DEFAULT_PACES, Paces, TenantWrites, UserCalls
 from admin.people.passwords import Passwords
@@ -99,6 +100,7 @@ def assemble(
         calls=UserCalls(facts.paces.user_calls),
         writes=TenantWrites(throttler, facts.paces.tenant_writes),
         paces=facts.paces,
+        last_used=LastUsed(stores.records, metrics.unnoted_uses.inc),
         readiness=ReadinessWatch(store, (publisher, models, secrets, metering)),
         allow_anonymous=facts.allow_anonymous,
         quotas=facts.quotas,

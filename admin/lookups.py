@@ -55,7 +55,7 @@ async def user(store: CatalogStore, caller: Caller, name: str) -> UserRecord:
     """Return a user who shares a tenant with the caller; raises ``Problem`` USER_NOT_FOUND."""
     if is_user_name(name):
         found = await record(store, Kind.USER, name, UserRecord)
-        if found and (caller.sees_all or caller.tenants & set(found.tenants)):
+        if found and found.service is None and (caller.sees_all or caller.tenants & set(found.tenants)):
             return found
     raise Problem(Code.USER_NOT_FOUND, f"there is no user {name}" if is_user_name(name) else _NO_NAME)
 
@@ -99,6 +99,16 @@ async def _all_tenants(store: CatalogStore) -> list[str]:
         names += page
         if len(page) < PAGE:
             return names
+
+
+async def service_account(store: CatalogStore, caller: Caller, name: str) -> UserRecord:
+    """Return a service account; raises ``Problem`` SERVICE_ACCOUNT_NOT_FOUND."""
+    if is_user_name(name):
+        found = await record(store, Kind.USER, name, UserRecord)
+        if found and found.service and (caller.sees_all or caller.tenants & set(found.tenants)):
+            return found
+    detail = f"there is no service account {name}" if is_user_name(name) else _NO_NAME
+    raise Problem(Code.SERVICE_ACCOUNT_NOT_FOUND, detail)
 
 
 async def model(store: CatalogStore, caller: Caller, name: str, owner: str | None) -> ModelRecord:

@@ -36,6 +36,11 @@ class AdminMetrics:
             "Logins that are not in the audit stream, because it had enough of them that minute or cannot be written.",
             registry=registry,
         )
+        self.unnoted_uses = Counter(
+            "tollkeeper_admin_service_uses_unnoted",
+            "Calls of service accounts whose time could not be written down.",
+            registry=registry,
+        )
         self.damaged = Counter(
             "tollkeeper_admin_damaged_records",
             "Records that a list could not show, by kind, each time it met one.",

@@ -16,6 +16,7 @@ from admin.models.addresses import parse_target
 from admin.models.metering import MeteringWatch
 from admin.models.probing import Prober
 from admin.models.resolving import HostNames
+from admin.people.last_used import LastUsed
 from admin.people.logins import Logins
 from admin.people.pace import Paces, TenantWrites, UserCalls
 from admin.people.passwords import Passwords
@@ -127,6 +128,7 @@ class Services:
     calls: UserCalls
     writes: TenantWrites
     paces: Paces
+    last_used: LastUsed
     allow_anonymous: bool = False  # whether a publication may ask for no key
     host_names: HostNames = field(default_factory=HostNames)  # says which have an address
     quotas: Quotas = DEFAULT_QUOTAS  # how much a tenant may have

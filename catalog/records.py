@@ -391,8 +391,17 @@ ALL_TENANTS: Final = "*"
 """In a user's ``tenants``: every tenant, those to come included."""
 
 
+class ServiceAccess(msgspec.Struct, frozen=True, gc=False):
+    """What makes a user a service account: it proves itself by a token, and has no password."""
+
+    current: Credential
+    previous: Credential | None = None  # one rotated token at most, while its grace lasts
+    expires_at_ms: int | None = None  # None: it has no end
+    description: str = ""
+
+
 class UserRecord(msgspec.Struct, frozen=True, gc=False):
-    """Who may log in to the admin API. ``id`` is the user's name."""
+    """Who may use the admin API: a person who logs in, or a service account. ``id`` is the name."""
 
     id: str
     password_hash: str  # argon2id, as argon2-cffi writes it
@@ -404,6 +413,7 @@ class UserRecord(msgspec.Struct, frozen=True, gc=False):
     disabled: bool = False
     version: int = 1
     calls_from: int | None = None  # calls begun with tokens of this version on may be finished; None: token_version's
+    service: ServiceAccess | None = None  # None: a person
 
     def __repr__(self) -> str:
         """Leave the password's hash out."""
@@ -445,20 +455,20 @@ def ref(kind: Kind, record_id: str) -> str:
 def encode(record: Record) -> bytes:
     """Write a record as JSON; of a key, of which there may be a million, without what is as nobody said otherwise.
 
-    Of models and publications without those fields of ``LATER`` that nobody set, so that they are what they were.
+    Of models, publications and users without those fields of ``LATER`` that nobody set: they are what they were.
     """
     match record:
         case KeyRecord():
             return _WRITER.encode(_said(msgspec.to_builtins(record)))
-        case ModelRecord() | PublicationRecord():
+        case ModelRecord() | PublicationRecord() | UserRecord():
             document = msgspec.to_builtins(record)
             return _WRITER.encode({name: value for name, value in document.items() if value or name not in LATER})
         case _:
             return _WRITER.encode(record)
 
 
-LATER: Final = frozenset({"servers", "upstream_auth", "host_unnamed", "model_id", "aliases"})
-"""Fields of models and publications that the first release had not: written only where they are set."""
+LATER: Final = frozenset({"servers", "upstream_auth", "host_unnamed", "model_id", "aliases", "service"})
+"""Fields of models, publications and users that the first release had not: written only where they are set."""
 
 
 def _said(document: Mapping[str, Any]) -> dict[str, Any]:

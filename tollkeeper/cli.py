@@ -24,8 +24,8 @@ from tollkeeper.secrets.command import add_mac_key, add_pepper, init
 if TYPE_CHECKING:
     from runtime.settings import Settings
 
-_KEY_TEXT: Final = re.compile(r"tk_[0-9a-z]{19}_[0-9A-Za-z]+")
-"""The whole text of a key; the log masks it should one ever slip in."""
+_KEY_TEXT: Final = re.compile(r"tk_[0-9a-z]{19}_[0-9A-Za-z]+|tka_[A-Za-z0-9][A-Za-z0-9._@-]{0,62}_[0-9A-Za-z]{20,}")
+"""The whole text of a key, or of a service account's token; the log masks it should one ever slip in."""
 
 
 class _Commands(click.Group):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from admin import lookups
-from admin.acts import users
+from admin.acts.people import users
 from admin.committing import until_settled
 from admin.http.calls import ApiCall, Reply
 from admin.http.problems import Code, Fault, Problem, Rule, invalid
@@ -26,6 +26,7 @@ async def show_me(call: ApiCall) -> Reply:
 
 async def logout(call: ApiCall) -> Reply:
     """End every token of the user's."""
+    _require_person(call)
     await until_settled(lambda: _logout(call))
     return Reply(204)
 
@@ -38,6 +39,7 @@ async def _logout(call: ApiCall) -> None:
 
 async def change_my_password(call: ApiCall) -> Reply:
     """Change one's own password: every token dies, and the answer has a new one."""
+    _require_person(call)
     body = call.body(PasswordInput)
     current, new = body.current_password.get_secret_value(), body.new_password.get_secret_value()
     faults = list(users.password_faults(new, call.caller.user, _FIELD))
@@ -50,6 +52,11 @@ async def change_my_password(call: ApiCall) -> Reply:
     changed = await until_settled(lambda: _set_password(call, verified, hashed))
     token = make_token(changed, call.services.mint.secrets.jwt_key, call.services.clock.wall_ms())
     return Reply(200, views.session(changed, token), {"Cache-Control": "no-store"})
+
+
+def _require_person(call: ApiCall) -> None:
+    if call.caller.is_service:
+        raise Problem(Code.FORBIDDEN, "a service account has no password and no session: an admin rotates its token")
 
 
 async def _verified(call: ApiCall, current: str) -> UserRecord:

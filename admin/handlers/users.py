@@ -8,8 +8,9 @@ from typing import Final
 from msgspec import structs
 
 from admin import lookups
-from admin.acts import differences, users
+from admin.acts import differences
 from admin.acts.differences import CHANGED
+from admin.acts.people import users
 from admin.committing import until_settled
 from admin.handlers.discarding import require_admin
 from admin.http import paging
@@ -31,7 +32,9 @@ _LAST: Final = "there is no other admin who can act: make or enable one first"
 
 async def list_users(call: ApiCall) -> Reply:
     """List users."""
-    page = await paging.page(call.services.store, Kind.USER, UserRecord, call.query, lambda _: True, caller=call.caller)
+    page = await paging.page(
+        call.services.store, Kind.USER, UserRecord, call.query, lambda one: one.service is None, caller=call.caller
+    )
     items, damaged = listed(call.services.metrics, page, views.user)
     return Reply(200, UserAccounts(items=items, damaged=damaged, next=page.next))
 
@@ -45,31 +48,35 @@ async def show_user(call: ApiCall) -> Reply:
 async def create_user(call: ApiCall) -> Reply:
     """Make a user."""
     body = call.body(UserInput)
-    known = await _known(call, body.tenants)
+    known = await known_tenants_of(call, body.tenants)
     if faults := list(users.faults_of_new(body, known)):
         raise invalid(Code.INVALID_REQUEST, faults)
-    await _require_new(call.services.store, body.name)
+    await require_new(call.services.store, body.name)
     hashed = await call.services.passwords.hash(body.password.get_secret_value())
     made = await until_settled(lambda: _create(call, body, hashed))
     return Reply(201, views.user(made), tagged(made))
 
 
 async def _create(call: ApiCall, body: UserInput, hashed: str) -> UserRecord:
-    await _require_new(call.services.store, body.name)
+    await require_new(call.services.store, body.name)
     made = users.created(body, hashed, await call.services.store.now_ms())
-    tenants = await _known(call, body.tenants)
+    tenants = await known_tenants_of(call, body.tenants)
     if faults := list(users.faults_of_new(body, tenants)):
         raise invalid(Code.INVALID_REQUEST, faults)
     audit = call.audit("user.create", made.id, "", users.told(made))
-    await _commit(
-        call, [Put(made, 0), *_unchanged(tenants.values()), *users.rooms(None, made, call.services.quotas)], audit
+    await commit_people(
+        call, [Put(made, 0), *unchanged(tenants.values()), *users.rooms(None, made, call.services.quotas)], audit
     )
     return made
 
 
-async def _require_new(store: CatalogStore, name: str) -> None:
-    if await store.get(Kind.USER, name) is not None:
-        raise Problem(Code.USER_EXISTS, f"there is a user {name}: PATCH /api/users/{name} changes him")
+async def require_new(store: CatalogStore, name: str) -> None:
+    """Raise ``Problem`` USER_EXISTS where a user or a service account has the name."""
+    known = await lookups.record(store, Kind.USER, name, UserRecord)
+    if known is not None and known.service is not None:
+        raise Problem(Code.USER_EXISTS, f"there is a service account {name}")
+    if known is not None:
+        raise Problem(Code.USER_EXISTS, f"there is a user {name}: PATCH /api/users/{name} changes them")
 
 
 async def change_user(call: ApiCall) -> Reply:
@@ -85,7 +92,7 @@ async def change_user(call: ApiCall) -> Reply:
 
 async def _require_good(call: ApiCall, user: UserRecord, body: UserChange) -> Collection[TenantRecord]:
     """Return the tenants that are named; raises ``Problem`` naming every fault."""
-    known = await _known(call, body.tenants)
+    known = await known_tenants_of(call, body.tenants)
     if faults := list(users.faults_of_change(user, body, known)):
         raise invalid(Code.INVALID_REQUEST, faults)
     return known.values()
@@ -96,11 +103,11 @@ async def _change(call: ApiCall, body: UserChange, hashed: str | None) -> UserRe
     call.require_match(old)
     named = await _require_good(call, old, body)
     new = users.changed(old, body, hashed, await call.services.store.now_ms())
-    changes: list[Change] = [Put(new, old.version), *_unchanged(named), *users.rooms(old, new, call.services.quotas)]
+    changes: list[Change] = [Put(new, old.version), *unchanged(named), *users.rooms(old, new, call.services.quotas)]
     if users.is_acting_admin(old) and not users.is_acting_admin(new):
         changes += await _remaining_admin(call, old)
     detail = differences.between(users.told(old), users.told(new)) | ({"password": CHANGED} if hashed else {})
-    await _commit(call, changes, call.audit("user.change", new.id, "", detail))
+    await commit_people(call, changes, call.audit("user.change", new.id, "", detail))
     return structs.replace(new, version=old.version + 1)
 
 
@@ -121,7 +128,7 @@ async def _delete(call: ApiCall) -> None:
     changes: list[Change] = [Delete(Kind.USER, old.id, old.version, old.created_at_ms)]
     if users.is_acting_admin(old):
         changes += await _remaining_admin(call, old)
-    await _commit(call, changes, call.audit("user.delete", old.id, "", users.told(old)))
+    await commit_people(call, changes, call.audit("user.delete", old.id, "", users.told(old)))
 
 
 async def _remaining_admin(call: ApiCall, leaving: UserRecord) -> list[Check]:
@@ -137,16 +144,18 @@ async def _remaining_admin(call: ApiCall, leaving: UserRecord) -> list[Check]:
     return [Check.of(others[0])]
 
 
-async def _known(call: ApiCall, names: Collection[str]) -> dict[str, TenantRecord]:
+async def known_tenants_of(call: ApiCall, names: Collection[str]) -> dict[str, TenantRecord]:
+    """Return those of the tenants that are there, and the caller's to see."""
     return await lookups.known_tenants(call.services.store, call.caller, names)
 
 
-def _unchanged(tenants: Collection[TenantRecord]) -> list[Check]:
+def unchanged(tenants: Collection[TenantRecord]) -> list[Check]:
     """Hold tenants as they were read: they are still there at the commit."""
     return [Check.of(one) for one in tenants]
 
 
-async def _commit(call: ApiCall, changes: list[Change], audit: Audit) -> None:
+async def commit_people(call: ApiCall, changes: list[Change], audit: Audit) -> None:
+    """Commit; raises ``Problem`` QUOTA_REACHED where a tenant has as many as it may have."""
     try:
         await call.services.committer.commit(changes, audit)
     except NoRoom as full:

@@ -108,8 +108,12 @@ class Edge:
     async def _caller(self, route: Route, request: web.Request, *, may_call: MayCall = may_begin) -> Caller:
         if route.access is Access.OPEN:
             return ANONYMOUS
-        key, authorization = self._services.mint.secrets.jwt_key, request.headers.get("Authorization", "")
-        return await caller_of(authorization, key, self._services.store, may_call=may_call)
+        services, authorization = self._services, request.headers.get("Authorization", "")
+        now_ms = services.clock.wall_ms()
+        caller = await caller_of(authorization, services.mint.secrets, services.store, now_ms, may_call=may_call)
+        if caller.is_service:
+            await services.last_used.note(caller.user, now_ms)
+        return caller
 
 
 def _checked_query(route: Route, query: MultiMapping[str]) -> Mapping[str, str]:

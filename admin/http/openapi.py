@@ -56,6 +56,7 @@ _VARIABLES: Final = {
     "m": "Name of a model.",
     "t": "Name of a tenant.",
     "u": "Name of a user.",
+    "s": "Name of a service account.",
     "k": "Id of a key.",
     "p": "Uid of a publication.",
     "h": "Name of a host.",

@@ -36,6 +36,7 @@ class Code(enum.StrEnum):
     KEY_NOT_FOUND = "KEY_NOT_FOUND"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     USER_NOT_FOUND = "USER_NOT_FOUND"
+    SERVICE_ACCOUNT_NOT_FOUND = "SERVICE_ACCOUNT_NOT_FOUND"
     HOST_NOT_FOUND = "HOST_NOT_FOUND"
     HOST_IN_USE = "HOST_IN_USE"
     TENANT_EXISTS = "TENANT_EXISTS"
@@ -88,6 +89,7 @@ _MEANINGS: Final[Mapping[Code, Meaning]] = {
     Code.KEY_NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "Key not found"),
     Code.METHOD_NOT_ALLOWED: Meaning(HTTPStatus.METHOD_NOT_ALLOWED, "Method not allowed"),
     Code.USER_NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "User not found"),
+    Code.SERVICE_ACCOUNT_NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "Service account not found"),
     Code.HOST_NOT_FOUND: Meaning(HTTPStatus.NOT_FOUND, "Host not found"),
     Code.HOST_IN_USE: Meaning(HTTPStatus.CONFLICT, "The host's table can be read"),
     Code.TENANT_EXISTS: Meaning(HTTPStatus.CONFLICT, "Tenant exists already"),

@@ -16,6 +16,7 @@ from admin.handlers import (
     process,
     publications,
     publish,
+    services,
     tenants,
     usage,
     users,
@@ -27,6 +28,7 @@ from admin.people.permissions import Access
 from admin.schemas import keys as key_schemas
 from admin.schemas import schemas
 from admin.schemas import servers as server_schemas
+from admin.schemas import services as service_schemas
 from admin.schemas import users as user_schemas
 from admin.schemas.fields import Input, Output
 
@@ -89,6 +91,7 @@ _CONFIG: Final = (*_BODY, Code.INVALID_CONFIG, Code.INVALID_TENANT)
 _MODEL: Final = (Code.INVALID_REQUEST, Code.MODEL_NOT_FOUND, Code.AMBIGUOUS_MODEL)
 _PLACE: Final = (Code.MODEL_NOT_READY, Code.PATH_TAKEN, Code.NAME_TAKEN, Code.CONFLICT)
 _USER: Final = (Code.USER_NOT_FOUND, Code.LAST_ADMIN, Code.CONFLICT)
+_SERVICE: Final = (Code.SERVICE_ACCOUNT_NOT_FOUND, Code.CONFLICT)
 _WRITE: Final = (Code.OUTCOME_UNKNOWN,)
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -186,6 +189,72 @@ ROUTES: Final[tuple[Route, ...]] = (
         {204: None},
         access=Access.ADMIN,
         refusals=(*_WRITE, *_USER),
+        conditional=True,
+    ),
+    Route(
+        "GET",
+        "/api/service-accounts",
+        services.list_services,
+        "List service accounts.",
+        {200: service_schemas.ServiceAccounts},
+        access=Access.ADMIN,
+        query=(LIMIT, CURSOR),
+        refusals=(Code.INVALID_REQUEST,),
+    ),
+    Route(
+        "POST",
+        "/api/service-accounts",
+        services.create_service,
+        "Make a service account; the answer alone has its whole token.",
+        {201: service_schemas.ServiceAccount},
+        access=Access.ADMIN,
+        body=service_schemas.ServiceAccountInput,
+        refusals=(*_BODY, *_WRITE, Code.INVALID_TENANT, Code.USER_EXISTS, Code.QUOTA_REACHED, Code.CONFLICT),
+        tagged=True,
+    ),
+    Route(
+        "GET",
+        "/api/service-accounts/{s}",
+        services.show_service,
+        "Show a service account and when it was last used.",
+        {200: service_schemas.ServiceAccount},
+        access=Access.ADMIN,
+        refusals=(Code.SERVICE_ACCOUNT_NOT_FOUND,),
+        tagged=True,
+    ),
+    Route(
+        "PATCH",
+        "/api/service-accounts/{s}",
+        services.change_service,
+        "Change a service account's role, tenants or end, or disable it.",
+        {200: service_schemas.ServiceAccount},
+        access=Access.ADMIN,
+        body=service_schemas.ServiceAccountChange,
+        refusals=(*_BODY, *_WRITE, *_SERVICE, Code.INVALID_TENANT, Code.QUOTA_REACHED),
+        tagged=True,
+        conditional=True,
+    ),
+    Route(
+        "POST",
+        "/api/service-accounts/{s}/rotate",
+        services.rotate_service,
+        "Give a service account a new token; without a body the old one dies now.",
+        {200: service_schemas.ServiceAccount},
+        access=Access.ADMIN,
+        body=schemas.RotateInput,
+        body_optional=True,
+        refusals=(*_BODY, *_WRITE, *_SERVICE),
+        tagged=True,
+        conditional=True,
+    ),
+    Route(
+        "DELETE",
+        "/api/service-accounts/{s}",
+        services.delete_service,
+        "Delete a service account; its tokens die with it.",
+        {204: None},
+        access=Access.ADMIN,
+        refusals=(*_WRITE, *_SERVICE),
         conditional=True,
     ),
     Route(

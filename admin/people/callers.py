@@ -15,12 +15,13 @@ class Caller:
     user: str  # "" for someone who is not logged in
     role: Role | None
     tenants: frozenset[str]
+    is_service: bool = False  # a service account, not a person
     authorised: Acting | None = None  # the state of their record that lets them act; None: whoever is not logged in
 
     @classmethod
     def of(cls, user: UserRecord) -> Caller:
         """The caller that a user's record makes."""
-        return cls(user.id, user.role, frozenset(user.tenants), Acting.of(user))
+        return cls(user.id, user.role, frozenset(user.tenants), user.service is not None, Acting.of(user))
 
     @property
     def acting(self) -> Acting:

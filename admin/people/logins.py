@@ -62,7 +62,7 @@ class Logins:
     async def _attempt(self, name: str, password: str, address: str) -> UserRecord:
         attempt = await self._throttler.attempt(login_throttles(name, address))
         user = await self._store.get(Kind.USER, name)
-        known = user if isinstance(user, UserRecord) and not user.disabled else None
+        known = user if isinstance(user, UserRecord) and not (user.disabled or user.service) else None
         if not await self._passwords.verify(known.password_hash if known else None, password) or known is None:
             raise Problem(Code.LOGIN_FAILED)
         await self._throttler.give_back(attempt)

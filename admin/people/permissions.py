@@ -54,6 +54,10 @@ async def _find_user(store: CatalogStore, caller: Caller, path: Words, _query: W
     await lookups.user(store, caller, path["u"])
 
 
+async def _find_service(store: CatalogStore, caller: Caller, path: Words, _query: Words) -> None:
+    await lookups.service_account(store, caller, path["s"])
+
+
 async def _find_key(store: CatalogStore, caller: Caller, path: Words, _query: Words) -> None:
     await lookups.key(store, caller, path["k"])
 
@@ -71,6 +75,7 @@ FINDERS: Final[Mapping[str, Finder]] = {
     "m": _find_model,
     "t": _find_tenant,
     "u": _find_user,
+    "s": _find_service,
     "k": _find_key,
     "p": _find_publication,
     "h": _find_host,

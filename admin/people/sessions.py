@@ -1,7 +1,8 @@
 """Login tokens: made at login, checked at each request against the user's record as it is now.
 
-A token names its user and the version his tokens had; a password change or a logout counts that version up, so
-every older token is refused from then on.
+A token names its user and the version their tokens had; a password change or a logout counts that version up, so
+every older token is refused from then on. Service accounts prove themselves by a token of their own
+(``catalog.keys.servicetext``), whose hash their record has.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ import jwt
 
 from admin.http.problems import Code, Problem
 from admin.people.callers import Caller
-from catalog.records import Kind, UserRecord
+from catalog.keys.hashing import matches
+from catalog.keys.keytext import KeyText
+from catalog.keys.secrets import Secrets
+from catalog.keys.servicetext import is_token, parse_token
+from catalog.records import Kind, ServiceAccess, UserRecord
 from catalog.store.store import CatalogStore
 
 LIFETIME_S: Final = 12 * 3600
@@ -68,17 +73,44 @@ def _unauthenticated() -> Problem:
 
 
 async def caller_of(
-    authorization: str, jwt_key: bytes, store: CatalogStore, *, may_call: MayCall = may_begin
+    authorization: str, secrets: Secrets, store: CatalogStore, now_ms: int, *, may_call: MayCall = may_begin
 ) -> Caller:
-    """Return who sent this Authorization header; raises ``Problem`` UNAUTHENTICATED, ``StoreUnavailable``."""
+    """Return who sent this Authorization header; raises ``Problem`` UNAUTHENTICATED, ``StoreUnavailable``.
+
+    ``now_ms``: by this machine's clock.
+    """
     scheme, _, text = authorization.partition(" ")
     if scheme.lower() != "bearer" or not text.isascii():
         raise _unauthenticated()
-    name, version = _claims_of(text.strip(), jwt_key)
+    if is_token(text.strip()):
+        return await _service_of(text.strip(), secrets, store, now_ms)
+    name, version = _claims_of(text.strip(), secrets.jwt_key)
     user = await store.get(Kind.USER, name)
-    if not isinstance(user, UserRecord) or user.disabled or not may_call(user, version):
+    if not isinstance(user, UserRecord) or user.service or user.disabled or not may_call(user, version):
         raise _unauthenticated()
     return Caller.of(user)
+
+
+async def _service_of(text: str, secrets: Secrets, store: CatalogStore, now_ms: int) -> Caller:
+    """Return the service account that a token is of; one that was never made here is refused without the store."""
+    parsed = parse_token(text, secrets)
+    account = None if parsed is None else await store.get(Kind.USER, parsed.name)
+    if parsed is None or not isinstance(account, UserRecord) or account.disabled:
+        raise _unauthenticated()
+    if account.service is None or not is_proved(account.service, parsed.text, secrets, now_ms):
+        raise _unauthenticated()
+    return Caller.of(account)
+
+
+def is_proved(access: ServiceAccess, text: KeyText, secrets: Secrets, now_ms: int) -> bool:
+    """Whether a token opens a service account now."""
+    if access.expires_at_ms is not None and access.expires_at_ms <= now_ms:
+        return False
+    if matches(access.current, text, secrets):
+        return True
+    before = access.previous
+    is_in_grace = before is not None and (before.valid_until_ms or 0) > now_ms
+    return before is not None and is_in_grace and matches(before, text, secrets)
 
 
 def _claims_of(text: str, jwt_key: bytes) -> tuple[str, int]:

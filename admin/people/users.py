@@ -8,7 +8,7 @@ from typing import Final
 from msgspec import structs
 
 from admin import lookups
-from admin.acts.users import is_acting_admin, logged_out
+from admin.acts.people.users import is_acting_admin, logged_out
 from admin.committing import until_settled
 from admin.people.passwords import Passwords
 from catalog.actors import Recordless
@@ -55,7 +55,7 @@ async def _set_password(store: CatalogStore, passwords: Passwords, name: str, pa
     user = await lookups.record(store, Kind.USER, name, UserRecord)
     if user is None:
         await _create(store, await passwords.hash(password), name)
-    elif not await passwords.verify(user.password_hash, password):
+    elif user.service is not None or not await passwords.verify(user.password_hash, password):
         await _change(store, user, await passwords.hash(password))
 
 
@@ -77,7 +77,10 @@ def _default_tenant(now_ms: int) -> TenantRecord:
 
 
 async def _change(store: CatalogStore, user: UserRecord, hashed: str) -> None:
-    changed = structs.replace(logged_out(user, await store.now_ms()), password_hash=hashed)  # given, not their own act
+    gone = logged_out(user, await store.now_ms())
+    changed = structs.replace(
+        gone, password_hash=hashed, service=None
+    )  # given, not their own act; a person from now on
     await store.commit([Put(changed, user.version)], audit=_audit("user.password", user.id))
 
 

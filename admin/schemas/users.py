@@ -55,6 +55,8 @@ class UserAccount(Output):
     tenants: list[str]
     """Names; * is every tenant."""
     disabled: bool
+    service: bool
+    """Whether it is a service account, which has a token of its own and does not log in."""
     created_at: datetime
     updated_at: datetime
 

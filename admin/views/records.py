@@ -125,6 +125,7 @@ def user(record: UserRecord) -> UserAccount:
         role=record.role,
         tenants=list(record.tenants),
         disabled=record.disabled,
+        service=record.service is not None,
         created_at=at(record.created_at_ms),
         updated_at=at(record.updated_at_ms),
     )

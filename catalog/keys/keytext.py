@@ -102,9 +102,18 @@ def mint(key_id: str, secrets: Secrets, entropy: Callable[[int], bytes]) -> KeyT
     """
     if not is_id(key_id):
         raise ValueError("key id: must be 3 hexadecimal characters and 16 of a-z, 2-7")
-    secret = _base62(int.from_bytes(entropy(SECRET_BYTES)), SECRET_CHARACTERS)
-    checked = f"{PREFIX}{key_id}_{secret}"
+    return with_secret(f"{PREFIX}{key_id}_", secrets, entropy)
+
+
+def with_secret(head: str, secrets: Secrets, entropy: Callable[[int], bytes]) -> KeyText:
+    """Put a new secret and its check behind ``head``, which says whose text it is."""
+    checked = head + _base62(int.from_bytes(entropy(SECRET_BYTES)), SECRET_CHARACTERS)
     return KeyText(checked + _check(checked, secrets.mac_keys[secrets.current_mac_key]))
+
+
+def has_check(text: str, secrets: Secrets) -> bool:
+    """Whether a text of at least a check's length ends in the check of one of our MAC keys."""
+    return _checks(text[:-CHECK_CHARACTERS], text[-CHECK_CHARACTERS:], secrets)
 
 
 def parse(text: str, secrets: Secrets) -> ParsedKey | Malformed:

@@ -145,6 +145,12 @@ class Api:
         answer = await self.ask("POST", "/api/tenants", {"tenantId": name, **more})
         assert answer.status == 201, answer.text
 
+    async def service(self, name: str, role: str, *tenants: str, **more: Any) -> Answer:
+        body = {"name": name, "role": role, **({"tenants": list(tenants)} if tenants else {}), **more}
+        answer = await self.ask("POST", "/api/service-accounts", body)
+        assert answer.status == 201, answer.text
+        return answer
+
     async def model(self, name: str, url: str, tenant: str = "tenant-a", **more: Any) -> Answer:
         answer = await self.ask("POST", "/api/models", {"name": name, "tenantId": tenant, "url": url, **more})
         assert answer.status == 201, answer.text

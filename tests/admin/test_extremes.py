@@ -31,6 +31,7 @@ from catalog.records import (
     Protocol,
     PublicationRecord,
     Role,
+    ServiceAccess,
     TenantRecord,
     UserRecord,
     decode,
@@ -65,12 +66,13 @@ PLAIN: Final = (
     KeyRecord(KEY_ID, TENANT, "n", (UID,), CREDENTIAL, 1, 1, previous=CREDENTIAL),
     HostRecord(HOST, {"/p": UID}, {f"{TENANT}/m": UID}),
     UserRecord("u", "", Role.VIEWER, (TENANT,), 1, 1),
+    UserRecord("s", "", Role.VIEWER, (TENANT,), 1, 1, service=ServiceAccess(CREDENTIAL)),
 )
 NUMBERS: Final = st.sampled_from([0, 1, -1, MAX_LIMIT, 2**31, 2**53, 2**63, -(2**63), 10**40, -(10**40)])
 TIMES: Final = st.sampled_from([253_402_300_799_999, 253_402_300_800_000, 253_402_351_199_000, -62_135_596_800_001])
 TEXTS: Final = st.one_of(st.sampled_from(["", "\0", "\U0010ffff" * 300, "…\u202e'\"<&\r\n", "%2f{}/.."]), st.text())
-NAMED: Final = {"id", "uid", "tenant", "name", "model", "publication", "key_id", "shard", "version"}
-"""Fields by which records find each other, and the one that decides who wrote last: these stay."""
+NAMED: Final = {"id", "uid", "tenant", "name", "model", "publication", "key_id", "shard", "version", "service"}
+"""Fields by which records find each other, what a user is, and the one that decides who wrote last: these stay."""
 
 
 def extreme_of(kind: Any) -> st.SearchStrategy[Any]:
@@ -94,7 +96,10 @@ def extreme_of(kind: Any) -> st.SearchStrategy[Any]:
 def extremes(record: Any) -> st.SearchStrategy[dict[str, Any]]:
     """The JSON of a record with any of its fields at an extreme."""
     hints = {name: of for name, of in typing.get_type_hints(type(record)).items() if name not in NAMED}
-    changed = st.fixed_dictionaries({}, optional={name: extreme_of(of) for name, of in hints.items()})
+    optional = {name: extreme_of(of) for name, of in hints.items()}
+    if getattr(record, "service", None):
+        optional["service"] = extreme_of(ServiceAccess)
+    changed = st.fixed_dictionaries({}, optional=optional)
     kind = KIND_OF[type(record)]
     return changed.map(lambda fields: json.loads(encode(record)) | fields).filter(lambda one: _is_read(kind, one))
 
@@ -150,7 +155,7 @@ async def test_every_record_that_can_be_read_can_be_shown(
         store.set(f"tk:rec:{kind.value}:{record.id}", json.dumps(fields))
         store.zadd(f"tk:index:{kind.value}", {record.id: 0})
         store.zadd(f"tk:index:{kind.value}:{TENANT}", {record.id: 0})
-    await read_everything(api, {"t": TENANT, "m": "m", "p": UID, "k": KEY_ID, "u": "u", "h": HOST})
+    await read_everything(api, {"t": TENANT, "m": "m", "p": UID, "k": KEY_ID, "u": "u", "s": "s", "h": HOST})
 
 
 EXPIRIES: Final = [
@@ -170,6 +175,7 @@ EXPIRIES: Final = [
 @pytest.mark.parametrize("expires_at", EXPIRIES)
 async def test_an_expiry_that_is_accepted_is_shown(api: Any, kserve: str, expires_at: Any) -> None:
     """Refused with 400 and a reason, or made and shown by every list and view; nothing between, by POST and PATCH."""
+    await api.service("cron", "viewer", "tenant-a", expiresAt=None)
     await api.model("m", kserve)
     own = (await api.publish("m")).body
     body = {"tenantId": TENANT, "name": "e", "publications": ["m"], "expiresAt": expires_at}
@@ -183,7 +189,15 @@ async def test_an_expiry_that_is_accepted_is_shown(api: Any, kserve: str, expire
             meant = datetime.fromisoformat(expires_at).astimezone(UTC)
             assert abs(datetime.fromisoformat(answer.body["expiresAt"]) - meant) < timedelta(milliseconds=1)
     assert (made.status == 400) is (changed.status == 400)
-    values = {"t": TENANT, "m": "m", "p": own["uid"], "k": own["keyId"], "u": "admin", "h": own["publicHostname"]}
+    values = {
+        "t": TENANT,
+        "m": "m",
+        "p": own["uid"],
+        "k": own["keyId"],
+        "u": "admin",
+        "s": "cron",
+        "h": own["publicHostname"],
+    }
     await read_everything(api, values)
     validated = await api.ask("POST", "/api/validate-api-key", {"apiKey": own["apiKey"]})
     assert (validated.status, validated.body["valid"]) == (200, True)
@@ -196,6 +210,8 @@ async def test_the_largest_inputs_are_shown(api: Any, kserve: str) -> None:
     hosts = [f"h{number}.example.com" for number in range(100)]
     await api.tenant(tenant, rateLimiting=limits, hosts=hosts, upstreamAllow=[f"10.{n}.0.0/16" for n in range(100)])
     await api.user(user, "operator", tenant, password="p" * 128)
+    service = "s" * 63
+    await api.service(service, "operator", tenant, description="d" * 1024, expiresAt="9999-12-31T23:59:59.999Z")
     await api.model(name, kserve, tenant)
     tokens = {
         "contextTokens": 10**7,
@@ -221,7 +237,7 @@ async def test_the_largest_inputs_are_shown(api: Any, kserve: str) -> None:
     made = await api.ask("POST", KEYS, {**key, "expiresAt": "9999-12-31T23:59:59.999Z"})
     assert made.status == 201, made.text
     assert (await api.ask("POST", f"{KEYS}/{made.body['id']}/rotate", {"gracePeriodSeconds": 604_800})).status == 200
-    values = {"t": tenant, "p": published.body["uid"], "k": made.body["id"], "u": user, "h": hosts[0]}
+    values = {"t": tenant, "p": published.body["uid"], "k": made.body["id"], "u": user, "s": service, "h": hosts[0]}
     document = (await api.ask("GET", "/openapi.json")).body
     for operation in operations(document, {}):
         if operation.method == "GET" and not operation.is_open:

@@ -305,7 +305,7 @@ def test_the_pages_commands_work(machine: UpMachine, admin: Shell, tmp_path: Pat
         "UP": str(machine.state / "up.json"),
         "XDG_CONFIG_HOME": "",
     }
-    done = machine.shell(program + "\n".join(blocks), **settings)
+    done = machine.shell(program + "\n".join(blocks), within_s=150, **settings)
     assert done.returncode == 0, done
     assert stat.S_IMODE((tmp_path / "nightly-2.key").stat().st_mode) == 0o600
     assert "key.delete" in done.stdout

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import subprocess
@@ -53,13 +52,15 @@ def _rotate(variables: dict[str, str], **more: str) -> subprocess.CompletedProce
 def test_the_new_key_is_where_its_consumer_reads_it(up: UpMachine, published: dict[str, Any], tmp_path: Path) -> None:
     """Both texts work in the grace, the file is private and whole, nothing is told; a failure changes nothing."""
     old = published["apiKey"]
-    login, key_file = tmp_path / "login.json", tmp_path / "consumer" / "api-key"
-    login.write_text(json.dumps({"username": up.up["admin_username"], "password": up.up["admin_password"]}))
+    token_file, key_file = tmp_path / "token", tmp_path / "consumer" / "api-key"
+    account = {"name": "rotation", "role": "operator", "tenants": [TENANT]}
+    token = Operator(up).must("POST", "/api/service-accounts", account)["token"]
+    token_file.write_text(f"{token}\n")
     key_file.parent.mkdir()
     key_file.write_text(old)
     variables = {
         "TOLLKEEPER_ROTATE_ADMIN": up.up["admin_url"],
-        "TOLLKEEPER_ROTATE_LOGIN": str(login),
+        "TOLLKEEPER_ROTATE_TOKEN": str(token_file),
         "TOLLKEEPER_ROTATE_MODEL": MODEL,
         "TOLLKEEPER_ROTATE_TENANT": TENANT,
         "TOLLKEEPER_ROTATE_KEY_FILE": str(key_file),
@@ -70,12 +71,17 @@ def test_the_new_key_is_where_its_consumer_reads_it(up: UpMachine, published: di
     assert new != old
     assert [_call(up, key) for key in (old, new)] == [200, 200]
     assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
-    assert not {old, new, up.up["admin_password"]} & set((rotated.stdout + rotated.stderr).split())
+    assert not {old, new, token} & set((rotated.stdout + rotated.stderr).split())
 
     refused = _rotate(variables, TOLLKEEPER_ROTATE_MODEL="no-such-model")
     assert refused.returncode == 1
     assert "not rotated: MODEL_NOT_FOUND" in refused.stderr
     away = _rotate(variables, TOLLKEEPER_ROTATE_ADMIN="http://127.0.0.1:1")
     assert away.returncode != 0
+    assert key_file.read_text().strip() == new
+    Operator(up).must("DELETE", "/api/service-accounts/rotation")
+    ended = _rotate(variables)
+    assert ended.returncode == 1
+    assert "not rotated: UNAUTHENTICATED" in ended.stderr
     assert key_file.read_text().strip() == new
     assert [path.name for path in key_file.parent.iterdir()] == ["api-key"]

@@ -93,11 +93,11 @@ class UpMachine:
         command = lines[lines.index(title) + 1].strip()
         return self.shell(command)
 
-    def shell(self, command: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    def shell(self, command: str, *, within_s: float = 60, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command in bash."""
         variables = {**os.environ, **variables}
         return subprocess.run(
-            ["bash", "-c", command], env=variables, capture_output=True, text=True, check=False, timeout=60
+            ["bash", "-c", command], env=variables, capture_output=True, text=True, check=False, timeout=within_s
         )
 
     def guide(self, command: str, **variables: str) -> subprocess.CompletedProcess[str]:

@@ -28,7 +28,7 @@ _QUERY_HELP: Final = {
 }
 _MANY: Final = frozenset({Kind.WORDS, Kind.PAIRS, Kind.SERVERS})
 _FILE_HELP: Final = "JSON or YAML with fields as the API has them; options are laid over it. - is standard input."
-_KEY_FILE_HELP: Final = "Write the key's text to this new file (mode 0600) instead of showing it."
+_SECRET_FILES: Final = {"apiKey": "key", "token": "token"}  # nosec B105  names of fields and options
 _USAGE_HELP: Final = "Say how much each was used too (shown by -o json and -o yaml)."
 
 
@@ -69,8 +69,12 @@ def _params(noun: Noun, verb: Verb) -> Iterator[click.Parameter]:
         yield click.Option([option], metavar="TEXT", help=_QUERY_HELP[option])
     if verb.fields:
         yield click.Option(["-f", "--file"], metavar="FILE", help=_FILE_HELP)
-    if verb.shows_key:
-        yield click.Option(["--key-file"], type=click.Path(path_type=Path), metavar="FILE", help=_KEY_FILE_HELP)
+    if verb.shown_once:
+        kept = _SECRET_FILES[verb.shown_once]
+        help_text = f"Write the {kept} to this new file (mode 0600) instead of showing it."
+        yield click.Option(
+            [f"--{kept}-file", "secret_file"], type=click.Path(path_type=Path), metavar="FILE", help=help_text
+        )
     if verb.asks:
         yield click.Option(["-y", "--yes"], is_flag=True, help="Do not ask.")
     if verb.is_list:

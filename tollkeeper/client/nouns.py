@@ -24,7 +24,7 @@ class Verb:
     below: tuple[str, ...] = ()  # where in the body the fields stand: ("config",)
     constant: Mapping[str, object] = field(default_factory=dict)  # what the body always says
     asks: str = ""  # what is asked before: "Revoke key {name}?"
-    shows_key: bool = False  # the answer has a key's whole text
+    shown_once: str = ""  # the field of the answer that has a whole key or token
     done: str = ""  # what is said where the answer has no body
     is_list: bool = False
     has_usage: bool = False  # a list that says usage where it is asked to
@@ -254,7 +254,7 @@ PUBLICATIONS: Final = Noun(
             argument="MODEL",
             query=_TENANT_QUERY,
             below=("config",),
-            shows_key=True,
+            shown_once="apiKey",
         ),
         "update": Verb(
             "PUT",
@@ -281,7 +281,7 @@ PUBLICATIONS: Final = Noun(
             (Field("--grace-s", ("gracePeriodSeconds",), Kind.NUMBER, "Seconds that the old text stays accepted."),),
             argument="MODEL",
             query=_TENANT_QUERY,
-            shows_key=True,
+            shown_once="apiKey",
         ),
         "usage": Verb(
             "GET",
@@ -341,7 +341,7 @@ KEYS: Final = Noun(
                 ),
                 *_KEY_WORDS,
             ),
-            shows_key=True,
+            shown_once="apiKey",
         ),
         "update": Verb(
             "PATCH",
@@ -368,7 +368,7 @@ KEYS: Final = Noun(
             "Give a key a new text; the old one dies now unless it gets a grace.",
             (_GRACE,),
             argument="ID",
-            shows_key=True,
+            shown_once="apiKey",
         ),
         "disable": Verb(
             "PATCH",
@@ -408,6 +408,12 @@ KEYS: Final = Noun(
 )
 
 _ROLE: Final = "admin: everything; operator: writes within their tenants; viewer: reads there."
+_SERVICE_FIELDS: Final = (
+    Field("--tenant", ("tenants",), Kind.WORDS, "Tenant of its; * alone is every tenant."),
+    Field("--expires-at", ("expiresAt",), Kind.TIME, "When it ends, RFC 3339: 2027-01-31T00:00:00Z."),
+    Field("--description", ("description",), Kind.TEXT, "What it is for."),
+    Field("--disabled/--enabled", ("disabled",), Kind.SWITCH, "Whether its tokens are refused."),
+)
 USERS: Final = Noun(
     "users",
     "Users: who may log in.",
@@ -463,6 +469,52 @@ USERS: Final = Noun(
     identity="name",
 )
 
+SERVICE_ACCOUNTS: Final = Noun(
+    "service-accounts",
+    "Service accounts: tokens for cron, builds and this command line.",
+    (
+        *(Column("name"), Column("role"), Column("tenants"), Column("description"), Column("disabled")),
+        *(Column("expiresAt", "EXPIRES"), Column("lastUsedAt", "LAST USED"), Column("createdAt", "CREATED")),
+    ),
+    {
+        "list": Verb("GET", "/api/service-accounts", "List service accounts.", is_list=True),
+        "show": Verb("GET", "/api/service-accounts/{name}", "Show a service account.", argument="NAME"),
+        "create": Verb(
+            "POST",
+            "/api/service-accounts",
+            "Make a service account; its token is shown once.",
+            (Field("--role", ("role",), Kind.TEXT, _ROLE, required=True), *_SERVICE_FIELDS),
+            argument="NAME",
+            argument_field="name",
+            shown_once="token",
+        ),
+        "update": Verb(
+            "PATCH",
+            "/api/service-accounts/{name}",
+            "Change a service account; what is not given stays.",
+            (Field("--role", ("role",), Kind.TEXT, _ROLE), *_SERVICE_FIELDS),
+            argument="NAME",
+        ),
+        "rotate": Verb(
+            "POST",
+            "/api/service-accounts/{name}/rotate",
+            "Give it a new token; the old one dies now unless it gets a grace.",
+            (_GRACE,),
+            argument="NAME",
+            shown_once="token",
+        ),
+        "delete": Verb(
+            "DELETE",
+            "/api/service-accounts/{name}",
+            "Delete a service account; its tokens die.",
+            argument="NAME",
+            asks="Delete service account {name}?",
+            done="service account {name} is deleted",
+        ),
+    },
+    identity="name",
+)
+
 AUDIT: Final = Noun(
     "audit",
     "The audit stream: who did what.",
@@ -481,4 +533,4 @@ AUDIT: Final = Noun(
     },
 )
 
-NOUNS: Final = (MODELS, PUBLICATIONS, KEYS, TENANTS, USERS, AUDIT)
+NOUNS: Final = (MODELS, PUBLICATIONS, KEYS, TENANTS, USERS, SERVICE_ACCOUNTS, AUDIT)

@@ -20,6 +20,7 @@ NEXT: Final[Mapping[str, str]] = {
     "KEY_NOT_FOUND": "tollkeeper keys list",
     "PUBLICATION_KEY": "tollkeeper publications delete NAME",
     "USER_NOT_FOUND": "tollkeeper users list",
+    "SERVICE_ACCOUNT_NOT_FOUND": "tollkeeper service-accounts list",
     "FORBIDDEN": "tollkeeper whoami",
     "CONFLICT": "the same again",
     "OUTCOME_UNKNOWN": "look whether it was done: … show, or … list",

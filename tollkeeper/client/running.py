@@ -63,12 +63,12 @@ def _do(noun: Noun, verb: Verb, given: Given) -> None:
     body = _body(verb, given, target)
     if verb.asks and not given["yes"]:
         _confirm(verb.asks.format(name=target))
-    key_file: Path | None = given.get("key_file")
-    with _reserved(key_file), asking(_options(verb)) as api:
+    secret_file: Path | None = given.get("secret_file")
+    with _reserved(secret_file), asking(_options(verb)) as api:
         answer = api.ask(verb.method, place(verb.path, name=target), body=body, query=_query(verb, given))
-        if key_file is not None:
-            secret_files.write_key(key_file, answer["apiKey"])
-            answer["apiKey"] = f"in {key_file}"
+        if secret_file is not None:
+            secret_files.write_key(secret_file, answer[verb.shown_once])
+            answer[verb.shown_once] = f"in {secret_file}"
     if verb.done:
         click.echo(verb.done.format(name=target))
         return
@@ -78,21 +78,21 @@ def _do(noun: Noun, verb: Verb, given: Given) -> None:
         return
     showing.show_one(answer, form, noun.columns)
     _tell_warnings(answer)
-    if verb.shows_key and key_file is None:
-        click.echo("apiKey is shown this once: keep it now.", err=True)
+    if verb.shown_once and secret_file is None:
+        click.echo(f"{verb.shown_once} is shown this once: keep it now.", err=True)
 
 
 @contextmanager
-def _reserved(key_file: Path | None) -> Iterator[None]:
-    """Have a key's file there before the key is made, so that no key is made and lost."""
-    if key_file is None:
+def _reserved(secret_file: Path | None) -> Iterator[None]:
+    """Have a file there before the key or token is made, so that none is made and lost."""
+    if secret_file is None:
         yield
         return
-    secret_files.reserve_file(key_file)
+    secret_files.reserve_file(secret_file)
     try:
         yield
     finally:
-        secret_files.drop_reserved(key_file)
+        secret_files.drop_reserved(secret_file)
 
 
 def _confirm(question: str) -> None:

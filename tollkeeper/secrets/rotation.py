@@ -20,13 +20,14 @@ from pydantic import Field
 
 from catalog.actors import Recordless
 from catalog.changes import Audit
+from catalog.ids import is_id
 from catalog.keys.hashing import needs_wrap
 from catalog.keys.keytext import mask
 from catalog.keys.secrets import Secrets, SecretsError, change_secrets, load_secrets
 from catalog.keys.versions import Family, NoSuchVersion, added, current, made_current, newest, retired
-from catalog.records import KeyRecord
 from catalog.store.announcing import Announcer
 from catalog.store.key_changes import (
+    Holder,
     KeyChange,
     KeysChangingError,
     Progress,
@@ -116,7 +117,9 @@ async def rotate_pepper(settings: RotatePepperSettings) -> None:
         secrets = load_secrets(settings.secrets_file)
         change = partial(wrapped, secrets=secrets)
         done = await _change(store, change, f"pepper {secrets.current_pepper}")
-    click.echo(f"All {done.seen} keys are under pepper {secrets.current_pepper}; {done.changed} were wrapped.")
+    click.echo(
+        f"All {done.seen} keys and tokens are under pepper {secrets.current_pepper}; {done.changed} were wrapped."
+    )
 
 
 @_in_sentences
@@ -151,7 +154,7 @@ async def retire_mac_key(settings: RetireMacKeySettings) -> None:
             "or let them die with --kill-keys"
         )
     change_secrets(settings.secrets_file, lambda secrets: retired(secrets, Family.MAC_KEY, version))
-    click.echo(f"MAC key {version} is out of {settings.secrets_file}; {len(found)} keys died with it.")
+    click.echo(f"MAC key {version} is out of {settings.secrets_file}; {len(found)} keys and tokens died with it.")
 
 
 # The secrets file
@@ -206,7 +209,7 @@ async def _change(store: CatalogStore, change: KeyChange, target: str) -> Progre
     async for progress in change_keys(store, change, audit):
         if progress.seen - told >= _TOLD_EVERY:
             told = progress.seen
-            click.echo(f"{progress.seen} keys seen, {progress.changed} changed")
+            click.echo(f"{progress.seen} keys and tokens seen, {progress.changed} changed")
     return progress
 
 
@@ -215,11 +218,11 @@ async def _is_behind(store: CatalogStore, secrets: Secrets) -> bool:
     return bool(await _keys_where(store, lambda key: any(needs_wrap(one, secrets) for one in credentials(key))))
 
 
-async def _keys_where(store: CatalogStore, is_meant: Callable[[KeyRecord], bool]) -> list[str]:
-    """Return the ids of all keys that are meant."""
+async def _keys_where(store: CatalogStore, is_meant: Callable[[Holder], bool]) -> list[str]:
+    """Return the ids of all keys, and the names of all service accounts, that are meant."""
     return [key.id async for page in keys(store) for key in page if is_meant(key)]
 
 
 def _named(ids: list[str]) -> str:
-    shown = ", ".join(map(mask, ids[:_SHOWN]))
-    return f"{len(ids)} keys ({shown}{', …' if len(ids) > _SHOWN else ''})"
+    shown = ", ".join(mask(one) if is_id(one) else f"service account {one}" for one in ids[:_SHOWN])
+    return f"{len(ids)} keys and tokens ({shown}{', …' if len(ids) > _SHOWN else ''})"

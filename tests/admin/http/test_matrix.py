@@ -17,7 +17,7 @@ from documented import HARMLESS, Operation, operations, with_tenant
 from catalog.actors import Recordless
 from catalog.changes import Audit, Put
 from catalog.keys.keytext import mask
-from catalog.records import Role, UserRecord
+from catalog.records import Credential, Role, ServiceAccess, UserRecord
 
 OWN, FOREIGN = "tenant-a", "tenant-b"
 ROLES = ("admin", "operator", "viewer", "nobody")
@@ -100,9 +100,13 @@ async def _furnished(api: Any, tenant: str, kserve: str) -> dict[str, str]:
     await api.model(f"{tenant}-model", kserve, tenant)
     published = await api.publish(f"{tenant}-model", publicHostname=host)
     user = UserRecord(f"{tenant}-user", "", Role.VIEWER, (tenant,), 0, 0)
-    await api.services.store.commit([Put(user, 0)], audit=Audit(Recordless.START, "user.create", user.id, "", ""))
+    credential = Credential("", (1,))
+    service = UserRecord(f"{tenant}-cron", "", Role.VIEWER, (tenant,), 0, 0, service=ServiceAccess(credential))
+    for one in (user, service):
+        await api.services.store.commit([Put(one, 0)], audit=Audit(Recordless.START, "user.create", one.id, "", ""))
     made = published.body
-    return {"t": tenant, "m": f"{tenant}-model", "u": user.id, "h": host, "k": made["keyId"], "p": made["uid"]}
+    users = {"u": user.id, "s": service.id}
+    return {"t": tenant, "m": f"{tenant}-model", **users, "h": host, "k": made["keyId"], "p": made["uid"]}
 
 
 @pytest.fixture

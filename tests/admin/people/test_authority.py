@@ -12,7 +12,7 @@ import pytest
 from aiohttp import web
 from msgspec import structs
 
-from admin.acts import users
+from admin.acts.people import users
 from admin.http.routes import ROUTES, Route
 from admin.people.permissions import Access
 from catalog.actors import Acting, Recordless
@@ -72,6 +72,12 @@ EXAMPLES: dict[tuple[str, str], Example] = {
     ("POST", "/api/users"): Example("/api/users", _USER),
     ("PATCH", "/api/users/{u}"): Example("/api/users/bystander", {"role": "operator"}),
     ("DELETE", "/api/users/{u}"): Example("/api/users/bystander"),
+    ("POST", "/api/service-accounts"): Example("/api/service-accounts", {"name": "backdoor", "role": "admin"}),
+    ("PATCH", "/api/service-accounts/{s}"): Example("/api/service-accounts/cron", {"role": "operator"}),
+    ("POST", "/api/service-accounts/{s}/rotate"): Example(
+        "/api/service-accounts/cron/rotate", {"gracePeriodSeconds": 1}
+    ),
+    ("DELETE", "/api/service-accounts/{s}"): Example("/api/service-accounts/cron"),
     ("POST", "/api/tenants"): Example("/api/tenants", {"tenantId": "tenant-c"}),
     ("PATCH", "/api/tenants/{t}"): Example("/api/tenants/tenant-a", {"disabled": True}),
     ("DELETE", "/api/tenants/{t}"): Example("/api/tenants/tenant-b"),
@@ -165,6 +171,7 @@ async def scene(start_api: Any, redis_client: Any, store: Any, kserve: str) -> S
     published = await api.publish("mine")
     assert published.status == 201
     await api.user("bystander", "viewer", "tenant-a")
+    await api.service("cron", "viewer", "tenant-a")
     made = await api.ask("POST", "/api/keys", {"tenantId": "tenant-a", "name": "one", "publications": ["mine"]})
     changed = await held.get(Kind.MODEL, "tenant-a/changed")
     assert isinstance(changed, ModelRecord)

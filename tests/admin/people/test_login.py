@@ -11,7 +11,7 @@ import jwt
 import pytest
 from msgspec import structs
 
-from admin.acts.users import with_password
+from admin.acts.people.users import with_password
 from admin.names import throttle
 from admin.people import passwords as passwords_module
 from admin.people.passwords import Passwords

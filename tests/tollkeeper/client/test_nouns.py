@@ -78,7 +78,7 @@ def test_no_option_stands_for_two_things() -> None:
     for noun in NOUNS:
         for verb in noun.verbs.values():
             names = [field.name for field in verb.fields] + [one.removeprefix("--") for one in verb.query]
-            names += ["target", "file", "key_file", "yes", "limit", "usage", "output"]
+            names += ["target", "file", "secret_file", "yes", "limit", "usage", "output"]
             assert len(names) == len(set(names)), (noun.name, verb.path)
 
 
@@ -91,8 +91,9 @@ def test_whoever_destroys_is_asked() -> None:
 
 def test_whatever_answers_a_key_can_write_it_to_a_file() -> None:
     """Creating and rotating."""
-    told = {f"{noun.name} {name}" for noun in NOUNS for name, verb in noun.verbs.items() if verb.shows_key}
-    assert told == {"keys create", "keys rotate", "publications create", "publications rotate-key"}
+    told = {f"{noun.name} {name}" for noun in NOUNS for name, verb in noun.verbs.items() if verb.shown_once}
+    publications = {"publications create", "publications rotate-key"}
+    assert told == {"keys create", "keys rotate", "service-accounts create", "service-accounts rotate", *publications}
 
 
 def test_required_fields_are_those_of_the_api() -> None:

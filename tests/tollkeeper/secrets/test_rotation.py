@@ -18,10 +18,12 @@ from gatebench import Catalog, question, status, wait_until
 from gateprocess import gate_process
 from msgspec import structs
 
+from admin.people.sessions import is_proved
 from catalog.keys.hashing import hash_key
 from catalog.keys.keytext import mint
 from catalog.keys.secrets import create_secrets, load_secrets
-from catalog.records import Credential, Kind, ref
+from catalog.keys.servicetext import mint_token
+from catalog.records import Credential, Kind, Role, ServiceAccess, UserRecord, decode, ref
 from protos.external_auth_pb2 import CheckResponse
 
 ROOT = Path(__file__).parents[3]
@@ -99,7 +101,7 @@ def test_no_call_fails_while_the_pepper_is_rotated(
             done.set()
             caller.join(30)
         assert rotated.returncode == 0, rotated.stderr
-        assert "All 250 keys are under pepper 2; 250 were wrapped." in rotated.stdout
+        assert "All 250 keys and tokens are under pepper 2; 250 were wrapped." in rotated.stdout
         assert reasons["ok"] > 100
         assert not reasons.keys() - BUSY - {"ok"}, reasons
         wait_until(lambda: {_reason(one) for one in gate.asker.ask_many(asked)} == {"ok"})
@@ -140,7 +142,7 @@ def test_a_pepper_retires_only_when_nothing_is_under_it(redis_url: str, file: Pa
     assert keys("rotate-pepper", *options).returncode == 0
     refused = keys("retire-pepper", *options, "--pepper", "1")
     assert refused.returncode == 1
-    assert f"1 keys (tk_{record.id[:6]}…)" in refused.stderr
+    assert f"1 keys and tokens (tk_{record.id[:6]}…)" in refused.stderr
     assert set(load_secrets(file).peppers) == {1, 2}
     now = load_secrets(file)
     fresh = hash_key(mint(record.id, now, os.urandom), now)
@@ -169,7 +171,7 @@ def test_mac_keys_are_valid_together_until_one_is_retired(redis_url: str, file: 
         retire = ("retire-mac-key", *options, "--redis-url", redis_url, "--mac-key", "1")
         refused = keys(*retire)
         assert refused.returncode == 1
-        assert f"1 keys (tk_{record.id[:6]}…)" in refused.stderr
+        assert f"1 keys and tokens (tk_{record.id[:6]}…)" in refused.stderr
         assert keys(*retire, "--kill-keys").returncode == 0
         wait_until(lambda: _reason(gate.asker.ask(old)) == "key_malformed")
         assert status(gate.asker.ask(fresh)) == 200
@@ -201,3 +203,23 @@ def test_a_store_that_is_away_is_one_sentence(file: Path, tmp_path: Path) -> Non
     assert "--redis-url" in refused.stderr
     assert "Traceback" not in refused.stderr
     assert file.read_bytes() == before
+
+
+def test_service_accounts_come_along(redis_url: str, file: Path, catalog: Catalog, store: redis.Redis) -> None:
+    """Their tokens are put under the new pepper as keys are, and hold the old one back until they are rotated."""
+    secrets = load_secrets(file)
+    text = mint_token("cron", secrets, os.urandom)
+    access = ServiceAccess(hash_key(text, secrets))
+    account = UserRecord("cron", "", Role.ADMIN, ("*",), 1, 1, service=access)
+    person = UserRecord("ann", "", Role.ADMIN, ("*",), 1, 1)
+    catalog.add(account, person)
+    options = ("--secrets-file", str(file), "--redis-url", redis_url, "--wait-s", "0")
+    assert "All 1 keys and tokens are under pepper 2; 1 were wrapped." in keys("rotate-pepper", *options).stdout
+    stored = decode(Kind.USER, store.get("tk:rec:user:cron"))
+    assert isinstance(stored, UserRecord)
+    assert stored.service
+    assert is_proved(stored.service, text, load_secrets(file), 1)
+    refused = keys("retire-pepper", *options, "--pepper", "1")
+    assert refused.returncode == 1
+    assert "1 keys and tokens (service account cron)" in refused.stderr
+    assert decode(Kind.USER, store.get("tk:rec:user:ann")) == person

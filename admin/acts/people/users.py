@@ -9,6 +9,7 @@ from msgspec import structs
 
 from admin.http.problems import Fault, Rule
 from admin.quotas import Quotas
+from admin.schemas.services import ServiceAccountChange, ServiceAccountInput
 from admin.schemas.users import UserChange, UserInput
 from catalog.changes import Room
 from catalog.records import ALL_TENANTS, Kind, Role, UserRecord
@@ -18,8 +19,8 @@ RESERVED_NAMES: Final = frozenset({"me"})
 
 
 def is_acting_admin(user: UserRecord | None) -> bool:
-    """Whether a user can do what an admin may."""
-    return user is not None and user.role is Role.ADMIN and not user.disabled
+    """Whether a person can do what an admin may: a service account's token may be lost, and nobody logs in with it."""
+    return user is not None and user.role is Role.ADMIN and not user.disabled and user.service is None
 
 
 def created(body: UserInput, password_hash: str, now_ms: int) -> UserRecord:
@@ -28,7 +29,7 @@ def created(body: UserInput, password_hash: str, now_ms: int) -> UserRecord:
         body.name,
         password_hash,
         body.role,
-        _tenants(body.role, body.tenants),
+        tenants_of(body.role, body.tenants),
         now_ms,
         now_ms,
         token_version=now_ms,  # above any of a deleted user of this name, whose tokens must not come back to life
@@ -46,7 +47,7 @@ def changed(user: UserRecord, body: UserChange, password_hash: str | None, now_m
         user,
         password_hash=password_hash or user.password_hash,
         role=role,
-        tenants=_tenants(role, body.tenants if "tenants" in given else user.tenants),
+        tenants=tenants_of(role, body.tenants if "tenants" in given else user.tenants),
         disabled=disabled,
         token_version=user.token_version + ends_tokens,
         calls_from=None if ends_tokens else user.calls_from,
@@ -66,7 +67,8 @@ def logged_out(user: UserRecord, now_ms: int) -> UserRecord:
     return structs.replace(user, token_version=version, calls_from=None, updated_at_ms=now_ms)
 
 
-def _tenants(role: Role, named: Sequence[str]) -> tuple[str, ...]:
+def tenants_of(role: Role, named: Sequence[str]) -> tuple[str, ...]:
+    """The tenants of a role as they are stored: an admin has every one."""
     return (ALL_TENANTS,) if role is Role.ADMIN else tuple(sorted(set(named)))
 
 
@@ -75,7 +77,7 @@ def faults_of_new(body: UserInput, known_tenants: Collection[str]) -> Iterator[F
     if body.name.lower() in RESERVED_NAMES:
         yield Fault("name", Rule.RESERVED, "stands for the user who asks")
     yield from password_faults(body.password.get_secret_value(), body.name, "password")
-    yield from _tenants_faults(body.role, body.tenants, known_tenants)
+    yield from tenants_faults(body.role, body.tenants, known_tenants)
 
 
 def faults_of_change(user: UserRecord, body: UserChange, known_tenants: Collection[str]) -> Iterator[Fault]:
@@ -85,7 +87,23 @@ def faults_of_change(user: UserRecord, body: UserChange, known_tenants: Collecti
     if "password" in given:
         yield from password_faults(body.password.get_secret_value(), user.id, "password")
     if "tenants" in given or (user.role is Role.ADMIN and role is not Role.ADMIN):
-        yield from _tenants_faults(role, body.tenants, known_tenants)
+        yield from tenants_faults(role, body.tenants, known_tenants)
+
+
+def faults_of_service(body: ServiceAccountInput, known_tenants: Collection[str]) -> Iterator[Fault]:
+    """Yield what is wrong with a new service account."""
+    if body.name.lower() in RESERVED_NAMES:
+        yield Fault("name", Rule.RESERVED, "stands for the user who asks")
+    yield from tenants_faults(body.role, body.tenants, known_tenants)
+
+
+def faults_of_service_change(
+    account: UserRecord, body: ServiceAccountChange, known_tenants: Collection[str]
+) -> Iterator[Fault]:
+    """Yield what is wrong with a change of a service account."""
+    role = body.role if "role" in body.model_fields_set else account.role
+    if "tenants" in body.model_fields_set or (account.role is Role.ADMIN and role is not Role.ADMIN):
+        yield from tenants_faults(role, body.tenants, known_tenants)
 
 
 def password_faults(password: str, name: str, field: str) -> Iterator[Fault]:
@@ -94,7 +112,8 @@ def password_faults(password: str, name: str, field: str) -> Iterator[Fault]:
         yield Fault(field, Rule.RESERVED, "must not be the user's name")
 
 
-def _tenants_faults(role: Role, named: Sequence[str], known: Collection[str]) -> Iterator[Fault]:
+def tenants_faults(role: Role, named: Sequence[str], known: Collection[str]) -> Iterator[Fault]:
+    """Yield what is wrong with the tenants that are named for a role."""
     if role is Role.ADMIN:
         if named not in {(), (ALL_TENANTS,)}:
             yield Fault("tenants", Rule.FIXED, "must be absent: an admin has every tenant")

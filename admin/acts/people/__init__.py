@@ -1,0 +1,1 @@
+"""Changes of who may use the API: users and service accounts. Pure."""
