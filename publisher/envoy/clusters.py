@@ -77,9 +77,9 @@ def _cluster(upstream: Upstream, upstream_ca: str, credentials: str) -> Json:
         ),
     }
     if len(targets) > 1:
-        cluster |= _several(upstream, upstream_ca)
+        cluster |= _several(targets, upstream_ca)
     elif targets[0].tls:
-        cluster["transport_socket"] = _upstream_tls(targets[0].hostname, upstream_ca, http2=upstream.http2)
+        cluster["transport_socket"] = _upstream_tls(targets[0].hostname, upstream_ca)
     return cluster
 
 
@@ -136,13 +136,11 @@ def _weighted(target: Target) -> Json:
     return found
 
 
-def _several(upstream: Upstream, upstream_ca: str) -> Json:
+def _several(targets: tuple[Target, ...], upstream_ca: str) -> Json:
     """Leave out one that fails as long as another is there. No call is tried twice: it may have been heard."""
-    targets, http2 = upstream.targets, upstream.http2
     names = sorted({target.hostname for target in targets if target.tls})
     sockets = [
-        {"name": name, "match": {_SNI: name}, "transport_socket": _upstream_tls(name, upstream_ca, http2=http2)}
-        for name in names
+        {"name": name, "match": {_SNI: name}, "transport_socket": _upstream_tls(name, upstream_ca)} for name in names
     ]
     return {
         "outlier_detection": {
@@ -164,7 +162,7 @@ def _several(upstream: Upstream, upstream_ca: str) -> Json:
     }
 
 
-def _upstream_tls(hostname: str, upstream_ca: str, *, http2: bool) -> Json:
+def _upstream_tls(hostname: str, upstream_ca: str) -> Json:
     validation = {
         "trusted_ca": {"filename": upstream_ca},
         "match_typed_subject_alt_names": [_san(hostname)],
@@ -172,7 +170,7 @@ def _upstream_tls(hostname: str, upstream_ca: str, *, http2: bool) -> Json:
     context = {
         "@type": _UPSTREAM_TLS,
         "sni": hostname,
-        "common_tls_context": {"validation_context": validation, **({"alpn_protocols": ["h2"]} if http2 else {})},
+        "common_tls_context": {"validation_context": validation},
     }
     return {"name": "envoy.transport_sockets.tls", "typed_config": context}
 

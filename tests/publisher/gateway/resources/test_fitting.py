@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from catalog.records import Protocol
 from publisher.addresses import is_address
-from publisher.gateway.resources.fitting import is_server
+from publisher.gateway.options import GatewayOptions
+from publisher.gateway.resources.fitting import NO_GRPC, fitting, is_server
+from publisher.plan import plan
+from tests.e2e.proxy import publication
 
 
 @pytest.mark.parametrize("hostname", ["10.0.0.1", "::1", "2001:db8::7", "::ffff:10.0.0.1"])
@@ -29,3 +33,16 @@ def test_what_is_neither_is_refused(hostname: str) -> None:
     """Envoy Gateway would refuse it later, or look up what nobody means."""
     assert not is_address(hostname)
     assert not is_server(hostname)
+
+
+def test_a_model_of_grpc_is_left_out_and_told_why() -> None:
+    """One that an admin of plain Envoy has published; what else is on its host goes on."""
+    made = plan(
+        [
+            publication("000aaaaaaaaaaaaaaaa", "/models/g", protocol=Protocol.GRPC),
+            publication("000bbbbbbbbbbbbbbbb", "/models/iris"),
+        ]
+    )
+    fit = fitting(made, GatewayOptions(gate=("unix:/run/gate.sock",)))
+    assert fit.refused == {"000aaaaaaaaaaaaaaaa": NO_GRPC}
+    assert {route.publication for host in fit.hosts for route in host.routes} == {"000bbbbbbbbbbbbbbbb"}
