@@ -63,9 +63,11 @@ class InferenceServer:
             context.add_callback(lambda: None if self.go_on.is_set() else self.cancelled.set())
             self.running.set()
             self.go_on.wait(30)
-        return messages.ModelInferResponse(
-            model_name=request.model_name, id=request.id, raw_output_contents=request.raw_input_contents
-        )
+        answer = messages.ModelInferResponse(model_name=request.model_name, id=request.id)
+        answer.raw_output_contents.extend(request.raw_input_contents)
+        for one in request.inputs:
+            answer.outputs.add(name=one.name, datatype=one.datatype, shape=one.shape)
+        return answer
 
 
 class _Acts:
