@@ -15,8 +15,8 @@ from tests.e2e.clientground import LLAMA, QWEN, ClientGround, client_ground
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-WAIT_S = (0.7, 15.0)
-"""A second's wait, of which some milliseconds went by between two calls; a busy machine may take longer."""
+WAIT_S = 0.6
+"""Of a second's wait; the rest may have gone by between two calls."""
 WEATHER = {"name": "weather", "arguments": '{"city": "Paris"}'}
 
 
@@ -40,10 +40,10 @@ def said(ground: ClientGround) -> Any:
 
 
 def waited(told: Any) -> None:
-    """A call that came too early was answered all the same, as soon as there was room."""
-    text, spent_s = told
-    assert text == TEXT
-    assert WAIT_S[0] < spent_s < WAIT_S[1]
+    """A call that came too early was answered all the same, tried again once: when there was room, and not before."""
+    text, spent_s, answered = told
+    assert (text, answered) == (TEXT, [429, 200])
+    assert spent_s > WAIT_S
 
 
 def test_openais_client_for_node(said: Any) -> None:
@@ -65,7 +65,7 @@ def test_openais_client_for_node_is_refused(said: Any) -> None:
     assert told["refused"].items() >= refused.items()
     unknown = {"error": "NotFoundError", "status": 404, "code": "model_not_found", "asked": True}
     assert told["unknown"].items() >= unknown.items()
-    used_up = {"error": "RateLimitError", "status": 429, "code": "rate_limit_exceeded", "tries": 2}
+    used_up = {"error": "RateLimitError", "status": 429, "code": "rate_limit_exceeded", "answered": [429]}
     assert told["used_up"].items() >= used_up.items()
     waited(told["waited"])
 

@@ -9,6 +9,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import httpx
+import httpx2
+
 BASE, NATIVE, GATEWAY = (os.environ[name] for name in ("BASE", "NATIVE", "GATEWAY"))
 KEY, WRONG, SLOW, LONG = (os.environ[name] for name in ("KEY", "WRONG", "SLOW", "LONG"))
 LLAMA, QWEN = "llama3.1:8b", "Qwen/Qwen3-8B"
@@ -38,8 +41,26 @@ def told(step: Callable[[], Any]) -> Any:
         return {"error": kinds, "status": getattr(error, "status_code", None), "text": str(error)}
 
 
+_sent: list[int] = []  # a status a request
+
+
+def _noting(transport: Any) -> None:
+    send = transport.handle_request
+
+    def noted(self: Any, request: Any) -> Any:
+        answer = send(self, request)
+        _sent.append(answer.status_code)
+        return answer
+
+    transport.handle_request = noted
+
+
+for _one in (httpx.HTTPTransport, httpx2.HTTPTransport):
+    _noting(_one)
+
+
 def waited(call: Callable[[], Any]) -> list[Any]:
-    """Call once more than there is room for: what came, and how long it took in seconds."""
+    """Call once more than there is room for: what came, how long it took in seconds, and what was answered by then."""
     call()
-    begun_s = time.monotonic()
-    return [call(), time.monotonic() - begun_s]
+    begun_s, before = time.monotonic(), len(_sent)
+    return [call(), time.monotonic() - begun_s, _sent[before:]]

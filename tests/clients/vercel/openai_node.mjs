@@ -41,20 +41,26 @@ async function response() {
   return [(await client(KEY).responses.create({ model, input: 'Hello!' })).output_text, types.at(-1)];
 }
 
+const answered = [];
+const noting = async (...words) => {
+  const answer = await fetch(...words);
+  answered.push(answer.status);
+  return answer;
+};
+
 async function waited() {
-  const one = client(SLOW);
+  const one = new OpenAI({ baseURL: BASE, apiKey: SLOW, fetch: noting });
   await chat(one);
-  const begun = performance.now();
-  return [await text(one), (performance.now() - begun) / 1000];
+  const [begun, before] = [performance.now(), answered.length];
+  return [await text(one), (performance.now() - begun) / 1000, answered.slice(before)];
 }
 
 async function usedUp() {
-  const tries = [];
-  const counting = (...words) => tries.push(1) && fetch(...words);
-  const one = new OpenAI({ baseURL: BASE, apiKey: LONG, maxRetries: 5, fetch: counting });
+  const one = new OpenAI({ baseURL: BASE, apiKey: LONG, maxRetries: 5, fetch: noting });
   await chat(one);
+  const before = answered.length;
   const refusal = await told(() => chat(one));
-  return { ...refusal, tries: tries.length };
+  return { ...refusal, answered: answered.slice(before) };
 }
 
 async function models() {

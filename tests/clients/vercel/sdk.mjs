@@ -45,11 +45,19 @@ async function picture(model) {
   return (await generateText({ model, messages: [{ role: 'user', content }] })).text;
 }
 
+const answered = [];
+const send = globalThis.fetch;
+globalThis.fetch = async (...words) => {
+  const answer = await send(...words);
+  answered.push(answer.status);
+  return answer;
+};
+
 async function waited(model) {
   await generateText({ model, prompt });
-  const begun = performance.now();
+  const [begun, before] = [performance.now(), answered.length];
   const { text } = await generateText({ model, prompt });
-  return [text, (performance.now() - begun) / 1000];
+  return [text, (performance.now() - begun) / 1000, answered.slice(before)];
 }
 
 async function told(step) {
