@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
-from weakref import WeakKeyDictionary
 
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
@@ -98,7 +97,8 @@ class StoreLinks:
         self._on_error = on_error
         self._differs = False
         self._doubts: dict[str, tuple[Trouble, ...]] = {"records": (), "budgets": ()}  # what may cost what was answered
-        self._proved: WeakKeyDictionary[AnyLink, ProvedEpochs] = WeakKeyDictionary()
+        self._proved_by: AnyLink | None = None
+        self._proved = ProvedEpochs()  # by that link; worth nothing on any other
         keeper = partial(StoreKeeper, clock=clock, on_proved=on_proved, on_error=on_error, on_fault=on_fault)
         self._budgets: StoreKeeper[AnyLink] = keeper(
             self.new_budgets_link, self._prove_budgets, look=self._look_at_budgets, name="budgets-keeper"
@@ -187,8 +187,9 @@ class StoreLinks:
         if self._records is None:
             return Stores(budgets.execute, budgets, None)
         records = _execute(self._records, self._records.current(deadline_ms), deadline_ms)
-        proved = ProvedEpochs() if link is None else self._proved.setdefault(link, ProvedEpochs())
-        return Stores(records, budgets, proved)
+        if link is None or link is not self._proved_by:
+            self._proved_by, self._proved = link, ProvedEpochs()
+        return Stores(records, budgets, self._proved)
 
     def _budgets_until(self, link: AnyLink | None, deadline_ms: float) -> Budgets:
         if link is None:
