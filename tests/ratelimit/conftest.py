@@ -78,7 +78,9 @@ def stored_format() -> int:
 
 
 @pytest.fixture
-def limiter(request: pytest.FixtureRequest, store: redis.Redis, stored_format: int) -> Iterator[Limiter]:
+def limiter(
+    request: pytest.FixtureRequest, store: redis.Redis, stored_format: int
+) -> Iterator[Limiter | CountingLimiter]:
     """The limiter of cell 0; afterwards no key without TTL but the allowed ones may be left.
 
     What it admits is counted in usage, as a gate does, but where windows are all that a test is about.

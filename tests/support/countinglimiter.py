@@ -15,12 +15,19 @@ from ratelimit.windows.limiter import Execute, Limiter
 _FLUSHES = itertools.count(1)
 
 
-class CountingLimiter(Limiter):
-    """Of cell 0."""
+class CountingLimiter:
+    """Of cell 0: a limiter around one, as a compiled one has no subclasses."""
+
+    def __init__(self, **how: Any) -> None:
+        """``how``: the limiter's."""
+        self._limiter = Limiter(**how)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._limiter, name)
 
     def take(self, execute: Execute, draws: Sequence[Draw], **how: Any) -> Taken:
         """Decide, and write the usage of those admitted before it is told."""
-        taken = super().take(execute, draws, **how)
+        taken = self._limiter.take(execute, draws, **how)
         if not how.get("look"):
             write_usage(execute, taken)
         return taken

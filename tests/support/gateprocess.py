@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -57,7 +58,9 @@ def gate_process(url: str, secrets: Path, *more: str, root: Path = ROOT) -> Iter
         options += ["--http-listen", "127.0.0.1:0", "--drain-s", "0", "--store-wait-ms", "190", *more]
         command = [sys.executable, "-m", "tollkeeper", "gate", *options]
         log = Path(folder, "log")
-        with log.open("wb") as written, subprocess.Popen(command, cwd=root, stderr=written) as process:
+        paths = {} if root == ROOT else {"PYTHONPATH": str(root)}  # before any other that the tests run on
+        environment = {**os.environ, **paths}
+        with log.open("wb") as written, subprocess.Popen(command, cwd=root, env=environment, stderr=written) as process:
             try:
                 wait_until(lambda: LISTENING.search(log.read_text()) is not None or process.poll() is not None, 60)
                 found = LISTENING.search(log.read_text())

@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from backports import zstd
@@ -16,8 +17,9 @@ from hypothesis import strategies as st
 
 from catalog.records import UNLIMITED, ModelType, Protocol, PublicationRecord
 from extauth.answers.answers import denial
+from extauth.answers.refusal_log import RefusalLog
 from extauth.batches.bodies import read_posted
-from extauth.edge import CheckService
+from extauth.edge import AnswerEncoder, CheckService
 from extauth.reasons import Reason
 from extauth.request.body import UNREAD, Body, BodyFault
 from extauth.request.call import Call
@@ -110,21 +112,30 @@ def packed_question(body: bytes, **route: str) -> bytes:
     return asked.SerializeToString()
 
 
-class Turns(CheckService):
-    """The service with nothing behind it; remembers what it was to answer at once."""
+class Turns:
+    """What ``answer`` of the service is given, with nothing behind it; the rest is the service's own."""
+
+    max_batch = 1_000
 
     def __init__(self) -> None:
         self.turns: list[list[int]] = []
+        self._service = CheckService(
+            lambda _calls, _deadline_ms: [],
+            lambda _verdicts, _spent_ms: None,
+            lambda: self.max_batch,
+            SystemClock(),
+            refusals=RefusalLog(lambda: 0.0, lambda _call: "", lambda _reason: None),
+            release=lambda _reservation: None,
+            encoder=AnswerEncoder(lambda _call: pytest.fail("no probe")),
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._service, name)
 
     def answer(self, payloads: Sequence[bytes], _deadline_ms: float) -> Sequence[bytes]:
         """Say nothing."""
         self.turns.append([len(one) for one in payloads])
         return [b""] * len(payloads)
-
-    @property
-    def max_batch(self) -> int:
-        """No bound."""
-        return 1_000
 
 
 def test_packed_bodies_stand_in_front_of_no_small_call() -> None:

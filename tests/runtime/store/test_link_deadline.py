@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -45,11 +46,11 @@ class SlowSocket:
         self.sent.append(bytes(data))
         return len(data)
 
-    def poll(self, wait_ms: float) -> bool:
-        """Let the pause pass, or as much of it as may be waited for; whether something came."""
+    def poll(self, wait_ms: float) -> list[tuple[int, int]]:
+        """Let the pause pass, or as much of it as may be waited for; what came, as ``select.poll`` tells it."""
         self.waits_s.append(wait_ms / 1_000)
         self.clock.now_ms += min(self.pause_ms, wait_ms)
-        return self.pause_ms <= wait_ms
+        return [(0, select.POLLIN)] if self.pause_ms <= wait_ms else []
 
     def recv(self, _size: int) -> bytes:
         """Hand out what came."""
