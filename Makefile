@@ -13,7 +13,7 @@ PACKAGES := admin catalog extauth gate publisher ratelimit runtime tollkeeper
 LOCKS := requirements.lock requirements-image.lock requirements-dev.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help up test check clients e2e e2e-gateway e2e-kube helm-golden image-check bench bench-smoke bench-meter soak fuzz fuzz-smoke soak-memory audit proto golden settings
+.PHONY: help up test check clients e2e e2e-gateway e2e-kube helm-golden image-check compiled-check wheel bench bench-smoke bench-meter soak fuzz fuzz-smoke soak-memory audit proto golden settings
 
 help:  ## this list
 	@sed -n 's/^\([a-z0-9-]*\):.*##  *\(.*\)/make \1 \2/p' $(MAKEFILE_LIST) | awk '{printf "%s %-11s", $$1, $$2; $$1 = $$2 = ""; print $$0}'
@@ -53,6 +53,12 @@ helm-golden: $(VENV)/dev.stamp  ## write down anew what the chart renders (needs
 image-check: $(VENV)/dev.stamp  ## the image without an engine, and the wheel installed by pip and pipx
 	@$(VENV)/bin/hadolint Dockerfile
 	@$(PY) -m pytest -q -m image tests/image
+
+compiled-check: $(VENV)/dev.stamp  ## the hot modules compiled by mypyc (kept by a hash of sources): their tests, and that they answer as their sources
+	@$(PY) -m pytest -q -m compiled tests/compiled
+
+wheel: $(VENV)/dev.stamp  ## the package as dist/*.whl; COMPILED=1: with the hot modules compiled, for this platform and Python
+	@TOLLKEEPER_COMPILED=$(COMPILED) $(PY) -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 
 bench: $(VENV)/dev.stamp  ## every bar of docs/performance.md beside its peer (built once, with Go); saved in benchmarks/results
 	@$(PY) -m benchmarks.everything

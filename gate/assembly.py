@@ -57,6 +57,7 @@ from runtime.grpc.front import BatchService, FrontFactory
 from runtime.grpc.health import HEALTH_PATH, HealthService
 from runtime.readiness import Readiness, Trouble
 from runtime.store.faults import fault_of
+from runtime.version import is_compiled
 
 if TYPE_CHECKING:
     from gate.endings import ReceiverFactory
@@ -307,6 +308,7 @@ class Gate:
             "grpc": self.address,
             "endings": self.endings_address,
             "epoch": self.cache.epoch,
+            "compiled": is_compiled(),
             "storeFormat": self.formats(),
             "storeFormatKeptBy": self.formats.kept_by,
         }

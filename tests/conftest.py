@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, settings
 from valkeycluster import Cluster, running_cluster
 
 from runtime.collector import spare_what_lives
+from runtime.version import is_compiled
 
 pytest_plugins = ("upfixture", "kubeapi", "gatefixtures")
 
@@ -27,8 +28,21 @@ settings.register_profile("tollkeeper", deadline=None, suppress_health_check=[He
 settings.load_profile("tollkeeper")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Say that the product under test is to be the compiled one: nobody is to believe it by mistake."""
+    parser.addoption("--compiled", action="store_true", help="refuse to run on the sources")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Hold the run to what it was asked for."""
+    if config.getoption("--compiled") and not is_compiled():
+        raise pytest.UsageError("the hot modules are not compiled here")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests go first: several workers are then done at about the same time."""
+    """Files with slow tests go first, so that several workers are done at the same time; leave out what cannot be."""
+    if is_compiled():
+        items[:] = [item for item in items if not item.get_closest_marker("replaces")]
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 

@@ -14,7 +14,7 @@ import click
 
 from runtime import log
 from runtime.lifecycle import CannotStart
-from runtime.version import VERSION
+from runtime.version import VERSION, is_compiled
 from tollkeeper.client import entering
 from tollkeeper.client.commands import add_commands
 from tollkeeper.client.nouns import NOUNS
@@ -95,7 +95,7 @@ DEPLOYMENT: Final = ("secrets", "cells", "budgets")
 
 
 @click.group(cls=_Main, processes=PROCESSES, context_settings={"max_content_width": 110})
-@click.version_option(VERSION, prog_name="tollkeeper")
+@click.version_option(f"{VERSION}, compiled" if is_compiled() else VERSION, prog_name="tollkeeper")
 def main() -> None:
     """An API-key gateway for AI/ML models on Envoy."""
 

@@ -86,7 +86,7 @@ def _pins(lock: str) -> dict[str, str]:
 
 def test_the_image_holds_every_package() -> None:
     """A package that is added is in the image too, and gets past .dockerignore."""
-    copied = {copy.split()[0] for copy in _dockerfile()["COPY"]}
+    copied = {source for copy in _dockerfile()["COPY"] for source in copy.split()[:-1]} - {"/opt/tollkeeper"}
     roots = tomllib.loads((_ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["root_packages"]
     assert set(roots) <= copied
     let_in = {line[1:] for line in (_ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
@@ -104,11 +104,21 @@ def test_the_images_packages_are_those_that_are_tested() -> None:
     assert "://" not in (_ROOT / "requirements-image.lock").read_text()
 
 
+def test_what_compiles_is_what_types_are_checked_by() -> None:
+    """The lock of the build is the development lock without what the build does not need, version by version."""
+    checked, builds = _pins("requirements-dev.lock"), _pins("requirements-build.lock")
+    assert builds.items() <= checked.items()
+    assert {"mypy", "setuptools", "hatchling"} <= builds.keys()
+    assert _pins("requirements-image.lock").keys() <= builds.keys()  # which the modules import
+    assert "://" not in (_ROOT / "requirements-build.lock").read_text()
+
+
 def test_the_image_is_pinned_unprivileged_and_of_this_version() -> None:
     """A base by version and digest, a numeric user that is not root, the product's version on the label."""
     instructions = _dockerfile()
     assert re.fullmatch(r"BASE=python:\d+\.\d+\.\d+-slim-\w+@sha256:[0-9a-f]{64}", instructions["ARG"][0])
-    assert all(base.startswith("${BASE}") for base in instructions["FROM"])
+    assert all(base.startswith(("${BASE}", "compiler ")) for base in instructions["FROM"])
+    assert instructions["FROM"][-1] == "${BASE}"  # no compiler, nothing that was only needed to build
     assert instructions["USER"] == ["10001:10001"]
     assert instructions["ENTRYPOINT"] == ['["tollkeeper"]']
     assert f'version="{VERSION}"' in instructions["LABEL"][0]

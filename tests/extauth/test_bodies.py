@@ -54,6 +54,7 @@ def _both_ways(key: str | None, llm: PublicationRecord) -> list[CheckRequest]:
     ]
 
 
+@pytest.mark.replaces
 def test_only_what_may_pass_is_read(catalog: Catalog, asker: Asker, read: list[bytes]) -> None:
     """Not the body of a call without a key, with a wrong, revoked, expired or disabled one, or one for other models."""
     catalog.tenant()
@@ -72,6 +73,7 @@ def test_only_what_may_pass_is_read(catalog: Catalog, asker: Asker, read: list[b
     assert len(read) == 2
 
 
+@pytest.mark.replaces
 def test_a_disabled_tenants_bodies_are_not_read(catalog: Catalog, asker: Asker, read: list[bytes]) -> None:
     """Nor those for a publication whose owner is disabled."""
     catalog.tenant(disabled=True)
@@ -82,6 +84,7 @@ def test_a_disabled_tenants_bodies_are_not_read(catalog: Catalog, asker: Asker, 
     assert read == []
 
 
+@pytest.mark.replaces
 def test_a_traditional_call_is_not_read(catalog: Catalog, asker: Asker, read: list[bytes]) -> None:
     """Whatever its proxy hands over: it may be anything."""
     catalog.tenant()
@@ -110,6 +113,7 @@ def test_a_doubled_type_is_told_alike_each_time(catalog: Catalog, asker: Asker) 
             assert [changed[name] for name in ("content-type",) if name in changed] == told
 
 
+@pytest.mark.replaces
 def test_a_body_is_read_once(catalog: Catalog, asker: Asker, read: list[bytes]) -> None:
     """However often its call is decided: a key that is new to the gate, records that have changed meanwhile."""
     catalog.tenant()

@@ -85,6 +85,7 @@ BREAKS = {
 }
 
 
+@pytest.mark.replaces
 @pytest.mark.parametrize("broken", BREAKS)
 def test_the_fuzzer_sees_a_broken_gate(running: Rig, monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     """Each way of letting the wrong call through, or of failing, is found within five thousand questions."""

@@ -160,6 +160,7 @@ def test_a_store_that_is_back_for_a_moment_renews_nothing(
         assert left_ms(running) < 59_500
 
 
+@pytest.mark.replaces
 @pytest.mark.parametrize("how", ["by the script", "before it was sent"])
 def test_a_store_that_answers_too_late_is_not_away(
     redis_url: str, catalog: Catalog, secrets: Secrets, monkeypatch: pytest.MonkeyPatch, how: str

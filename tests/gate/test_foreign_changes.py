@@ -103,6 +103,7 @@ def call_steadily(asker: Asker, asks: list[Any]) -> list[int]:
     return found
 
 
+@pytest.mark.replaces
 @pytest.mark.parametrize("follows", [True, False], ids=["with the feed", "without the feed"])
 def test_foreign_changes_cost_a_call_nothing(
     catalog: Catalog, gate: Gate, asker: Asker, redis_url: str, monkeypatch: pytest.MonkeyPatch, *, follows: bool

@@ -81,6 +81,7 @@ def _told(answer: object) -> list[object]:
     return [response.overall_code, *map(str, response.statuses)]
 
 
+@pytest.mark.replaces
 @pytest.mark.parametrize("seed", range(4))
 def test_a_remembered_call_is_decided_as_a_fresh_one(
     store: redis.Redis, seed: int, monkeypatch: pytest.MonkeyPatch

@@ -90,6 +90,7 @@ def test_a_line_carries_the_requests_id_and_no_key(
     assert "pepper_unknown" not in {warning.code for warning in gate.readiness().warnings}
 
 
+@pytest.mark.replaces
 def test_a_fault_is_logged_with_its_traceback_and_bounded(
     gate: Gate,
     asker: Asker,

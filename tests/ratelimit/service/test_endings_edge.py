@@ -145,6 +145,7 @@ def test_every_call_of_a_message_is_passed_on() -> None:
     assert heard.delays_s[-1] == pytest.approx(0.05)
 
 
+@pytest.mark.replaces
 def test_a_fault_of_ours_at_one_call_leaves_the_others(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
