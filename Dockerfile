@@ -9,8 +9,17 @@
 # Version and digest; look the digest up anew whenever you change the version.
 ARG BASE=python:3.13.9-slim-bookworm@sha256:b685a4fa58bb19d1814d78a1ec0f0208f351452724f78b20212c984d6e124a34
 
+# 0 makes an image without machine code of ours: the same sources, all of them Python (docs/decisions/0044-compiled-modules.md).
+ARG COMPILED=1
+
 # hadolint ignore=DL3006
-FROM ${BASE} AS build
+FROM ${BASE} AS compiler
+ARG COMPILED
+# hadolint ignore=DL3008
+RUN [ "$COMPILED" != 1 ] || { apt-get update -qq && apt-get install -qq -y --no-install-recommends gcc libc6-dev && rm -rf /var/lib/apt/lists/*; }
+
+FROM compiler AS build
+ARG COMPILED
 WORKDIR /build
 COPY requirements-image.lock ./
 RUN python -m venv /opt/tollkeeper && \
@@ -25,6 +34,12 @@ COPY gate packages/gate
 COPY publisher packages/publisher
 COPY admin packages/admin
 COPY tollkeeper packages/tollkeeper
+COPY pyproject.toml hatch_build.py requirements-build.lock tools/
+RUN [ "$COMPILED" != 1 ] || { \
+        python -m venv tools/python && \
+        tools/python/bin/python -m pip install --no-cache-dir --disable-pip-version-check --quiet \
+            --require-hashes --only-binary :all: -r tools/requirements-build.lock && \
+        cp -R packages/. tools && tools/python/bin/python tools/hatch_build.py beside packages; }
 COPY LICENSE packages/tollkeeper/LICENSE
 # hadolint ignore=SC2016
 RUN packages="$(/opt/tollkeeper/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')" && \

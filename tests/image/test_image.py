@@ -19,8 +19,9 @@ import redis
 from imagesteps import Builder
 
 from catalog.keys.secrets import create_secrets
+from runtime.version import VERSION
 
-pytestmark = [pytest.mark.image, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.image, pytest.mark.timeout(900)]  # of which compiling may take some
 
 USER = 10_001
 AS_ROOT = os.geteuid() == 0
@@ -144,6 +145,14 @@ def test_the_packages_are_the_locks_and_none_of_ups(home: Path) -> None:
         assert list((packages / package / "__pycache__").glob("__init__.*.pyc"))
     assert (packages / "ratelimit/windows/lua/take.lua").exists()
     assert (packages / "publisher/envoy/lua/meter.lua").exists()
+
+
+def test_hot_modules_are_compiled(home: Path) -> None:
+    """With their sources beside them, as an image of Python alone has them."""
+    assert tollkeeper(home, "--version").stdout == f"tollkeeper, version {VERSION}, compiled\n"
+    packages = next(home.glob("lib/python*/site-packages"))
+    assert list(packages.glob("tollkeeper_hot__mypyc.*.so"))
+    assert (packages / "extauth/batch.py").exists()
 
 
 @pytest.mark.parametrize("command", [("--help",), ("gate", "--help"), ("admin", "--help"), ("keys", "--help")])

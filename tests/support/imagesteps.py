@@ -33,16 +33,24 @@ def instructions() -> Iterator[Instruction]:
 
 
 def build_stage() -> list[Instruction]:
-    """Return what stands between the first and the second FROM."""
+    """Return what stands between the stage's FROM and the next one."""
     every = list(instructions())
-    first, second = (number for number, one in enumerate(every) if one.name == "FROM")
-    return every[first + 1 : second]
+    begins = [number for number, one in enumerate(every) if one.name == "FROM"]
+    at = next(index for index, number in enumerate(begins) if every[number].rest.endswith(" AS build"))
+    return every[begins[at] + 1 : begins[at + 1]]
+
+
+def _default_of(argument: str) -> str:
+    """What an ARG before the first FROM gives."""
+    named = (one.rest.partition("=") for one in instructions() if one.name == "ARG")
+    return next(value for name, _, value in named if name == argument and value)
 
 
 class Builder:
-    """Carries out the steps below ``folder`` with ``python`` as the base image's."""
+    """Carries out the steps below ``folder`` with ``python`` as the base image's; ``arguments`` are --build-arg's."""
 
-    def __init__(self, folder: Path, python: str) -> None:
+    def __init__(self, folder: Path, python: str, **arguments: str) -> None:
+        self._arguments = arguments
         self.home = folder / "opt/tollkeeper"
         self._folder = folder
         self._work = folder
@@ -51,7 +59,8 @@ class Builder:
         (base / "python").symlink_to(python)
         clean = {"PATH": f"{base}:/usr/bin:/bin", "HOME": str(folder / "nowhere"), "LANG": "C.UTF-8"}
         kept = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "https_"))}
-        self._environment = {**kept, **clean}
+        cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")  # what is compiled is kept there
+        self._environment = {**kept, **clean, "XDG_CACHE_HOME": cache}
 
     def build(self) -> None:
         """Do every step."""
@@ -60,8 +69,12 @@ class Builder:
                 case "WORKDIR":
                     self._work = Path(self._moved(step.rest))
                     self._work.mkdir(parents=True)
+                case "ARG":
+                    self._environment[step.rest] = self._arguments.get(step.rest) or _default_of(step.rest)
                 case "COPY":
-                    self._copy(*step.rest.split())
+                    *sources, target = step.rest.split()
+                    for source in sources:
+                        self._copy(source, target)
                 case "RUN":
                     self._run(self._moved(step.rest).replace("--no-cache-dir", ""))
                 case other:
@@ -77,7 +90,7 @@ class Builder:
         if given.is_dir():
             shutil.copytree(given, wanted, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
         else:
-            wanted.parent.mkdir(parents=True, exist_ok=True)
+            (wanted if target.endswith("/") else wanted.parent).mkdir(parents=True, exist_ok=True)
             shutil.copy(given, wanted / given.name if target.endswith("/") else wanted)
 
     def _run(self, command: str) -> None:
@@ -88,6 +101,6 @@ class Builder:
             capture_output=True,
             text=True,
             check=False,
-            timeout=300,
+            timeout=900,
         )
         assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
