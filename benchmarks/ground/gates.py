@@ -14,7 +14,7 @@ import grpc
 from gatebench import Catalog, question, with_body
 from gaterow import GateRow, gate_row
 
-from benchmarks.ground import limits
+from benchmarks.ground import forms, limits
 from benchmarks.ground.contenders import REFUSED, Contender
 from benchmarks.ground.h2load import Target
 from benchmarks.ground.processes import await_that, free_port, valkey
@@ -75,16 +75,24 @@ def remaining(answer: bytes) -> int:
 
 
 @contextlib.contextmanager
-def gate(*options: str, workers: int = 1, listen: str = "") -> Iterator[Ours]:
-    """Run one with a Valkey of its own, and the same limits by descriptors as its peers; on loopback unless told."""
-    with valkey() as store, tempfile.TemporaryDirectory(prefix="tk-") as name:
+def gate(*options: str, workers: int = 1, listen: str = "", form: str = "") -> Iterator[Ours]:
+    """Run one with a Valkey of its own, and the same limits by descriptors as its peers; on loopback unless told.
+
+    ``form``: sources or compiled (``forms``); "": what is usual.
+    """
+    with (
+        valkey() as store,
+        tempfile.TemporaryDirectory(prefix="tk-") as name,
+        forms.environment(form or forms.usual()) as environment,
+    ):
         folder = Path(name)
         (folder / "descriptors.yaml").write_text(limits.DESCRIPTORS, encoding="utf-8")
         secrets = create_secrets(folder / "secrets.json")
         first = _free_ports(workers)
         words = ["--listen", listen or f"127.0.0.1:{first}", "--workers", str(workers), *PATIENT]
         words += ["--descriptors", str(folder / "descriptors.yaml"), *options]
-        with gate_row(store.url, folder / "secrets.json", *words, module="benchmarks.ground.patient") as row:
+        module = "benchmarks.ground.patient"
+        with gate_row(store.url, folder / "secrets.json", *words, module=module, environment=environment) as row:
             await_that(lambda: writes_newest(row.ready()), "a gate that writes the newest format", NEWEST_S)
             yield Ours(row, store, Catalog(store.url, secrets), tuple(range(first, first + workers)))
 

