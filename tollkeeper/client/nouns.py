@@ -164,6 +164,7 @@ MODELS: Final = Noun(
                 Field("--tenant", ("tenantId",), Kind.TEXT, "Whose it is; at first your only tenant, else `default`."),
                 Field("--model-id", ("modelId",), Kind.TEXT, "What the server calls it: llama3.1:8b."),
                 Field("--type", ("type",), Kind.TEXT, "openai or traditional; found out unless given."),
+                Field("--protocol", ("protocol",), Kind.TEXT, "grpc, where its server is called by gRPC."),
                 *_AUTH_FIELDS,
             ),
         ),
