@@ -124,7 +124,7 @@ async def page(
         if _is_before(section, after):
             continue
         while ids := await _ids(store, kind, section, after):
-            kept += [(one_id, one) for one_id, one in (await _read(store, kind, ids)).items() if wanted(one)]
+            kept += [(one_id, one) for one_id, one in (await read_records(store, kind, ids)).items() if wanted(one)]
             if len(kept) > limit:
                 return _page(kind, kept[:limit], kept[limit - 1][0])
             after, scanned = ids[-1], scanned + len(ids)
@@ -165,7 +165,9 @@ async def _ids(store: CatalogStore, kind: Kind, section: Section, after: str) ->
     return await store.ids(kind, after=after, prefix=section, limit=PAGE)
 
 
-async def _read(store: CatalogStore, kind: Kind, ids: Sequence[str]) -> Mapping[str, Record | CorruptRecord | None]:
+async def read_records(
+    store: CatalogStore, kind: Kind, ids: Sequence[str]
+) -> Mapping[str, Record | CorruptRecord | None]:
     """Read records; of those that were not found together with the others it is asked whether they are there at all."""
     found = await store.read_page(kind, ids)
     for one_id in [one_id for one_id, one in found.items() if one is None]:

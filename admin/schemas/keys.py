@@ -149,6 +149,8 @@ class FoundKeys(Output):
     """The keys that a text may be of, among those of the caller's tenants: one, or a few of a masked text."""
 
     items: list[FoundKey]
+    damaged: list[Damaged]
+    """Those that begin so and cannot be read; told to admins, who may delete them."""
 
 
 class Keys(Output):

@@ -6,7 +6,7 @@ One record never takes a list with it: neither one that cannot be read nor one t
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final, TypeVar
 
 from admin.http.paging import Page
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 def listed(metrics: AdminMetrics, page: Page[R], show: Callable[[R], T]) -> tuple[list[T], list[Damaged]]:
     """Show a page: its items, and what is damaged among them."""
-    damaged = [_told(metrics, one.kind, one.id, _tenant_of(one)) for one in page.damaged]
+    damaged = told_damaged(metrics, page.damaged)
     items: list[T] = []
     for record in page.records:
         try:
@@ -39,6 +39,11 @@ def listed(metrics: AdminMetrics, page: Page[R], show: Callable[[R], T]) -> tupl
             _log.exception("%s:%s cannot be shown", page.kind.value, record.id)
             damaged.append(_told(metrics, page.kind, record.id, _owner(record)))
     return items, sorted(damaged, key=lambda one: one.id)
+
+
+def told_damaged(metrics: AdminMetrics, errors: Iterable[CorruptRecord]) -> list[Damaged]:
+    """Say which records cannot be read, and count them."""
+    return [_told(metrics, one.kind, one.id, _tenant_of(one)) for one in errors]
 
 
 def _told(metrics: AdminMetrics, kind: Kind, record_id: str, tenant: str) -> Damaged:

@@ -198,6 +198,30 @@ async def test_a_damaged_key_is_told_to_admins_alone(shared: Any, store: Any) ->
     assert (await found(shared, made["apiKey"])).code == "KEY_NOT_FOUND"
 
 
+async def test_a_damaged_key_is_found_by_its_masked_text(shared: Any, store: Any) -> None:
+    """By admins, with how to remove it, beside those that begin alike and can be read; to others it is none."""
+    made = (await make(shared)).body
+    await shared.user("op", "operator", "tenant-a")
+    masked = made["apiKey"][:9] + "…"
+    record = f"tk:rec:key:{made['id']}"
+    whole = store.get(record)
+    for damage in (b"{", None):
+        if damage is None:
+            store.delete(record)
+            store.lpush(record, "x")
+        else:
+            store.set(record, damage)
+        answer = await found(shared, masked)
+        assert (answer.status, answer.body["items"]) == (200, [])
+        assert answer.body["damaged"][0]["id"] == made["id"]
+        assert answer.body["damaged"][0]["remove"] == f"DELETE /api/keys/{made['id']}"
+    await shared.become("op")
+    assert (await found(shared, masked)).code == "KEY_NOT_FOUND"
+    store.delete(record)
+    store.set(record, whole)
+    assert (await found(shared, masked)).body["damaged"] == []
+
+
 async def test_nobody_fills_the_audit_stream_with_questions(shared: Any, store: Any) -> None:
     """Sixty a minute of a user; what is more is refused, and nothing is written for it."""
     await shared.user("op", "operator", "tenant-b")

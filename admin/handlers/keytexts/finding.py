@@ -13,10 +13,13 @@ from typing import Final
 from admin import lookups
 from admin.acts.tenants import is_of
 from admin.http.calls import ApiCall, Reply
+from admin.http.paging import read_records
 from admin.http.problems import Code, Problem
 from admin.people.throttle import find_throttles
 from admin.schemas.keys import FindInput, FoundKey, FoundKeys, KeyTextState
+from admin.schemas.schemas import Damaged
 from admin.views.keys import show, show_deleted
+from admin.views.listing import told_damaged
 from catalog.damage import CorruptRecord
 from catalog.ids import is_id
 from catalog.keys.hashing import matches
@@ -42,15 +45,16 @@ async def find_keys(call: ApiCall) -> Reply:
     text = call.body(FindInput).api_key.get_secret_value().strip()
     parsed = parse(text, call.services.mint.secrets)
     found: Sequence[Found]
+    damaged: list[Damaged] = []
     if isinstance(parsed, ParsedKey):
         found, asked = await _of_text(call, parsed), mask(parsed.id)
     else:
-        found, asked = await _beginning_so(call, text), _shown(text)
+        (found, damaged), asked = await _beginning_so(call, text), _shown(text)
     await _note(call, asked, found)
-    if not found:
+    if not found and not damaged:
         raise Problem(Code.KEY_NOT_FOUND, "it is the text of no key of your tenants, nor the beginning of one")
     items = [await _answer(call, key, state) for key, state in found]
-    return Reply(200, FoundKeys(items=items), {"Cache-Control": "no-store"})
+    return Reply(200, FoundKeys(items=items, damaged=damaged), {"Cache-Control": "no-store"})
 
 
 async def _answer(call: ApiCall, key: KeyRecord | Tombstone, state: KeyTextState) -> FoundKey:
@@ -95,17 +99,22 @@ def _state(key: KeyRecord, text: KeyText, secrets: Secrets, now_ms: int) -> KeyT
     return KeyTextState.PREVIOUS if previous and lasts and matches(previous, text, secrets) else KeyTextState.FORMER
 
 
-async def _beginning_so(call: ApiCall, text: str) -> Sequence[Found]:
-    """The caller's keys whose ids begin so: ids are sorted, so it is a look at a few however many keys there are."""
+async def _beginning_so(call: ApiCall, text: str) -> tuple[Sequence[Found], list[Damaged]]:
+    """The caller's keys whose ids begin so: ids are sorted, so it is a look at a few however many keys there are.
+
+    With those that cannot be read: whose they are cannot be told, so only admins hear of them.
+    """
     form = _BEGINNING.fullmatch(text)
     if form is None or len(text) >= TEXT_CHARACTERS:  # a whole text that nobody minted is no beginning of one
-        return []
+        return [], []
     ids = await call.services.store.ids(Kind.KEY, prefix=form["id"], limit=MOST_READ)
-    records = (await call.services.store.get_many(Kind.KEY, ids)).values()
     if not ids and is_id(form["id"]):
-        return await _deleted(call, form["id"], KeyTextState.MASKED)
+        return await _deleted(call, form["id"], KeyTextState.MASKED), []
+    records = (await read_records(call.services.store, Kind.KEY, ids)).values()
     mine = [one for one in records if isinstance(one, KeyRecord) and call.caller.sees(one.tenant)]
-    return [(key, KeyTextState.MASKED) for key in mine[:MOST_FOUND]]
+    broken = [one for one in records if isinstance(one, CorruptRecord) and call.caller.role is Role.ADMIN]
+    found = [(key, KeyTextState.MASKED) for key in mine[:MOST_FOUND]]
+    return found, told_damaged(call.services.metrics, broken[:MOST_FOUND])
 
 
 def _shown(text: str) -> str:
