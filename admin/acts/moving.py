@@ -8,6 +8,7 @@ from msgspec import structs
 
 from admin.acts import publications
 from admin.models.discovery import Finding
+from admin.schemas.servers import ServerInput
 from catalog.records import ModelRecord, PublicationRecord, Server, UpstreamAuth, servers_of
 
 
@@ -15,6 +16,12 @@ def served_by(model: ModelRecord, servers: Sequence[Server]) -> ModelRecord:
     """Return a model that these serve, without anything that they want; of one server its weight says nothing."""
     several = tuple(servers) if len(servers) > 1 else ()
     return structs.replace(model, url=servers[0].url, servers=several, upstream_auth=None)
+
+
+def wanted(servers: Sequence[ServerInput]) -> tuple[Server, ...]:
+    """The servers that a body names; of one its weight says nothing."""
+    named = tuple(Server(one.url, one.weight) for one in servers)
+    return named if len(named) > 1 else (Server(named[0].url),)
 
 
 def moved(model: ModelRecord, finding: Finding | None, now_ms: int) -> ModelRecord:

@@ -21,7 +21,7 @@ from admin.models import credentials
 from admin.models.addresses import is_listed, parse_target
 from admin.models.credentials import auth_of
 from admin.models.discovery import NOT_OPENAI_BY_GRPC, Finding, as_known, as_wanted, of_several, told_models
-from admin.models.moving import ask_servers, change_servers
+from admin.models.moving import EITHER, ask_servers, change_servers
 from admin.models.naming import names_for
 from admin.models.probing import Auth
 from admin.schemas.schemas import ModelInput, Models
@@ -64,14 +64,24 @@ async def list_models(call: ApiCall) -> Reply:
 
 
 async def register_model(call: ApiCall) -> Reply:
-    """Register a model and ask its server about it. One that is not ready is registered too."""
-    body = await _completed(call, call.body(ModelInput))
+    """Register a model and ask its servers about it. One that is not ready is registered too."""
+    body = await _completed(call, _of_servers(call.body(ModelInput)))
     await _owner_who_may(call, body)
     _require_traditional(body)
     given = body.type if "type" in body.model_fields_set else None
     made = await _asked(call, body, given)
     await until_settled(lambda: _register(call, body, made))
     return Reply(201, views.model(made), tagged(made))
+
+
+def _of_servers(body: ModelInput) -> ModelInput:
+    """Add the URL of the first server; raises ``Problem`` where none is named, or by both ways."""
+    given = body.model_fields_set & {"url", "servers"}
+    if len(given) > 1:
+        raise invalid(Code.INVALID_REQUEST, [EITHER])
+    if not given:
+        raise invalid(Code.INVALID_REQUEST, [Fault("url", Rule.REQUIRED, "is required")])
+    return body.model_copy(update={"url": body.servers[0].url}) if body.servers else body
 
 
 async def _completed(call: ApiCall, body: ModelInput) -> ModelInput:
@@ -134,8 +144,11 @@ async def _asked(call: ApiCall, body: ModelInput, given: ModelType | None) -> Mo
 async def _owner_who_may(call: ApiCall, body: ModelInput) -> TenantRecord:
     """Return the model's tenant; raises ``Problem`` where it is none, or the caller may not register this server."""
     owner = await lookups.require_tenant(call.services.store, call.caller, body.tenant_id, "tenantId")
-    if call.caller.role is not Role.ADMIN and not is_listed(parse_target(body.url), owner.upstream_allow):
-        raise invalid(Code.INVALID_REQUEST, [Fault("url", Rule.RESERVED, NOT_ALLOWED)])
+    urls = {f"servers[{number}].url": one.url for number, one in enumerate(body.servers)} or {"url": body.url}
+    if call.caller.role is not Role.ADMIN:
+        refused = [field for field, url in urls.items() if not is_listed(parse_target(url), owner.upstream_allow)]
+        if refused:
+            raise invalid(Code.INVALID_REQUEST, [Fault(field, Rule.RESERVED, NOT_ALLOWED) for field in refused])
     return owner
 
 
@@ -154,12 +167,14 @@ async def _register(call: ApiCall, body: ModelInput, made: ModelRecord) -> None:
 
 
 def _new_model(body: ModelInput, given: ModelType | None, now_ms: int) -> ModelRecord:
-    """The model before its server was asked."""
+    """The model before its servers were asked."""
+    servers = moving.wanted(body.servers) if body.servers else ()
     return ModelRecord(
         uid=os.urandom(_UID_BYTES).hex(),
         tenant=body.tenant_id,
         name=body.name,
         url=body.url,
+        servers=servers if len(servers) > 1 else (),
         type=given or ModelType.TRADITIONAL,
         protocol=Protocol.GRPC if body.protocol else Protocol.HTTP,
         ready=False,

@@ -34,7 +34,7 @@ from catalog.records import (
     servers_of,
 )
 
-_EITHER: Final = Fault("servers", Rule.FORMAT, "give url or servers, not both")
+EITHER: Final = Fault("servers", Rule.FORMAT, "give url or servers, not both")
 _FOLLOWED: Final = "is what its InferenceService says"
 _DROPPED: Final = "; a new server gets upstreamAuth only where it is sent again"
 _NEW_VALUE: Final = {"upstreamAuth.value": CHANGED}
@@ -107,15 +107,14 @@ def _wanted(body: ModelChange, old: ModelRecord) -> tuple[Server, ...]:
     """The servers that are wanted; raises ``Problem`` where they are not this call's to say."""
     given = body.model_fields_set & {"url", "servers"}
     if len(given) > 1:
-        raise invalid(Code.INVALID_REQUEST, [_EITHER])
+        raise invalid(Code.INVALID_REQUEST, [EITHER])
     if given and old.source is Source.KUBERNETES:
         raise invalid(Code.INVALID_REQUEST, [Fault(next(iter(given)), Rule.FIXED, _FOLLOWED)])
     if "url" in given:
         return (Server(body.url),)
     if "servers" not in given:
         return servers_of(old)
-    named = tuple(Server(one.url, one.weight) for one in body.servers)
-    return named if len(named) > 1 else (Server(named[0].url),)
+    return moving.wanted(body.servers)
 
 
 async def _owner_who_may(call: ApiCall, body: ModelChange, old: ModelRecord, wanted: Iterable[Server]) -> TenantRecord:

@@ -36,7 +36,7 @@ from admin.schemas.fields import (
     Upstreams,
     UserName,
 )
-from admin.schemas.servers import ModelServer, UpstreamAuth, UpstreamAuthInput
+from admin.schemas.servers import ModelServer, Servers, UpstreamAuth, UpstreamAuthInput
 from catalog.records import DEFAULT_TOKENS, ContextFrom, MissingUsage, ModelType, Protocol, Reservation, Source
 from catalog.status import State
 from ratelimit.usage.facts import Metering
@@ -192,8 +192,10 @@ class ModelInput(Input):
     """What the gateway calls it; at first made of its modelId, which is then the one model that the server lists."""
     tenant_id: TenantName = ""
     """Whose it is; at first the caller's only tenant, else `default`."""
-    url: ServerUrl
-    """Origin of the model's server: scheme, host and port; a path /v1 is taken off."""
+    url: ServerUrl = ""
+    """Origin of its one server: scheme, host and port; a path /v1 is taken off. Needed unless there are servers."""
+    servers: Servers = ()
+    """Its servers, where they are several, the first of which is asked about the model; instead of url."""
     model_id: ModelText = ""
     """What the server calls the model; at first its name."""
     type: ModelType = ModelType.TRADITIONAL

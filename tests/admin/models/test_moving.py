@@ -230,3 +230,64 @@ async def test_who_may_not(api: Any, old: str) -> None:
     assert (await change(api, {"url": old})).status == 403
     await api.become("other")
     assert (await change(api, {"url": old})).code == "MODEL_NOT_FOUND"
+
+
+async def test_a_model_may_be_registered_with_several_servers(api: Any, old: str, new: str) -> None:
+    """As a change of them says it; all are asked, the first is its url, and its publication leads to all."""
+    body = {"name": "llm", "tenantId": "tenant-a", "servers": [{"url": old + "/v1", "weight": 9}, {"url": new}]}
+    made = await api.ask("POST", "/api/models", body)
+    assert made.status == 201, made.text
+    assert made.body["url"] == old
+    assert made.body["servers"] == [{"url": old, "weight": 9}, {"url": new, "weight": 1}]
+    assert (made.body["ready"], made.body["contextTokens"]) == (True, 2048)
+    await api.publish("llm")
+    _, publication = await stored(api)
+    assert publication.servers == (Server(old, 9), Server(new, 1))
+    (act,) = (await api.ask("GET", "/api/audit?action=model.register")).body["items"]
+    assert act["detail"]["servers"] == f"{old}*9 {new}*1"
+
+
+async def test_a_model_of_servers_alone_is_called_as_the_first_lists_it(api: Any, old: str) -> None:
+    """One server is one; its weight says nothing."""
+    made = await api.ask("POST", "/api/models", {"tenantId": "tenant-a", "servers": [{"url": old, "weight": 7}]})
+    assert (made.status, made.body["name"], made.body["url"]) == (201, "llm", old)
+    assert made.body["servers"] == [{"url": old, "weight": 1}]
+    assert (await stored_model(api)).servers == ()
+
+
+async def stored_model(api: Any) -> ModelRecord:
+    """The record of the model."""
+    found: ModelRecord = await api.services.store.get(Kind.MODEL, "tenant-a/llm")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("servers", "field", "said"),
+    [
+        ({}, "url", "is required"),
+        ({"url": "http://a:1", "servers": [{"url": "http://a:1"}]}, "servers", "give url or servers, not both"),
+        ({"servers": []}, "servers", "must name a server at least"),
+        ({"servers": [{"url": "http://a:1"}, {"url": "http://a:1/"}]}, "servers", "must name each server once"),
+        ({"servers": [{"url": "http://a:1", "weight": 0}]}, "servers[0].weight", ""),
+        ({"servers": [{"url": "http://a:1/x"}]}, "servers[0].url", ""),
+    ],
+)
+async def test_how_servers_are_named_is_told(api: Any, servers: dict[str, Any], field: str, said: str) -> None:
+    """Either way, but one; nothing is registered."""
+    answer = await api.ask("POST", "/api/models", {"name": "llm", "tenantId": "tenant-a", **servers})
+    assert (answer.status, answer.code) == (400, "INVALID_REQUEST")
+    (fault,) = answer.body["errors"]
+    assert fault["field"] == field
+    assert said in fault["message"]
+    assert await api.services.store.get(Kind.MODEL, "tenant-a/llm") is None
+
+
+async def test_an_operator_registers_servers_of_the_list_only(api: Any, old: str) -> None:
+    """Each of several: the one that is not listed is named."""
+    host = old.removeprefix("http://").partition(":")[0]
+    await api.ask("PATCH", "/api/tenants/tenant-a", {"upstreamAllow": [host]})
+    await api.user("op", "operator", "tenant-a")
+    await api.become("op")
+    body = {"name": "llm", "tenantId": "tenant-a", "servers": [{"url": old}, {"url": "http://10.99.0.1:80"}]}
+    answer = await api.ask("POST", "/api/models", body)
+    assert (answer.status, answer.faults) == (400, {"servers[1].url": "reserved"})
