@@ -41,7 +41,7 @@ from extauth.reserving import Reserver
 from extauth.stores import Budgets, Stores
 from protos.access_log_pb2 import StreamAccessLogsMessage
 from ratelimit.descriptors.deciding import Ordinary, OrdinaryMetrics
-from ratelimit.descriptors.file import parse
+from ratelimit.descriptors.reading import parse
 from ratelimit.names import UNFENCED
 from ratelimit.service.edge import RateLimitService
 from ratelimit.service.endings_edge import EndingsService
@@ -80,14 +80,15 @@ class Questions:
 
     def __init__(self, file: Path) -> None:
         self._again = iter(file.read_text().splitlines()) if file.exists() else None
-        self._file = file.open("a")
+        self._file = file
 
     def asked(self, make: Callable[[], bytes]) -> bytes:
         """The next one."""
         made = make()  # in any case, as it moves the world's chance on
         if self._again is not None:
             return bytes.fromhex(next(self._again))
-        self._file.write(f"{made.hex()}\n")
+        with self._file.open("a") as written:
+            written.write(f"{made.hex()}\n")
         return made
 
 
