@@ -86,16 +86,17 @@ def put_compiled(into: Path) -> list[Path]:
         fcntl.flock(held, fcntl.LOCK_EX)  # who comes second finds what the first has made
         if not kept.exists():
             _drop_old(home)
-            building = Path(tempfile.mkdtemp(dir=home, prefix="building-"))
-            building.chmod(0o755)  # as any folder: it is copied with its mode
-            _compile(building)
-            building.rename(kept)
+            with tempfile.TemporaryDirectory(dir=home, prefix="building-") as name:
+                building = Path(name, "built")
+                building.mkdir()  # with the mode of any folder: it is copied with it
+                _compile(building)
+                building.rename(kept)
         shutil.copytree(kept, into, dirs_exist_ok=True)
         return [into / made.relative_to(kept) for made in sorted(kept.rglob("*.so"))]
 
 
 def _drop_old(home: Path) -> None:
-    for old in [*home.glob("compiled-*"), *home.glob("building-*")]:
+    for old in [*home.glob("compiled-*"), *home.glob("building-*")]:  # the latter where one was killed
         if old.is_dir() and old.stat().st_mtime < time.time() - KEPT_S:
             shutil.rmtree(old)
             old.with_suffix(".lock").unlink(missing_ok=True)

@@ -109,6 +109,17 @@ def test_odd_inputs_neither_crash_nor_pass(rooms: Path) -> None:
     assert told.returncode == 0, told.stdout + told.stderr[-5_000:]
 
 
+def test_without_a_compiler_there_is_none(tmp_path: Path) -> None:
+    """What was asked to be compiled is not pure by mistake: one error, and nothing is kept for the next one."""
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache"), "CC": "/bin/false"}
+    command = (sys.executable, "hatch_build.py", "rooms", str(tmp_path / "rooms"))
+    told = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=800)
+    assert told.returncode == 1
+    assert told.stderr.startswith("the modules could not be compiled:"), told.stderr
+    assert not (tmp_path / "rooms").exists()
+    assert [one.name for one in (tmp_path / "cache/tollkeeper").iterdir() if one.is_dir()] == []
+
+
 def test_a_wheel_has_them_for_its_platform_only(tmp_path: Path) -> None:
     """Its name says which Python and machine it is for; the extension modules stand where the sources do."""
     pip = (sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir")
