@@ -19,6 +19,7 @@ from extauth.answers.amended import amended
 from extauth.answers.answers import Denial, denial
 from extauth.answers.denied import denied_answer
 from extauth.answers.model_cards import PageError, told
+from extauth.answers.open_inference import in_its_words, speaks_it
 from extauth.answers.refusal_log import LOGGED, RefusalLog
 from extauth.answers.requested import ANYBODYS, named_in, requested
 from extauth.answers.rewriting import repathed, rewriting
@@ -62,6 +63,8 @@ class AnswerEncoder:
             if asked.adds and asking is not None:
                 answer += _added(asking, asked)
             return answer if hold is None else answer + reservation_of(hold.id)
+        if asking is not None and asking.by_path:  # each in words of its own
+            return denied_answer(self._instead(verdict, asking), reason)
         if reason is Reason.LIMITED or reason is Reason.TOO_MANY_ERRORS:  # told alike to many
             if not verdict.answer:
                 verdict.is_form = asking is not None and _speaks_anthropic(verdict, asking)
@@ -131,7 +134,9 @@ def _denial(verdict: Verdict, asking: Asking | None, request_id: str = "") -> De
         fault=verdict.fault,
         request_id=(request_id or asking.request_id) if asking and _speaks_anthropic(verdict, asking) else None,
     )
-    return as_grpc(made) if asking is not None and asking.grpc else made
+    if asking is None:
+        return made
+    return as_grpc(made) if asking.grpc else in_its_words(made) if speaks_it(asking) else made
 
 
 def masked_key(asking: Asking) -> str:

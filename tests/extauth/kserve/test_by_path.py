@@ -274,6 +274,28 @@ def test_no_body_names_a_model_that_paths_name(world: World) -> None:
     assert [one.reason for one in ask(world, chat, chat)] == [Reason.MODEL_NOT_FOUND] * 2
 
 
+@pytest.mark.parametrize(
+    ("path", "is_text"),
+    [
+        ("/v2/models/nobody/infer", True),
+        ("/v2/models/llm/infer", True),
+        ("/v2/repository/index", True),
+        ("/v1/models/nobody:predict", False),
+        ("/v1/models/nobody", False),
+    ],
+)
+def test_a_refusal_has_the_words_of_its_protocol(world: World, path: str, is_text: bool) -> None:  # noqa: FBT001  a row
+    """The second one's ``error`` is a text, with what we say besides beside it; ``/v1/models/N`` may be OpenAI's."""
+    encoder = AnswerEncoder(lambda _call: Denial(200, [], ""))
+    for text in ("", "tk_nonsense"):
+        asking = call(path, text=text)
+        (verdict,) = ask(world, asking)
+        answer = CheckResponse.FromString(encoder.encode(verdict, asking)).denied_response
+        told = json.loads(answer.body)
+        assert isinstance(told["error"], str) is is_text
+        assert told["code" if is_text else "error"]
+
+
 def test_what_changes_meanwhile_is_heeded(world: World) -> None:
     """A lane ends with its publication, its name's record and its key."""
     checker = world.checker(SECRETS)
