@@ -31,10 +31,20 @@ def moved(model: ModelRecord, finding: Finding | None, now_ms: int) -> ModelReco
 
 
 def led(publication: PublicationRecord, model: ModelRecord, now_ms: int) -> PublicationRecord:
-    """Return a publication that leads to its model's servers, with what they want."""
+    """Return a publication that leads to its model's servers, with what they want and how they call the model."""
     return structs.replace(
-        publication, url=model.url, servers=model.servers, upstream_auth=model.upstream_auth, updated_at_ms=now_ms
+        publication,
+        url=model.url,
+        servers=model.servers,
+        upstream_auth=model.upstream_auth,
+        model_id=model.model_id,
+        updated_at_ms=now_ms,
     )
+
+
+def called(model: ModelRecord, model_id: str) -> ModelRecord:
+    """Return a model that its servers call so."""
+    return structs.replace(model, model_id="" if model_id == model.name else model_id)
 
 
 def new_urls(record: ModelRecord, servers: Iterable[Server]) -> list[str]:
@@ -46,7 +56,8 @@ def new_urls(record: ModelRecord, servers: Iterable[Server]) -> list[str]:
 def told(record: ModelRecord) -> dict[str, str]:
     """A model's servers as the audit stream tells them."""
     several = " ".join(f"{one.url}*{one.weight}" for one in record.servers)
-    return {"url": record.url, "servers": several, "upstreamAuth": told_auth(record.upstream_auth)}
+    auth = told_auth(record.upstream_auth)
+    return {"url": record.url, "servers": several, "upstreamAuth": auth, "modelId": record.served_as}
 
 
 def told_auth(auth: UpstreamAuth | None) -> str:

@@ -16,11 +16,16 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from admin.models.addresses import AddressRules, Target, literal_address, parse_target
+from admin.schemas.fields import is_model_name
 from catalog.namespaces import TENANT_LABEL
-from catalog.records import ModelType, Protocol
+from catalog.records import KSERVE, ModelType, Protocol
+from catalog.routes import MAX_MODEL_NAME, is_model_text
 
 PROTOCOL_ANNOTATION: Final = "tollkeeper.dev/protocol"
 """On an InferenceService: how the model is spoken to, where what KServe says of it misleads."""
+
+MODEL_ID_ANNOTATION: Final = "tollkeeper.dev/model-id"
+"""On an InferenceService: what its server calls the model, where that is not its name."""
 
 MAX_MESSAGE: Final = 500
 """Characters kept of what KServe says: it is shown in lists."""
@@ -51,6 +56,7 @@ class Facts:
     protocol: Protocol
     ready: bool
     message: str  # why it is not ready: the condition's own words; empty when it is
+    model_id: str | None = ""  # what its server calls it; empty: its name; None: what is said cannot be meant
 
     @property
     def type(self) -> ModelType:
@@ -68,7 +74,8 @@ def facts_of(service: Object, rules: AddressRules) -> Facts:
     metadata = _part(service, "metadata")
     url, url_fault = _url(service, rules)
     protocol, protocol_fault = _protocol(service)
-    fault = protocol_fault or _condition_fault(service) or url_fault
+    model_id, name_fault = _model_id(service, protocol)
+    fault = protocol_fault or name_fault or _condition_fault(service) or url_fault
     return Facts(
         namespace=str(metadata.get("namespace", "")),
         name=str(metadata.get("name", "")),
@@ -76,6 +83,7 @@ def facts_of(service: Object, rules: AddressRules) -> Facts:
         protocol=protocol,
         ready=not fault,
         message=fault[:MAX_MESSAGE],
+        model_id=model_id,
     )
 
 
@@ -156,6 +164,20 @@ def _protocol(service: Object) -> tuple[Protocol, str]:
     if _serves_language_models(predictor):
         return Protocol.OPENAI, ""
     return _PROTOCOLS.get(_protocol_version(predictor), Protocol.KSERVE_V1), ""
+
+
+def _model_id(service: Object, protocol: Protocol) -> tuple[str | None, str]:
+    """What its server calls the model, empty where that is its name; and why what is said cannot be meant."""
+    metadata = _part(service, "metadata")
+    given = _part(metadata, "annotations").get(MODEL_ID_ANNOTATION)
+    if given is None or given == metadata.get("name"):
+        return "", ""
+    said = f"its annotation {MODEL_ID_ANNOTATION} must"
+    if not isinstance(given, str) or not is_model_text(given):
+        return None, f"{said} be 1 to {MAX_MODEL_NAME} printable characters"
+    if protocol in KSERVE and not is_model_name(given):
+        return None, f"{said} have the form of a name where a path names the model to the server"
+    return given, ""
 
 
 def _serves_language_models(predictor: Object) -> bool:

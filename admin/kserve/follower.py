@@ -11,26 +11,29 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from msgspec import structs
 
 from admin import lookups
 from admin.acts import differences, tenants
-from admin.acts.servers import Standing
+from admin.acts.hosts import require_names
 from admin.committing import Committer
+from admin.http.problems import Problem
 from admin.kserve.facts import Facts
 from admin.kserve.metrics import FollowerMetrics
 from admin.kserve.report import Report
-from admin.kserve.steps import Case, Step, moves, step_of
+from admin.kserve.steps import Case, Step, moves, renamed, step_of
 from admin.kserve.wanted import Wanted, wanted_of
 from admin.models.addresses import AddressRules
 from admin.models.servers import standings_of
+from admin.models.sites import site_of
 from admin.quotas import DEFAULT_QUOTAS, Quotas
 from admin.schemas.schemas import TenantInput
 from catalog.actors import Recordless
 from catalog.changes import CORRUPT, Audit, Put
+from catalog.damage import CorruptRecord
 from catalog.namespaces import TENANT_LABEL
 from catalog.records import Kind, ModelRecord, PublicationRecord, Source, TenantRecord
 from catalog.store.store import PAGE, CatalogStore, Conflict, NoRoom, OutcomeUnknown, StoreUnavailable
@@ -169,22 +172,34 @@ class Follower:
         for model_id in ids:
             model, facts = models.get(model_id), wanted.models.get(model_id)
             publication = published.get(model.publication or "") if model else None
-            case = Case(
-                owner=owners.get(model_id.partition("/")[0]),
-                facts=facts,
-                model=model,
-                publication=publication,
-                servers=await self._servers(publication, facts),
-            )
+            case = Case(owner=owners.get(model_id.partition("/")[0]), facts=facts, model=model, publication=publication)
+            if publication is not None and facts is not None and not case.is_anothers:
+                case = await self._with_places(case, publication, facts, look)
             if await self._model(model_id, case, now_ms, look):
                 followed.add(model_id)
         return followed
 
-    async def _servers(self, publication: PublicationRecord | None, facts: Facts | None) -> tuple[Standing, ...]:
-        """Read who may reach the servers of a publication that moves from one to the other."""
-        if publication is None or facts is None or not moves(publication, facts):
-            return ()
-        return tuple(await standings_of(self._store, publication, structs.replace(publication, url=facts.url)))
+    async def _with_places(self, case: Case, publication: PublicationRecord, facts: Facts, look: _Look) -> Case:
+        """Read where a publication stands that moves: who may reach its servers, and its host's names.
+
+        A name that is another model's on its host is told, and stays as it was.
+        """
+        new = renamed(publication, facts)
+        if moves(publication, facts):
+            new = structs.replace(new, url=facts.url)
+            case = replace(case, servers=tuple(await standings_of(self._store, publication, new)))
+        if new.names == publication.names:
+            return case
+        try:
+            site = await site_of(self._store, new, publication)
+            require_names(site, new)
+        except Problem as problem:
+            look.unmatched.append(f"{facts.namespace}/{facts.name}: {problem.detail}")
+        except (CorruptRecord, Conflict):  # of its host: tried again
+            look.is_settled = False
+        else:
+            return replace(case, site=site)
+        return replace(case, facts=replace(facts, model_id=publication.model_id))
 
     async def _model(self, model_id: str, case: Case, now_ms: int, look: _Look) -> bool:
         """Bring one model in step; says whether it is to be looked at again."""

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from msgspec import structs
 
-from admin.acts import moving, servers
+from admin.acts import moving, publications
 from admin.acts.differences import between
+from admin.acts.hosts import Site
 from admin.acts.servers import Standing
 from admin.kserve.facts import Facts
 from admin.quotas import DEFAULT_QUOTAS, Quotas
@@ -38,6 +39,7 @@ class Case:
     model: ModelRecord | None
     publication: PublicationRecord | None
     servers: tuple[Standing, ...] = ()  # those that the publication leads to, before and after
+    site: Site | None = None  # the publication's host, where callers are to say another name for it
 
     @property
     def is_anothers(self) -> bool:
@@ -77,14 +79,24 @@ def _appeared(tenant: TenantRecord, facts: Facts, uid: str, now_ms: int, quotas:
         updated_at_ms=now_ms,
         source=Source.KUBERNETES,
         namespace=facts.namespace,
+        model_id=facts.model_id or "",
     )
     still_there = Check.of(tenant)
     return Step("model.appear", (Put(made, 0), still_there, quotas.room(Kind.MODEL, tenant.id)), _told(made))
 
 
-def moves(publication: PublicationRecord | None, facts: Facts | None) -> bool:
+def moves(publication: PublicationRecord, facts: Facts) -> bool:
     """Whether a publication is to lead elsewhere from now on."""
-    return publication is not None and facts is not None and facts.url not in {"", publication.url}
+    return facts.url not in {"", publication.url}
+
+
+def renamed(publication: PublicationRecord, facts: Facts) -> PublicationRecord:
+    """Return a publication whose server calls the model as its InferenceService says."""
+    return structs.replace(publication, model_id=_called(facts, publication))
+
+
+def _called(facts: Facts, before: ModelRecord | PublicationRecord) -> str:
+    return before.model_id if facts.model_id is None else facts.model_id
 
 
 def _followed(model: ModelRecord, facts: Facts, case: Case, now_ms: int) -> Step | None:
@@ -101,6 +113,7 @@ def _followed(model: ModelRecord, facts: Facts, case: Case, now_ms: int) -> Step
         ready=facts.ready,
         message=facts.message,
         namespace=facts.namespace,
+        model_id=_called(facts, model),
     )
     changes = _moved(case, told, now_ms)
     if told == model and not changes:
@@ -124,10 +137,11 @@ def _changed(action: str, old: ModelRecord, told: ModelRecord, more: list[Change
 
 def _moved(case: Case, model: ModelRecord, now_ms: int) -> list[Change]:
     publication = case.publication
-    if publication is None or model.url in {"", publication.url}:
+    if publication is None or (model.url in {"", publication.url} and model.model_id == publication.model_id):
         return []
-    new = moving.led(publication, model, now_ms)
-    return [Put(new, publication.version), *servers.moved(publication, new, case.servers)]
+    led = model if model.url else structs.replace(model, url=publication.url)
+    sites = {publication.host: case.site} if case.site is not None else {}
+    return publications.update(publication, moving.led(publication, led, now_ms), sites, case.servers)
 
 
 def _told(model: ModelRecord) -> dict[str, str]:
@@ -139,5 +153,6 @@ def _told(model: ModelRecord) -> dict[str, str]:
         "protocol": model.protocol.value,
         "ready": str(model.ready).lower(),
         "message": model.message,
+        "modelId": model.served_as,
         "upstreamAuth": moving.told_auth(model.upstream_auth),
     }

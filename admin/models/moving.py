@@ -9,8 +9,9 @@ from typing import Final
 from msgspec import structs
 
 from admin import lookups
-from admin.acts import differences, moving, publications, servers
+from admin.acts import differences, moving, publications, rules
 from admin.acts.differences import CHANGED
+from admin.acts.hosts import Site
 from admin.acts.tenants import NOT_ALLOWED
 from admin.http.calls import ApiCall
 from admin.http.problems import Code, Fault, Problem, Rule, invalid
@@ -19,6 +20,7 @@ from admin.models.addresses import is_listed, parse_target
 from admin.models.discovery import Finding, as_known, of_several, unlike, unlocked
 from admin.models.probing import Auth
 from admin.models.servers import standings_of
+from admin.models.sites import free_site
 from admin.schemas.servers import ModelChange
 from catalog.changes import Change, Check, Put
 from catalog.records import (
@@ -46,16 +48,18 @@ async def change_servers(call: ApiCall, body: ModelChange) -> ModelRecord:
     old = await lookups.model(store, call.caller, call.path["m"], call.query.get("tenantId"))
     call.require_match(old)
     wanted = _wanted(body, old)
-    if wanted == servers_of(old) and not _changes_auth(body, old):
+    called = _called(body, old)
+    if wanted == servers_of(old) and called == old and not _changes_auth(body, old):
         return old
     owner = await _owner_who_may(call, body, old, wanted)
     published = await _publication(call, old)
-    target, auth = _with_auth(call, body, old, wanted)
+    target, auth = _with_auth(call, body, called, wanted)
     asked = _new_to(body, old, target)
     findings = await _findings(call, target, auth, published) if asked or _is_relieved(old, target) else {}
     if published is not None:
         hint = _DROPPED if _drops(body, old, target) else ""
-        _require_ready(_held({url: findings[url] for url in asked}, old), published, hint=hint)
+        held = {url: findings[url] for url in asked}
+        _require_ready(held if called != old else _held(held, old), published, hint=hint)
     now_ms = await store.now_ms()
     new = moving.moved(target, as_known(of_several(findings), target) if findings else None, now_ms)
     changes: list[Change] = [Put(new, old.version), Check.of(owner)]
@@ -80,6 +84,14 @@ async def _ask(call: ApiCall, model: ModelRecord, wanted: ModelType | None, auth
     if model.upstream_auth and model.upstream_auth.secret:
         findings = [unlocked(finding, said) for finding in findings]
     return dict(zip(asked, findings, strict=True))
+
+
+def _called(body: ModelChange, old: ModelRecord) -> ModelRecord:
+    """The model as its servers call it from now on; raises ``Problem`` where that is not this call's to say."""
+    called = moving.called(old, body.model_id) if "model_id" in body.model_fields_set else old
+    if called != old and old.source is Source.KUBERNETES:
+        raise invalid(Code.INVALID_REQUEST, [Fault("modelId", Rule.FIXED, _FOLLOWED)])
+    return called
 
 
 def _changes_auth(body: ModelChange, old: ModelRecord) -> bool:
@@ -141,7 +153,7 @@ async def _publication(call: ApiCall, model: ModelRecord) -> PublicationRecord |
 
 def _new_to(body: ModelChange, old: ModelRecord, target: ModelRecord) -> list[str]:
     """The servers that are new, or get something else from now on."""
-    if body.upstream_auth is not None or _drops(body, old, target):
+    if body.upstream_auth is not None or _drops(body, old, target) or target.model_id != old.model_id:
         return [one.url for one in servers_of(target)]
     return moving.new_urls(old, servers_of(target))
 
@@ -188,4 +200,9 @@ async def _led(call: ApiCall, old: PublicationRecord, model: ModelRecord, now_ms
     new = moving.led(old, model, now_ms)
     if model.context_tokens is not None and model.context_tokens != old.server_context_tokens:
         new = publications.following_context(new, model.context_tokens, now_ms)
-    return [Put(new, old.version), *servers.moved(old, new, await standings_of(call.services.store, old, new))]
+    store, sites = call.services.store, dict[str, Site]()
+    if new.names != old.names:
+        if faults := [*rules.name_faults(new, rewrites=call.services.publisher.rewrites)]:
+            raise invalid(Code.INVALID_REQUEST, faults)
+        sites[new.host] = await free_site(store, call.caller, new, old)
+    return publications.update(old, new, sites, await standings_of(store, old, new))

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, SecretStr, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from admin.http.problems import Rule
-from admin.schemas.fields import Input, Output, ServerUrl
+from admin.schemas.fields import Input, ModelText, Output, ServerUrl
 
 MAX_SERVERS: Final = 16
 MAX_WEIGHT: Final = 1_000
@@ -153,6 +153,8 @@ class ModelChange(Input):
     """Its servers from now on, the first of which is asked about the model; instead of url."""
     upstream_auth: UpstreamAuthInput | None = None
     """What its servers want with each call; null: nothing. A server that is new gets it only where it is sent again."""
+    model_id: ModelText = ""
+    """What its servers call it from now on, and callers may; its own name: the same."""
 
 
 class UpstreamAuth(Output):

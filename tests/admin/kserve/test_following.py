@@ -10,10 +10,11 @@ import pytest
 from kubeserver import KubeServer, kube_server
 from prometheus_client import CollectorRegistry
 
+from admin.kserve.facts import MODEL_ID_ANNOTATION
 from admin.kserve.follower import SERVICES, Follower
 from admin.kserve.metrics import FollowerMetrics
 from admin.models.addresses import AddressRules
-from catalog.records import Kind, ModelRecord, PublicationRecord, ServerRecord, server_of
+from catalog.records import HostRecord, Kind, ModelRecord, PublicationRecord, ServerRecord, server_of
 from runtime.kube.api import NAMESPACES
 from runtime.kube.watch import Bounds
 from runtime.lifecycle import running
@@ -45,7 +46,8 @@ class World:
 
     async def service(self, name: str = "my-model", namespace: str = "tenant-a", **said: Any) -> None:
         spec = {"predictor": {"model": {"modelFormat": {"name": "sklearn"}}}}
-        await self.cluster.put(SERVICES, name, namespace, spec=spec, status=status(**said))
+        metadata = {"annotations": said.pop("annotations", {})}
+        await self.cluster.put(SERVICES, name, namespace, metadata=metadata, spec=spec, status=status(**said))
 
     async def namespace(self, name: str = "tenant-a", tenant: str = "tenant-a") -> None:
         await self.cluster.put(NAMESPACES, name, metadata={"labels": {"tollkeeper.dev/tenant": tenant}})
@@ -179,6 +181,37 @@ async def test_a_publication_follows_its_services_url(world: World) -> None:
     assert server.is_alone(after)
     assert world.api.publisher.pokes > pokes
     assert (await world.api.validate(made.body["apiKey"]))["valid"]
+
+
+async def test_an_annotation_says_what_the_server_calls_a_model(world: World) -> None:
+    """Also while it is published, with its names on the host; keys stay. What cannot be meant changes no name."""
+    store = world.api.services.store
+    await world.service(annotations={MODEL_ID_ANNOTATION: "first"})
+    await world.until_model(ready=True, modelId="first")
+    made = await world.api.publish("my-model", tenantId="tenant-a")
+    assert made.status == 201, made.text
+    before = await world.publication()
+    await world.service(annotations={MODEL_ID_ANNOTATION: "second"})
+    await world.until_model(modelId="second")
+    after = await world.publication()
+    assert (after.model_id, after.uid, after.key_id) == ("second", before.uid, before.key_id)
+    host = await store.get(Kind.HOST, after.host)
+    assert isinstance(host, HostRecord)
+    assert set(host.models or {}) == {"tenant-a/my-model", "tenant-a/second"}
+    await world.service(annotations={MODEL_ID_ANNOTATION: "a/b c"})
+    await world.until_model(ready=False, modelId="second")
+    assert (await world.publication()).model_id == "second"
+    await world.service("other", annotations={MODEL_ID_ANNOTATION: "mine"})
+    await world.until_model("other", ready=True)
+    assert (await world.api.publish("other", tenantId="tenant-a")).status == 201
+    await world.service(annotations={MODEL_ID_ANNOTATION: "mine"})
+    await world.until_warned("models_unmatched", "what callers say for another model")
+    assert (await world.publication()).model_id == "second"
+    await world.service()
+    await world.until_model(ready=True, modelId="my-model")
+    assert (await world.publication()).names == ("my-model",)
+    refused = await world.api.ask("PATCH", "/api/models/my-model?tenantId=tenant-a", {"modelId": "x"})
+    assert refused.faults == {"modelId": "fixed"}
 
 
 async def test_a_credential_that_a_move_drops_is_told_of(world: World) -> None:

@@ -43,6 +43,13 @@ async def meant(store: CatalogStore, tenant: str, name: str) -> str:
     return route.publication if isinstance(route, RouteRecord) else ""
 
 
+async def names_on(store: CatalogStore) -> set[str]:
+    """All that callers may say on the default host, by tenant."""
+    host = await store.get(Kind.HOST, HOST)
+    assert isinstance(host, HostRecord)
+    return set(host.models or {})
+
+
 async def test_a_model_goes_by_its_name_its_model_id_and_its_aliases(api: Any, served: str, hosts: str) -> None:
     """From publishing until it is taken back; a PUT that names aliases replaces them all, another keeps them."""
     del hosts
@@ -264,3 +271,36 @@ def test_a_name_is_made_of_what_the_server_calls_the_model(model_id: str, names:
     assert made[:2] == names
     assert all(map(is_model_name, made))
     assert len(set(made)) == 99
+
+
+async def test_a_published_models_id_changes_live(api: Any, served: str) -> None:
+    """Its names on the host with it, keys and uid untouched; another's name, or one no server has, is refused."""
+    await api.model("llama", served, modelId=SERVED)
+    made = await api.publish("llama", aliases=["gpt-4o"])
+    assert made.status == 201
+    store = api.services.store
+    keys = await store.ids(Kind.KEY)
+    assert (await api.ask("PATCH", "/api/models/llama", {"modelId": "nobody-has-it"})).code == "MODEL_NOT_READY"
+    changed = await api.ask("PATCH", "/api/models/llama", {"modelId": "llama3.1:8b"})
+    assert (changed.status, changed.body["modelId"]) == (200, "llama3.1:8b")
+    shown = (await api.ask("GET", "/api/models/llama/publish")).body
+    assert (shown["modelId"], shown["aliases"], shown["uid"]) == ("llama3.1:8b", ["gpt-4o"], made.body["uid"])
+    assert await store.ids(Kind.KEY) == keys
+    assert await names_on(store) == {"tenant-a/llama", "tenant-a/llama3.1:8b", "tenant-a/gpt-4o"}
+    assert (await api.update("llama", aliases=["gpt-5"])).status == 200
+    assert await names_on(store) == {"tenant-a/llama", "tenant-a/llama3.1:8b", "tenant-a/gpt-5"}
+    await api.model("second", served, modelId=SERVED)
+    assert (await api.publish("second")).status == 201
+    taken = await api.ask("PATCH", "/api/models/second", {"modelId": "llama3.1:8b"})
+    assert (taken.code, taken.faults) == ("NAME_TAKEN", {"modelId": "reserved"})
+    assert (await api.ask("GET", "/api/models/second")).body["modelId"] == SERVED
+
+
+async def test_a_model_that_paths_name_keeps_a_plain_id(api: Any, kserve: str) -> None:
+    """What no path can name is refused, published or not asked about."""
+    await api.model("iris", kserve)
+    assert (await api.publish("iris")).status == 201
+    assert (await api.ask("PATCH", "/api/models/iris", {"modelId": "a b"})).status in {400, 409}
+    assert (await api.ask("PATCH", "/api/models/iris", {"modelId": "iris-v2"})).status == 200
+    assert (await api.ask("PATCH", "/api/models/iris", {"modelId": "iris"})).body["modelId"] == "iris"
+    assert await names_on(api.services.store) == {"tenant-a/iris"}
