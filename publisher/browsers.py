@@ -14,52 +14,26 @@ MAX_AGE_S: Final = 600
 """How long a browser may remember a preflight's answer, in seconds: as long may a page go on after its origin was
 taken from the list, as far as preflights go; it cannot read the answers any more."""
 
-METHODS: Final = ("GET", "POST", "DELETE")
+ANY: Final = "*"
+"""Said for methods and headers. Envoy then names those that the page asks for, whatever they are: clients add headers
+by themselves, others with each version. It does not answer ``*``, which browsers do not take for ``Authorization``.
+What a page of a named origin may do is decided by its key, as for any other client.
+"""
 
-_STAINLESS: Final = (
-    "arch",
-    "custom-poll-interval",
-    "helper-method",
-    "lang",
-    "os",
-    "package-version",
-    "poll-helper",
-    "retry-count",
-    "runtime",
-    "runtime-version",
-    "timeout",
-)
-ALLOWED_HEADERS: Final = (
-    "authorization",
-    "x-api-key",
-    "api-key",
-    "x-goog-api-key",
-    "content-type",
-    "idempotency-key",
-    "openai-beta",
-    "openai-organization",
-    "openai-project",
-    "user-agent",
-    *(f"x-stainless-{name}" for name in _STAINLESS),
-)
-"""What a page may send: a key, a body's type, and what OpenAI's client adds by itself (openai-node, src/client.ts)."""
-
+_LIMITS: Final = ("limit", "remaining", "reset")
+_ANTHROPICS: Final = ("requests", "tokens", "input-tokens", "output-tokens")
 EXPOSED_HEADERS: Final = (
+    "etag",
     "ratelimit",
     "ratelimit-policy",
     "retry-after",
     "retry-after-ms",
     "x-should-retry",
     "x-request-id",
-    "x-ratelimit-limit",
-    "x-ratelimit-remaining",
-    "x-ratelimit-reset",
-    "x-ratelimit-limit-requests",
-    "x-ratelimit-remaining-requests",
-    "x-ratelimit-reset-requests",
-    "x-ratelimit-limit-tokens",
-    "x-ratelimit-remaining-tokens",
-    "x-ratelimit-reset-tokens",
+    "request-id",
+    *(f"x-ratelimit-{what}" for what in _LIMITS),
+    *(f"x-ratelimit-{what}-{of}" for of in ("requests", "tokens") for what in _LIMITS),
+    *(f"anthropic-ratelimit-{of}-{what}" for of in _ANTHROPICS for what in _LIMITS),
 )
 """What a page's script may read of an answer besides its status, type and body."""
 
@@ -76,6 +50,9 @@ SERVERS_HEADERS: Final = tuple(
     )
 )
 """Taken off what model servers answer: who may read is not theirs to say."""
+
+OF_PREFLIGHTS: Final = frozenset(f"access-control-{name}" for name in ("allow-headers", "allow-methods", "max-age"))
+"""Of these, what browsers heed in answers to preflights alone, which no server is asked."""
 
 _CORS: Final = "envoy.filters.http.cors"
 _VARY: Final = "envoy.filters.http.header_mutation"
@@ -97,8 +74,8 @@ def browser_policy(origins: Sequence[str]) -> dict[str, Any]:
     policy = {
         "@type": f"{_TYPE}cors.v3.CorsPolicy",
         "allow_origin_string_match": [{"exact": origin} for origin in origins],
-        "allow_methods": ", ".join(METHODS),
-        "allow_headers": ", ".join(ALLOWED_HEADERS),
+        "allow_methods": ANY,
+        "allow_headers": ANY,
         "expose_headers": ", ".join(EXPOSED_HEADERS),
         "max_age": str(MAX_AGE_S),
     }

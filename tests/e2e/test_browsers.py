@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
-from publisher.browsers import ALLOWED_HEADERS, EXPOSED_HEADERS, MAX_AGE_S
+from publisher.browsers import EXPOSED_HEADERS, MAX_AGE_S
 from tests.e2e.proxy import HOST as OPEN
 from tests.e2e.proxy import Envoy, Gate, Reply, Upstream, denied, head, openai, options_for, publication, short_folder
 
@@ -26,9 +26,12 @@ class Place:
         self.gate = gate
         self.server = server
 
-    def preflight(self, path: str, origin: str, headers: str = "authorization, content-type") -> Reply:
-        """Ask as a browser does before it sends what a script wants sent."""
-        asked = ("access-control-request-method: POST", f"access-control-request-headers: {headers}")
+    def preflight(
+        self, path: str, origin: str, headers: str = "authorization,content-type", method: str = "POST"
+    ) -> Reply:
+        """Ask as a browser does before it sends what a script wants sent: names in lower case, sorted, no spaces."""
+        asked = [f"access-control-request-method: {method}"]
+        asked += [f"access-control-request-headers: {headers}"] if headers else []
         return self.envoy.send(head("OPTIONS", path, f"host: {OPEN}", f"origin: {origin}", *asked))
 
     @property
@@ -76,15 +79,62 @@ def words(reply: Reply, name: str) -> set[str]:
 def test_a_preflight_is_answered_without_a_key(opened: Place, path: str, page: str) -> None:
     """A browser learns what the page may send; neither the gate nor a server is asked, so it costs nobody anything."""
     asked, seen = opened.asked, opened.server.seen
-    reply = opened.preflight(path, page, ", ".join(ALLOWED_HEADERS))
+    reply = opened.preflight(path, page)
     assert reply.status == 200
     assert reply.headers["access-control-allow-origin"] == page
-    assert words(reply, "access-control-allow-headers") == set(ALLOWED_HEADERS)
-    assert words(reply, "access-control-allow-methods") == {"get", "post", "delete"}
+    assert words(reply, "access-control-allow-headers") == {"authorization", "content-type"}
+    assert words(reply, "access-control-allow-methods") == {"post"}
     assert reply.headers["access-control-max-age"] == str(MAX_AGE_S)
     assert "access-control-allow-credentials" not in reply.headers
     assert "origin" in words(reply, "vary")
     assert (opened.asked, opened.server.seen) == (asked, seen)
+
+
+STAINLESS = (
+    "x-stainless-arch,x-stainless-lang,x-stainless-os,x-stainless-package-version,x-stainless-retry-count,"
+    "x-stainless-runtime,x-stainless-runtime-version,x-stainless-timeout"
+)
+ASKED = {
+    "openai": f"authorization,content-type,{STAINLESS}",
+    "openai, a helper": f"authorization,content-type,{STAINLESS},x-stainless-helper-method",
+    "anthropic": f"anthropic-beta,anthropic-dangerous-direct-browser-access,anthropic-version,content-type,"
+    f"{STAINLESS},x-api-key",
+    "azure": "api-key,content-type,x-ms-client-request-id",
+    "google": "content-type,x-goog-api-client,x-goog-api-key",
+    "traced": "authorization,content-type,traceparent,tracestate,x-client-request-id",
+    "next year's": "authorization,x-nobody-knows-it-yet",
+    "very many": ",".join(f"x-header-{number}" for number in range(300)),
+}
+
+
+@pytest.mark.parametrize("headers", ASKED.values(), ids=ASKED)
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
+def test_whatever_a_client_sends_is_answered_by_name(opened: Place, headers: str, method: str) -> None:
+    """To a named origin: what it asked for, so that the browser sends it; no ``*``, which means no key; no cookies."""
+    reply = opened.preflight(PATHS[0], PAGE, headers, method)
+    assert reply.status == 200
+    assert words(reply, "access-control-allow-headers") == set(headers.split(","))
+    assert words(reply, "access-control-allow-methods") == {method.lower()}
+    assert "*" not in {value for name, value in reply.headers.items() if name.startswith("access-control-")}
+    assert "access-control-allow-credentials" not in reply.headers
+
+
+def test_a_page_that_sends_no_header_is_answered_too(opened: Place) -> None:
+    """A browser leaves the list out then; and what was asked before is in no later answer."""
+    opened.preflight(PATHS[0], PAGE, "x-before")
+    reply = opened.preflight(PATHS[0], PAGE, "", "DELETE")
+    assert (reply.status, words(reply, "access-control-allow-headers")) == (200, set())
+    assert words(reply, "access-control-allow-methods") == {"delete"}
+
+
+def test_a_page_learns_what_its_client_reads() -> None:
+    """Limits in OpenAI's words and Anthropic's, when to come again, and by which id to ask about a call."""
+    read = {"retry-after", "retry-after-ms", "x-should-retry", "x-request-id", "request-id", "etag", "ratelimit"}
+    sorts, kinds = ("limit", "remaining", "reset"), ("requests", "tokens")
+    limits = {f"x-ratelimit-{what}-{of}" for what in sorts for of in kinds}
+    theirs = {f"anthropic-ratelimit-{of}-{what}" for what in sorts for of in kinds}
+    assert read | limits | theirs <= set(EXPOSED_HEADERS)
+    assert "*" not in EXPOSED_HEADERS
 
 
 @pytest.mark.parametrize("page", OTHERS)

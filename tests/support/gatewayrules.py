@@ -48,10 +48,15 @@ def taken(objects: Iterable[Json], host: str, path: str, headers: Mapping[str, s
     assert len(winners) == 1, f"{path}: {[rule['name'] for rule, _ in winners]} match equally well"
     rule, match = winners[0]
     publication, openai_host = read_rule(rule["name"])
-    reaches = "backendRefs" in rule
+    reaches = leads(rule)
     assert publication or not reaches, f"{rule['name']}: only a publication's rule reaches a server"
     seen = _rewritten(rule["filters"], match, path) if reaches else ""
     return Taken(publication, openai_host, seen, is_by_path(rule["name"]))
+
+
+def leads(rule: Json) -> bool:
+    """Whether a rule leads to a server, and not to the one that nobody has."""
+    return any(not ref["name"].endswith("-nobody") for ref in rule.get("backendRefs", ()))
 
 
 def passed(objects: Sequence[Json], host: str, path: str, method: str = "GET") -> Taken:

@@ -36,6 +36,8 @@ WEB, OTHER_WEB, GATE_CA, GATE_CLIENT = "web-certificate", "other-certificate", "
 """Objects of the operator's."""
 OTHER_HOST = "other.example.test"
 """The name in the second certificate of https."""
+PAGE = "https://app.example"
+"""The origin whose pages may call."""
 GATE = "gate"  # the name in the gate's certificate
 LOGIN = {"username": "admin", "password": "password"}
 MANY = tuple(f"m{number:02}" for number in range(50))
@@ -256,7 +258,7 @@ class Parts:
         options += ["--envoy-version", ENVOY_VERSION, "--gateway-http-port", http, "--gateway-https-port", https]
         options += ["--gateway-listeners", "http,https", "--gateway-certificate", f"{WEB},{OTHER_WEB}"]
         options += ["--gate-targets", ",".join(self.targets), "--endings-targets", ",".join(self.endings)]
-        options += ["--check-timeout-ms", "10000", "--gateway-meter", self.wiring.meter]
+        options += ["--cors-origins", PAGE, "--check-timeout-ms", "10000", "--gateway-meter", self.wiring.meter]
         if self.wiring.mutual_tls:
             options += ["--gate-tls-name", GATE, "--gate-tls-ca", GATE_CA, "--gate-tls-client", GATE_CLIENT]
         if not self.wiring.patches:

@@ -13,16 +13,35 @@ from typing import Any, Final
 
 from publisher.addresses import is_address
 from publisher.gateway.options import GatewayOptions
-from publisher.gateway.resources.naming import Json, content_name, made
+from publisher.gateway.resources.naming import Json, content_name, made, own_name
 from publisher.plan import Plan, Target, Upstream
 
 GROUP: Final = "gateway.envoyproxy.io"
+NOBODY: Final = "nobody.invalid"
+"""A name that has no address anywhere (RFC 2606): Envoy answers 503 by itself."""
 
 
 def backends(plan: Plan, options: GatewayOptions) -> list[Json]:
     """One Backend for each server, by name; publications of one server share it."""
     by_name = {backend_name(target, options): target for upstream in plan.upstreams for target in upstream.targets}
     return [_backend(name, by_name[name], options) for name in sorted(by_name)]
+
+
+def nobody(options: GatewayOptions) -> list[Json]:
+    """The server that nobody has: where calls of pages in browsers wait for Check, where there may be any."""
+    if not options.origins:
+        return []
+    spec = {"endpoints": [endpoint(NOBODY, 1)]}
+    return [made("Backend", _nobodys_name(options), spec, namespace=options.namespace, gateway=options.gateway)]
+
+
+def nobody_ref(options: GatewayOptions) -> Json:
+    """How a rule points to it."""
+    return backend_ref(_nobodys_name(options))
+
+
+def _nobodys_name(options: GatewayOptions) -> str:
+    return own_name(options.gateway, "nobody")
 
 
 def backend_name(target: Target, options: GatewayOptions) -> str:

@@ -13,7 +13,7 @@ from publisher.gateway.endings import endings_backends
 from publisher.gateway.gate import gate_backend
 from publisher.gateway.options import GatewayOptions
 from publisher.gateway.resources.ai_routes import ai_routes
-from publisher.gateway.resources.backends import backends
+from publisher.gateway.resources.backends import backends, nobody
 from publisher.gateway.resources.fitting import fitting
 from publisher.gateway.resources.grants import grants
 from publisher.gateway.resources.infrastructure import infrastructure
@@ -33,6 +33,7 @@ def base(options: GatewayOptions) -> tuple[Json, ...]:
     return (
         security_policy(options),
         gate_backend(options),
+        *nobody(options),
         *endings_backends(options),
         *grants(options),
         client_policy(options),

@@ -23,7 +23,7 @@ from extauth.request.route_names import NAMED, checked_rule, entry_rule, named_r
 from publisher.addresses import is_address
 from publisher.envoy.files import PUBLICATION_HEADER
 from publisher.gateway.options import GatewayOptions
-from publisher.gateway.resources.backends import GROUP, backend_refs
+from publisher.gateway.resources.backends import GROUP, backend_refs, nobody_ref
 from publisher.gateway.resources.naming import Json, content_name, digest, own_name
 from publisher.plan import OPENAI_ROOT, Host, Injection, Route, Upstream
 
@@ -94,13 +94,13 @@ def no_model_name(options: GatewayOptions) -> str:
 
 
 def entry(host: str, matches: Sequence[Json], options: GatewayOptions) -> Json:
-    """The rule where calls wait that the body decides: Check names the publication, or a 404 is the end of it."""
-    return _answered(entry_rule(host), matches, options)
+    """The rule where calls wait that the body decides: Check names the publication, or this is the end of it."""
+    return _waiting(entry_rule(host), matches, options)
 
 
 def entry_by_path(host: str, matches: Sequence[Json], options: GatewayOptions) -> Json:
     """The rule where calls wait that name a model by the path: Check writes it anew, or answers."""
-    return _answered(named_rule(host), matches, options)
+    return _waiting(named_rule(host), matches, options)
 
 
 def closed(matches: Sequence[Json], options: GatewayOptions) -> Json:
@@ -110,6 +110,23 @@ def closed(matches: Sequence[Json], options: GatewayOptions) -> Json:
 
 def _answered(name: str, matches: Sequence[Json], options: GatewayOptions) -> Json:
     return {"name": name, "matches": list(matches), "filters": [_by_filter(no_model_name(options))]}
+
+
+def _waiting(name: str, matches: Sequence[Json], options: GatewayOptions) -> Json:
+    """The same of a rule where calls wait; but pages in browsers could read no answer of a rule that answers by itself.
+
+    Envoy's CORS filter looks at no such rule, and by this one it decides for the whole call. So where pages may call,
+    it leads to a server that nobody has; no key would go there either. In files both fields are said (``manifests``).
+    """
+    if options.origins:
+        filters = [_without_credentials()]
+        return {"name": name, "matches": list(matches), "filters": filters, "backendRefs": [nobody_ref(options)]}
+    return _answered(name, matches, options) | ({"backendRefs": []} if options.from_files else {})
+
+
+def _without_credentials(**more: Any) -> Json:
+    """The key ends here, whatever Check answers."""
+    return {"type": "RequestHeaderModifier", "requestHeaderModifier": {**more, "remove": list(CREDENTIAL_HEADERS)}}
 
 
 def _by_filter(name: str) -> Json:
@@ -181,10 +198,10 @@ def _of_route(route: Route, upstream: Upstream, options: GatewayOptions, *, wait
     name = publication_rule(route.publication, part)
     if route.waits:
         name = publication_rule(route.publication, NAMED if part == NAMED else f"{NAMED}.{part}")
-        yield (kind, route.path, ""), _answered(name, [_matching(kind, route.path)], options)
+        yield (kind, route.path, ""), _waiting(name, [_matching(kind, route.path)], options)
         return
     if waits and not route.chosen:
-        yield (kind, route.path, ""), _answered(name, [_matching(kind, route.path)], options)
+        yield (kind, route.path, ""), _waiting(name, [_matching(kind, route.path)], options)
         name = checked_rule(route.publication, part)
     match = _matching(kind, route.path)
     if waits or route.chosen:
@@ -215,12 +232,8 @@ def _matching(kind: str, path: str) -> Json:
 
 
 def _headers(route: Route) -> Json:
-    """The key ends here, whatever Check answers; the server is told whose call it is."""
-    modified = {
-        "set": [{"name": PUBLICATION_HEADER, "value": route.publication}],
-        "remove": list(CREDENTIAL_HEADERS),
-    }
-    return {"type": "RequestHeaderModifier", "requestHeaderModifier": modified}
+    """The key ends here; the server is told whose call it is."""
+    return _without_credentials(set=[{"name": PUBLICATION_HEADER, "value": route.publication}])
 
 
 def _rewriting(route: Route, upstream: Upstream) -> list[Json]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from publisher.browsers import ALLOWED_HEADERS, EXPOSED_HEADERS, MAX_AGE_S, METHODS
+from publisher.browsers import ANY, EXPOSED_HEADERS, MAX_AGE_S
 from publisher.envoy.bodies import LARGE_CHECK_S
 from publisher.gateway.gate import gate_name, gate_settings
 from publisher.gateway.options import GatewayOptions
@@ -66,8 +66,8 @@ def _ext_auth(options: GatewayOptions) -> Json:
 def _cors(options: GatewayOptions) -> Json:
     return {
         "allowOrigins": list(options.origins),
-        "allowMethods": list(METHODS),
-        "allowHeaders": list(ALLOWED_HEADERS),
+        "allowMethods": [ANY],
+        "allowHeaders": [ANY],
         "exposeHeaders": list(EXPOSED_HEADERS),
         "maxAge": f"{MAX_AGE_S}s",
         "allowCredentials": False,

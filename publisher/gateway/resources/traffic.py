@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from publisher.browsers import SERVERS_HEADERS
+from publisher.browsers import OF_PREFLIGHTS, SERVERS_HEADERS
 from publisher.envoy.bootstrap import (
     HEADERS_TIMEOUT,
     REMOVED_HEADERS,
@@ -93,10 +93,12 @@ def _made(kind: str, spec: Json, options: GatewayOptions) -> Json:
 def _headers(options: GatewayOptions) -> Json:
     """What only the gate or Envoy may say is taken off a request before anything looks at it.
 
-    Where pages may call, every answer says that it depends on the origin: no cache gives one page's to another.
+    Where pages may call, every answer says that it depends on the origin: no cache gives one page's to another. What
+    is removed late is removed of Envoy's own answers to preflights too, so what these say is left then.
     """
     late: dict[str, Any] = {"remove": list(SERVERS_HEADERS)}
     if options.origins:
+        late["remove"] = [name for name in SERVERS_HEADERS if name not in OF_PREFLIGHTS]
         late["add"] = [{"name": "vary", "value": "Origin"}]
     return {
         "withUnderscoresAction": "DropHeader",

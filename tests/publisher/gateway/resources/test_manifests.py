@@ -13,7 +13,7 @@ from typing import Any
 import lupa
 import pytest
 import yaml
-from gatewayrules import NOBODY, Taken, passed, taken
+from gatewayrules import NOBODY, Taken, leads, passed, taken
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -136,7 +136,7 @@ def test_no_openai_server_is_reached_without_a_word_of_checks(made: Plan, option
             uid, entry = read_rule(rule["name"])
             waits_for_body = bool(entry) and not is_by_path(rule["name"])
             assert (uid in openai or waits_for_body) <= ("tollkeeper.dev/bodies" in route["metadata"]["labels"])
-            if uid in openai and "backendRefs" in rule:
+            if uid in openai and leads(rule):
                 wanted = [{"type": "Exact", "name": PUBLICATION_HEADER, "value": uid}]
                 assert [match["headers"] for match in rule["matches"]] == [wanted]
     (policy,) = (obj for obj in base(options) if obj["kind"] == "ClientTrafficPolicy")
@@ -280,7 +280,7 @@ def test_a_rule_leads_to_its_publications_own_server(made: Plan) -> None:
     objects = published(made, OPTIONS)
     backends = {obj["metadata"]["name"]: obj["spec"] for obj in objects if obj["kind"] == "Backend"}
     servers = {upstream.publication: upstream.targets[0] for upstream in made.upstreams}
-    for rule in (one for obj in objects for one in obj["spec"].get("rules", ()) if "backendRefs" in one):
+    for rule in (one for obj in objects for one in obj["spec"].get("rules", ()) if leads(one)):
         server = servers[rule["name"].partition(".")[0]]
         spec = backends[rule["backendRefs"][0]["name"]]
         (found,) = spec["endpoints"][0].values()

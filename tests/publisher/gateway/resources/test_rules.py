@@ -6,6 +6,8 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from catalog.records import UpstreamAuth
 from extauth.credentials.carriers import CREDENTIAL_HEADERS
 from publisher.envoy.files import PUBLICATION_HEADER
@@ -13,6 +15,7 @@ from publisher.envoy.sink import FilesSink
 from publisher.gateway.cluster.sink import ClusterSink
 from publisher.gateway.folder.sink import FolderSink
 from publisher.gateway.options import GatewayOptions
+from publisher.gateway.resources.backends import nobody
 from publisher.gateway.resources.manifests import carried, fitting, published
 from publisher.plan import plan
 from tests.e2e.proxy import HOST, kserve_v2, openai, publication, stripped
@@ -80,6 +83,20 @@ def test_an_openai_model_has_its_path_and_the_bodys() -> None:
     for name in ("u1.below.checked", "u1.body"):
         (match,) = rules[name]["matches"]
         assert match["headers"] == [{"type": "Exact", "name": "x-tollkeeper-publication", "value": "u1"}]
+
+
+@pytest.mark.parametrize("from_files", [False, True])
+def test_where_pages_may_call_waiting_calls_are_led_to_nobody(from_files: bool) -> None:  # noqa: FBT001  a case
+    """Envoy's CORS filter looks at no rule that answers by itself. It is no server, and no key would go there."""
+    options = dataclasses.replace(OPTIONS, origins=("https://app.example",), from_files=from_files)
+    (backend,) = nobody(options)
+    assert backend["spec"] == {"endpoints": [{"fqdn": {"hostname": "nobody.invalid", "port": 1}}]}
+    rules = _rules(openai("u1", "/llm", model="m"), options=options)
+    for name in ("u1.below", f"openai.{HOST}"):
+        assert [one["name"] for one in rules[name]["backendRefs"]] == [backend["metadata"]["name"]]
+        (taken_off,) = rules[name]["filters"]
+        assert taken_off["requestHeaderModifier"] == {"remove": list(CREDENTIAL_HEADERS)}
+    assert nobody(OPTIONS) == []
 
 
 def test_a_bare_path_that_the_plan_leaves_to_the_entry_goes_there() -> None:
