@@ -80,7 +80,7 @@ def models_asked(call: Call, publication: PublicationRecord | None) -> Asked | N
 
 
 def _asked_below(path: str, root: str) -> Asked | None:
-    if path == root:
+    if path in {root, root + "/"}:
         return ALL_MODELS
     return Asked(unquote(path.removeprefix(root + "/"))) if path.startswith(root + "/") else None
 

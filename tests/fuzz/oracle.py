@@ -106,7 +106,7 @@ def must_tell(attributes: AttributeContext | None, world: World) -> list[str] | 
 def _told_of(path: str, place: Place | None, holder: Holder | None) -> list[str] | None:
     if place is None or not place.is_openai or not _may_enter(place, holder):
         return None
-    good = (place.path, f"{place.path}/models", f"{place.path}/models/{place.model}")
+    good = (place.path, f"{place.path}/models", f"{place.path}/models/", f"{place.path}/models/{place.model}")
     return [place.model] if path in good else None
 
 
@@ -115,7 +115,7 @@ def _told_by_host(path: str, world: World, holder: Holder) -> list[str] | None:
         return None
     names = {name: world.places[uid] for name, uid in world.models.items() if _may_enter(world.places[uid], holder)}
     own = f"{holder.tenant}/"
-    if path == "/v1/models":
+    if path in {"/v1/models", "/v1/models/"}:
         return sorted(name.removeprefix(own) for name in names)
     name = path.removeprefix("/v1/models/")
     found = f"{own}{name}" if f"{own}{name}" in world.models else name
