@@ -18,6 +18,7 @@ from protos.rate_limit_pb2 import RateLimitRequest, RateLimitResponse
 from ratelimit.descriptors.asking import MAX_DESCRIPTORS
 from ratelimit.service.edge import RateLimitService
 from ratelimit.tokens.stream_done import DOMAIN
+from ratelimit.windows.budgets import MAX_UNITS
 from runtime.grpc.front import INVALID_ARGUMENT, Answer, Failure
 from tests.fuzz.found import Found, Tally
 from tests.fuzz.texts import mutated, odd_text
@@ -39,6 +40,9 @@ MAX_UNDECIDED: Final = 0.01
 _HITS: Final = (0, 0, 1, 1, 1, 2, 7, 50, 51, 2**31, 2**32 - 1)
 _VALUES: Final = ("", "a", "b", "c", "post", "/x")
 _OK: Final = RateLimitResponse.OK
+_UNITS: Final = (1, 2, 3, 4)
+_DAY: Final = 4
+_SHORT: Final = (1, 2)
 
 Subject = tuple[str, ...]
 
@@ -72,7 +76,7 @@ class DescriptorTarget:
     def verify(self) -> None:
         """Say whether the run proved anything."""
         outcomes, asked = self._tally.outcomes, self._tally.inputs[self.name]
-        for due in ("admitted", "refused", "ending", "unreadable"):
+        for due in ("admitted", "refused", "nonsense", "ending", "unreadable"):
             if not outcomes[f"{self.name} {due}"]:
                 raise Found(f"no question came out as {due}: the fuzzer asks nonsense only")
         if outcomes[f"{self.name} undecided"] > 10 + asked * MAX_UNDECIDED:
@@ -87,6 +91,10 @@ class DescriptorTarget:
                 made.entries.add(key=key, value=value)
             if rng.random() < 0.3:
                 made.hits_addend.value = rng.choice((*_HITS, 2**64 - 1))
+            made.is_negative_hits = rng.random() < 0.05
+            if rng.random() < 0.1:
+                made.limit.requests_per_unit = rng.choice((0, 1, 7, 50, 2**32 - 1))
+                made.limit.unit = rng.choice((1, 2, 3, 3, 4, 4, 4, 4, 4, 4, 4, rng.randrange(9)))  # type: ignore[assignment]
         payload = request.SerializeToString()
         return mutated(rng, payload) if rng.random() < 0.1 else payload
 
@@ -131,11 +139,12 @@ class DescriptorTarget:
             raise Found(f"{found}: {request}"[:2_000]) from None
 
     def _judge_failure(self, payload: bytes, answer: Failure) -> None:
-        """Only what asks nothing gets an error."""
+        """Only what asks nothing gets an error, or brings along a limit of a unit that is not offered."""
         request = RateLimitRequest.FromString(payload)
-        if answer.code != INVALID_ARGUMENT or (request.domain and request.descriptors):
+        is_question = bool(request.domain and request.descriptors)
+        if answer.code != INVALID_ARGUMENT or (is_question and not _brings_nonsense(request)):
             raise Found(f"answered {answer}: {request}"[:2_000])
-        self._tally.add(self.name, "no question")
+        self._tally.add(self.name, "nonsense" if is_question else "no question")
 
     def _judge_silence(self, response: RateLimitResponse, outcome: str) -> None:
         """Whoever tells an ending, or nothing, learns nothing and is kept from nothing."""
@@ -149,27 +158,55 @@ class DescriptorTarget:
         if len(response.statuses) != kept:
             raise Found(f"{len(response.statuses)} statuses of {kept}")
         costs: Counter[Subject] = Counter()
+        limits: dict[Subject, int] = {}
         due = not mine or len(request.descriptors) <= MAX_DESCRIPTORS
         for one in request.descriptors[:MAX_DESCRIPTORS] if mine else ():
-            hits = one.hits_addend.value if one.HasField("hits_addend") else request.hits_addend or 1
-            subject, limit = _limit([(entry.key, entry.value) for entry in one.entries])
-            costs[subject] += hits if limit is not None else 0
-            due &= limit is None or not hits or self._used[subject] + costs[subject] <= limit
-        if (response.overall_code == _OK) != due:
+            hits = _hits(one, request)
+            subject, limit = _met(one)
+            due &= limit is None or hits <= 0 or (limit > 0 and hits <= MAX_UNITS)
+            if limit:
+                costs[subject] += hits
+                limits[subject] = min(limit, limits.get(subject, limit))
+        if mine and any(one.limit.unit in _SHORT for one in request.descriptors):
+            due = response.overall_code == _OK  # what it counts may have lapsed
+        else:
+            due &= all(cost <= 0 or self._used[one] + cost <= limits[one] for one, cost in costs.items())
+        if (response.overall_code == _OK) != due or (mine and _brings_nonsense(request)):
             raise Found(f"answered {response.overall_code}, due was {due}; used {[self._used[one] for one in costs]}")
-        if due:
-            self._used.update(costs)
+        for subject, cost in costs.items() if due else ():
+            self._used[subject] = max(0, self._used[subject] + cost)
         for one, status in zip(request.descriptors, response.statuses, strict=False):
             self._judge_status(one, status, mine=mine)
         self._tally.add(self.name, "admitted" if due else "refused")
 
     def _judge_status(self, one: Any, status: Any, *, mine: bool) -> None:
         """What Envoy will put into its headers: the limit met and what is left of it."""
-        _, limit = _limit([(entry.key, entry.value) for entry in one.entries]) if mine else ((), None)
+        _, limit = _met(one) if mine else ((), None)
         if status.current_limit.requests_per_unit != (limit or 0):
             raise Found(f"told of a limit of {status.current_limit.requests_per_unit}, due was {limit}")
         if limit and status.limit_remaining > limit:
             raise Found(f"{status.limit_remaining} are left of {limit}")
+
+
+def _hits(one: Any, request: RateLimitRequest) -> int:
+    hits: int = one.hits_addend.value if one.HasField("hits_addend") else request.hits_addend or 1
+    return -hits if one.is_negative_hits else hits
+
+
+def _brings_nonsense(request: RateLimitRequest) -> bool:
+    return request.domain == "shop" and any(
+        one.HasField("limit") and one.limit.unit not in _UNITS for one in request.descriptors
+    )
+
+
+def _met(one: Any) -> tuple[Subject, int | None]:
+    """What a descriptor is held to: the limit that it brings along; in the file's budget where both are by the day."""
+    entries = [(entry.key, entry.value) for entry in one.entries]
+    subject, limit = _limit(entries)
+    if not one.HasField("limit"):
+        return subject, limit
+    is_common = limit is not None and one.limit.unit == _DAY
+    return subject if is_common else ("brought", str(one.limit.unit), repr(entries)), one.limit.requests_per_unit
 
 
 def _limit(entries: Sequence[tuple[str, str]]) -> tuple[Subject, int | None]:
