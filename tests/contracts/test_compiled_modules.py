@@ -168,3 +168,19 @@ def test_a_checkout_holds_no_extension_module() -> None:
     assert [path for room in rooms for path in (_ROOT / room).rglob("*.so")] == []
     ignored = subprocess.run(["git", "check-ignore", "dist/x.whl"], cwd=_ROOT, capture_output=True, check=False)
     assert ignored.returncode == 0
+
+
+def test_nobody_derives_from_what_is_compiled() -> None:
+    """Such a class is a TypeError where the other is compiled; whatever stands around one stands around both."""
+    names = {module.removesuffix(".py").replace("/", ".") for module in _MODULES}
+    found = []
+    for folder in ("tests", *_BUILD["only-include"]):
+        for file in (_ROOT / folder).rglob("*.py"):
+            if str(file.relative_to(_ROOT)) in _MODULES:
+                continue
+            nodes = [*ast.walk(ast.parse(file.read_text(encoding="utf-8")))]
+            imports = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.module in names]
+            given = {one.asname or one.name for node in imports for one in node.names}
+            classes = [node for node in nodes if isinstance(node, ast.ClassDef)]
+            found += [f"{file}: {one.name}" for one in classes for base in one.bases if ast.unparse(base) in given]
+    assert found == []
