@@ -29,6 +29,7 @@ WAIT_S = 60
 OF_THE_PROXY = {
     *("malformed_request", "request_headers_too_large", "request_too_large", "upgrade_not_supported"),
     *("upstream_timeout", "upstream_unavailable", "gate_unavailable"),
+    *("not_served", "not_grpc"),  # of gRPC
     *("path_normalization_failed", "missing_host_header"),  # Envoy's own words
 }
 NOT_CODES = {"max_tokens", "session_id"}
