@@ -19,7 +19,18 @@ from catalog.routes import names_meant
 from extauth.dialects.spoken import calls_in_anthropics
 from extauth.kserve.paths import Asked
 from extauth.kserve.telling import asked_by, is_card, is_question, path_fault, said_of_server
-from extauth.listing import ALL_MODELS, Telling, models_asked, placed, price, spoken, tell_anybody, tell_key, tell_list
+from extauth.listing import (
+    ALL_MODELS,
+    LIST_PATH,
+    Telling,
+    models_asked,
+    placed,
+    price,
+    spoken,
+    tell_anybody,
+    tell_key,
+    tell_list,
+)
 from extauth.listing import Asked as AskedModels
 from extauth.reasons import BAD_CALLS, Reason
 from extauth.records.allowances import ALLOWED, Allowances
@@ -286,7 +297,7 @@ def _matching(key: KeyEntry, presented: ParsedKey, secrets: Secrets) -> Credenti
 
 
 def _authorise(call: Call, facts: Facts, caller: Caller) -> Decision:
-    if call.by_path:
+    if call.by_path and call.path != LIST_PATH:
         return _by_path(call, facts, caller)
     publication, key, tenant, until_ms = facts.publication, caller.key, caller.tenant, caller.valid_until_ms
     asked = models_asked(call, publication.record if publication else None)

@@ -25,6 +25,9 @@ from ratelimit.windows.budgets import Charge, Draw, Subject
 MODELS_ROOT: Final = "/v1/models"
 """Where a host's models are asked for; one of them as ``/v1/models/NAME``."""
 
+LIST_PATH: Final = f"{MODELS_ROOT}/"
+"""The list of all of them, where what lies below names one by the path, in KServe's words."""
+
 BELOW_PUBLICATION: Final = "/models"
 """The same for clients whose base URL is one publication's path."""
 

@@ -73,12 +73,12 @@ ROWS = (
     protocol("a server of another kind", SKLEARN, Protocol.HTTP, protocol="http"),
     Row(
         "an annotation that is none",
-        {"tollkeeper.dev/protocol": "grpc"},
+        {"tollkeeper.dev/protocol": "soap"},
         SKLEARN,
         WELL,
         INTERNAL,
         Protocol.HTTP,
-        "its annotation tollkeeper.dev/protocol must be one of http, kserve-v1, kserve-v2, openai",
+        "its annotation tollkeeper.dev/protocol must be one of grpc, http, kserve-v1, kserve-v2, openai",
     ),
     state("not ready, with words", "the pod is out of memory", condition("Ready", "False", "the pod is out of memory")),
     state(

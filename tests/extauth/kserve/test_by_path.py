@@ -242,6 +242,9 @@ def test_what_n_is_decides_what_its_path_means(world: World) -> None:
     assert [one.record for one in card.asked.models] == [LLM]
     assert isinstance(status.asked, Lane)
     assert none.reason is Reason.MODEL_NOT_FOUND
+    (every,) = ask(world, call("/v1/models/", "GET"))  # a slash at the end is no matter
+    assert isinstance(every.asked, Telling)
+    assert [one.record for one in every.asked.models] == [LLM]
 
 
 def test_without_a_key_nothing_is_learnt_of_names(world: World) -> None:
