@@ -56,6 +56,11 @@ OF_NOTHING = {CHECK: grpc.StatusCode.OK, RATE_LIMIT: grpc.StatusCode.INVALID_ARG
 """What each service answers to an empty question."""
 
 
+def test_a_gate_says_which_form_it_runs(gate: Gate, pytestconfig: pytest.Config) -> None:
+    """The one that the tests were told that they run on: sources, or compiled."""
+    assert gate.readiness().facts["compiled"] is pytestconfig.getoption("--compiled")
+
+
 @pytest.mark.parametrize(("serves", "left_out"), [("check", RATE_LIMIT), ("ratelimit", CHECK)])
 def test_a_service_that_is_left_out_is_not_there(
     redis_url: str, secrets: Secrets, registry: CollectorRegistry, wire: Wire, serves: str, left_out: str
