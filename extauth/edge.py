@@ -101,7 +101,7 @@ def _speaks_anthropic(verdict: Verdict, asking: Asking) -> bool:
     """
     if verdict.asked is not None:
         return verdict.asked.is_anthropic
-    if asking.grpc or verdict.reason is Reason.NO_PUBLICATION:
+    if asking.grpc or verdict.reason is Reason.NO_PUBLICATION or speaks_it(asking):
         return False
     return calls_in_anthropics(asking, verdict.publication.record if verdict.publication else None)
 

@@ -38,10 +38,14 @@ def speaks_anthropic(path: str, publication_path: str, *, names_version: bool) -
 
 
 def calls_in_anthropics(asking: Asking, record: PublicationRecord | None) -> bool:
-    """Whether who makes a call is refused in Anthropic's words. ``record``: the publication, as far as it is known."""
-    if record is not None and record.type is not ModelType.OPENAI:
+    """Whether who makes a call is refused in Anthropic's words. ``record``: the publication, as far as it is known.
+
+    What a name on a host leads to has no part in it: the caller may not see that, and then it is as if it were not.
+    """
+    known = record if asking.publication else None
+    if known is not None and known.type is not ModelType.OPENAI:
         return False
-    path = record.path if record and asking.publication else ""
+    path = known.path if known else ""
     return speaks_anthropic(asking.path, path, names_version=asking.names_version)
 
 

@@ -33,6 +33,7 @@ from extauth.reasons import Reason
 from extauth.request.call import Call
 from extauth.verdict import Verdict
 from protos.external_auth_pb2 import CheckResponse
+from ratelimit.windows.budgets import Answer, Grant
 
 entropy = random.Random(18).randbytes  # noqa: S311  of tests
 HOST = "api.example"
@@ -297,6 +298,40 @@ def test_a_refusal_has_the_words_of_its_protocol(world: World, path: str, is_tex
         told = json.loads(answer.body)
         assert isinstance(told["error"], str) is is_text
         assert told["code" if is_text else "error"]
+
+
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize(
+    ("path", "method"),
+    [
+        ("/v1/models/tenant-b/{}:predict", "POST"),
+        ("/v1/models/tenant-b/{}", "GET"),
+        ("/v2/models/tenant-b/{}/infer", "POST"),
+        ("/v2/models/tenant-b/{}", "GET"),
+    ],
+)
+@pytest.mark.parametrize("version", [False, True])
+def test_no_words_tell_a_foreign_model_from_none(
+    world: World,
+    path: str,
+    method: str,
+    version: bool,  # noqa: FBT001  a row
+    full: bool,  # noqa: FBT001  a row
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whichever API its caller says that it speaks: to the last byte, also once these are too many."""
+    if full:
+        numbers = (0, world.now_ms + 1_000)
+        refused = lambda draw, *_args, **_more: Grant(Answer.REFUSED, draw, numbers, place=1)  # noqa: E731
+        monkeypatch.setattr(world, "_grant", refused)
+    encoder = AnswerEncoder(lambda _call: Denial(200, [], ""))
+    answers = []
+    for name in ("iris", "none"):
+        asking = call(path.format(name), method, names_version=version, request_id="1")
+        (verdict,) = ask(world, asking)
+        assert verdict.reason is (Reason.TOO_MANY_ERRORS if full else Reason.MODEL_NOT_FOUND)
+        answers.append(CheckResponse.FromString(encoder.encode(verdict, asking)))
+    assert answers[0] == answers[1]
 
 
 def test_what_changes_meanwhile_is_heeded(world: World) -> None:
