@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from extauth.answers.answers import GIVE_UP_AFTER_MS, OVERLOAD_RETRY_S, Denial
 from extauth.answers.wire import field, number_field
+from extauth.reasons import Reason
 
 REASON_HEADER: Final = "x-tollkeeper-reason"
 STATUS_HEADER: Final = "grpc-status"
@@ -47,16 +48,20 @@ _OF_BODIES: Final = ("content-type", "accept-encoding", "allow", "www-authentica
 
 
 def as_grpc(refusal: Denial) -> Denial:
-    """The same refusal for a call of gRPC. The body is what becomes of its message."""
+    """The same refusal for a call of gRPC. The body is what becomes of its message.
+
+    That nothing is published there has no details: where there is no route the proxy says it, and knows none.
+    """
     error: dict[str, Any] = json.loads(refusal.body)["error"]
     status, message = STATUS_OF[refusal.status], str(error["message"])
     wait_ms = error.get("retry_after_ms") or (1000 * OVERLOAD_RETRY_S if status == UNAVAILABLE else 0)
     details = field(3, _error_info(error)) + (field(3, _retry_info(wait_ms)) if wait_ms else b"")
     told = number_field(1, status) + field(2, message.encode()) + details
     headers = [(name, value) for name, value in refusal.headers if name not in _OF_BODIES]
+    headers += [(STATUS_HEADER, str(status)), (REASON_HEADER, str(error["reason"]))]
+    if error["reason"] == Reason.NO_PUBLICATION:
+        return Denial(refusal.status, headers, message)
     headers += [
-        (STATUS_HEADER, str(status)),
-        (REASON_HEADER, str(error["reason"])),
         ("grpc-status-details-bin", binascii.b2a_base64(told, newline=False).decode().rstrip("=")),
         *_pushback(status, wait_ms),
     ]

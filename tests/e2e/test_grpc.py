@@ -186,6 +186,22 @@ def test_another_tenants_model_is_not_found_as_none_at_all(stub: Any, key: str) 
     errors += [refused(lambda: stub.ModelInfer(infer(), metadata=named(key, model="none"), timeout=PATIENCE_S))]
     assert {one.code() for one in errors} == {Code.NOT_FOUND}
     assert len({(one.details(), reason(one)) for one in errors}) == 1
+    assert _said(errors[0]) == _said(errors[1])
+
+
+@pytest.mark.parametrize("part", ["", "/predict", "/v2/models/x/infer"])
+def test_who_says_grpc_finds_no_other_tenants_model_by_http(ground: Ground, key: str, part: str) -> None:
+    """At its own path, where calls are not gRPC's, as at one where there is none."""
+    with grpc.insecure_channel(ground.where, options=ground.options()) as channel:
+        errors = [_path(channel, f"/models/{name}{part}", named(key)) for name in ("iris-sample", "none")]
+    assert {one.code() for one in errors} == {Code.UNIMPLEMENTED}
+    assert _said(errors[0]) == _said(errors[1])
+
+
+def _said(error: Any) -> tuple[str, dict[str, str | bytes]]:
+    """All that a caller hears, but for what names the call, and what is added for pages where there is a route."""
+    heard = {**dict(error.initial_metadata() or ()), **trailers(error)}
+    return error.details(), {name: heard[name] for name in heard.keys() - {"date", "x-request-id", "vary"}}
 
 
 def test_a_model_that_the_key_may_not_call_is_denied(ground: Ground, stub: Any) -> None:

@@ -42,11 +42,14 @@ _CANNOT_CHECK: Final = "The gateway cannot check calls at the moment; try again 
 
 
 def grpc_replies() -> Iterator[Json]:
-    """The first that fits is taken; they go before those in OpenAI's shape, which gRPC's callers cannot read."""
+    """The first that fits is taken; they go before those in OpenAI's shape, which gRPC's callers cannot read.
+
+    What is published for others is told as what is not there: by the call's path alone, whoever says it.
+    """
     model = either(*(header_is(":path", f"{inference.ROOT}/{method}") for method in inference.METHODS))
-    yield _reply(both(CHECKED, checks_reason(Reason.NO_PUBLICATION.value)), NOT_FOUND, "no_publication", _NOT_FOUND)
-    yield _reply(both(NO_ROUTE, model), NOT_FOUND, "no_publication", _NOT_FOUND)
-    yield _reply(NO_ROUTE, UNIMPLEMENTED, "not_served", _NOT_SERVED)
+    missing = either(both(CHECKED, checks_reason(Reason.NO_PUBLICATION.value)), NO_ROUTE)
+    yield _reply(both(missing, model), NOT_FOUND, "no_publication", _NOT_FOUND)
+    yield _reply(missing, UNIMPLEMENTED, "not_served", _NOT_SERVED)
     yield _reply(both(CHECKED, checks_reason(None)), UNAVAILABLE, "gate_unavailable", _CANNOT_CHECK)
     yield _reply(both(CHECKED, status_is(503)), UNAVAILABLE, "", _CANNOT_CHECK)  # of one that asked in vain: in JSON
     yield {"filter": both(_IS_GRPC, CHECKED)}

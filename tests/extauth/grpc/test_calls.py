@@ -107,7 +107,16 @@ def test_no_value_is_too_odd(value: str) -> None:
     assert binary_copies({"a-bin": value}) == ()
 
 
-@pytest.mark.parametrize("reason", [one for one in Reason if WIRE[one].outcome is not Outcome.ALLOWED])
+_EXPLAINED = [one for one in Reason if WIRE[one].outcome is not Outcome.ALLOWED and one is not Reason.NO_PUBLICATION]
+
+
+def test_what_is_not_there_is_told_without_details() -> None:
+    """As by the proxy, where there is no route."""
+    headers = dict(as_grpc(denial(Reason.NO_PUBLICATION)).headers)
+    assert headers == {"grpc-status": "5", "x-tollkeeper-reason": "no_publication"}
+
+
+@pytest.mark.parametrize("reason", _EXPLAINED)
 def test_every_reason_has_a_status_and_is_explained(reason: Reason) -> None:
     """The message is the error's; details are Google's, and say all that the error does."""
     wire = WIRE[reason]
