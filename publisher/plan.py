@@ -101,9 +101,12 @@ class Host:
 
     @property
     def entries(self) -> tuple[Path, ...]:
-        """Where calls in KServe's words wait; none within what one publication has whole."""
+        """Where calls in KServe's words wait; none that is a publication's own path, or within what one has whole."""
+        if not self.kserve:
+            return ()
         taken = [f"{route.path}/" for route in self.routes if route.below and not route.chosen]
-        return tuple(one for one in ENTRIES if not _is_within(one, taken)) if self.kserve else ()
+        own = {route.path for route in self.routes if not route.below}
+        return tuple(one for one in ENTRIES if not _is_within(one, taken) and (one.below or one.path not in own))
 
 
 def _is_within(entry: Path, taken: Iterable[str]) -> bool:

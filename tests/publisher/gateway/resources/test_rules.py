@@ -49,6 +49,18 @@ def test_a_kserve_model_has_exact_matches() -> None:
     assert _rewrite(rules["u1.predict"]) == {"hostname": "iris.test", "path": new_path}
 
 
+def test_a_publication_at_a_path_of_kserves_has_it_alone() -> None:
+    """Of two rules with the same match the older object's would be taken."""
+    rules = _rules(
+        publication("u1", "/v2", "http://iris.test:8080", model="iris"),
+        publication("u2", "/models/two", "http://two.test:8080", model="two"),
+    )
+    matches = [path for rule in rules.values() for path in _paths(rule)]
+    assert [path for path in matches if path[1] == "/v2"] == [("Exact", "/v2"), ("PathPrefix", "/v2")]
+    assert _paths(rules["u1.status"]) == [("Exact", "/v2")]
+    assert _paths(rules["kserve.api.example.test"]) == [("Exact", "/"), ("PathPrefix", "/v1/models")]
+
+
 def test_a_kserve_models_name_in_a_path_waits_for_check() -> None:
     """On the host and below the publication's path nothing but a 404 is; what Check writes leads on by its header."""
     rules = _rules(publication("u1", "/models/iris", "http://iris.test:8080", model="iris"))
