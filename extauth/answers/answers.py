@@ -31,6 +31,8 @@ GIVE_UP_AFTER_MS: Final = 60_000
 OVERLOAD_RETRY_S: Final = 1
 """What a caller should wait after a 503; the gateway heals within seconds."""
 _RETRIES: Final = "x-should-retry"
+NOT_AGAIN: Final = (_RETRIES, "false")
+"""The header of a refusal that the same call would only meet again."""
 _JSON_HEADERS: Final[Headers] = [("content-type", "application/json")]
 
 
@@ -77,7 +79,7 @@ def denial(
     if fault is not None:
         error |= {"message": fault.message, "code": fault.code or wire.code, "param": fault.param}
         if fault.accepts:  # RFC 9110, 15.5.16
-            headers += [("accept-encoding", fault.accepts), (_RETRIES, "false")]
+            headers += [("accept-encoding", fault.accepts), NOT_AGAIN]
     if wire is UNAUTHENTICATED:
         headers.append(("www-authenticate", 'ApiKey realm="tollkeeper", header="X-API-Key", Bearer realm="tollkeeper"'))
         error["key"] = masked or None
@@ -108,14 +110,14 @@ def _explain(error: dict[str, object], headers: Headers, grant: Grant, state: Bu
     if level is not Level.TENANT:
         error |= {"budget": f"{level.value}-{window}", "limit": state.budget.limit, "remaining": state.remaining}
     if grant.answer is Answer.NEVER_FITS:
-        headers.append((_RETRIES, "false"))
+        headers.append(NOT_AGAIN)
         return
     wait_ms = max(1, grant.retry_at_ms - now_ms)
     error["retry_after_ms"] = wait_ms
     error["message"] = f"The {level.value}'s {window} budget is used up; retry in {wait_ms} ms."
     headers += [("retry-after-ms", str(wait_ms)), ("retry-after", str(ceil_s(wait_ms)))]
     if wait_ms > GIVE_UP_AFTER_MS:
-        headers.append((_RETRIES, "false"))
+        headers.append(NOT_AGAIN)
     elif grant.held:
         headers.append((_RETRIES, "true"))
 
@@ -127,7 +129,7 @@ def _explain_errors(error: dict[str, object], headers: Headers, state: BudgetSta
         f"This call is refused for a fault of its own, as {calls} calls of this key were in a minute; what is wrong is "
         f"told again in {wait_ms} ms. Calls without a fault go on: see the errors before, and mend the call."
     )
-    headers[:] = [header for header in headers if header[0] != _RETRIES] + [(_RETRIES, "false")]
+    headers[:] = [header for header in headers if header[0] != _RETRIES] + [NOT_AGAIN]
 
 
 def _explain_tokens(error: dict[str, object], state: BudgetState, hold: Hold | None, held: int) -> None:

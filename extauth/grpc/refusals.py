@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from extauth.answers.answers import GIVE_UP_AFTER_MS, OVERLOAD_RETRY_S, Denial
+from extauth.answers.answers import GIVE_UP_AFTER_MS, NOT_AGAIN, OVERLOAD_RETRY_S, Denial
 from extauth.answers.wire import field, number_field
 from extauth.reasons import Reason
 
@@ -42,7 +42,7 @@ STATUS_OF: Final[Mapping[int, int]] = {
 UNAVAILABLE, which clients try again at once."""
 
 _TYPES: Final = "type.googleapis.com/google.rpc."
-_NOT_AGAIN: Final = "-1"
+_NEVER: Final = "-1"
 _OF_BODIES: Final = ("content-type", "accept-encoding", "allow", "www-authenticate")
 """Headers that say something of HTTP alone."""
 
@@ -63,7 +63,7 @@ def as_grpc(refusal: Denial) -> Denial:
         return Denial(refusal.status, headers, message)
     headers += [
         ("grpc-status-details-bin", binascii.b2a_base64(told, newline=False).decode().rstrip("=")),
-        *_pushback(status, wait_ms),
+        *_pushback(status, 0 if NOT_AGAIN in headers else wait_ms),
     ]
     return Denial(refusal.status, headers, message)
 
@@ -72,7 +72,7 @@ def _pushback(status: int, wait_ms: int) -> Iterator[tuple[str, str]]:
     """What a client goes by that tries again by itself (gRFC A6): after so long, or not at all."""
     if status in {RESOURCE_EXHAUSTED, UNAVAILABLE}:
         worth_it = 0 < wait_ms <= GIVE_UP_AFTER_MS
-        yield "grpc-retry-pushback-ms", str(wait_ms) if worth_it else _NOT_AGAIN
+        yield "grpc-retry-pushback-ms", str(wait_ms) if worth_it else _NEVER
 
 
 def _error_info(error: Mapping[str, Any]) -> bytes:

@@ -18,7 +18,9 @@ from extauth.grpc.calls import binary_copies
 from extauth.grpc.refusals import STATUS_OF, as_grpc
 from extauth.question import Question, read_question
 from extauth.reasons import WIRE, Outcome, Reason
+from extauth.records.allowances import Allowances
 from protos.external_auth_pb2 import CheckRequest, CheckResponse
+from ratelimit.windows.budgets import Answer, Charge, Draw, Grant
 from tests.support.inference.protocol import google_rpc
 
 SECRETS = Secrets({1: b"p" * 32}, 1, {1: b"m" * 32}, 1, jwt_key=b"j" * 32, recovery_key=b"r" * 32)
@@ -144,6 +146,14 @@ def test_a_wait_is_told_to_clients_that_try_again_by_themselves(wait_ms: int, pu
     retry = google_rpc.RetryInfo()
     assert status.details[1].Unpack(retry)
     assert retry.retry_delay.ToMilliseconds() == wait_ms
+
+
+def test_who_makes_too_many_bad_calls_is_not_told_to_make_them_again() -> None:
+    """As by HTTP: when the wait is over it would be refused all the same."""
+    subject = Allowances(errors_per_minute=1).errors("k")
+    grant = Grant(Answer.REFUSED, Draw(Charge(subjects=(subject,))), (1, 9_000), place=1, retry_at_ms=9_000)
+    headers = dict(as_grpc(denial(Reason.TOO_MANY_ERRORS, grant=grant, now_ms=1_000)).headers)
+    assert (headers["grpc-retry-pushback-ms"], headers["x-should-retry"]) == ("-1", "false")
 
 
 @pytest.mark.parametrize(
