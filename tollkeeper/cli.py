@@ -17,7 +17,7 @@ from runtime.lifecycle import CannotStart
 from runtime.version import VERSION, is_compiled
 from tollkeeper.client import entering
 from tollkeeper.client.commands import add_commands
-from tollkeeper.client.nouns import NOUNS
+from tollkeeper.client.nouns.table import NOUNS
 from tollkeeper.processes import BUDGET_COMMANDS, CELL_COMMANDS, PROCESSES, SECRET_COMMANDS, Process, all_settings
 from tollkeeper.secrets.command import add_mac_key, add_pepper, init
 

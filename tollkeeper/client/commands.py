@@ -10,7 +10,8 @@ import click
 
 from tollkeeper.client.completing import names_of
 from tollkeeper.client.fields import Field, Kind, named
-from tollkeeper.client.nouns import NOUNS, Noun, Verb
+from tollkeeper.client.nouns.table import NOUNS
+from tollkeeper.client.nouns.verbs import Noun, Verb
 
 LISTED: Final = 500
 """Items of a list that are shown unless more are asked for."""

@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from tollkeeper.client.nouns import Noun, Verb
+from tollkeeper.client.nouns.verbs import Noun, Verb
 
 SHOWN: Final = 100
 

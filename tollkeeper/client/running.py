@@ -16,7 +16,7 @@ import yaml
 from tollkeeper.client import secret_files, showing
 from tollkeeper.client.calling import Api, ApiError, place
 from tollkeeper.client.fields import BadOption, Field, Kind, body_of, merged, named, options_of
-from tollkeeper.client.nouns import Noun, Verb
+from tollkeeper.client.nouns.verbs import Noun, Verb
 from tollkeeper.client.problems import sentences
 from tollkeeper.client.session import SessionError, current
 from tollkeeper.client.waiting import telling_of_a_wait

@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from admin.http.routes import ROUTES, Route
 from tollkeeper.client.fields import Field
-from tollkeeper.client.nouns import NOUNS, Noun, Verb
+from tollkeeper.client.nouns.table import NOUNS
+from tollkeeper.client.nouns.verbs import Noun, Verb
 
 BY_CALL = {(route.method, re.sub(r"\{\w+\}", "{}", route.path)): route for route in ROUTES}
 VERBS = [pytest.param(noun, verb, id=f"{noun.name}-{name}") for noun in NOUNS for name, verb in noun.verbs.items()]
