@@ -27,6 +27,10 @@ _AUTH_FIELDS: Final = (
     ),
 )
 
+_SERVER: Final = Field(
+    "--server", ("servers",), Kind.SERVERS, "One of several servers and its weight, instead of --url."
+)
+
 MODELS: Final = Noun(
     "models",
     "Models: servers that can be published.",
@@ -48,7 +52,8 @@ MODELS: Final = Noun(
             "/api/models",
             "Register a model by the URL of its server; everything else is found out.",
             (
-                Field("--url", ("url",), Kind.TEXT, "Origin of the server: http://127.0.0.1:11434.", required=True),
+                Field("--url", ("url",), Kind.TEXT, "Origin of the server: http://127.0.0.1:11434."),
+                _SERVER,
                 Field("--name", ("name",), Kind.TEXT, "What the gateway calls it; at first made of its model id."),
                 Field("--tenant", ("tenantId",), Kind.TEXT, "Whose it is; at first your only tenant, else `default`."),
                 Field("--model-id", ("modelId",), Kind.TEXT, "What the server calls it: llama3.1:8b."),
@@ -60,12 +65,11 @@ MODELS: Final = Noun(
         "update": Verb(
             "PATCH",
             "/api/models/{name}",
-            "Change a model's servers while calls run; keys and paths stay.",
+            "Change a model's servers, or what they call it, while calls run; keys and paths stay.",
             (
                 Field("--url", ("url",), Kind.TEXT, "Its one server from now on."),
-                Field(
-                    "--server", ("servers",), Kind.SERVERS, "One of several servers and its weight, instead of --url."
-                ),
+                _SERVER,
+                Field("--model-id", ("modelId",), Kind.TEXT, "What its servers call it from now on."),
                 *_AUTH_FIELDS,
             ),
             argument="NAME",
