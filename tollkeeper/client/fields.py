@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+_WHOLE: Final = re.compile(r"[+-]?[0-9]{1,30}")
+_BROKEN: Final = re.compile(r"[+-]?[0-9]{1,30}\.[0-9]{1,30}")
 NONE: Final = "none"
 """What takes a limit, or an end, away."""
 
@@ -19,7 +22,7 @@ class Kind(enum.Enum):
     LIMIT = "NUMBER|none"  # none: null
     TIME = "TIME|none"  # likewise; the API reads it
     WORDS = "NAME"  # given several times, or parted by commas: a list
-    PAIRS = "NAME=VALUE"  # given several times: an object
+    PAIRS = "NAME=VALUE"  # given several times: an object; "" alone is an empty one
     SWITCH = "switch"
     PASSWORD = "FILE"  # noqa: S105  a kind of option: the first line of a file, - is standard input  # nosec B105
     SERVERS = "URL[=WEIGHT]"  # given several times
@@ -99,11 +102,10 @@ def _read(field: Field, value: Any) -> object:
 
 
 def _number(field: Field, text: str) -> int | float:
-    for read in (int, float):
-        try:
-            return read(text)
-        except ValueError:
-            continue
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    if _BROKEN.fullmatch(text):  # the API says what is wrong with it
+        return float(text)
     raise BadOption(field, f"must be a number{', or none' if field.kind is Kind.LIMIT else ''}, not {text!r}")
 
 
@@ -130,6 +132,6 @@ _READERS: Final[Mapping[Kind, Callable[[Field, Any], object]]] = {
     Kind.NUMBER: _number,
     Kind.LIMIT: _number,
     Kind.WORDS: _words,
-    Kind.PAIRS: lambda field, given: dict(_pair(field, pair) for pair in given),
+    Kind.PAIRS: lambda field, given: dict(_pair(field, pair) for pair in given if pair or len(given) > 1),
     Kind.SERVERS: lambda field, given: [_server(field, server) for server in given],
 }

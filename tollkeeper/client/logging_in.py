@@ -11,12 +11,12 @@ from typing import Any, Final
 import click
 
 from tollkeeper.client import session as sessions
-from tollkeeper.client.calling import Api, ApiError
+from tollkeeper.client.calling import Api, ApiError, needed
 from tollkeeper.client.columns import Column
 from tollkeeper.client.problems import sentences
 from tollkeeper.client.running import asking, fail
-from tollkeeper.client.secret_files import read_secret
-from tollkeeper.client.session import Session, SessionError
+from tollkeeper.client.secret_files import can_be_asked, read_secret
+from tollkeeper.client.session import Session, SessionEnded, SessionError
 from tollkeeper.client.showing import Form, show_list, show_one
 from tollkeeper.client.waiting import telling_of_a_wait
 
@@ -43,36 +43,61 @@ def log_in(url: str, username: str | None, password_file: str | None, ca: str, *
         fail(str(error))
     if sessions.is_exposed(url) and not is_plaintext_meant:
         fail(f"{url} would get the password unencrypted over the network: use https, or say --insecure-plaintext")
-    name = username if username is not None else str(click.prompt("Username"))
+    if username is None and not can_be_asked():
+        raise click.UsageError("missing --username, which is asked for at a terminal only")
+    name = username if username is not None else str(click.prompt("Username", err=True))
     password = read_secret(password_file, "Password")
     try:
         with Api(url, ca=ca) as api, telling_of_a_wait():
             told = api.ask("POST", "/api/admin/login", body={"username": name, "password": password})
-        made = Session(url, told["token"], name, told["expiresAt"], ca)
+        made = Session(url, needed(told, "token", str), name, needed(told, "expiresAt", str), ca)
+        role = needed(needed(told, "user", dict), "role", str)
         sessions.store(made, sessions.path_of(os.environ))
     except ApiError as error:
         fail(sentences(error, {"username": "--username"}))
     except SessionError as error:
         fail(str(error))
-    user = told["user"]
-    click.echo(f"logged in at {url} as {name} ({user['role']}) until {made.expires_at}")
+    click.echo(f"logged in at {url} as {name} ({role}) until {made.expires_at}")
 
 
 def log_out() -> None:
-    """End every token of the user's, and forget the session, whatever the API says."""
+    """End every token of the user's, and forget the session, whatever the API says.
+
+    A session that is not the one that was used, because the environment names another, is left as it is.
+    """
     path = sessions.path_of(os.environ)
     try:
-        session = sessions.current(os.environ, datetime.now(UTC))
-        with Api.of(session) as api:
-            api.ask("POST", "/api/admin/logout")
+        session = _running_session()
+        refusal = _ended(session)
+        if session is None or session.username:  # one of the environment is not ours to forget
+            sessions.forget(path)
     except SessionError as error:
-        if not sessions.forget(path):
-            fail(str(error))
-    except ApiError as error:
-        sessions.forget(path)
-        fail(f"the session is forgotten here, but its token may live on: {sentences(error, {})}")
-    sessions.forget(path)
+        fail(str(error))
+    if refusal:
+        is_kept = session is not None and not session.username
+        fail(refusal if is_kept else f"the session is forgotten here, but its token may live on: {refusal}")
     click.echo("logged out")
+
+
+def _running_session() -> Session | None:
+    """The session that is there; None: its time is over."""
+    try:
+        return sessions.current(os.environ, datetime.now(UTC))
+    except SessionEnded:
+        return None
+
+
+def _ended(session: Session | None) -> str:
+    """End a session's tokens; return why they may not have ended, "" where they have."""
+    if session is None:
+        return ""
+    try:
+        with Api.of(session) as api, telling_of_a_wait():
+            api.ask("POST", "/api/admin/logout")
+    except ApiError as error:
+        has_ended = error.code == "UNAUTHENTICATED" and session.username
+        return "" if has_ended else sentences(error, {})
+    return ""
 
 
 def change_password(current_file: str | None, new_file: str | None) -> None:
@@ -84,9 +109,14 @@ def change_password(current_file: str | None, new_file: str | None) -> None:
     }
     with asking({"currentPassword": "the current password", "newPassword": "the new password"}) as api:
         told = api.ask("POST", "/api/users/me/password", body=body)
-    if session.username:  # one of the environment is not ours to change
-        made = replace(session, token=told["token"], expires_at=told["expiresAt"])
-        sessions.store(made, sessions.path_of(os.environ))
+        token, expires_at = needed(told, "token", str), needed(told, "expiresAt", str)
+    if not session.username:  # one of the environment is not ours to change
+        click.echo(f"the password is changed; all sessions of yours have ended, that of {sessions.TOKEN} too")
+        return
+    try:
+        sessions.store(replace(session, token=token, expires_at=expires_at), sessions.path_of(os.environ))
+    except SessionError as error:
+        fail(f"the password is changed, and all sessions of yours have ended: {error}")
     click.echo("the password is changed; all other sessions of yours have ended")
 
 
@@ -103,17 +133,14 @@ def find_key(text_file: str | None, output: str) -> None:
     text = read_secret(text_file, "Key")
     with asking({"apiKey": "the key"}) as api:
         found = api.ask("POST", "/api/keys/find", body={"apiKey": text})
-    items = [_flat(one) for one in found["items"]]
-    show_list(
-        items if Form(output) is Form.TABLE or Form(output) is Form.CSV else found["items"],
-        _FOUND,
-        Form(output),
-        "no such key",
-    )
+        items, damaged = needed(found, "items", list), found.get("damaged") or []
+    form = Form(output)
+    shown = items if form in {Form.JSON, Form.YAML} else [_flat(one) for one in items]
+    show_list([*shown, *damaged], _FOUND, form, "no such key")
 
 
 def _flat(found: Mapping[str, Any]) -> dict[str, Any]:
-    return {**(found["key"] or found["deleted"] or {}), "text": found["text"]}
+    return {**(found.get("key") or found.get("deleted") or {}), "text": found.get("text")}
 
 
 def _session() -> Session:

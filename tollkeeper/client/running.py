@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import json
 import os
-import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 import yaml
 
-from tollkeeper.client import secret_files, showing
-from tollkeeper.client.calling import Api, ApiError, place
+from tollkeeper.client import showing
+from tollkeeper.client.calling import Api, ApiError, needed, place
 from tollkeeper.client.fields import BadOption, Field, Kind, body_of, merged, named, options_of
 from tollkeeper.client.nouns.verbs import Noun, Verb
 from tollkeeper.client.problems import sentences
+from tollkeeper.client.secret_files import STDIN, SecretFile, can_be_asked, read_secret, standard_input
 from tollkeeper.client.session import SessionError, current
 from tollkeeper.client.waiting import telling_of_a_wait
 
 Given = Mapping[str, Any]
-MOST_FILE: int = 1 << 20  # the API takes no longer body
+MOST_FILE: Final = 1 << 20  # the API takes no longer body
+_NO_NAMES: Final = frozenset({"", ".", ".."})
+"""Steps of a path, which HTTP clients take before they ask."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads times as the words that they are, as JSON has them."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, form) for tag, form in known if tag != "tag:yaml.org,2002:timestamp"]
+    for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def run_verb(noun: Noun, verb: Verb, given: Given) -> None:
@@ -43,8 +56,8 @@ def asking(options: Mapping[str, str]) -> Iterator[Api]:
 
 
 def fail(message: str) -> NoReturn:
-    """End with 1."""
-    raise click.ClickException(message)
+    """End with 1. What a terminal would obey is taken out: some of it a server said."""
+    raise click.ClickException("\n".join(map(showing.printable, message.splitlines())))
 
 
 def _list(noun: Noun, verb: Verb, given: Given) -> None:
@@ -60,15 +73,18 @@ def _list(noun: Noun, verb: Verb, given: Given) -> None:
 
 def _do(noun: Noun, verb: Verb, given: Given) -> None:
     target: str = given.get("target", "")
+    if "{name}" in verb.path and target in _NO_NAMES:
+        raise click.UsageError(f"{verb.argument}: must not be empty, . or ..")
     body = _body(verb, given, target)
     if verb.asks and not given["yes"]:
         _confirm(verb.asks.format(name=target))
-    secret_file: Path | None = given.get("secret_file")
-    with _reserved(secret_file), asking(_options(verb)) as api:
+    path: Path | None = given.get("secret_file")
+    with SecretFile(path) if path else nullcontext() as file, asking(_options(verb)) as api:
         answer = api.ask(verb.method, place(verb.path, name=target), body=body, query=_query(verb, given))
-        if secret_file is not None:
-            secret_files.write_key(secret_file, answer[verb.shown_once])
-            answer[verb.shown_once] = f"in {secret_file}"
+        is_kept = file is not None and _keep(file, answer, verb.shown_once)
+        if verb.is_usage:
+            for series in ("budgets", "hours", "days"):
+                needed(answer, series, list)
     if verb.done:
         click.echo(verb.done.format(name=target))
         return
@@ -78,27 +94,25 @@ def _do(noun: Noun, verb: Verb, given: Given) -> None:
         return
     showing.show_one(answer, form, noun.columns)
     _tell_warnings(answer)
-    if verb.shown_once and secret_file is None:
+    if verb.shown_once and not is_kept:
         click.echo(f"{verb.shown_once} is shown this once: keep it now.", err=True)
 
 
-@contextmanager
-def _reserved(secret_file: Path | None) -> Iterator[None]:
-    """Have a file there before the key or token is made, so that none is made and lost."""
-    if secret_file is None:
-        yield
-        return
-    secret_files.reserve_file(secret_file)
+def _keep(file: SecretFile, answer: dict[str, Any], name: str) -> bool:
+    """Write the key to its file, in the answer's stead; where that fails it is shown, since it cannot be had again."""
     try:
-        yield
-    finally:
-        secret_files.drop_reserved(secret_file)
+        file.write(needed(answer, name, str))
+    except OSError as error:
+        click.echo(f"{file.path} cannot be written: {error.strerror}; it is shown here instead", err=True)
+        return False
+    answer[name] = f"in {file.path}"
+    return True
 
 
 def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
+    if not can_be_asked():
         fail(f"{question} Say --yes where nobody can be asked.")
-    click.confirm(question, abort=True)
+    click.confirm(question, abort=True, err=True)
 
 
 def _tell_warnings(answer: Mapping[str, Any]) -> None:
@@ -150,7 +164,7 @@ def _told(field: Field, given: Given) -> Any:
     value = given.get(field.name)
     if field.kind is not Kind.PASSWORD or value is None:
         return value
-    return secret_files.read_secret(value, field.option)
+    return read_secret(value, field.option)
 
 
 def _has(body: Mapping[str, Any], path: tuple[str, ...]) -> bool:
@@ -167,7 +181,7 @@ def _from_file(source: str | None) -> dict[str, Any]:
     if source is None:
         return {}
     try:
-        text = sys.stdin.read(MOST_FILE + 1) if source == secret_files.STDIN else _text_of(Path(source))
+        text = standard_input().read(MOST_FILE + 1) if source == STDIN else _text_of(Path(source))
     except OSError as error:
         raise click.UsageError(f"--file: {source} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -175,10 +189,13 @@ def _from_file(source: str | None) -> dict[str, Any]:
     if len(text) > MOST_FILE:
         raise click.UsageError(f"--file: {source} is longer than {MOST_FILE:,} characters")
     try:
-        read = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a date that is none
+        read = yaml.load(text, _Loader)  # noqa: S506  # nosec B506  a safe loader, without times
+        json.dumps(read, allow_nan=False)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: a number that is none
         problem = str(error).partition("\n")[0]
         raise click.UsageError(f"--file: {source} is neither JSON nor YAML: {problem}") from error
+    except TypeError as error:
+        raise click.UsageError(f"--file: {source} has what JSON cannot say: {error}") from error
     if not isinstance(read, dict) or not all(isinstance(name, str) for name in read):
         raise click.UsageError(f"--file: {source} must be an object of fields")
     return read

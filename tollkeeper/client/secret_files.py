@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Final, Self, TextIO
 
 import click
-
-from tollkeeper.client.session import write_private
 
 STDIN: Final = "-"
 MOST: Final = 8_192
 
 
+def can_be_asked() -> bool:
+    """Whether somebody sits at a terminal who can answer."""
+    return sys.stdin is not None and not sys.stdin.closed and sys.stdin.isatty()
+
+
 def read_secret(source: str | None, prompt: str, *, confirm: bool = False) -> str:
     """Return the first line of a file (``-``: of standard input); asked for at the terminal where none is named."""
     if source is None:
-        if not sys.stdin.isatty():
+        if not can_be_asked():
             raise click.UsageError(f"{prompt} is asked for at a terminal; name a file instead, or - for standard input")
-        return str(click.prompt(prompt, hide_input=True, confirmation_prompt=confirm))
+        return str(click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True))
     try:
-        text = sys.stdin.readline(MOST + 1) if source == STDIN else _first_line(Path(source))
+        text = standard_input().readline(MOST + 1) if source == STDIN else _first_line(Path(source))
     except OSError as error:
         raise click.UsageError(f"{source} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -32,27 +36,47 @@ def read_secret(source: str | None, prompt: str, *, confirm: bool = False) -> st
     return line
 
 
+def standard_input() -> TextIO:
+    """Return standard input; raises a usage error where it is closed."""
+    if sys.stdin is None:
+        raise click.UsageError("standard input is closed")
+    return sys.stdin
+
+
 def _first_line(path: Path) -> str:
     with path.open() as file:
         return file.readline(MOST + 1)
 
 
-def reserve_file(path: Path) -> None:
-    """See that a file can be made there before a key is: raises a usage error, so that no key is lost."""
-    if path.exists():
-        raise click.UsageError(f"{path} exists already; a key is never written over a file")
-    try:
-        path.touch(mode=0o600, exist_ok=False)
-    except OSError as error:
-        raise click.UsageError(f"{path} cannot be written: {error.strerror}") from error
+class SecretFile:
+    """A new file of mode 0600 for a key: it is made before the key, so that no key is made that could not be kept.
 
+    A context manager; a file that got no whole key is removed at its end.
+    """
 
-def write_key(path: Path, text: str) -> None:
-    """Write a key's text to its file, mode 0600."""
-    write_private(path, f"{text}\n")
+    def __init__(self, path: Path) -> None:
+        """Make the file; raises a usage error where it cannot be, or is there already."""
+        self.path = path
+        try:
+            self._handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        except FileExistsError as error:
+            raise click.UsageError(f"{path} exists already; a key is never written over a file") from error
+        except OSError as error:
+            raise click.UsageError(f"{path} cannot be written: {error.strerror}") from error
+        self._is_whole = False
 
+    def __enter__(self) -> Self:
+        return self
 
-def drop_reserved(path: Path) -> None:
-    """Remove a file that was made for a key which was not."""
-    if path.exists() and path.stat().st_size == 0:
-        path.unlink()
+    def __exit__(self, *_: object) -> None:
+        os.close(self._handle)
+        if not self._is_whole:
+            self.path.unlink(missing_ok=True)
+
+    def write(self, key: str) -> None:
+        """Write the key's text; raises ``OSError``."""
+        left = f"{key}\n".encode()
+        while left:
+            left = left[os.write(self._handle, left) :]
+        os.fsync(self._handle)
+        self._is_whole = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -20,10 +21,16 @@ URL: Final = "TOLLKEEPER_URL"
 TOKEN: Final = "TOLLKEEPER_TOKEN"  # noqa: S105  a variable's name  # nosec B105
 CA: Final = "TOLLKEEPER_CA"
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
+"""What a header can carry after ``Bearer``."""
 
 
 class SessionError(Exception):
     """There is no session to work with: one sentence that says what to do."""
+
+
+class SessionEnded(SessionError):  # noqa: N818  what it says is the name
+    """There was one, and its time is over."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -45,6 +52,7 @@ def address(text: str) -> str:
     try:
         parts = urlsplit(text)
         is_one = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        is_one = is_one and text.isprintable() and " " not in text
     except ValueError:  # brackets of no address, or a port that is none
         is_one = False
     if not is_one:
@@ -56,8 +64,12 @@ def address(text: str) -> str:
 
 def is_exposed(url: str) -> bool:
     """Whether a password or token would travel there unencrypted over a network."""
-    parts = urlsplit(url)
-    return parts.scheme == "http" and parts.hostname not in _LOOPBACK
+    return urlsplit(url).scheme == "http" and not is_here(url)
+
+
+def is_here(url: str) -> bool:
+    """Whether an address is this machine's own, by its name."""
+    return urlsplit(url).hostname in _LOOPBACK
 
 
 def path_of(environment: Mapping[str, str]) -> Path:
@@ -69,20 +81,31 @@ def path_of(environment: Mapping[str, str]) -> Path:
 
 def current(environment: Mapping[str, str], now: datetime) -> Session:
     """Return the session to work with; raises ``SessionError`` where there is none, or its time is over."""
-    token, url = environment.get(TOKEN, ""), environment.get(URL, "")
+    url = environment.get(URL, "")
+    if environment.get(TOKEN):
+        return _of_environment(environment, url)
     stored = _read(path_of(environment))
-    if token:
-        if not (url or stored):
-            raise SessionError(f"{TOKEN} is set and {URL} is not: set it to the admin API's address")
-        known = stored or Session("", "")
-        return Session(address(url or known.url), token, ca=environment.get(CA) or known.ca)
     if stored is None:
         raise SessionError("you are not logged in: tollkeeper login URL")
     if url and address(url) != stored.url:
         raise SessionError(f"you are logged in at {stored.url}, not at {url}: tollkeeper login {url}")
     if stored.expires_at and datetime.fromisoformat(stored.expires_at) <= now:
-        raise SessionError(f"the session ended at {stored.expires_at}: tollkeeper login {stored.url}")
+        raise SessionEnded(f"the session ended at {stored.expires_at}: tollkeeper login {stored.url}")
     return stored
+
+
+def _of_environment(environment: Mapping[str, str], url: str) -> Session:
+    """The token of a variable, with its address, else with the stored session's, which is not read otherwise."""
+    token = environment[TOKEN].strip()
+    if not _TOKEN.fullmatch(token):
+        raise SessionError(f"{TOKEN} is no token: it must be one word of ASCII characters")
+    ca = environment.get(CA, "")
+    if url:
+        return Session(address(url), token, ca=ca)
+    stored = _read(path_of(environment))
+    if stored is None:
+        raise SessionError(f"{TOKEN} is set and {URL} is not: set it to the admin API's address")
+    return Session(stored.url, token, ca=ca or stored.ca)
 
 
 def _read(path: Path) -> Session | None:
@@ -102,10 +125,11 @@ def _read(path: Path) -> Session | None:
         raise SessionError(f"{path} is no session: remove it and log in again")
     session = Session(**{name: value for name, value in told.items() if name in names})
     try:
+        address(session.url)
         ends = datetime.fromisoformat(session.expires_at) if session.expires_at else datetime.now(UTC)
-    except ValueError:
+    except (ValueError, SessionError):
         ends = None
-    if ends is None or ends.tzinfo is None:
+    if ends is None or ends.tzinfo is None or not _TOKEN.fullmatch(session.token):
         raise SessionError(f"{path} is no session: remove it and log in again")
     return session
 
@@ -135,9 +159,11 @@ def write_private(path: Path, text: str) -> None:
 
 
 def forget(path: Path) -> bool:
-    """Remove the stored session; whether there was one."""
+    """Remove the stored session; whether there was one. Raises ``SessionError``."""
     try:
         path.unlink()
     except FileNotFoundError:
         return False
+    except OSError as error:
+        raise SessionError(f"{path} cannot be removed: {error.strerror}") from error
     return True

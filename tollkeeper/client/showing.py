@@ -6,6 +6,7 @@ import csv
 import enum
 import io
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
@@ -94,12 +95,10 @@ _BUCKETS: Final = (Column("start"), Column("requests", "CALLS"), Column("tokens"
 def _draw(table: Table) -> None:
     """Print a table; where it goes into a file, without the spaces that fill it up."""
     shown = console()
-    if shown.is_terminal:
-        shown.print(table)
-        return
     with shown.capture() as drawn:
         shown.print(table)
-    click.echo("\n".join(line.rstrip() for line in drawn.get().splitlines()))
+    lines = drawn.get().splitlines()
+    _print("\n".join(lines if shown.is_terminal else map(str.rstrip, lines)) + "\n")
 
 
 def _lines(text: str) -> str:
@@ -114,7 +113,9 @@ def _table(items: Sequence[Mapping[str, Any]], columns: Sequence[Column]) -> Tab
         table.add_column(column.title, justify="right" if is_number else "left", overflow="fold")
     for item in items:
         if item.get("damaged") is True:
-            table.add_row(Text(f"damaged record {item.get('id', '')}: {item.get('remove', '')}", style="red"))
+            table.add_row(
+                Text(printable(f"damaged record {item.get('id', '')}: {item.get('remove', '')}"), style="red")
+            )
         else:
             table.add_row(*(cell(column.value(item), column.path) for column in columns))
     return table
@@ -209,4 +210,6 @@ def _csv_cell(value: Any) -> str | int | float:
 
 
 def _print(text: str) -> None:
-    click.echo(text, nl=False)
+    """Print it in the encoding of standard output; what that has no sign for is escaped."""
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    click.echo(text.encode(encoding, "backslashreplace").decode(encoding), nl=False)

@@ -28,6 +28,7 @@ FIELDS = (LIMIT, HOUR, END, WORDS, PAIRS, OFF, SERVERS)
         ({"publication": ("a,b", "c", "")}, {"publications": ["a", "b", "c"]}),
         ({"publication": ()}, {}),
         ({"label": ("a=1", "b=x=y", "c=")}, {"labels": {"a": "1", "b": "x=y", "c": ""}}),
+        ({"label": ("",)}, {"labels": {}}),
         ({"disabled": False}, {"disabled": False}),
         ({"disabled": None}, {}),
         (
@@ -46,6 +47,7 @@ def test_what_is_given_is_what_the_body_says(given: dict[str, object], expected:
     [
         ({"per_minute": "many"}, "--per-minute: must be a number, or none, not 'many'"),
         ({"per_minute": ""}, "--per-minute: must be a number"),
+        *(({"per_minute": word}, "--per-minute: must be a number") for word in ("nan", "inf", "1_000", "9" * 5000)),
         ({"label": ("red",)}, "--label: must be NAME=VALUE, not 'red'"),
         ({"label": ("=red",)}, "--label: must be NAME=VALUE"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -72,6 +73,8 @@ def test_an_ended_session_is_told_before_anything_is_asked(environment: dict[str
         "{}",
         '{"url": 1, "token": "t"}',
         '{"url": "http://x", "token": "t", "expires_at": "tomorrow"}',
+        '{"url": "x", "token": "t"}',
+        '{"url": "http://x", "token": "t\\r"}',
         '{"url": "http://x", "token": "t", "expires_at": "2026-12-01T00:00:00"}',
         "\x00",
     ],
@@ -104,6 +107,26 @@ def test_the_environment_beats_the_file(environment: dict[str, str]) -> None:
     assert current(environment | token, NOW).url == SESSION.url
 
 
+def test_cron_needs_no_home(environment: dict[str, str]) -> None:
+    """With a token and an address, the session's file is not looked at, nor its authorities."""
+    path = path_of(environment)
+    store(replace(SESSION, ca="/old/ca.pem"), path)
+    variables = {"TOLLKEEPER_TOKEN": "t", "TOLLKEEPER_URL": "https://other.example.com"}
+    assert current(environment | variables, NOW).ca == ""
+    path.write_text("no json")
+    assert current(environment | variables, NOW).token == "t"
+
+
+@pytest.mark.parametrize("token", ["tka_a\rb", "tka_\u00e9", "two words", " ", "\n"])
+def test_a_token_that_no_header_can_carry_is_not_printed(environment: dict[str, str], token: str) -> None:
+    """HTTP libraries quote what they refuse, and so would print it; a line's end around a token is taken off."""
+    variables = {"TOLLKEEPER_URL": "http://127.0.0.1:1", "TOLLKEEPER_TOKEN": token}
+    with pytest.raises(SessionError, match="TOLLKEEPER_TOKEN is no token") as caught:
+        current(environment | variables, NOW)
+    assert token.strip() not in str(caught.value) or not token.strip()
+    assert current(environment | variables | {"TOLLKEEPER_TOKEN": "tka_a\r\n"}, NOW).token == "tka_a"
+
+
 def test_a_session_is_never_sent_elsewhere(environment: dict[str, str]) -> None:
     """An address of the environment alone does not get the session's token."""
     store(SESSION, path_of(environment))
@@ -115,7 +138,7 @@ def test_a_session_is_never_sent_elsewhere(environment: dict[str, str]) -> None:
     "text",
     [
         *("", "admin.example.com", "ftp://x", "http://", "http://x:port", "http://x:99999"),
-        *("http://ann@x", "http://x?a", "http://x#a", "http://[::1"),
+        *("http://ann@x", "http://x?a", "http://x#a", "http://[::1", "http://a b", "http://a\x1b[31m"),
     ],
 )
 def test_what_is_no_address_is_refused(text: str) -> None:
