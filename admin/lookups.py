@@ -53,11 +53,23 @@ async def tenant(store: CatalogStore, caller: Caller, name: str) -> TenantRecord
 
 async def user(store: CatalogStore, caller: Caller, name: str) -> UserRecord:
     """Return a user who shares a tenant with the caller; raises ``Problem`` USER_NOT_FOUND."""
-    if is_user_name(name):
-        found = await record(store, Kind.USER, name, UserRecord)
-        if found and found.service is None and (caller.sees_all or caller.tenants & set(found.tenants)):
-            return found
+    found = await _account(store, caller, name)
+    if found and found.service is None:
+        return found
     raise Problem(Code.USER_NOT_FOUND, f"there is no user {name}" if is_user_name(name) else _NO_NAME)
+
+
+async def _account(store: CatalogStore, caller: Caller, name: str) -> UserRecord | None:
+    """Return a person or service account who shares a tenant with the caller; raises ``CorruptRecord`` to an admin."""
+    if not is_user_name(name):
+        return None
+    try:
+        found = await record(store, Kind.USER, name, UserRecord)
+    except CorruptRecord:
+        if caller.role is Role.ADMIN:  # whose it was cannot be told, so it is nobody else's
+            raise
+        return None
+    return found if found and (caller.sees_all or caller.tenants & set(found.tenants)) else None
 
 
 async def require_tenant(store: CatalogStore, caller: Caller, name: str, field: str) -> TenantRecord:
@@ -102,11 +114,10 @@ async def _all_tenants(store: CatalogStore) -> list[str]:
 
 
 async def service_account(store: CatalogStore, caller: Caller, name: str) -> UserRecord:
-    """Return a service account; raises ``Problem`` SERVICE_ACCOUNT_NOT_FOUND."""
-    if is_user_name(name):
-        found = await record(store, Kind.USER, name, UserRecord)
-        if found and found.service and (caller.sees_all or caller.tenants & set(found.tenants)):
-            return found
+    """Return a service account likewise; raises ``Problem`` SERVICE_ACCOUNT_NOT_FOUND."""
+    found = await _account(store, caller, name)
+    if found and found.service:
+        return found
     detail = f"there is no service account {name}" if is_user_name(name) else _NO_NAME
     raise Problem(Code.SERVICE_ACCOUNT_NOT_FOUND, detail)
 

@@ -14,7 +14,7 @@ from admin.acts import differences
 from admin.acts.people import services, users
 from admin.acts.people.services import NewToken
 from admin.committing import until_settled
-from admin.handlers.users import commit_people, known_tenants_of, require_new, unchanged
+from admin.handlers.users import commit_people, discard, known_tenants_of, require_new, unchanged
 from admin.http import paging
 from admin.http.calls import ApiCall, Reply
 from admin.http.preconditions import tagged
@@ -24,6 +24,7 @@ from admin.schemas.services import ServiceAccount, ServiceAccountChange, Service
 from admin.views.listing import listed
 from admin.views.services import service_account
 from catalog.changes import Delete, Put
+from catalog.damage import CorruptRecord
 from catalog.keys.keytext import KeyText
 from catalog.records import Kind, UserRecord
 from catalog.store.store import Conflict
@@ -121,7 +122,11 @@ async def delete_service(call: ApiCall) -> Reply:
 
 
 async def _delete(call: ApiCall) -> None:
-    old = await _found(call)
+    try:
+        old = await _found(call)
+    except CorruptRecord as damaged:  # whether it was a person or an account cannot be told
+        await discard(call, damaged)
+        return
     call.require_match(old)
     audit = call.audit("service.delete", old.id, "", services.told(old))
     await commit_people(call, [Delete(Kind.USER, old.id, old.version, old.created_at_ms)], audit)

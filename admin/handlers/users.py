@@ -26,7 +26,6 @@ from catalog.damage import CorruptRecord
 from catalog.records import Kind, TenantRecord, UserRecord
 from catalog.store.store import CatalogStore, NoRoom
 
-"""What the audit says of a new password."""
 _LAST: Final = "there is no other admin who can act: make or enable one first"
 
 
@@ -120,15 +119,20 @@ async def delete_user(call: ApiCall) -> Reply:
 async def _delete(call: ApiCall) -> None:
     try:
         old = await lookups.user(call.services.store, call.caller, call.path["u"])
-    except CorruptRecord as damaged:  # who cannot be read cannot log in: he is not the last admin who can act
-        removal = require_admin(call, damaged, Kind.USER)
-        await call.services.committer.commit([removal], call.audit("user.discard", damaged.id, "", {}))
+    except CorruptRecord as damaged:
+        await discard(call, damaged)
         return
     call.require_match(old)
     changes: list[Change] = [Delete(Kind.USER, old.id, old.version, old.created_at_ms)]
     if users.is_acting_admin(old):
         changes += await _remaining_admin(call, old)
     await commit_people(call, changes, call.audit("user.delete", old.id, "", users.told(old)))
+
+
+async def discard(call: ApiCall, damaged: CorruptRecord) -> None:
+    """Remove a person or account who cannot be read, hence cannot act: it is not the last admin who can."""
+    removal = require_admin(call, damaged, Kind.USER)
+    await call.services.committer.commit([removal], call.audit("user.discard", damaged.id, "", {}))
 
 
 async def _remaining_admin(call: ApiCall, leaving: UserRecord) -> list[Check]:

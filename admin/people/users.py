@@ -78,9 +78,7 @@ def _default_tenant(now_ms: int) -> TenantRecord:
 
 async def _change(store: CatalogStore, user: UserRecord, hashed: str) -> None:
     gone = logged_out(user, await store.now_ms())
-    changed = structs.replace(
-        gone, password_hash=hashed, service=None
-    )  # given, not their own act; a person from now on
+    changed = structs.replace(gone, password_hash=hashed, service=None)  # given; a person from now on
     await store.commit([Put(changed, user.version)], audit=_audit("user.password", user.id))
 
 

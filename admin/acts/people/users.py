@@ -74,10 +74,14 @@ def tenants_of(role: Role, named: Sequence[str]) -> tuple[str, ...]:
 
 def faults_of_new(body: UserInput, known_tenants: Collection[str]) -> Iterator[Fault]:
     """Yield what is wrong with a new user. ``known_tenants``: those named that exist."""
-    if body.name.lower() in RESERVED_NAMES:
-        yield Fault("name", Rule.RESERVED, "stands for the user who asks")
+    yield from _name_faults(body.name)
     yield from password_faults(body.password.get_secret_value(), body.name, "password")
     yield from tenants_faults(body.role, body.tenants, known_tenants)
+
+
+def _name_faults(name: str) -> Iterator[Fault]:
+    if name.lower() in RESERVED_NAMES:
+        yield Fault("name", Rule.RESERVED, "stands for the user who asks")
 
 
 def faults_of_change(user: UserRecord, body: UserChange, known_tenants: Collection[str]) -> Iterator[Fault]:
@@ -92,8 +96,7 @@ def faults_of_change(user: UserRecord, body: UserChange, known_tenants: Collecti
 
 def faults_of_service(body: ServiceAccountInput, known_tenants: Collection[str]) -> Iterator[Fault]:
     """Yield what is wrong with a new service account."""
-    if body.name.lower() in RESERVED_NAMES:
-        yield Fault("name", Rule.RESERVED, "stands for the user who asks")
+    yield from _name_faults(body.name)
     yield from tenants_faults(body.role, body.tenants, known_tenants)
 
 
