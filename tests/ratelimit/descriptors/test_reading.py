@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ratelimit.descriptors.fields import MAX_MERGED, MAX_PER_WINDOW
 from ratelimit.descriptors.file import Limit
-from ratelimit.descriptors.reading import MAX_DEPTH, MAX_PER_WINDOW, MAX_TOLD, TAKEN, DescriptorsError, parse
+from ratelimit.descriptors.reading import MAX_DEPTH, MAX_TOLD, TAKEN, DescriptorsError, parse
 from ratelimit.tokens.stream_done import DOMAIN
 from ratelimit.windows.budgets import Window
 
@@ -49,6 +50,22 @@ def _limit(text: str, *entries: tuple[str, str]) -> Limit | None:
 def test_what_envoyproxys_service_reads_is_read_alike(text: str, limit: Limit | None) -> None:
     """Every flag, empty and null values, YAML's ways to write numbers and truths, anchors and merged mappings."""
     assert _limit(text, ("x", "1")) == limit
+
+
+def test_merged_mappings_that_grow_without_end_are_refused() -> None:
+    """Eight lines of aliases would be ten million fields, each to be looked at before the first limit is in force."""
+    lines = ["- &a0 {key: x, value: '0'}"]
+    lines += [f"- &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 10)}], value: '{n}'}}" for n in range(1, 8)]
+    with pytest.raises(DescriptorsError, match=f"line .*: a file may bring {MAX_MERGED} fields into mappings by <<"):
+        parse(HEAD + "\n".join(lines))
+
+
+def test_many_beginnings_of_one_key_are_read_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is compared with the first alone, so that a long file is not compared with itself."""
+    monkeypatch.setattr("ratelimit.descriptors.reading.MAX_COMPARED", 3)
+    listed = "\n".join(f"- {{key: x, value: '{letter}*'}}" for letter in "abcde")
+    assert len(parse(f"{HEAD}{listed}\n- {{key: x, value: 'cc*'}}").warnings) == 1
+    assert parse(f"{HEAD}{listed}\n- {{key: x, value: 'dd*'}}").warnings == ()
 
 
 def test_flags_above_a_limit_hold_below_it() -> None:
