@@ -57,7 +57,19 @@ class _Commands(click.Group):
 
 
 class _Main(_Commands):
-    """All of it, by what it is for."""
+    """All of it, by what it is for. An error that quotes a word of the command line quotes no key."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as error:
+            if not _KEY_TEXT.search(error.message):
+                raise
+            raise click.UsageError(_KEY_TEXT.sub("(a key)", error.message), error.ctx) from None
+        except click.ClickException as error:
+            if not _KEY_TEXT.search(error.message):
+                raise
+            raise click.ClickException(_KEY_TEXT.sub("(a key)", error.message)) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx

@@ -311,3 +311,34 @@ def test_the_pages_commands_work(machine: UpMachine, admin: Shell, tmp_path: Pat
     assert "key.delete" in done.stdout
     assert not KEY.search(done.stdout + done.stderr)
     admin.good("models", "delete", "iris-sample", "--tenant", "team-red", "-y")
+
+
+def test_no_error_quotes_a_key(admin: Shell) -> None:
+    """Errors go into logs of builds: a key given as a word is refused, and not repeated."""
+    key = f"tk_{'a' * 19}_{'B' * 52}"
+    token = f"tka_cron_{'B' * 52}"
+    for words in (("keys", "find", key), ("keys", "show", key, key), ("models", "list", token), (key,)):
+        answer = admin.run(*words)
+        assert answer.returncode == 2 or words[1:2] == ("show",)
+        assert key not in answer.stdout + answer.stderr
+        assert token not in answer.stdout + answer.stderr
+    assert "--text-file" in admin.bad("keys", "find", key, code=2)
+
+
+def test_publishing_can_be_waited_for(admin: Shell) -> None:
+    """With --wait it is live when the command ends, and the key is told all the same."""
+    made = admin.json("publications", "create", "my-model", "--path", "/models/waited", "--wait")
+    assert made["status"] == "live"
+    assert KEY.fullmatch(made["apiKey"])
+    changed = admin.json("publications", "update", "my-model", "--requests-per-hour", "9000", "--wait")
+    assert (changed["status"], changed["rateLimiting"]["requestsPerHour"]) == ("live", 9000)
+    refused = admin.bad("publications", "create", "my-model")
+    assert "next: tollkeeper publications update my-model" in refused
+    admin.good("publications", "delete", "my-model", "-y")
+
+
+def test_lists_say_how_much_was_used(admin: Shell) -> None:
+    """In the table and in CSV too."""
+    assert "LAST USED" in admin.good("keys", "list", "--usage").splitlines()[0]
+    assert "LAST USED" not in admin.good("keys", "list").splitlines()[0]
+    assert "usage.totalRequests" in admin.good("publications", "list", "--usage", "-o", "csv").splitlines()[0]

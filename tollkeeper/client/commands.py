@@ -30,7 +30,8 @@ _QUERY_HELP: Final = {
 _MANY: Final = frozenset({Kind.WORDS, Kind.PAIRS, Kind.SERVERS})
 _FILE_HELP: Final = "JSON or YAML with fields as the API has them; options are laid over it. - is standard input."
 _SECRET_FILES: Final = {"apiKey": "key", "token": "token"}  # nosec B105  names of fields and options
-_USAGE_HELP: Final = "Say how much each was used too (shown by -o json and -o yaml)."
+_USAGE_HELP: Final = "Say how much each was used too."
+_WAIT_HELP: Final = "Wait until calls reach it so, for 30 seconds at most; ends with 1 where they do not."
 
 
 def output_option() -> click.Option:
@@ -83,6 +84,8 @@ def _params(noun: Noun, verb: Verb) -> Iterator[click.Parameter]:
         yield click.Option(["--limit"], type=most, default=LISTED, show_default=True, help="Most items that are shown.")
     if verb.has_usage:
         yield click.Option(["--usage"], is_flag=True, help=_USAGE_HELP)
+    if verb.may_wait:
+        yield click.Option(["--wait"], is_flag=True, help=_WAIT_HELP)
     if not verb.done:
         yield output_option()
 

@@ -73,12 +73,15 @@ def completion(shell: str) -> None:
     click.echo(made(main, {}, "tollkeeper", "_TOLLKEEPER_COMPLETE").source())
 
 
-@click.command("find", params=[output_option()])
+@click.command("find", params=[output_option()], context_settings={"allow_extra_args": True})
 @click.option(
     "--text-file", metavar="FILE", help="File whose first line is the key; - is standard input; asked for unless given."
 )
-def find(text_file: str | None, output: str) -> None:
+@click.pass_context
+def find(ctx: click.Context, text_file: str | None, output: str) -> None:
     """Say whose a key is, by its text or the beginning of it. The text is never an argument: those are written down."""
     from tollkeeper.client import logging_in  # noqa: PLC0415
 
+    if ctx.args:
+        raise click.UsageError("a key is no argument, because those are written down: --text-file FILE, or - by a pipe")
     logging_in.find_key(text_file, output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Final
 
@@ -17,7 +18,8 @@ NEXT: Final[Mapping[str, str]] = {
     "NOT_PUBLISHED": "tollkeeper publications list",
     "ALREADY_PUBLISHED": "tollkeeper publications update NAME …",
     "MODEL_PUBLISHED": "tollkeeper publications delete NAME",
-    "KEY_NOT_FOUND": "tollkeeper keys list",
+    "KEY_NOT_FOUND": "tollkeeper keys list (a key is named by its ID)",
+    "PATH_TAKEN": "the same with another --path",
     "PUBLICATION_KEY": "tollkeeper publications delete NAME",
     "USER_NOT_FOUND": "tollkeeper users list",
     "SERVICE_ACCOUNT_NOT_FOUND": "tollkeeper service-accounts list",
@@ -28,16 +30,27 @@ NEXT: Final[Mapping[str, str]] = {
 """By the API's code: what to run next."""
 
 
-def sentences(error: ApiError, options: Mapping[str, str]) -> str:
-    """Return what to print; ``options``: by the API's name of a field, the option that gives it."""
-    lines = _faults(error, options) or [error.detail]
+IN_OUR_WORDS: Final[Mapping[str, str]] = {
+    "AMBIGUOUS_MODEL": "several tenants of yours have a model of this name",
+    "ALREADY_PUBLISHED": "this model is published already",
+    "UNAUTHENTICATED": "the API takes this session or token no more",
+}
+"""By the API's code: what it says in words of HTTP."""
+
+
+def sentences(error: ApiError, options: Mapping[str, str], target: str = "") -> str:
+    """Return what to print.
+
+    ``options``: by the API's name of a field, the option that gives it. ``target``: the name that was given.
+    """
+    lines = _faults(error, options) or [IN_OUR_WORDS.get(error.code, error.detail)]
     known = ", ".join(filter(None, (error.code, f"request {error.request_id}" if error.request_id else "")))
     if known:
         lines[-1] += f" ({known})"
     if error.retry_after_s is not None:
         lines.append(f"try again in {error.retry_after_s} s")
     if after := NEXT.get(error.code):
-        lines.append(f"next: {after}")
+        lines.append(f"next: {after.replace('NAME', shlex.quote(target)) if target else after}")
     return "\n".join(lines)
 
 

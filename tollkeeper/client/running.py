@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
@@ -24,6 +25,10 @@ from tollkeeper.client.waiting import telling_of_a_wait
 
 Given = Mapping[str, Any]
 MOST_FILE: Final = 1 << 20  # the API takes no longer body
+WAIT_S: Final = 30.0
+LOOK_EVERY_S: Final = 0.2
+_PENDING: Final = "pending"
+_LIVE: Final = "live"
 _NO_NAMES: Final = frozenset({"", ".", ".."})
 """Steps of a path, which HTTP clients take before they ask."""
 
@@ -44,15 +49,15 @@ def run_verb(noun: Noun, verb: Verb, given: Given) -> None:
 
 
 @contextmanager
-def asking(options: Mapping[str, str]) -> Iterator[Api]:
-    """Yield the session's API; whatever it refuses ends the command, named by these options."""
+def asking(options: Mapping[str, str], target: str = "") -> Iterator[Api]:
+    """Yield the session's API; whatever it refuses ends the command, named by these options and this target."""
     try:
         with Api.of(current(os.environ, datetime.now(UTC))) as api, telling_of_a_wait():
             yield api
     except SessionError as error:
         fail(str(error))
     except ApiError as error:
-        fail(sentences(error, options))
+        fail(sentences(error, options, target))
 
 
 def fail(message: str) -> NoReturn:
@@ -65,7 +70,7 @@ def _list(noun: Noun, verb: Verb, given: Given) -> None:
     most: int = given["limit"]
     with asking(_options(verb)) as api:
         items = list(api.pages(verb.path, query, most + 1))
-    columns = verb.columns or noun.columns
+    columns = (*(verb.columns or noun.columns), *(showing.USED if given.get("usage") else ()))
     showing.show_list(items[:most], columns, showing.Form(given["output"]), f"no {noun.name} here")
     if len(items) > most:
         click.echo(f"only the first {most:,} are shown: --limit shows more", err=True)
@@ -79,9 +84,11 @@ def _do(noun: Noun, verb: Verb, given: Given) -> None:
     if verb.asks and not given["yes"]:
         _confirm(verb.asks.format(name=target))
     path: Path | None = given.get("secret_file")
-    with SecretFile(path) if path else nullcontext() as file, asking(_options(verb)) as api:
+    with SecretFile(path) if path else nullcontext() as file, asking(_options(verb), target) as api:
         answer = api.ask(verb.method, place(verb.path, name=target), body=body, query=_query(verb, given))
         is_kept = file is not None and _keep(file, answer, verb.shown_once)
+        if given.get("wait"):
+            answer = _settled(api, verb, given, answer)
         if verb.is_usage:
             for series in ("budgets", "hours", "days"):
                 needed(answer, series, list)
@@ -96,6 +103,18 @@ def _do(noun: Noun, verb: Verb, given: Given) -> None:
     _tell_warnings(answer)
     if verb.shown_once and not is_kept:
         click.echo(f"{verb.shown_once} is shown this once: keep it now.", err=True)
+    if given.get("wait") and answer["status"] != _LIVE:
+        fail(f"{target} is not live: {answer['statusReason'] or answer['status']}")
+
+
+def _settled(api: Api, verb: Verb, given: Given, answer: dict[str, Any]) -> dict[str, Any]:
+    """Wait until something is pending no more, or ``WAIT_S`` are over; a key that was just made stays in the answer."""
+    until_s = time.monotonic() + WAIT_S
+    while answer["status"] == _PENDING and time.monotonic() < until_s:
+        time.sleep(LOOK_EVERY_S)  # the API has no event for it
+        path = place(verb.path, name=given["target"])
+        answer = api.ask("GET", path, query=_query(verb, given)) | {"apiKey": answer["apiKey"]}
+    return answer
 
 
 def _keep(file: SecretFile, answer: dict[str, Any], name: str) -> bool:

@@ -87,6 +87,13 @@ def show_usage(usage: Mapping[str, Any], form: Form) -> None:
                 _draw(_table(items, columns))
 
 
+USED: Final = (
+    Column("usage.totalRequests", "CALLS"),
+    Column("usage.requestsToday", "TODAY"),
+    Column("usage.tokensUsed", "TOKENS"),
+    Column("usage.lastAccessTime", "LAST USED"),
+)
+"""Columns of a list that says usage."""
 _SUMS: Final = ("totalRequests", "requestsToday", "tokensUsed", "lastAccessTime")
 _BUDGETS: Final = (Column("budget"), Column("limit"), Column("remaining"), Column("resetsAt", "WHOLE AGAIN"))
 _BUCKETS: Final = (Column("start"), Column("requests", "CALLS"), Column("tokens"))
@@ -201,7 +208,7 @@ def _csv_cell(value: Any) -> str | int | float:
     if isinstance(value, int | float):
         return value
     if isinstance(value, Mapping):
-        text = " ".join(f"{name}={one}" for name, one in value.items())
+        text = json.dumps(value, ensure_ascii=False)  # names and values may hold any sign
     elif isinstance(value, list):
         text = " ".join(map(str, value))
     else:

@@ -114,7 +114,7 @@ def test_a_place_is_one_segment() -> None:
         (ApiError("all", code="C", faults=[Fault("words.3", "bad"), Fault("", "whole")]), "--word: bad\nwhole (C)"),
         (
             ApiError("gone", code="KEY_NOT_FOUND", request_id="r1"),
-            "gone (KEY_NOT_FOUND, request r1)\nnext: tollkeeper keys list",
+            "gone (KEY_NOT_FOUND, request r1)\nnext: tollkeeper keys list (a key is named by its ID)",
         ),
         (ApiError("slow", code="TOO_MANY_REQUESTS", retry_after_s=7), "slow (TOO_MANY_REQUESTS)\ntry again in 7 s"),
     ],

@@ -11,7 +11,12 @@ from tollkeeper.client.nouns.verbs import Noun, Verb
 
 _PUBLICATION_FIELDS: Final = (
     Field("--host", ("publicHostname",), Kind.TEXT, "Host that callers use; at first the default host."),
-    Field("--path", ("externalPath",), Kind.TEXT, "Path that callers use; at first /models/NAME."),
+    Field(
+        "--path",
+        ("externalPath",),
+        Kind.TEXT,
+        "Path that callers use; at first /models/NAME, of an openai model /v1/models/NAME.",
+    ),
     Field("--type", ("modelType",), Kind.TEXT, "openai or traditional; found out unless given."),
     Field("--alias", ("aliases",), Kind.WORDS, "What callers may say for the model; all of them, replaced as a whole."),
     *limits(of="of all keys together"),
@@ -70,6 +75,7 @@ PUBLICATIONS: Final = Noun(
             query=TENANT_QUERY,
             below=("config",),
             shown_once="apiKey",
+            may_wait=True,
         ),
         "update": Verb(
             "PUT",
@@ -79,6 +85,7 @@ PUBLICATIONS: Final = Noun(
             argument="MODEL",
             query=TENANT_QUERY,
             below=("config",),
+            may_wait=True,
         ),
         "delete": Verb(
             "DELETE",

@@ -28,6 +28,7 @@ class Verb:
     is_list: bool = False
     has_usage: bool = False  # a list that says usage where it is asked to
     is_usage: bool = False  # the answer is a series of usage
+    may_wait: bool = False  # its status is pending for a moment, which can be waited for
     columns: tuple[Column, ...] = ()
 
 
