@@ -63,9 +63,10 @@ class AnswerEncoder:
             if asked.adds and asking is not None:
                 answer += _added(asking, asked)
             return answer if hold is None else answer + reservation_of(hold.id)
-        if asking is not None and asking.by_path:  # each in words of its own
-            return denied_answer(self._instead(verdict, asking), reason)
         if reason is Reason.LIMITED or reason is Reason.TOO_MANY_ERRORS:  # told alike to many
+            if asking is not None and speaks_it(asking):
+                verdict.text_answer = verdict.text_answer or denied_answer(_denial(verdict, asking), reason)
+                return verdict.text_answer
             if not verdict.answer:
                 verdict.is_form = asking is not None and _speaks_anthropic(verdict, asking)
                 verdict.answer = denied_answer(_denial(verdict, asking, ANYBODYS if verdict.is_form else ""), reason)

@@ -26,6 +26,7 @@ class Verdict(msgspec.Struct, eq=False, gc=False):
     now_ms: int = 0  # the store's clock at the decision; 0 when the store was not asked
     fault: BodyFault | None = None  # of a body that was refused
     answer: bytes = b""  # as it was encoded, where it is told to several calls
+    text_answer: bytes = b""  # the same to those by the Open Inference Protocol (``answers.open_inference``)
     is_form: bool = False  # in which each of these calls is still to be named (``answers.requested``)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 from typing import Any
@@ -31,7 +32,7 @@ from extauth.lanes.lane import Lane
 from extauth.listing import Telling
 from extauth.reasons import Reason
 from extauth.request.call import Call
-from extauth.verdict import Verdict
+from extauth.verdict import Verdict, granted
 from protos.external_auth_pb2 import CheckResponse
 from ratelimit.windows.budgets import Answer, Grant
 
@@ -332,6 +333,26 @@ def test_no_words_tell_a_foreign_model_from_none(
         assert verdict.reason is (Reason.TOO_MANY_ERRORS if full else Reason.MODEL_NOT_FOUND)
         answers.append(CheckResponse.FromString(encoder.encode(verdict, asking)))
     assert answers[0] == answers[1]
+
+
+def test_a_refusal_that_many_are_told_is_written_once_in_each_protocols_words(world: World) -> None:
+    """In whichever order they come, also to a call at the model's own path, which shares the verdict."""
+    encoder = AnswerEncoder(lambda _call: Denial(200, [], ""))
+    first, second = call("/v1/models/iris:predict"), call("/v2/models/iris/infer")
+    own = structs.replace(first, publication=IRIS.uid, openai_host="", path=f"{IRIS.path}/predict", by_path=False)
+    for order in itertools.permutations([first, second, own]):
+        (admitted,) = ask(world, first)
+        assert isinstance(admitted.asked, Lane)
+        draw = admitted.asked.draw
+        numbers = (5, world.now_ms + 1_000) * len(draw.charge.budgets)
+        grant = Grant(Answer.REFUSED, draw, numbers, place=1, retry_at_ms=world.now_ms + 500)
+        verdict = granted(admitted.asked, grant, world.now_ms)
+        told = {id(one): encoder.encode(verdict, one) for one in order}
+        assert all(encoder.encode(verdict, one) is told[id(one)] for one in order)
+        bodies = [json.loads(CheckResponse.FromString(told[id(one)]).denied_response.body) for one in (first, second)]
+        assert told[id(first)] == told[id(own)]
+        assert (isinstance(bodies[0]["error"], dict), isinstance(bodies[1]["error"], str)) == (True, True)
+        assert bodies[1]["error"] == bodies[0]["error"]["message"]
 
 
 def test_what_changes_meanwhile_is_heeded(world: World) -> None:
