@@ -309,6 +309,7 @@ def test_the_pages_commands_work(machine: UpMachine, admin: Shell, tmp_path: Pat
     assert done.returncode == 0, done
     assert stat.S_IMODE((tmp_path / "nightly-2.key").stat().st_mode) == 0o600
     assert "key.delete" in done.stdout
+    assert "warning" not in done.stderr
     assert not KEY.search(done.stdout + done.stderr)
     admin.good("models", "delete", "iris-sample", "--tenant", "team-red", "-y")
 
