@@ -6,15 +6,34 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final, NoReturn
 
 STOP_SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
+NOTIFY: Final = "NOTIFY_SOCKET"
+"""The variable that names the socket to which a process tells that it serves: systemd's, sd_notify(3)."""
+
+READY: Final = b"READY=1"
+_log: Final = logging.getLogger(__name__)
+
 
 class CannotStart(Exception):  # noqa: N818  what it says to the operator is the name
     """What the operator can mend, in one sentence: printed without a traceback, and the process exits 1."""
+
+
+def tell_ready() -> None:
+    """Tell whoever started this process, if they asked, that every address is bound and served."""
+    path = os.environ.pop(NOTIFY, "")
+    if not path:
+        return
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as told:
+            told.sendto(READY, "\0" + path[1:] if path.startswith("@") else path)
+    except OSError as error:
+        _log.warning("%s: nobody could be told that this process is ready: %s", NOTIFY, error)
 
 
 async def stop_requested() -> signal.Signals:

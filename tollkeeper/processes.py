@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from runtime.lifecycle import CannotStart
+from runtime.lifecycle import NOTIFY, CannotStart
 from tollkeeper.start import rooms
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ def child_environment() -> dict[str, str]:
     from runtime.settings import environment_without_settings  # noqa: PLC0415  who starts children has read settings
 
     environment = environment_without_settings()
+    environment.pop(NOTIFY, None)  # whoever started us waits for us
     inherited = environment.get("PYTHONPATH", "")
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(rooms()), inherited)))
     return environment

@@ -44,7 +44,7 @@ from runtime.clock import SystemClock
 from runtime.http.connections import FACE, refused_connections
 from runtime.http.face import ProcessFace, facing, new_registry
 from runtime.http.serving import listening
-from runtime.lifecycle import CannotStart, running, stop_requested
+from runtime.lifecycle import CannotStart, running, stop_requested, tell_ready
 from runtime.settings import ListenAddress, Metavar, Port, Secret, Words
 from tollkeeper.admin.older_gates import routes_are_read
 from tollkeeper.admin.stores import admin_stores, store_client
@@ -206,6 +206,7 @@ async def serve(settings: AdminSettings) -> None:
         ):
             _log.info("health and metrics: %s", told_at)
             _log.info("listening: %s", address)
+            tell_ready()
             await stop_requested()
 
 

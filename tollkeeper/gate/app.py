@@ -36,7 +36,7 @@ from runtime.clock import SystemClock
 from runtime.collector import spare_what_lives
 from runtime.http.connections import FACE, refused_connections
 from runtime.http.face import ProcessFace, facing, new_registry
-from runtime.lifecycle import CannotStart, running, stop_requested
+from runtime.lifecycle import CannotStart, running, stop_requested, tell_ready
 from runtime.readiness import Readiness
 from runtime.settings import ListenAddress, Metavar, Words, option_of
 from tollkeeper.gate.transport import Transport, TransportSettings, warnings_of, with_transport
@@ -186,6 +186,7 @@ async def _serve_alone(settings: GateSettings) -> None:
                 made.gate.start()
                 spare_what_lives()
                 _log.info("listening: grpc %s, http %s", ", ".join(made.bound().values()), http)
+                tell_ready()
                 await _until_stop(made.fault)
                 made.gate.drain()
                 await asyncio.sleep(settings.drain_s)

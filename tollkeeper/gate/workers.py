@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 from runtime.addresses import Address, numbered
 from runtime.http.connections import FACE, refused_connections
 from runtime.http.face import ProcessFace, facing, new_registry
-from runtime.lifecycle import stop_requested
+from runtime.lifecycle import stop_requested, tell_ready
 from runtime.settings import as_text
 from runtime.workers.parent import Workers, WorkerSpec, restarts_counter
 from runtime.workers.snapshots import Summed, snapshot_of
@@ -38,6 +38,7 @@ async def serve_workers(settings: TransportSettings, count: int, http_listen: Ad
         async with facing(face, http_listen, option=FACE, refused=refused.labels(FACE).inc) as http:
             await workers.start()
             _log.info("listening: %d workers, http %s", count, http)
+            tell_ready()
             await workers.keep_until(stop_requested())
 
 

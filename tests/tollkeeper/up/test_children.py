@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,12 +19,14 @@ from tollkeeper.up import children as children_module
 from tollkeeper.up import logs as logs_module
 from tollkeeper.up.children import ChildDied, Children, ChildSpec
 from tollkeeper.up.logs import Logs
+from tollkeeper.up.ports import PortTaken
 
 _FAMILY = """
 import asyncio, os, sys
 from pathlib import Path
 from tollkeeper.up.children import Children, ChildSpec
 from tollkeeper.up.logs import Logs
+from tollkeeper.up.ports import PortTaken
 async def main():
     async def ready(): return True
     async with Children(Logs(Path(sys.argv[1]))) as children:
@@ -169,3 +172,31 @@ async def test_a_child_is_out_of_the_terminals_reach(tmp_path: Path) -> None:
         assert until(lambda: (tmp_path / "child.log").read_text().endswith("\n"))
         pid = int((tmp_path / "child.log").read_text())
         assert os.getsid(pid) == pid != os.getsid(0)
+
+
+async def test_who_answers_in_a_child_s_place_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A child of ours is ready once it has told so by the socket that only it knows, whatever answers at its port."""
+    monkeypatch.setattr(children_module, "READY_S", 0.3)
+    told = tmp_path / "told"
+    async with Children(Logs(tmp_path)) as children:
+        with pytest.raises(CannotStart, match="silent was not ready within"):
+            await children.start(ChildSpec("silent", ["/bin/sleep", "60"], always, dict(os.environ), told=told))
+        monkeypatch.setattr(children_module, "READY_S", 10)
+        telling = "from runtime.lifecycle import tell_ready; import time; tell_ready(); time.sleep(60)"
+        await children.start(ChildSpec("own", [sys.executable, "-c", telling], always, dict(os.environ), told=told))
+    assert not told.exists()
+
+
+@pytest.mark.parametrize("is_told_by_death", [True, False])
+async def test_a_port_that_was_taken_meanwhile_is_named(tmp_path: Path, *, is_told_by_death: bool) -> None:
+    """Not the child's last words, of which nobody learns which port it was."""
+    with socket.create_server(("127.0.0.1", 0)) as thief:
+        port = thief.getsockname()[1]
+        async with Children(Logs(tmp_path)) as children:
+            spec = ChildSpec("robbed", ["/bin/sh", "-c", "exit 1"], never, dict(os.environ), ports=(port,))
+            started = asyncio.create_task(children.start(spec))
+            with pytest.raises(PortTaken, match=f"^port {port} was taken meanwhile by another program"):
+                await asyncio.wait_for(children.death() if is_told_by_death else started, 5)
+            await asyncio.gather(started, return_exceptions=True)
