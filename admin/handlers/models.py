@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -70,6 +71,8 @@ async def register_model(call: ApiCall) -> Reply:
     _require_traditional(body)
     given = body.type if "type" in body.model_fields_set else None
     made = await _asked(call, body, given)
+    if served := await _only_other_name(call, body, made):
+        made = await _asked(call, body.model_copy(update={"model_id": served}), given)
     await until_settled(lambda: _register(call, body, made))
     return Reply(201, views.model(made), tagged(made))
 
@@ -107,19 +110,43 @@ def _require_traditional(body: ModelInput) -> None:
 
 async def _only_model(call: ApiCall, body: ModelInput) -> str:
     """What the server calls the one model that it lists; raises ``Problem`` which tells what there is."""
-    auth = body.upstream_auth
-    value = auth.value.get_secret_value() if auth is not None else ""
-    said = Auth(auth.header, KeyText(value)) if auth is not None and value else None
-    found = await call.services.prober.ask_list(body.url, said)
+    found = await _listed_by(call, body)
     if isinstance(found, Finding):
         raise invalid(
             Code.INVALID_REQUEST,
             [Fault("name", Rule.REQUIRED, f"is required where the server tells no models: {found.message}")],
         )
     if len(found) != 1:
-        what = f"modelId is to be one of {told_models(found)}" if found else "the server lists no model"
-        raise invalid(Code.INVALID_REQUEST, [Fault("modelId", Rule.REQUIRED, f"is required: {what}")])
+        raise invalid(Code.INVALID_REQUEST, [_to_choose(found)])
     return found[0]
+
+
+async def _only_other_name(call: ApiCall, body: ModelInput, made: ModelRecord) -> str:
+    """What a server of OpenAI's API calls its one model that a name of ours is meant for; "" where the name is its own.
+
+    Raises ``Problem`` which tells what there is where a server has several, none of that name.
+    """
+    if body.model_id or made.ready or made.protocol is not Protocol.OPENAI:
+        return ""
+    found = await _listed_by(call, body)
+    if isinstance(found, Finding) or not found or body.name in found:
+        return ""
+    if len(found) > 1:
+        raise invalid(Code.INVALID_REQUEST, [_to_choose(found)])
+    return found[0]
+
+
+async def _listed_by(call: ApiCall, body: ModelInput) -> tuple[str, ...] | Finding:
+    """The models that the first server lists, or why it tells none."""
+    auth = body.upstream_auth
+    value = auth.value.get_secret_value() if auth is not None else ""
+    said = Auth(auth.header, KeyText(value)) if auth is not None and value else None
+    return await call.services.prober.ask_list(body.url, said)
+
+
+def _to_choose(listed: Sequence[str]) -> Fault:
+    what = f"modelId is to be one of {told_models(listed)}" if listed else "the server lists no model"
+    return Fault("modelId", Rule.REQUIRED, f"is required: {what}")
 
 
 async def _free_name(call: ApiCall, body: ModelInput) -> str:

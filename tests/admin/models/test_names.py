@@ -172,7 +172,7 @@ async def test_a_model_that_paths_name_has_aliases_and_a_plain_model_id(api: Any
     assert (await api.update("iris", aliases=["others"])).code == "NAME_TAKEN"
     assert (await api.update("iris", aliases=["free"])).status == 200
     assert (await api.update("other", aliases=["flowers"])).status == 200
-    await api.model("plain", served)
+    await api.model("plain", served, type="traditional")
     asked = await api.publish("plain", modelType="traditional", aliases=["x"])
     assert asked.faults == {"config.aliases": "reserved"}
     await api.model("odd", kserve, modelId="a b")
@@ -207,6 +207,30 @@ async def test_a_url_alone_registers_the_one_model_of_its_server(start_api: Any,
     other = await start_server({"/v1/models": (200, listed)})
     assert (await api.ask("POST", "/api/models", {"url": other})).body["name"] == "llama3.1-8b-2"
     assert (await api.publish("llama3.1-8b")).status == 201
+
+
+async def test_a_name_of_ones_own_is_for_the_one_model_of_a_server(
+    api: Any, kserve: str, served: str, start_server: Any
+) -> None:
+    """The name stays, modelId is what the server lists; a model of that very name is meant by it.
+
+    Of several one must be chosen. A server that is away, one of KServe's and a type that was given change nothing.
+    """
+    only = await start_server({"/v1/models": (200, {"object": "list", "data": [{"id": "llama3.1:8b"}]})})
+    made = await api.model("short", f"{only}/v1")
+    assert [made.body[name] for name in ("name", "modelId", "ready", "type")] == ["short", "llama3.1:8b", True, "openai"]
+    assert (await api.publish("short")).status == 201
+    refused = await api.ask("POST", "/api/models", {"url": served, "tenantId": "tenant-a", "name": "brief"})
+    assert (refused.status, refused.faults) == (400, {"modelId": "required"})
+    assert '"meta-llama/Llama-3.1-8B", "llama3.1:8b"' in refused.body["detail"]
+    two = await start_server({"/v1/models": (200, {"data": [{"id": "brief"}, {"id": "other"}]})})
+    assert (await api.model("brief", two)).body["modelId"] == "brief"
+    said = await api.model("wrong", only, modelId="wrong")
+    assert (said.body["modelId"], said.body["ready"]) == ("wrong", False)
+    away = await api.model("away", "http://127.0.0.1:9", type="openai")
+    assert (away.body["modelId"], away.body["ready"]) == ("away", False)
+    assert (await api.model("plain", only, type="traditional")).body["modelId"] == "plain"
+    assert (await api.model("iris", kserve)).body["modelId"] == "iris"
 
 
 async def test_a_server_of_several_models_says_which(api: Any, served: str, start_server: Any) -> None:

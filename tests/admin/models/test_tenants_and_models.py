@@ -74,7 +74,7 @@ async def test_models_are_registered_shown_listed_and_forgotten(api: Any, kserve
     assert made.body["url"] == kserve
     llm = await api.model("my-llm", openai)
     assert (llm.body["type"], llm.body["protocol"], llm.body["ready"]) == ("openai", "openai", True)
-    wrong = await api.model("other-llm", openai)
+    wrong = await api.model("other-llm", openai, modelId="other-llm")
     assert (wrong.body["ready"], wrong.body["message"]) == (False, "the server does not list a model named other-llm")
     again = await api.ask("POST", "/api/models", {"name": "my-llm", "tenantId": "tenant-a", "url": openai})
     assert (again.status, again.code) == (409, "MODEL_EXISTS")
