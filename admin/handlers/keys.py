@@ -188,10 +188,10 @@ def _name_faults(
     found: Mapping[str, PublicationRecord],
     known: Mapping[str, TenantRecord],
 ) -> list[Fault]:
-    absent = (position for position, name in enumerate(names) if name not in found)
+    absent = ((position, name) for position, name in enumerate(names) if name not in found)
     owners = ((position, found[name].tenant) for position, name in enumerate(names) if name in found)
     return [
-        *(Fault(f"publications[{position}]", Rule.EXISTS, naming.NOT_THERE) for position in absent),
+        *(Fault(f"publications[{position}]", Rule.EXISTS, naming.not_there(name)) for position, name in absent),
         *cells.faults_of(tenant, owners, known, call.services.cells, "publications"),
     ]
 

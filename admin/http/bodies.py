@@ -124,6 +124,8 @@ def _message(kind: type[Input], rule: Rule, error: ErrorDetails) -> str:
         return "is not a field" + nearest(str(error["loc"][-1]), _names_beside(kind, error["loc"]))
     if rule is Rule.REQUIRED:
         return "is required"
+    if error["type"].startswith(("datetime_", "timezone_")):
+        return "must be a time with its zone, as RFC 3339 has it: 2027-01-31T00:00:00Z"
     if error["type"] == "json_invalid":
         return "must be text of whole Unicode characters"
     if rule is Rule.LENGTH and (bound := _length(error)):

@@ -5,6 +5,7 @@ What a key's tenant may not call is answered like what does not exist.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
@@ -17,7 +18,11 @@ _MAX_NAME: Final = 63
 _MOST_OF_A_NAME: Final = 99
 _UNNAMED: Final = "model"
 _OTHER: Final = re.compile(r"[^A-Za-z0-9._]+")
-NOT_THERE = "there is no such published model that the key's tenant may call"
+
+
+def not_there(name: str) -> str:
+    """What is said of a name that means nothing to a key of the tenant."""
+    return f"there is no published model {json.dumps(name)} that the key's tenant may call"
 
 
 def full_name(name: str, tenant: str) -> str:

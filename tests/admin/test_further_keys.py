@@ -77,7 +77,7 @@ async def test_what_may_not_be_called_is_as_if_it_were_not(shared: Any, name: st
     refused = await make(shared, "tenant-b", publications=["its-model", name])
     assert (refused.status, refused.faults) == (400, {"publications[1]": "exists"})
     message = refused.body["errors"][0]["message"]
-    assert message == "there is no such published model that the key's tenant may call"
+    assert message == f'there is no published model "{name}" that the key\'s tenant may call'
 
 
 async def test_every_fault_is_named_at_once(shared: Any) -> None:
@@ -90,6 +90,16 @@ async def test_every_fault_is_named_at_once(shared: Any) -> None:
         "tenantId": "required"
     }
     assert (await make(shared, "tenant-c")).code == "INVALID_TENANT"
+
+
+@pytest.mark.parametrize("end", ["soon", "2030-01-01", "2030-01-01T00:00:00", "", "2030-13-01T00:00:00Z", True, [1]])
+async def test_what_is_no_time_is_told_by_an_example(shared: Any, end: Any) -> None:
+    """In our words, not the library's."""
+    refused = await make(shared, expiresAt=end)
+    assert (refused.status, [*refused.faults]) == (400, ["expiresAt"])
+    assert refused.body["errors"][0]["message"] == (
+        "must be a time with its zone, as RFC 3339 has it: 2027-01-31T00:00:00Z"
+    )
 
 
 async def test_limits_and_expiry_are_merged(shared: Any) -> None:

@@ -218,7 +218,12 @@ async def test_a_name_of_ones_own_is_for_the_one_model_of_a_server(
     """
     only = await start_server({"/v1/models": (200, {"object": "list", "data": [{"id": "llama3.1:8b"}]})})
     made = await api.model("short", f"{only}/v1")
-    assert [made.body[name] for name in ("name", "modelId", "ready", "type")] == ["short", "llama3.1:8b", True, "openai"]
+    assert [made.body[name] for name in ("name", "modelId", "ready", "type")] == [
+        "short",
+        "llama3.1:8b",
+        True,
+        "openai",
+    ]
     assert (await api.publish("short")).status == 201
     refused = await api.ask("POST", "/api/models", {"url": served, "tenantId": "tenant-a", "name": "brief"})
     assert (refused.status, refused.faults) == (400, {"modelId": "required"})
