@@ -27,11 +27,16 @@ BODIES: Final = (
             charged=just(12),
             answer=ONE,
             own_url_only=True,
+            seen=seen,
         )
-        for says, text in (
-            ("null", b'{"model":null,"messages":[],"max_tokens":-1}'),
-            ("absent", b'{"messages":[],"max_tokens":-1}'),
-            ("empty", b'{"model":"","messages":[],"max_tokens":null}'),
+        for says, text, seen in (
+            ("null", b'{"model":null,"messages":[],"max_tokens":-1}', b'{"model":"llm","messages":[],"max_tokens":-1}'),
+            ("absent", b'{"messages":[],"max_tokens":-1}', b'{"model":"llm","messages":[],"max_tokens":-1}'),
+            (
+                "empty",
+                b'{"model":"","messages":[],"max_tokens":null}',
+                b'{"model":"llm","messages":[],"max_tokens":null}',
+            ),
         )
     ),
     *(

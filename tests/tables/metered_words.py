@@ -80,6 +80,7 @@ class Row:
     media_bytes: int = 0  # of the body: inline parts as they stand there, base64 or a whole data URL
     media_parts: int = 0
     own_url_only: bool = False  # the body names no model, so only the model's own URL says whose the call is
+    seen: bytes = b""  # what its server sees of it; b"": what was sent
     status: int = 200
     code: str = ""  # of a refusal
     names: str = ""  # the field that a refusal names
