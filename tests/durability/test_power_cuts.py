@@ -24,7 +24,7 @@ def test_nothing_that_was_answered_is_lost(valkey_binary: str, power_cut_library
             pass
         totals = running.totals
     assert totals.rounds == ROUNDS
-    assert totals.acts["acknowledged"] > 10 * ROUNDS
+    assert totals.acts["acknowledged"] > 3 * ROUNDS  # a busy machine makes some eight a round, an idle one fifty
     assert totals.acts["OUTCOME_UNKNOWN"] + totals.acts["STORE_UNAVAILABLE"] > ROUNDS
     assert totals.answers[200] > ROUNDS
     assert totals.answers[401] > ROUNDS
