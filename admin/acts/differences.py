@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import Final, TypeVar
+
+from msgspec import structs
 
 from admin.acts import limits, tokens
-from catalog.records import KeyRecord, PublicationRecord, TenantRecord
+from catalog.records import KeyRecord, PublicationRecord, TenantRecord, UserRecord
 
 CHANGED: Final = "changed"
 """Of what is never told."""
+
+
+Record = TypeVar("Record", KeyRecord, PublicationRecord, TenantRecord, UserRecord)
+
+
+def is_none(old: Record, new: Record) -> bool:
+    """Whether a change changes nothing: no record is written for it, and no act told."""
+    return structs.replace(new, updated_at_ms=old.updated_at_ms, version=old.version) == old
 
 
 def between(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str]:

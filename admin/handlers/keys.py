@@ -221,6 +221,8 @@ async def _change(call: ApiCall, body: KeyChange) -> KeyRecord:
     if given is not None and (own := _own_publication(key, known)) and own.uid not in given:
         raise invalid(Code.INVALID_REQUEST, [Fault("publications", Rule.FIXED, _BORN_WITH)])
     new = changed(key, body, given, now_ms)
+    if differences.is_none(key, new):
+        return key
     known = {**known, **{one.uid: one for one in named}}
     audit = call.audit("key.change", key.id, key.tenant, _difference(key, new, known))
     committed = await call.services.committer.commit([Put(new, key.version), *_stay(named)], audit)

@@ -287,10 +287,13 @@ async def _update(call: ApiCall, wish: _Wish, asked: PublicationRecord, said: _S
     new = publications.updated(old, config, said.finding, await store.now_ms(), server_tokens=said.context_tokens)
     _require_good_names(call, new)
     sites = await _sites(call, old, new)
+    standings = await servers.standings_of(store, new)
+    changes = publications.update(old, new, sites, standings)
+    if differences.is_none(old, new) and len(changes) == 1:  # the record alone: it stands in its servers' as it is
+        return old
+    changes += await granting.hold(call, new, old)
     detail = differences.between(differences.of_publication(old), differences.of_publication(new))
     audit = call.audit("publication.update", f"{new.tenant}/{new.model}", new.tenant, detail)
-    standings = await servers.standings_of(store, new)
-    changes = [*publications.update(old, new, sites, standings), *await granting.hold(call, new, old)]
     committed = await call.services.committer.commit(changes, audit)
     return next(one for one in committed.records.values() if isinstance(one, PublicationRecord))
 

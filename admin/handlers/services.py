@@ -91,6 +91,8 @@ async def _change(call: ApiCall, body: ServiceAccountChange) -> UserRecord:
     if faults := list(users.faults_of_service_change(old, body, tenants)):
         raise invalid(Code.INVALID_REQUEST, faults)
     new = services.changed(old, body, await call.services.store.now_ms())
+    if differences.is_none(old, new):
+        return old
     detail = differences.between(services.told(old), services.told(new))
     room = users.rooms(old, new, call.services.quotas)
     audit = call.audit("service.change", new.id, "", detail)

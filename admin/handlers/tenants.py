@@ -79,6 +79,8 @@ async def _change(call: ApiCall, body: TenantChange) -> TenantRecord:
     old = await lookups.tenant(call.services.store, call.caller, call.path["t"])
     call.require_match(old)
     new = tenants.changed(old, body, await call.services.store.now_ms())
+    if differences.is_none(old, new):
+        return old
     detail = differences.between(differences.of_tenant(old), differences.of_tenant(new))
     audit = call.audit("tenant.change", old.id, old.id, detail)
     await call.services.committer.commit([Put(new, old.version)], audit)

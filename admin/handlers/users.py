@@ -102,6 +102,8 @@ async def _change(call: ApiCall, body: UserChange, hashed: str | None) -> UserRe
     call.require_match(old)
     named = await _require_good(call, old, body)
     new = users.changed(old, body, hashed, await call.services.store.now_ms())
+    if differences.is_none(old, new):
+        return old
     changes: list[Change] = [Put(new, old.version), *unchanged(named), *users.rooms(old, new, call.services.quotas)]
     if users.is_acting_admin(old) and not users.is_acting_admin(new):
         changes += await _remaining_admin(call, old)
