@@ -94,7 +94,7 @@ async def test_writes_in_a_tenant_are_bounded_over_all_admins(two: Any, store: A
 
     done = [(await change(api, "tenant-a", f"n{n}")).status for n, api in enumerate((first, second) * 2)]
     assert done == [200] * 4
-    answers = await asyncio.gather(*(change(api, "tenant-a", "more") for api in (first, second) * 5))
+    answers = await asyncio.gather(*(change(api, "tenant-a", f"more-{n}") for n, api in enumerate((first, second) * 5)))
     assert sorted(answer.status for answer in answers) == [200] + [429] * 9
     before = store.get("tk:epoch:{0}")
     refused = await change(second, "tenant-a", "again")
