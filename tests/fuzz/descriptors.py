@@ -37,6 +37,8 @@ BATCH: Final = 50
 FRESH_EVERY: Final = 40  # batches: then other values, so that calls go on being admitted
 PATIENCE_MS: Final = 5_000
 MAX_UNDECIDED: Final = 0.01
+_LARGEST: Final = 4_000_000_000
+"""Of a limit that is exact while gates of the release before run too: what a bucket of stored format 1 holds."""
 _HITS: Final = (0, 0, 1, 1, 1, 2, 7, 50, 51, 2**31, 2**32 - 1)
 _VALUES: Final = ("", "a", "b", "c", "post", "/x")
 _OK: Final = RateLimitResponse.OK
@@ -93,7 +95,7 @@ class DescriptorTarget:
                 made.hits_addend.value = rng.choice((*_HITS, 2**64 - 1))
             made.is_negative_hits = rng.random() < 0.05
             if rng.random() < 0.1:
-                made.limit.requests_per_unit = rng.choice((0, 1, 7, 50, 2**32 - 1))
+                made.limit.requests_per_unit = rng.choice((0, 1, 7, 50, _LARGEST))
                 made.limit.unit = rng.choice((1, 2, 3, 3, 4, 4, 4, 4, 4, 4, 4, rng.randrange(9)))  # type: ignore[assignment]
         payload = request.SerializeToString()
         return mutated(rng, payload) if rng.random() < 0.1 else payload
