@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import redis
 from gatebench import wait_until
+from halting import halt
 from redis.exceptions import AskError, MovedError, RedisError, ResponseError
 from valkeycluster import Cluster, running_cluster
 from valkeys import running_valkey
@@ -189,7 +188,7 @@ def test_a_server_away_fails_its_own_slots(own_cluster: Cluster) -> None:
     lost, kept = _parted(own_cluster, 1)
     commands: list[Command] = [("SET", key, "1") for key in (*lost, *kept)]
     node = own_cluster.nodes[1]
-    os.kill(node.process.pid, signal.SIGSTOP)
+    halt(node.process.pid)
     begun_ms = CLOCK.monotonic_ms()
     replies = link.execute_many(begun_ms + 300, commands)
     assert 300 <= CLOCK.monotonic_ms() - begun_ms < 2_000

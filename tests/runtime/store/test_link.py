@@ -9,6 +9,7 @@ from contextlib import suppress
 
 import pytest
 import redis
+from halting import halt
 from redis.exceptions import (
     AskError,
     ClusterDownError,
@@ -87,7 +88,7 @@ def test_a_hung_store_breaks_the_link_at_the_deadline(own_valkey: Valkey) -> Non
     """All replies share one deadline; afterwards the link is closed, so that a late reply is nobody's."""
     link = StoreLink(own_valkey.url, CLOCK)
     link.connect()
-    os.kill(own_valkey.process.pid, signal.SIGSTOP)
+    halt(own_valkey.process.pid)
     begun_ms = CLOCK.monotonic_ms()
     with pytest.raises(redis.TimeoutError):
         link.execute_many(begun_ms + 50, [("PING",)] * 20)

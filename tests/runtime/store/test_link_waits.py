@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 import redis
 from authority import Authority
+from halting import halt
 from valkeys import Valkey, running_valkey
 
 from runtime.clock import SystemClock
@@ -110,7 +111,7 @@ def test_what_does_not_fit_a_buffer_comes_and_goes_whole(link: StoreLink) -> Non
 
 def test_a_store_that_reads_nothing_is_given_up_at_the_deadline(link: StoreLink, valkey: Valkey) -> None:
     """Sending is waiting too."""
-    os.kill(valkey.process.pid, signal.SIGSTOP)
+    halt(valkey.process.pid)
     begun_ms = CLOCK.monotonic_ms()
     with pytest.raises(redis.TimeoutError):
         link.execute_many(begun_ms + 50, [("SET", "a", LARGE)] * 4)

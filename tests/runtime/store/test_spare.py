@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import redis
 from gatebench import wait_until
+from halting import halt
 from valkeys import Valkey, running_valkey
 
 from runtime.clock import SystemClock
@@ -106,7 +107,7 @@ def test_a_look_under_way_is_waited_for_in_bounded_time(own_valkey: Valkey) -> N
         looking.set()
         return ping(link)
 
-    os.kill(own_valkey.process.pid, signal.SIGSTOP)
+    halt(own_valkey.process.pid)
     keeper = threading.Thread(target=spare.look, args=(look,))
     keeper.start()
     assert looking.wait(PATIENT_MS / 1000)
