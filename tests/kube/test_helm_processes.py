@@ -158,8 +158,10 @@ async def test_a_release_serves_as_its_pods_are_told(machine: Machine, model: st
         running(Judge(accepting, release.gateways, release.name).run(), name="judge"),
     ):
         await asyncio.to_thread(wait_until, lambda: bool(_rules(release)), 90)
-    asked = [status(gate.ask(_call(release, key))) for _ in range(3)]
-    assert asked == [200, 200, 429]
+    asked = [status(gate.ask(_call(release, key))) for _ in range(4)]
+    decided = [one for one in asked if one != 503]  # a busy machine's store may answer a first call too late
+    assert decided[:3] == [200, 200, 429]
+    assert len(decided) >= 3
     policies = [one["spec"] for one in release.kube.listed("securitypolicies", release.gateways)]
     assert [one["targetRefs"][0]["name"] for one in policies if "targetRefs" in one] == [release.name]
     assert [one["extAuth"]["failOpen"] for one in policies] == [False, False]
