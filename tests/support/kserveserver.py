@@ -7,9 +7,10 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar, Final
+
+from serving import serving
 
 JSON_LENGTH: Final = "inference-header-content-length"
 _V1: Final = re.compile(r"/v1/models/([^/:]+)(?::(predict|explain))?")
@@ -119,13 +120,5 @@ def _inferred(name: str, version: str, headers: dict[str, str], body: bytes) -> 
 def kserve_server(model: str, speaks: str) -> Iterator[KServeServer]:
     """Run a server of one model."""
     made = KServeServer(model, speaks)
-    handler = type("Handler", (_Handler,), {"server_of": made})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        made.url = f"http://127.0.0.1:{server.server_port}"
-        thread = Thread(target=server.serve_forever, name=f"kserve-{model}")
-        thread.start()
-        try:
-            yield made
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(_Handler, made, f"kserve-{model}") as made.url:
+        yield made

@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
+
+from serving import serving
 
 WORDS = ("Heard", " you", ".")
 USAGE = {"input_tokens": 20, "cache_creation_input_tokens": 300, "cache_read_input_tokens": 4_000}
@@ -132,13 +133,5 @@ def _events(model: str) -> Iterator[dict[str, Any]]:
 def messages_server(*models: str) -> Iterator[MessagesServer]:
     """A server of these models on a free port."""
     made = MessagesServer({*models})
-    handler = type("Handler", (_Handler,), {"server_of": made})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        made.url = f"http://127.0.0.1:{server.server_port}"
-        thread = Thread(target=server.serve_forever, name="messages-server")
-        thread.start()
-        try:
-            yield made
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(_Handler, made, "messages-server") as made.url:
+        yield made

@@ -6,9 +6,10 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar
+
+from serving import serving
 
 
 @dataclass
@@ -104,13 +105,5 @@ def _answer_of(model: str, asked: Any) -> Any:
 def named_server(*models: str) -> Iterator[NamedServer]:
     """A server of these models on a free port."""
     made = NamedServer({*models})
-    handler = type("Handler", (_Handler,), {"server_of": made})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        made.url = f"http://127.0.0.1:{server.server_port}"
-        thread = Thread(target=server.serve_forever, name="named-server")
-        thread.start()
-        try:
-            yield made
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(_Handler, made, "named-server") as made.url:
+        yield made

@@ -9,12 +9,12 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from http.server import BaseHTTPRequestHandler
 from typing import Any, ClassVar, Final
 
 import dialects
 from dialects import Json
+from serving import serving
 
 
 @dataclass(frozen=True)
@@ -172,13 +172,5 @@ class _Handler(BaseHTTPRequestHandler):
 def own_server(kind: str, *models: str, key: str = "", port: int = 0) -> Iterator[OwnServer]:
     """A server of this kind with these models on loopback."""
     made = OwnServer(KINDS[kind], models, key)
-    handler = type("Handler", (_Handler,), {"server_of": made})
-    with ThreadingHTTPServer(("127.0.0.1", port), handler) as server:
-        made.url = f"http://127.0.0.1:{server.server_port}"
-        thread = Thread(target=server.serve_forever, name="own-server")
-        thread.start()
-        try:
-            yield made
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(_Handler, made, "own-server", port) as made.url:
+        yield made
