@@ -88,7 +88,7 @@ async def _change(call: ApiCall, body: ServiceAccountChange) -> UserRecord:
     old = await _found(call)
     call.require_match(old)
     tenants = await known_tenants_of(call, body.tenants)
-    if faults := list(users.faults_of_service_change(old, body, tenants)):
+    if faults := list(users.faults_of_reach(old, body, tenants)):
         raise invalid(Code.INVALID_REQUEST, faults)
     new = services.changed(old, body, await call.services.store.now_ms())
     if differences.is_none(old, new):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from msgspec import structs
 
 from admin.acts.keys import Mint, in_ms
-from admin.acts.people.users import tenants_of
+from admin.acts.people import users
 from admin.schemas.services import ServiceAccountChange, ServiceAccountInput
 from catalog.keys.hashing import hash_key
 from catalog.keys.keytext import KeyText
@@ -34,18 +34,8 @@ def access_of(account: UserRecord) -> ServiceAccess:
 def created(body: ServiceAccountInput, password_hash: str, mint: Mint, now_ms: int) -> NewToken:
     """Make a new account; ``password_hash``: of a password that nobody knows."""
     text = mint_token(body.name, mint.secrets, mint.entropy)
-    record = UserRecord(
-        body.name,
-        password_hash,
-        body.role,
-        tenants_of(body.role, body.tenants),
-        now_ms,
-        now_ms,
-        token_version=now_ms,
-        disabled=body.disabled,
-        service=ServiceAccess(hash_key(text, mint.secrets), None, in_ms(body.expires_at), body.description),
-    )
-    return NewToken(record, text)
+    access = ServiceAccess(hash_key(text, mint.secrets), None, in_ms(body.expires_at), body.description)
+    return NewToken(users.created(body, password_hash, now_ms, access), text)
 
 
 def changed(account: UserRecord, body: ServiceAccountChange, now_ms: int) -> UserRecord:
@@ -55,7 +45,7 @@ def changed(account: UserRecord, body: ServiceAccountChange, now_ms: int) -> Use
     return structs.replace(
         account,
         role=role,
-        tenants=tenants_of(role, body.tenants if "tenants" in given else account.tenants),
+        tenants=users.tenants_of(role, body.tenants if "tenants" in given else account.tenants),
         disabled=body.disabled if "disabled" in given else account.disabled,
         updated_at_ms=now_ms,
         service=structs.replace(

@@ -12,7 +12,7 @@ from admin.quotas import Quotas
 from admin.schemas.services import ServiceAccountChange, ServiceAccountInput
 from admin.schemas.users import UserChange, UserInput
 from catalog.changes import Room
-from catalog.records import ALL_TENANTS, Kind, Role, UserRecord
+from catalog.records import ALL_TENANTS, Kind, Role, ServiceAccess, UserRecord
 
 RESERVED_NAMES: Final = frozenset({"me"})
 """Words that stand for a user in the API's paths."""
@@ -23,8 +23,10 @@ def is_acting_admin(user: UserRecord | None) -> bool:
     return user is not None and user.role is Role.ADMIN and not user.disabled and user.service is None
 
 
-def created(body: UserInput, password_hash: str, now_ms: int) -> UserRecord:
-    """Make the record of a new user."""
+def created(
+    body: UserInput | ServiceAccountInput, password_hash: str, now_ms: int, service: ServiceAccess | None = None
+) -> UserRecord:
+    """Make the record of a new user, or of a service account by what it proves itself by."""
     return UserRecord(
         body.name,
         password_hash,
@@ -34,6 +36,7 @@ def created(body: UserInput, password_hash: str, now_ms: int) -> UserRecord:
         now_ms,
         token_version=now_ms,  # above any of a deleted user of this name, whose tokens must not come back to life
         disabled=body.disabled,
+        service=service,
     )
 
 
@@ -86,12 +89,9 @@ def _name_faults(name: str) -> Iterator[Fault]:
 
 def faults_of_change(user: UserRecord, body: UserChange, known_tenants: Collection[str]) -> Iterator[Fault]:
     """Yield what is wrong with a change of a user."""
-    given = body.model_fields_set
-    role = body.role if "role" in given else user.role
-    if "password" in given:
+    if "password" in body.model_fields_set:
         yield from password_faults(body.password.get_secret_value(), user.id, "password")
-    if "tenants" in given or (user.role is Role.ADMIN and role is not Role.ADMIN):
-        yield from tenants_faults(role, body.tenants, known_tenants)
+    yield from faults_of_reach(user, body, known_tenants)
 
 
 def faults_of_service(body: ServiceAccountInput, known_tenants: Collection[str]) -> Iterator[Fault]:
@@ -100,12 +100,13 @@ def faults_of_service(body: ServiceAccountInput, known_tenants: Collection[str])
     yield from tenants_faults(body.role, body.tenants, known_tenants)
 
 
-def faults_of_service_change(
-    account: UserRecord, body: ServiceAccountChange, known_tenants: Collection[str]
+def faults_of_reach(
+    user: UserRecord, body: UserChange | ServiceAccountChange, known_tenants: Collection[str]
 ) -> Iterator[Fault]:
-    """Yield what is wrong with a change of a service account."""
-    role = body.role if "role" in body.model_fields_set else account.role
-    if "tenants" in body.model_fields_set or (account.role is Role.ADMIN and role is not Role.ADMIN):
+    """Yield what is wrong with a change of role and tenants, of a person or a service account."""
+    given = body.model_fields_set
+    role = body.role if "role" in given else user.role
+    if "tenants" in given or (user.role is Role.ADMIN and role is not Role.ADMIN):
         yield from tenants_faults(role, body.tenants, known_tenants)
 
 
