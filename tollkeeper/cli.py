@@ -62,14 +62,13 @@ class _Main(_Commands):
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except click.UsageError as error:
-            if not _KEY_TEXT.search(error.message):
-                raise
-            raise click.UsageError(_KEY_TEXT.sub("(a key)", error.message), error.ctx) from None
         except click.ClickException as error:
-            if not _KEY_TEXT.search(error.message):
+            masked = _KEY_TEXT.sub("(a key)", error.message)
+            if masked == error.message:
                 raise
-            raise click.ClickException(_KEY_TEXT.sub("(a key)", error.message)) from None
+            if isinstance(error, click.UsageError):
+                raise click.UsageError(masked, error.ctx) from None
+            raise click.ClickException(masked) from None
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         del ctx

@@ -19,7 +19,7 @@ from tollkeeper.client.calling import Api, ApiError, needed, place
 from tollkeeper.client.fields import BadOption, Field, Kind, body_of, merged, named, options_of
 from tollkeeper.client.nouns.verbs import Noun, Verb
 from tollkeeper.client.problems import sentences
-from tollkeeper.client.secret_files import STDIN, SecretFile, can_be_asked, read_secret, standard_input
+from tollkeeper.client.secret_files import SecretFile, can_be_asked, read_secret, text_of
 from tollkeeper.client.session import SessionError, current
 from tollkeeper.client.waiting import telling_of_a_wait
 
@@ -199,12 +199,7 @@ def _from_file(source: str | None) -> dict[str, Any]:
     """Read a body; JSON is YAML too."""
     if source is None:
         return {}
-    try:
-        text = standard_input().read(MOST_FILE + 1) if source == STDIN else _text_of(Path(source))
-    except OSError as error:
-        raise click.UsageError(f"--file: {source} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise click.UsageError(f"--file: {source} is no text") from error
+    text = text_of(source, f"--file: {source}", lambda file: file.read(MOST_FILE + 1))
     if len(text) > MOST_FILE:
         raise click.UsageError(f"--file: {source} is longer than {MOST_FILE:,} characters")
     try:
@@ -218,8 +213,3 @@ def _from_file(source: str | None) -> dict[str, Any]:
     if not isinstance(read, dict) or not all(isinstance(name, str) for name in read):
         raise click.UsageError(f"--file: {source} must be an object of fields")
     return read
-
-
-def _text_of(path: Path) -> str:
-    with path.open() as file:
-        return file.read(MOST_FILE + 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final, Self, TextIO
 
@@ -24,28 +25,29 @@ def read_secret(source: str | None, prompt: str, *, confirm: bool = False) -> st
         if not can_be_asked():
             raise click.UsageError(f"{prompt} is asked for at a terminal; name a file instead, or - for standard input")
         return str(click.prompt(prompt, hide_input=True, confirmation_prompt=confirm, err=True))
-    try:
-        text = standard_input().readline(MOST + 1) if source == STDIN else _first_line(Path(source))
-    except OSError as error:
-        raise click.UsageError(f"{source} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise click.UsageError(f"{source} is no text") from error
-    line = text.rstrip("\r\n")
+    line = text_of(source, source, lambda file: file.readline(MOST + 1)).rstrip("\r\n")
     if not line or len(line) > MOST:
         raise click.UsageError(f"{'standard input' if source == STDIN else source} has no such line")
     return line
 
 
-def standard_input() -> TextIO:
-    """Return standard input; raises a usage error where it is closed."""
+def text_of(source: str, said: str, read: Callable[[TextIO], str]) -> str:
+    """Return what is read of a file, or of standard input (``-``); raises a usage error that calls it ``said``."""
+    try:
+        if source == STDIN:
+            return read(_standard_input())
+        with Path(source).open() as file:
+            return read(file)
+    except OSError as error:
+        raise click.UsageError(f"{said} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise click.UsageError(f"{said} is no text") from error
+
+
+def _standard_input() -> TextIO:
     if sys.stdin is None:
         raise click.UsageError("standard input is closed")
     return sys.stdin
-
-
-def _first_line(path: Path) -> str:
-    with path.open() as file:
-        return file.readline(MOST + 1)
 
 
 class SecretFile:
